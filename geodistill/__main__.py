@@ -1,0 +1,7 @@
+"""`python -m geodistill`."""
+
+import sys
+
+from geodistill.cli import main
+
+sys.exit(main())

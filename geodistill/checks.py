@@ -1,0 +1,94 @@
+"""The error family, and the checks that public entry points make on what they are given.
+
+Every message is one sentence: what was wrong, with what, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+class GeodistillError(ValueError):
+    """What this package raises on purpose; its text is meant for the user."""
+
+
+class InputError(GeodistillError):
+    """Bad data or a bad file. The command line exits with 1."""
+
+
+class UsageError(GeodistillError):
+    """A wrong request: an unknown name, a wrong option. The command line exits with 2."""
+
+
+class ShapeError(GeodistillError):
+    """A tensor whose shape does not fit the others or the function."""
+
+
+def check(**named: tuple[Tensor, str]) -> None:
+    """Check shapes that share dimension names: `check(means=(means, "N 3"), feats=(f, "N C"))`.
+
+    A pattern is dimensions separated by spaces: a number is that size, a name is the same size
+    wherever it appears, `_` is any size, and a leading `...` is any number of leading dimensions.
+
+    Raises ShapeError naming the argument, the expected shape, the shape that came, and where the
+    size of a shared name was taken from.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for argument, (tensor, pattern) in named.items():
+        wanted = pattern.split()
+        shape = list(tensor.shape)
+        batched = bool(wanted) and wanted[0] == "..."
+        dims = wanted[1:] if batched else wanted
+        fits = len(shape) >= len(dims) if batched else len(shape) == len(dims)
+        tail = shape[len(shape) - len(dims) :] if fits else []
+        sources = []
+        for dim, size in zip(dims, tail, strict=False):
+            if dim == "_":
+                continue
+            known, source = sizes.setdefault(
+                dim, (int(dim), "") if dim.isdigit() else (size, argument)
+            )
+            if known != size:
+                fits = False
+                if source:
+                    sources.append(f"{dim} = {known} from {source}")
+        if not fits:
+            note = f" ({', '.join(sources)})" if sources else ""
+            raise ShapeError(f"{argument} must have shape [{', '.join(wanted)}], got {shape}{note}")
+
+
+def check_finite(**named: Tensor) -> None:
+    """Raise InputError with the count and the first index if a tensor holds NaN or infinity."""
+    for argument, tensor in named.items():
+        if not tensor.is_floating_point():
+            continue
+        bad = ~tensor.isfinite()
+        count = int(bad.sum())
+        if count:
+            first = bad.nonzero()[0].tolist()
+            raise InputError(
+                f"{argument} holds {count} NaN or infinite values of {tensor.numel()}, "
+                f"the first at index {first}"
+            )
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """Return " (did you mean 'tensorf'?)" for the nearest option, or "" when none is near."""
+    by_lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""
+
+
+def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
+    """Look `name` up in a table; UsageError lists what is known, with the nearest name."""
+    if name in options:
+        return options[name]
+    near = suggest(name, options)
+    raise UsageError(f"unknown {kind} '{name}'{near}; known: {', '.join(options)}")

@@ -1,0 +1,65 @@
+"""`geodistill compare`: how alike two representations of one scene are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Machine, prepare
+from geodistill.cli.report import fidelity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Machine):
+    """Measure how alike two representations of one scene are, from seeded viewpoints around it or
+    on the test views of a data set.
+    """
+
+    a: Annotated[Path, Positional("a field file or a run folder: the reference", metavar="A")]
+    b: Annotated[Path, Positional("what is compared with it", metavar="B")]
+    data: Annotated[
+        Path | None, Option("posed images; their test views are used", metavar="DATASET")
+    ] = None
+    views: Annotated[int, Option("number of viewpoints without --data")] = 20
+    resolution: Annotated[int, Option("pixels along the longer side")] = 200
+    seed: Annotated[int, Option("seed of the viewpoints")] = 0
+    output: Annotated[
+        Path | None,
+        Option(
+            "contact sheet (A | B | difference)", short="-o", metavar="SHEET.png", setting=False
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("views", self.views), ("resolution", self.resolution)):
+            if value < 1:
+                raise UsageError(f"--{name} must be at least 1, got {value}")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    prepare(arguments)
+    from geodistill.geometry.fields import field_path, load_field
+    from geodistill.io.posed import load_posed_images
+    from geodistill.metrics.fidelity import compare, compare_on_views
+
+    a = load_field(arguments.a, arguments.device)
+    b = load_field(arguments.b, arguments.device)
+    if arguments.data is not None:
+        judged = compare_on_views(a, b, load_posed_images(arguments.data, "test"))
+    else:
+        judged = compare(a, b, arguments.views, arguments.resolution, arguments.seed)
+    result = dict(judged.report)
+    result["bytes"] = field_path(arguments.b).stat().st_size
+    result["output"] = None
+    if arguments.output is not None:
+        judged.save_sheet(arguments.output)
+        result["output"] = result["sheet"] = str(arguments.output)
+    return result
+
+
+def report(result: dict[str, Any]) -> str:
+    return fidelity(result)

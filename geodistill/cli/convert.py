@@ -1,0 +1,97 @@
+"""`geodistill convert`: any radiance field to any other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Architecture, Student, prepare, student_config
+from geodistill.cli.report import fidelity
+
+BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
+SHEET = "contact_sheet.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Student):
+    """Turn a radiance field into another architecture. No images are needed. Without SRC, a small
+    field that comes with geodistill is converted.
+    """
+
+    source: Annotated[Path | None, Positional("a field file or a run folder", metavar="SRC")] = None
+    teacher: Annotated[
+        Architecture | None,
+        Option("architecture that SRC must have (default: any)", name="from"),
+    ] = None
+    to: Annotated[Architecture, Option("architecture to make")]
+    recipe: Annotated[Literal["default", "pvd"], Option("how to distil")] = "default"
+    active: Annotated[
+        tuple[Literal["cameras", "rays", "points"], ...],
+        Option("active learning levels of the pvd recipe", metavar="cameras,rays,points"),
+    ] = ()
+    data: Annotated[
+        Path | None,
+        Option("posed images whose test views the result is compared on", metavar="DATASET"),
+    ] = None
+    sheet: Annotated[bool, Option("do not write the contact sheet", setting=False)] = True
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    prepare(arguments)
+    from geodistill.distill.pvd import ConvertSettings, convert, default_budget
+    from geodistill.geometry.fields import load_field, save_field
+    from geodistill.io.posed import load_posed_images
+    from geodistill.metrics.fidelity import compare, compare_on_views
+    from geodistill.runs import Run, output_paths
+    from geodistill.train import Budget
+
+    start = time.perf_counter()
+    config = student_config(arguments, arguments.to)
+    teacher = load_field(arguments.source or BUNDLED, arguments.device)
+    if arguments.teacher not in (None, teacher.architecture):
+        raise UsageError(
+            f"{arguments.source or 'the bundled field'} is {teacher.architecture}, not "
+            f"{arguments.teacher}: leave --from out or name the architecture it has"
+        )
+    images = load_posed_images(arguments.data, "test") if arguments.data else None
+    folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
+    settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
+    budget = default_budget(arguments.to, arguments.recipe)
+    if arguments.steps is not None or arguments.budget is not None:
+        budget = Budget(steps=arguments.steps, seconds=arguments.budget)
+    with Run.open(
+        folder, "convert", arguments.settings(), arguments.overwrite, outputs=[file]
+    ) as opened:
+        student = convert(teacher, arguments.to, config, budget, settings, opened)
+        save_field(student, opened.staged(file))
+        seconds = time.perf_counter() - start
+        judged = compare_on_views(teacher, student, images) if images else compare(teacher, student)
+        result = {
+            "output": str(arguments.output or folder),
+            **judged.report,
+            "seconds": seconds,
+            "bytes": opened.staged(file).stat().st_size,
+        }
+        if arguments.sheet:
+            judged.save_sheet(opened.path(SHEET))
+            result["sheet"] = str(folder / SHEET)
+        opened.finish(result)
+    return result
+
+
+def report(result: dict[str, Any]) -> str:
+    return fidelity(result)
+
+
+def default_output(source: Path | None, to: str) -> Path:
+    """`lego_ngp_tensorf` in the current folder for lego_ngp, lego_ngp.safetensors or lego_ngp/x."""
+    if source is None:
+        return Path(f"bundled_{to}")
+    source = Path(source).resolve()
+    named = source.parent if source.name == "field.safetensors" else source
+    stem = named.stem if named.suffix in (".safetensors", ".run") else named.name
+    return Path(f"{stem}_{to}")

@@ -1,0 +1,86 @@
+"""`geodistill doctor`: what works on this machine, and what brings what does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from geodistill.cli.arguments import Common
+from geodistill.cli.report import pairs
+
+EXTRAS = {
+    "OpenEXR": ("exr", "compressed EXR images"),
+    "imageio_ffmpeg": ("video", "MP4 output"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Say what works on this machine: versions, devices, kernels, optional packages."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    import torch
+
+    from geodistill.kernels import backends
+    from geodistill.runs.environment import environment
+
+    implementations = backends()
+    found = environment()
+    del found["threads"], found["cuda"]
+    return {
+        **found,
+        "threads": torch.get_num_threads(),
+        "devices": _devices(),
+        "kernels": implementations,
+        "openmp": openmp_runtimes(),
+        "extras": _extras(),
+        "free_disk_gb": round(shutil.disk_usage(os.getcwd()).free / 1e9, 1),
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    kernels = {
+        kernel: ", ".join(f"{device}: {name}" for device, name in by_device.items())
+        for kernel, by_device in result["kernels"].items()
+    }
+    notes = []
+    if len(result["openmp"]) > 1:
+        notes.append("more than one OpenMP runtime is loaded: threads may compete; reinstall torch")
+    return "\n".join([pairs({**result, "kernels": kernels}), *notes])
+
+
+def openmp_runtimes() -> list[str]:
+    """The OpenMP libraries in this process, where the system tells."""
+    if not sys.platform.startswith("linux"):
+        return []
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    files = {os.path.realpath(line.split(maxsplit=5)[5]) for line in lines if line.count("/")}
+    return sorted(
+        name
+        for name in map(os.path.basename, files)
+        if name.startswith(("libgomp", "libomp", "libiomp"))
+    )
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    devices = {"cpu": torch.backends.cpu.get_cpu_capability()}
+    for index in range(torch.cuda.device_count()):
+        devices[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+    return devices
+
+
+def _extras() -> dict[str, str]:
+    return {
+        module: "installed"
+        if find_spec(module)
+        else f"pip install 'geodistill[{extra}]' for {what}"
+        for module, (extra, what) in EXTRAS.items()
+    }

@@ -1,0 +1,76 @@
+"""`geodistill fit`: a radiance field from posed images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Architecture, Student, prepare, student_config
+from geodistill.cli.report import fidelity
+
+DEFAULT_BUDGET_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Student):
+    """Train a radiance field from posed images: a folder in NeRF-synthetic (Blender), nerfstudio,
+    instant-ngp or COLMAP layout. It takes 10 minutes, unless --budget or --steps says otherwise.
+    """
+
+    dataset: Annotated[
+        Path, Positional("folder or transforms.json of posed images", metavar="DATASET")
+    ]
+    architecture: Annotated[Architecture, Option("architecture to train", name="as")]
+    background: Annotated[
+        Literal["auto", "white", "black", "scene"],
+        Option(
+            "what is behind the object; auto: the images' alpha says it; scene: the images show "
+            "surroundings that belong to the picture"
+        ),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output is None:
+            raise UsageError("--output is required: fit DATASET --as NAME -o OUT")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    prepare(arguments)
+    from geodistill.fit.field import FitSettings, fit
+    from geodistill.geometry.fields import save_field
+    from geodistill.io.posed import load_posed_images
+    from geodistill.metrics.fidelity import psnr_to_images
+    from geodistill.runs import Run, output_paths
+    from geodistill.train import Budget
+
+    assert arguments.output is not None
+    config = student_config(arguments, arguments.architecture)
+    folder, file = output_paths(arguments.output)
+    seconds = arguments.budget
+    if arguments.steps is None and seconds is None:
+        seconds = DEFAULT_BUDGET_S
+    images = load_posed_images(arguments.dataset, "train")
+    with Run.open(
+        folder, "fit", arguments.settings(), arguments.overwrite, outputs=[file]
+    ) as opened:
+        budget = Budget(steps=arguments.steps, seconds=seconds)
+        settings = FitSettings(seed=arguments.seed, background=arguments.background)
+        field = fit(images, arguments.architecture, config, budget, settings, opened)
+        save_field(field, opened.staged(file))
+        result = {
+            "output": str(arguments.output),
+            "test_psnr_db": psnr_to_images(field, load_posed_images(arguments.dataset, "test")),
+            "seconds": budget.elapsed(),
+            "parameters": field.parameter_count(),
+            "bytes": opened.staged(file).stat().st_size,
+        }
+        opened.finish(result)
+    return result
+
+
+def report(result: dict[str, Any]) -> str:
+    return fidelity(result)

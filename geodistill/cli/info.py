@@ -1,0 +1,27 @@
+"""`geodistill info`: what a file is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from geodistill.cli.arguments import Common, Positional
+from geodistill.cli.report import pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Say what a field file or a run folder holds."""
+
+    file: Annotated[Path, Positional("a field file or a run folder", metavar="FILE")]
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.geometry.fields import describe
+
+    return describe(arguments.file)
+
+
+def report(result: dict[str, Any]) -> str:
+    return pairs(result)

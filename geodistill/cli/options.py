@@ -1,0 +1,82 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Common, Option, parse_duration
+
+Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
+Size = Literal["reference", "small"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Common):
+    """Where a verb computes."""
+
+    device: Annotated[Literal["cpu", "cuda"], Option("where to compute")] = "cpu"
+    threads: Annotated[int | None, Option("CPU threads (default: all cores)", setting=False)] = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student(Machine):
+    """How a field is trained and where it goes."""
+
+    size: Annotated[Size, Option("size of the trained field")] = "reference"
+    set: Annotated[
+        tuple[str, ...],
+        Option(
+            "change a setting of the trained architecture; can be repeated", metavar="KEY=VALUE"
+        ),
+    ] = ()
+    budget: Annotated[
+        float | None,
+        Option("stop after this time, such as 90s or 10m", metavar="TIME", read=parse_duration),
+    ] = None
+    steps: Annotated[
+        int | None, Option("stop after N steps instead; the same steps, the same result")
+    ] = None
+    seed: Annotated[int, Option("seed of everything random")] = 0
+    output: Annotated[
+        Path | None,
+        Option("a run folder, or NAME.safetensors", short="-o", metavar="OUT", setting=False),
+    ] = None
+    overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
+    config: Annotated[
+        Path | None,
+        Option("YAML file of options; the command line wins", metavar="FILE", setting=False),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps must be at least 1, got {self.steps}")
+        if self.steps is not None and self.budget is not None:
+            raise UsageError("--steps and --budget both say when to stop: give one of them")
+
+
+def student_config(arguments: Student, architecture: str) -> Any:
+    """The architecture's config: the size's, with what --set changes."""
+    from geodistill import config as configs
+    from geodistill.geometry.fields import ARCHITECTURES
+
+    known = ARCHITECTURES[architecture]
+    base = known.small if arguments.size == "small" else known.config()
+    return configs.load(known.config, None, arguments.set, base=base)
+
+
+def prepare(arguments: Machine) -> None:
+    """Set the threads and make sure that the device exists."""
+    import torch
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")

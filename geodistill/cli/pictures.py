@@ -1,0 +1,129 @@
+"""The work of `geodistill render`: views of a scene as PNG, EXR or MP4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from geodistill.cameras import Camera, orbit_cameras
+from geodistill.checks import UsageError
+from geodistill.geometry.fields import Field, load_field
+from geodistill.io.exr import write_exr
+from geodistill.io.images import write_mp4, write_png
+from geodistill.io.posed import load_camera_file, load_cameras
+from geodistill.log import progress
+from geodistill.render.fields import GBuffer, render_view
+from geodistill.render.viewpoints import DEFAULT_FOV_RAD, framing_distance
+
+if TYPE_CHECKING:
+    from geodistill.cli.render import Arguments
+
+ORBIT_ELEVATION_RAD = 0.4
+DEFAULT_RESOLUTION = 400
+
+
+def write_views(arguments: Arguments) -> dict[str, Any]:
+    """Render what the arguments ask for and write it; the result names the files' place."""
+    field = load_field(arguments.source, arguments.device)
+    cameras, names = _cameras(arguments, field)
+    kind = _format(arguments)
+    output = arguments.output or Path(f"{Path(arguments.source).stem}_views")
+    if kind == "mp4":
+        if len(arguments.channels) != 1:
+            raise UsageError("a film shows one channel: give one name to --channels")
+        output = output if output.suffix == ".mp4" else output.with_suffix(".mp4")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        channel = arguments.channels[0]
+        views = _render(arguments, field, cameras)
+        write_mp4(output, (_picture(view, channel, opaque=True) for view in views))
+        return {"output": str(output), "views": len(cameras)}
+    output.mkdir(parents=True, exist_ok=True)
+    for name, view in zip(names, _render(arguments, field, cameras), strict=True):
+        if kind == "exr":
+            write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels))
+            continue
+        for channel in arguments.channels:
+            suffix = "" if channel == "color" else f"_{channel}"
+            write_png(output / f"{name}{suffix}.png", _picture(view, channel, opaque=False))
+    return {"output": str(output), "views": len(cameras)}
+
+
+def _render(arguments: Arguments, field: Field, cameras: Camera) -> Iterator[GBuffer]:
+    normals = "normal" in arguments.channels
+    with progress(len(cameras), "rendering views") as bar:
+        for i in range(len(cameras)):
+            yield render_view(field, cameras[i], normals=normals)
+            bar.advance()
+
+
+def _cameras(arguments: Arguments, field: Field) -> tuple[Camera, list[str]]:
+    if arguments.orbit is not None:
+        resolution = arguments.resolution or DEFAULT_RESOLUTION
+        cameras = orbit_cameras(
+            arguments.orbit,
+            field.frame.t,
+            framing_distance(field),
+            ORBIT_ELEVATION_RAD,
+            DEFAULT_FOV_RAD,
+            (resolution, resolution),
+        )
+        return cameras, [f"{i:04d}" for i in range(len(cameras))]
+    if arguments.data is not None:
+        posed = load_cameras(arguments.data, arguments.split)
+    else:
+        assert arguments.cameras is not None
+        posed = load_camera_file(arguments.cameras)
+    cameras = posed.cameras
+    if arguments.resolution is not None:
+        cameras = cameras.scaled(arguments.resolution / max(cameras.size))
+    return cameras, [f"{i:04d}_{Path(name).stem}" for i, name in enumerate(posed.names)]
+
+
+def _format(arguments: Arguments) -> str:
+    if arguments.format is not None:
+        return arguments.format
+    return "mp4" if arguments.output and arguments.output.suffix == ".mp4" else "png"
+
+
+def _picture(view: GBuffer, channel: str, opaque: bool) -> Tensor:
+    """[H, W, 3 | 4] in [0, 1]: colour with straight alpha or over white, depth with near bright."""
+    alpha = view.opacity[..., None]
+    if channel == "color":
+        if opaque:
+            return view.over(1.0)
+        return torch.cat([view.color / alpha.clamp_min(1e-6), alpha], dim=-1)
+    if channel == "opacity":
+        image = alpha
+    elif channel == "normal":
+        assert view.normal is not None
+        image = 0.5 * (view.normal + 1.0)
+    else:
+        image = _near_bright(view)[..., None]
+    return image.expand(*image.shape[:2], 3)
+
+
+def _near_bright(view: GBuffer) -> Tensor:
+    hit = view.opacity > 0.5
+    if not hit.any():
+        return torch.zeros_like(view.depth)
+    near, far = view.depth[hit].min(), view.depth[hit].max()
+    return (1.0 - 0.8 * (view.depth - near) / (far - near).clamp_min(1e-9)) * hit
+
+
+def _exr_channels(view: GBuffer, channels: tuple[str, ...]) -> dict[str, Tensor]:
+    """Premultiplied colour with A, world depth as Z (infinite behind nothing), normals as N.*"""
+    out: dict[str, Tensor] = {}
+    if "color" in channels:
+        out |= dict(zip("RGB", view.color.unbind(-1), strict=True))
+    if "color" in channels or "opacity" in channels:
+        out["A"] = view.opacity
+    if "depth" in channels:
+        out["Z"] = torch.where(view.opacity > 0.5, view.depth, torch.inf)
+    if "normal" in channels:
+        assert view.normal is not None
+        out |= dict(zip(("N.X", "N.Y", "N.Z"), view.normal.unbind(-1), strict=True))
+    return out

@@ -1,0 +1,62 @@
+"""`geodistill render`: pictures and videos of a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Machine, prepare
+from geodistill.cli.report import pairs
+
+Channel = Literal["color", "depth", "opacity", "normal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Machine):
+    """Make pictures or a video of a scene: the views of a data set, an orbit, or cameras of your
+    own.
+    """
+
+    source: Annotated[Path, Positional("a field file or a run folder", metavar="X")]
+    data: Annotated[Path | None, Option("render the views of this data set", metavar="DATASET")] = (
+        None
+    )
+    split: Annotated[str, Option("which of its views")] = "test"
+    orbit: Annotated[int | None, Option("render N views around the scene")] = None
+    cameras: Annotated[
+        Path | None, Option("render the cameras of a transforms.json", metavar="FILE")
+    ] = None
+    output: Annotated[
+        Path | None, Option("a folder, or NAME.mp4", short="-o", metavar="OUT", setting=False)
+    ] = None
+    format: Annotated[
+        Literal["png", "exr", "mp4"] | None,
+        Option("file format (default: what OUT says, else png)"),
+    ] = None
+    channels: Annotated[
+        tuple[Channel, ...], Option("what to render", metavar="color,depth,opacity,normal")
+    ] = ("color",)
+    resolution: Annotated[int | None, Option("pixels along the longer side")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        asked = [self.data is not None, self.orbit is not None, self.cameras is not None]
+        if sum(asked) != 1:
+            raise UsageError("say what to render with one of --data, --orbit and --cameras")
+        for name, value in (("orbit", self.orbit), ("resolution", self.resolution)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} must be at least 1, got {value}")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    prepare(arguments)
+    from geodistill.cli.pictures import write_views
+
+    return write_views(arguments)
+
+
+def report(result: dict[str, Any]) -> str:
+    return pairs(result)

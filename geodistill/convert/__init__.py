@@ -1,0 +1,1 @@
+"""Conversions without training: the teacher-sample cache and the closed forms."""

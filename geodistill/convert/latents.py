@@ -1,0 +1,98 @@
+"""Teacher latents in the 16-d form that every latent student shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geodistill.geometry.fields import Field
+from geodistill.geometry.fields.heads import LATENT, LatentField, Mlp, new_color_head, shade
+
+RAW_MIN, RAW_MAX = -8.0, 7.5
+"""Log-density per scene radius beyond which a march step is transparent or opaque anyway."""
+HEAD_STEPS = 600
+HEAD_BATCH = 1 << 13
+
+
+@dataclass(frozen=True)
+class Translator:
+    """From a teacher's latent to [raw, g1..g15], with the colour head that decodes it.
+
+    g = (latent[1:] - mean) @ projection.
+    """
+
+    teacher: Field
+    mean: Tensor
+    projection: Tensor
+    color_head: Mlp
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """[N, C] teacher latent -> [N, 16] with raw clamped to [RAW_MIN, RAW_MAX]."""
+        raw = torch.log(self.teacher.sigma_of(latent).clamp_min(1e-12)).clamp(RAW_MIN, RAW_MAX)
+        return torch.cat([raw[:, None], (latent[:, 1:] - self.mean) @ self.projection], dim=1)
+
+
+@torch.no_grad()
+def translator(teacher: Field, latent: Tensor, rgb: Tensor, d: Tensor, w: Tensor) -> Translator:
+    """The translator of a teacher, given samples of it.
+
+    A latent field passes its latent and its head on as they are. Any other latent is reduced to its
+    15 principal components and a head is trained to decode them.
+
+    Args:
+        teacher: the field the samples come from.
+        latent: [S, C]; rgb: [S, 3]; d: [S, 3] unit directions; w: [S] ray weights.
+    """
+    if isinstance(teacher, LatentField):
+        return Translator(
+            teacher, torch.zeros(LATENT - 1), torch.eye(LATENT - 1), teacher.color_head
+        )
+    seen = w > 0.01
+    features = latent[seen, 1:]
+    mean = features.mean(dim=0)
+    variance, axes = torch.linalg.eigh((features - mean).t().cov().double())
+    order = variance.argsort(descending=True)[: LATENT - 1]
+    projection = (axes[:, order] / variance[order[0]].sqrt()).to(latent.dtype)
+    head = _train_head((features - mean) @ projection, d[seen], rgb[seen], w[seen])
+    return Translator(teacher, mean, projection, head)
+
+
+@torch.enable_grad()
+def _train_head(g: Tensor, d: Tensor, rgb: Tensor, w: Tensor) -> Mlp:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = new_color_head()
+    optimiser = torch.optim.Adam(head.parameters(), lr=5e-3, fused=True)
+    draw = torch.Generator().manual_seed(0)
+    for i in range(HEAD_STEPS):
+        index = torch.randint(len(g), (HEAD_BATCH,), generator=draw)
+        error = (shade(head, g[index], d[index]) - rgb[index].clamp(0, 1)) ** 2
+        loss = (error.sum(dim=1) * w[index]).mean()
+        optimiser.param_groups[0]["lr"] = 5e-3 * (1.0 - i / HEAD_STEPS) + 1e-4
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return head
+
+
+def grid_latents(teacher: Field, translate: Translator, nodes: Tensor, spacing: Tensor) -> Tensor:
+    """Translated latents at grid nodes, floor and zeros where a node is not wanted.
+
+    Args:
+        nodes: bool [R, R, R], where to evaluate; node i of an axis lies at spacing[i].
+        spacing: [R] unit-cube coordinate of the nodes along each axis.
+
+    Returns:
+        [16, R, R, R].
+    """
+    size = nodes.shape[0]
+    out = torch.zeros(LATENT, size**3)
+    out[0] = RAW_MIN
+    flat = nodes.reshape(-1).nonzero()[:, 0]
+    for part in flat.split(1 << 17):
+        ix, iy, iz = part // size**2, part // size % size, part % size
+        u = torch.stack([spacing[ix], spacing[iy], spacing[iz]], dim=1)
+        out[:, part] = translate(teacher.latent(u)).t()
+    return out.reshape(LATENT, size, size, size)

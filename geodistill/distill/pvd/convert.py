@@ -1,0 +1,102 @@
+"""Convert a teacher field into a student of any architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from geodistill.checks import UsageError
+from geodistill.convert.cache import survey
+from geodistill.convert.initial import initialise
+from geodistill.convert.latents import translator
+from geodistill.distill.pvd.stages import PvdJob, PvdSettings
+from geodistill.distill.pvd.transfer import TransferJob, TransferSettings
+from geodistill.geometry.fields import Field, build_field
+from geodistill.log import say
+from geodistill.runs import Run
+from geodistill.train import Budget, train
+
+RECIPES = ("default", "pvd")
+
+STEPS = {
+    "plenoxels": 150,
+    "tensorf": 400,
+    "tensorf-cp": 400,
+    "ngp": 1000,
+    "mlp": 4000,
+    "composite": 400,
+}
+"""Steps of the default recipe, by student architecture."""
+
+PVD_STEPS = 30_000
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """How to convert, apart from the student's architecture and the budget."""
+
+    recipe: str = "default"
+    """"default" or "pvd"."""
+    active: tuple[str, ...] = ()
+    """PVD-AL's levels for the pvd recipe: any of cameras, rays, points."""
+    seed: int = 0
+    """Of viewpoints, the student's random parameters and batches."""
+    cache_rays: int = 120_000
+    """Teacher rays in the cache."""
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    """The default recipe's weights and phases."""
+    pvd: PvdSettings = field(default_factory=PvdSettings)
+    """The pvd recipe's numbers."""
+
+
+def default_budget(architecture: str, recipe: str) -> Budget:
+    """The step count a conversion takes when no budget is given."""
+    return Budget(steps=PVD_STEPS if recipe == "pvd" else STEPS[architecture])
+
+
+def convert(
+    teacher: Field,
+    architecture: str,
+    config: Any,
+    budget: Budget | None = None,
+    settings: ConvertSettings | None = None,
+    run: Run | None = None,
+) -> Field:
+    """Distil a teacher into a student; no images are needed.
+
+    Args:
+        teacher: any field.
+        architecture: the student's, a key of `geometry.fields.ARCHITECTURES`.
+        config: an instance of its config class.
+        budget: steps or seconds of training; the architecture's default when None.
+        settings: recipe, seed and weights.
+        run: a run folder for checkpoints and metrics; an interrupted one is continued.
+
+    Returns:
+        The student, in the teacher's frame, with its cameras.
+
+    Raises:
+        UsageError: unknown recipe or architecture, or active levels without the pvd recipe.
+        InputError: the teacher is empty, or training diverged.
+    """
+    settings = settings or ConvertSettings()
+    budget = budget or default_budget(architecture, settings.recipe)
+    if settings.recipe not in RECIPES:
+        raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
+    if settings.active and settings.recipe != "pvd":
+        raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
+    teacher.requires_grad_(False).eval()
+    student = build_field(architecture, config, settings.seed)
+    student.copy_scene_from(teacher)
+    if settings.recipe == "pvd":
+        job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
+        train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
+        return student
+    cache = survey(teacher, settings.cache_rays, settings.seed)
+    student.occupancy = cache.occupancy.clone()
+    translate = translator(teacher, cache.latent, cache.rgb, cache.samples.d, cache.weights)
+    initialise(student, teacher, cache, translate)
+    job = TransferJob(student, cache, translate, settings.transfer, settings.seed)
+    say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
+    train(job, budget, run, f"{teacher.architecture} to {architecture}")
+    return student

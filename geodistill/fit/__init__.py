@@ -1,0 +1,1 @@
+"""Photometric training of scenes from posed images."""

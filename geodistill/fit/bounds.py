@@ -1,0 +1,142 @@
+"""Where the scene is: its cube and its occupancy, carved from the images' alpha."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.cameras import Camera, Similarity
+from geodistill.checks import InputError
+from geodistill.geometry.fields.base import OCCUPANCY_RESOLUTION
+from geodistill.rays import project
+
+MARGIN = 1.05
+COARSE = 16
+PASSES = 3
+SEARCH_RESOLUTION = 64
+SEEN_FRACTION = 0.5
+"""Space that fewer cameras see, relative to what most of them see, is not part of the scene."""
+FAR_PX = 24
+MASK_PIXELS = 256
+"""Masks are reduced to this many pixels a side: cells of a 128^3 grid cover several of them."""
+
+
+def focus(cameras: Camera) -> tuple[Tensor, float]:
+    """The point nearest to all optical axes, in the least-squares sense, and the median distance
+    of the cameras from it. ([3], world units)"""
+    centers = cameras.centers.double()
+    axes = cameras.world_from_cam[:, :3, 2].double()
+    projector = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
+    normal = projector.sum(dim=0)
+    # Parallel axes leave the point free along them: the centroid is the least-norm answer.
+    mean = centers.mean(dim=0)
+    rhs = (projector @ (centers - mean)[:, :, None]).sum(dim=0)[:, 0]
+    point = mean + torch.linalg.pinv(normal, rtol=1e-4) @ rhs
+    return point, float((centers - point).norm(dim=1).median())
+
+
+def carve_scene(cameras: Camera, alpha: Tensor) -> tuple[Similarity, Tensor]:
+    """The tight cube around what the masks allow, and the occupancy they allow in it.
+
+    A cell stays if it falls on foreground in every image that sees it (the visual hull,
+    Laurentini 1994).
+
+    Args:
+        cameras: V cameras.
+        alpha: [V, H, W], foreground where it is above 0.
+
+    Returns:
+        world_from_field and bool [128, 128, 128].
+
+    Raises:
+        InputError: the masks agree on no point in space.
+    """
+    cameras, gaps = _foreground_distance(cameras.to(dtype=torch.float64), alpha > 0)
+    center, distance = focus(cameras)
+    cube = Similarity(torch.eye(3, dtype=torch.float64), center, distance)
+    for _ in range(PASSES):  # each pass sees the object in a tighter cube, hence at finer cells
+        cells = _carve(cameras, gaps, cube, SEARCH_RESOLUTION)
+        if not cells.any():
+            raise InputError(
+                "no point in space lies on the foreground of every image that sees it: "
+                "check the camera poses and the alpha channel"
+            )
+        cube = _cube_around(cube, cells)
+    return cube, _carve(cameras, gaps, cube, OCCUPANCY_RESOLUTION)
+
+
+def open_scene(cameras: Camera) -> tuple[Similarity, Tensor]:
+    """The cube around the cameras' focus that reaches as far behind it as they stand before it."""
+    center, distance = focus(cameras)
+    everything = torch.ones((OCCUPANCY_RESOLUTION,) * 3, dtype=torch.bool)
+    return Similarity(torch.eye(3, dtype=torch.float64), center, distance), everything
+
+
+def _foreground_distance(cameras: Camera, mask: Tensor) -> tuple[Camera, Tensor]:
+    """Distance of each pixel from the foreground (Chebyshev, at most FAR_PX), at a reduced size.
+
+    Returns:
+        the cameras of the reduced images, and uint8 [V, h, w].
+    """
+    shrink = math.ceil(max(cameras.size) / MASK_PIXELS)
+    image = F.max_pool2d(mask[:, None].float(), shrink, ceil_mode=True)[:, 0]
+    gaps = torch.zeros(image.shape, dtype=torch.uint8)
+    for _ in range(FAR_PX):
+        gaps += image == 0
+        image = F.max_pool2d(image[:, None], 3, stride=1, padding=1)[:, 0]
+    scale = torch.tensor([1.0 / shrink, 1.0 / shrink, 1.0], dtype=torch.float64)
+    height, width = gaps.shape[1:]
+    return replace(cameras, K=cameras.K * scale[:, None], size=(height, width)), gaps
+
+
+def _carve(cameras: Camera, gaps: Tensor, cube: Similarity, resolution: int) -> Tensor:
+    """bool [G, G, G]: coarse cells first, then the survivors' children."""
+    index = torch.cartesian_prod(*[torch.arange(COARSE)] * 3)
+    size = COARSE
+    while True:
+        index = index[_on_foreground(cameras, gaps, cube, index, size)]
+        if size == resolution:
+            break
+        children = torch.cartesian_prod(*[torch.arange(2)] * 3)
+        index = (2 * index[:, None, :] + children).reshape(-1, 3)
+        size *= 2
+    grid = torch.zeros((size,) * 3, dtype=torch.bool)
+    grid[tuple(index.unbind(-1))] = True
+    return grid
+
+
+def _on_foreground(
+    cameras: Camera, gaps: Tensor, cube: Similarity, index: Tensor, size: int
+) -> Tensor:
+    """Which cells [N, 3] of a grid over the cube touch the foreground wherever they are seen."""
+    local = cube.inverse().apply_camera(cameras).to(dtype=torch.float32)
+    points = (index + 0.5) * (2.0 / size) - 1.0
+    reach = math.sqrt(3.0) / size
+    keep = torch.ones(len(points), dtype=torch.bool)
+    seen = torch.zeros(len(points))
+    height, width = cameras.size
+    for v in range(len(cameras)):
+        camera = local[v]
+        alive = keep.nonzero()[:, 0]
+        uv, depth = project(camera, points[alive])
+        x, y = torch.floor(uv.nan_to_num(-1.0)).long().unbind(-1)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        gap = gaps[v][y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        radius_px = float(camera.K[0, 0]) * reach / depth.clamp_min(reach) + 1.0
+        keep[alive] = ~inside | (gap <= radius_px) | (radius_px >= FAR_PX)
+        seen[alive] += inside
+    return keep & (seen > 0) & (seen >= SEEN_FRACTION * seen.max())
+
+
+def _cube_around(cube: Similarity, cells: Tensor) -> Similarity:
+    size = cells.shape[0]
+    index = cells.nonzero().double()
+    low = index.amin(dim=0) * (2.0 / size) - 1.0
+    high = (index.amax(dim=0) + 1.0) * (2.0 / size) - 1.0
+    center = cube.apply(((low + high) / 2)[None])[0]
+    half = float((high - low).max()) / 2 * float(cube.s) * MARGIN
+    return Similarity(cube.R, center, half)

@@ -1,0 +1,228 @@
+"""Fit a radiance field to posed images: the teacher's maker, and the from-scratch baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import InputError, UsageError
+from geodistill.fit.bounds import carve_scene, open_scene
+from geodistill.fit.growth import STAGES, set_stage, stage_at
+from geodistill.geometry.fields import Field, build_field
+from geodistill.geometry.fields.files import field_tensors, restore_field
+from geodistill.io.posed import PosedImages
+from geodistill.rays import pixel_rays
+from geodistill.render.fields import composite
+from geodistill.render.samples import DEFAULT_STEP, march, unit_camera, visible
+from geodistill.runs import Run
+from geodistill.train import Adam, Budget, train
+
+Background = Literal["auto", "white", "black", "scene"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides how a field is fitted, apart from its architecture."""
+
+    seed: int = 0
+    """Of initial parameters, pixels and jitter."""
+    background: Background = "auto"
+    """What lies behind the object: auto reads alpha; white or black for images painted on one;
+    scene when the images show their surroundings."""
+    samples: int = 1 << 15
+    """Samples per step: the number of rays follows from how many samples one takes."""
+    step: float = DEFAULT_STEP
+    """March step in scene radii."""
+    free_weight: float = 1e-2
+    """Weight of the loss that keeps empty space empty without its occupancy grid."""
+
+
+OCCUPANCY_EVERY = 16
+OCCUPANCY_CELLS = 1 << 16
+OCCUPANCY_DECAY = 0.95
+OCCUPANCY_ALPHA = 2.5e-2
+WARMUP_STEPS = 128
+PRUNE_AFTER = 256
+FREE_POINTS = 1024
+MIN_RAYS, MAX_RAYS = 128, 8192
+STOP = 1e-4
+
+
+class FitJob:
+    """Photometric training of one field (a `train.Job`)."""
+
+    def __init__(self, field: Field, data: PosedImages, settings: FitSettings) -> None:
+        self.field, self.settings = field, settings
+        self.images = data.images
+        self.background = _background(data, settings.background)
+        if self.background is None and data.has_alpha:
+            alpha = _alpha(self.images)
+            frame, self.hull = carve_scene(data.cameras, alpha)
+            self.pool = _near_foreground(alpha)
+        else:
+            frame, self.hull = open_scene(data.cameras)
+            self.pool = None
+        field.world_from_field = frame.matrix().double()
+        field.views, field.color_space = data.cameras, data.color_space
+        self.cameras = unit_camera(field, data.cameras)
+        field.occupancy = self.hull.clone()
+        self.alphas = torch.zeros(self.hull.shape)
+        self.rays = MIN_RAYS
+        self.stage = -1
+        self._enter_stage(0)
+
+    def _enter_stage(self, stage: int) -> None:
+        set_stage(self.field, stage)
+        self.stage = stage
+        self.optimiser = Adam(self.field.param_groups())
+
+    def lr_scale(self, progress: float) -> float:
+        """A short warm-up, then exponential decay to 3 %."""
+        return min(1.0, (self.optimiser.count + 1) / WARMUP_STEPS) * 0.03**progress
+
+    def before(self, step: int, progress: float) -> None:
+        stage = stage_at(progress)
+        if stage != self.stage:
+            self._enter_stage(stage)
+        if step % OCCUPANCY_EVERY == 0 and step >= PRUNE_AFTER // 2:
+            self._refresh_occupancy(step)
+
+    def finished(self, step: int) -> bool:
+        return False
+
+    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        draw = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
+        views, xy_px, target, alpha = self._pixels(self.rays, draw)
+        rays = pixel_rays(self.cameras[views], xy_px)
+        jitter = torch.rand(len(views), generator=draw)
+        samples = march(rays, self.field.occupancy, self.settings.step, jitter)
+        _, keep = visible(self.field, samples, STOP)
+        samples = samples.select(keep)
+        self._adapt_rays(len(samples))
+        color, opacity = composite(self.field, samples)
+        if self.background is None:
+            behind = torch.rand(len(views), 3, generator=draw)
+            target = target * alpha[:, None] + behind * (1.0 - alpha[:, None])
+        else:
+            behind = torch.full((3,), self.background)
+        image = color + (1.0 - opacity)[:, None] * behind
+        loss = F.mse_loss(image, target)
+        psnr = -10.0 * torch.log10(loss.detach()).item()
+        total = loss + self.settings.free_weight * self._free_space(draw)
+        return total, {"psnr_db": round(psnr, 3), "rays": len(views)}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {**field_tensors(self.field), "alphas": self.alphas}
+        return tensors, {"stage": self.stage, "rays": self.rays}
+
+    def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
+        self._enter_stage(extra["stage"])
+        restore_field(self.field, tensors)
+        self.optimiser = Adam(self.field.param_groups())
+        self.alphas, self.rays = tensors["alphas"], extra["rays"]
+
+    def _adapt_rays(self, samples: int) -> None:
+        """Draw as many rays next time as fill the sample count, as Instant-NGP does."""
+        wanted = self.rays * self.settings.samples / max(1, samples)
+        self.rays = int(min(MAX_RAYS, max(MIN_RAYS, 0.5 * (self.rays + wanted))))
+
+    def _pixels(self, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        height, width = self.cameras.size
+        if self.pool is None:
+            flat = torch.randint(len(self.cameras) * height * width, (count,), generator=draw)
+        else:
+            flat = self.pool[torch.randint(len(self.pool), (count,), generator=draw)]
+        view, pixel = flat // (height * width), flat % (height * width)
+        rgba = self.images.reshape(-1, self.images.shape[-1])[flat].float()
+        if self.images.dtype == torch.uint8:
+            rgba = rgba / 255.0
+        alpha = rgba[:, 3] if rgba.shape[1] == 4 else torch.ones(count)
+        xy_px = torch.stack([pixel % width, pixel // width], dim=1) + 0.5
+        return view, xy_px, rgba[:, :3], alpha
+
+    def _free_space(self, draw: torch.Generator) -> Tensor:
+        """Mean opacity of unit-length segments at random unoccupied points."""
+        u = torch.rand(FREE_POINTS, 3, generator=draw) * 2.0 - 1.0
+        u = u[~self.field.occupied(u)]
+        if len(u) == 0:
+            return torch.zeros(())
+        return (1.0 - torch.exp(-self.field.sigma(u))).sum() / FREE_POINTS
+
+    @torch.no_grad()
+    def _refresh_occupancy(self, step: int) -> None:
+        """Re-estimate a random part of the hull's cells; a cell is kept while it can be seen."""
+        draw = torch.Generator().manual_seed(self.settings.seed * 7_000_003 + step)
+        cells = self.hull.nonzero()
+        chosen = cells[torch.randint(len(cells), (OCCUPANCY_CELLS,), generator=draw)]
+        size = self.hull.shape[0]
+        u = (chosen + torch.rand(len(chosen), 3, generator=draw)) * (2.0 / size) - 1.0
+        alpha = 1.0 - torch.exp(-self.field.sigma(u) * self.settings.step)
+        index = tuple(chosen.unbind(-1))
+        self.alphas[index] = torch.maximum(self.alphas[index] * OCCUPANCY_DECAY, alpha)
+        if step >= PRUNE_AFTER:
+            self.field.occupancy = self.hull & (self.alphas > OCCUPANCY_ALPHA)
+
+
+def fit(
+    data: PosedImages,
+    architecture: str,
+    config: Any,
+    budget: Budget,
+    settings: FitSettings | None = None,
+    run: Run | None = None,
+) -> Field:
+    """Fit a field to posed images.
+
+    Args:
+        data: the training views.
+        architecture: a key of `geometry.fields.ARCHITECTURES`.
+        config: an instance of its config class.
+        budget: steps or seconds.
+        settings: how to train.
+        run: a run folder for checkpoints and metrics; an interrupted one is continued.
+
+    Returns:
+        The field, in the frame of the cameras.
+
+    Raises:
+        InputError: the masks agree on nothing, the images have neither alpha nor a stated
+            background, or training diverged.
+    """
+    settings = settings or FitSettings()
+    field = build_field(architecture, config, settings.seed)
+    job = FitJob(field, data, settings)
+    train(job, budget, run, f"fit {architecture}")
+    if job.stage != len(STAGES) - 1:
+        set_stage(field, len(STAGES) - 1)
+    return field
+
+
+def _background(data: PosedImages, background: Background) -> float | None:
+    """What to composite over: a grey level, or None for a random colour behind alpha."""
+    if background == "auto":
+        if not data.has_alpha:
+            raise InputError(
+                "the images have no alpha channel, so what is background is unknown: pass "
+                "--background white or black if the object is shown on one, or scene if the "
+                "surroundings belong to the picture"
+            )
+        return None
+    if background == "scene":
+        return 0.0
+    if data.has_alpha:
+        raise UsageError(f"the images have alpha: leave out --background {background}")
+    return {"white": 1.0, "black": 0.0}[background]
+
+
+def _alpha(images: Tensor) -> Tensor:
+    return images[..., 3].float() if images.dtype != torch.uint8 else images[..., 3]
+
+
+def _near_foreground(alpha: Tensor) -> Tensor:
+    """Flat indices of the pixels within a few pixels of foreground: all that rays can hit."""
+    mask = (alpha > 0).float()[:, None]
+    return F.max_pool2d(mask, 9, stride=1, padding=4).reshape(-1).nonzero()[:, 0]

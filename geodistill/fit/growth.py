@@ -1,0 +1,59 @@
+"""Coarse-to-fine training: grids start at a fraction of their final resolution."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn import functional as F
+
+from geodistill.geometry.fields import Field
+from geodistill.geometry.fields.plenoxels import Plenoxels
+from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
+from geodistill.geometry.grids import nodes_near
+
+STAGES = ((0.0, 0.4), (0.08, 0.65), (0.2, 1.0))
+"""(budget used, fraction of the final resolution) pairs."""
+
+
+def stage_at(progress: float) -> int:
+    """Index into `STAGES` of the resolution that training has reached."""
+    return sum(progress >= start for start, _ in STAGES) - 1
+
+
+def set_stage(field: Field, stage: int) -> None:
+    """Bring every grid of the field to the stage's resolution, by linear interpolation."""
+    fraction = STAGES[stage][1]
+    for module in field.modules():
+        if isinstance(module, VmBranch | CpBranch):
+            resolution = max(8, round(fraction * module.resolution))
+            _resample_factors(module, resolution)
+        elif isinstance(module, Plenoxels):
+            _resample_voxels(module, max(8, round(fraction * module.config.resolution)))
+
+
+def _resample_factors(branch: VmBranch | CpBranch, resolution: int) -> None:
+    lines = [branch.density_lines, branch.color_lines]
+    for factors in lines:
+        for i, line in enumerate(factors):
+            resized = F.interpolate(
+                line.detach().t()[None], size=resolution, mode="linear", align_corners=True
+            )
+            factors[i] = nn.Parameter(resized[0].t().contiguous())
+    if isinstance(branch, VmBranch):
+        for factors in (branch.density_planes, branch.color_planes):
+            for i, plane in enumerate(factors):
+                resized = F.interpolate(
+                    plane.detach().permute(2, 0, 1)[None],
+                    size=(resolution, resolution),
+                    mode="bilinear",
+                    align_corners=True,
+                )
+                factors[i] = nn.Parameter(resized[0].permute(1, 2, 0).contiguous())
+
+
+def _resample_voxels(field: Plenoxels, resolution: int) -> None:
+    nodes = nodes_near(field.occupancy, resolution)
+    index = nodes.nonzero()
+    values = None
+    if len(field.values):
+        values = field.latent((index + 0.5) * (2.0 / resolution) - 1.0).detach()
+    field.allocate(nodes, values)

@@ -1,0 +1,1 @@
+"""What a scene is: state, query, load and save."""

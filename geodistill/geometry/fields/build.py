@@ -1,0 +1,66 @@
+"""The table of architectures and how one is made from a name and a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from geodistill.checks import choose
+from geodistill.geometry.fields.base import Field
+from geodistill.geometry.fields.composite import CompositeConfig, SumBranch
+from geodistill.geometry.fields.heads import Branch, LatentField
+from geodistill.geometry.fields.mlp import MlpBranch, MlpConfig
+from geodistill.geometry.fields.ngp import HashBranch, NgpConfig
+from geodistill.geometry.fields.plenoxels import Plenoxels, PlenoxelsConfig
+from geodistill.geometry.fields.tensorf import CpBranch, TensorfConfig, TensorfCpConfig, VmBranch
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build one kind of field.
+
+    `branch` is None for fields without a latent network. The default config is the reference size.
+    """
+
+    config: type
+    branch: Callable[[Any], Branch] | None
+    small: Any
+
+
+_SMALL_NGP = NgpConfig(log2_size=16, max_resolution=1024)
+_SMALL_VM = TensorfConfig(resolution=160)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "ngp": Architecture(NgpConfig, HashBranch, _SMALL_NGP),
+    "tensorf": Architecture(TensorfConfig, VmBranch, _SMALL_VM),
+    "tensorf-cp": Architecture(TensorfCpConfig, CpBranch, TensorfCpConfig(resolution=160)),
+    "plenoxels": Architecture(PlenoxelsConfig, None, PlenoxelsConfig(resolution=128)),
+    "mlp": Architecture(MlpConfig, MlpBranch, MlpConfig(depth=4, width=128, octaves=9)),
+    "composite": Architecture(
+        CompositeConfig,
+        SumBranch,
+        CompositeConfig(ngp=_SMALL_NGP, tensorf=TensorfConfig(128, 8, 24)),
+    ),
+}
+
+
+def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
+    """A freshly initialised field.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        config: an instance of that architecture's config class.
+        seed: of the initial parameters.
+
+    Raises:
+        UsageError: unknown architecture.
+    """
+    branch = choose("field architecture", architecture, ARCHITECTURES).branch
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if branch is None:
+            return Plenoxels(config)
+        return LatentField(architecture, config, branch(config))

@@ -1,0 +1,88 @@
+"""Small networks shared by the architectures: bias-free MLPs and the 16-d latent's colour head."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geodistill import kernels
+from geodistill.geometry.fields.activations import spherical_harmonics, truncated_exp
+from geodistill.geometry.fields.base import Field, ParamGroup
+
+LATENT = 16
+"""[raw log-density, 15 geometry features]: what ngp, tensorf, mlp and composites have in common."""
+
+HEAD_LR = 5e-3
+
+
+class Mlp(nn.Module):
+    """Linear layers without bias, ReLU between them. widths = (in, hidden ..., out)."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        shapes = pairwise(widths)
+        self.weights = nn.ParameterList(_uniform(out, fan_in) for fan_in, out in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.fused_mlp(x, tuple(self.weights))
+
+
+def _uniform(out: int, fan_in: int) -> nn.Parameter:
+    bound = math.sqrt(3.0 / fan_in)
+    return nn.Parameter(torch.empty(out, fan_in).uniform_(-bound, bound))
+
+
+def new_color_head() -> Mlp:
+    """The shared colour head, 31 -> 64 -> 64 -> 3."""
+    return Mlp(16 + LATENT - 1, 64, 64, 3)
+
+
+def shade(color_head: Mlp, features: Tensor, directions: Tensor) -> Tensor:
+    """sigmoid(head([SH16(d), g])): features [N, 15], unit directions [N, 3] -> rgb [N, 3]"""
+    basis = spherical_harmonics(directions, 3)
+    return torch.sigmoid(color_head(torch.cat([basis, features], dim=1)))
+
+
+class Branch(nn.Module):
+    """Block 1 of a latent field: positions in the unit cube [N, 3] -> latent [N, 16]."""
+
+    def raw(self, u: Tensor) -> Tensor:
+        """The log-density channel alone. [N, 3] -> [N]"""
+        return self(u)[:, 0]
+
+    def param_groups(self) -> list[ParamGroup]:
+        raise NotImplementedError
+
+
+class LatentField(Field):
+    """A field whose latent is [raw, g1..g15] and whose colour head is the shared one.
+
+    sigma = exp(raw); rgb = sigmoid(MLP[SH16(d), g]) with layers 31 -> 64 -> 64 -> 3, as in PVD.
+    """
+
+    latent_kind = "raw+15"
+
+    def __init__(self, architecture: str, config: Any, branch: Branch) -> None:
+        super().__init__(architecture, config)
+        self.branch = branch
+        self.color_head = new_color_head()
+
+    def latent(self, u: Tensor) -> Tensor:
+        return self.branch(u)
+
+    def sigma(self, u: Tensor) -> Tensor:
+        return truncated_exp(self.branch.raw(u))
+
+    def sigma_of(self, latent: Tensor) -> Tensor:
+        return truncated_exp(latent[:, 0])
+
+    def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
+        return shade(self.color_head, latent[:, 1:], directions)
+
+    def param_groups(self) -> list[ParamGroup]:
+        head = ParamGroup(list(self.color_head.parameters()), HEAD_LR, lazy=False)
+        return [*self.branch.param_groups(), head]

@@ -1,0 +1,68 @@
+"""The classic positional-encoding network (Mildenhall et al., NeRF, 2020), with the shared head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geodistill.geometry.fields.activations import positional_encoding
+from geodistill.geometry.fields.base import ParamGroup
+from geodistill.geometry.fields.heads import LATENT, Branch, Mlp
+
+TRUNK_OUT = 28
+"""Width of the trunk's output: a drop-in for a 14 x 2 hash encoding, as in PVD."""
+
+
+@dataclass(frozen=True)
+class MlpConfig:
+    """Positional encoding -> depth x width trunk with one skip -> 16-d latent."""
+
+    depth: int = 8
+    """Linear layers of the trunk."""
+    width: int = 256
+    """Hidden width."""
+    octaves: int = 10
+    """Frequencies of the positional encoding."""
+    bf16: bool = True
+    """Multiply in bfloat16 where the processor does it natively; parameters stay float32."""
+
+
+class MlpBranch(Branch):
+    """The encoding enters again after the first half of the trunk."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.config = config
+        encoded = 3 * (2 * config.octaves + 1)
+        self.skip = (config.depth - 1) // 2
+        fan_in = [encoded] + [
+            config.width + (encoded if i == self.skip else 0) for i in range(config.depth - 1)
+        ]
+        fan_out = [config.width] * (config.depth - 1) + [TRUNK_OUT]
+        self.trunk = nn.ModuleList(nn.Linear(i, o) for i, o in zip(fan_in, fan_out, strict=True))
+        self.density_net = Mlp(TRUNK_OUT, 64, LATENT)
+
+    def forward(self, u: Tensor) -> Tensor:
+        encoded = positional_encoding(u, self.config.octaves)
+        fast = self.config.bf16 and _has_native_bf16(u.device)
+        with torch.autocast(u.device.type, dtype=torch.bfloat16, enabled=fast):
+            hidden = encoded
+            for i, layer in enumerate(self.trunk):
+                hidden = layer(hidden)
+                if i < len(self.trunk) - 1:
+                    hidden = F.relu(hidden)
+                if i == self.skip:
+                    hidden = torch.cat([hidden, encoded.to(hidden.dtype)], dim=1)
+        return self.density_net(hidden.to(u.dtype))
+
+    def param_groups(self) -> list[ParamGroup]:
+        return [ParamGroup(list(self.parameters()), 1e-3, lazy=False)]
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)

@@ -1,0 +1,126 @@
+"""Tensorial radiance fields: vector-matrix (VM) and CP factors (Chen et al., TensoRF, 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from geodistill import kernels
+from geodistill.geometry.fields.base import ParamGroup
+from geodistill.geometry.fields.heads import LATENT, Branch
+
+PLANE_AXES = ((0, 1), (0, 2), (1, 2))
+LINE_AXES = (2, 1, 0)
+FACTOR_LR = 2e-2
+BASIS_LR = 1e-3
+
+
+@dataclass(frozen=True)
+class TensorfConfig:
+    """VM field: per mode, density_rank + color_rank products of a plane and a line."""
+
+    resolution: int = 300
+    """Nodes per axis."""
+    density_rank: int = 16
+    """Components per mode for log-density."""
+    color_rank: int = 48
+    """Components per mode for appearance."""
+    floor: float = -8.0
+    """Log-density (per scene radius) of the field whose factors are all zero: transparent."""
+
+
+@dataclass(frozen=True)
+class TensorfCpConfig:
+    """CP field: products of three lines."""
+
+    resolution: int = 300
+    """Nodes per axis."""
+    density_rank: int = 96
+    """Components for log-density."""
+    color_rank: int = 288
+    """Components for appearance."""
+    floor: float = -8.0
+    """Log-density (per scene radius) of the field whose factors are all zero: transparent."""
+
+
+class FactoredBranch(Branch):
+    """raw = floor + sum of density components; g = basis @ appearance components."""
+
+    basis: nn.Parameter
+    density_lines: nn.ParameterList
+    color_lines: nn.ParameterList
+    resolution: int
+    floor: float
+
+    def appearance(self, u: Tensor) -> Tensor:
+        """Appearance components before the basis. [N, 3] -> [N, K]"""
+        raise NotImplementedError
+
+    def forward(self, u: Tensor) -> Tensor:
+        return torch.cat([self.raw(u)[:, None], self.appearance(u) @ self.basis.t()], dim=1)
+
+
+class VmBranch(FactoredBranch):
+    """Vector-matrix decomposition, eq. 4 and 5 of the paper. Factors are channel-last."""
+
+    def __init__(self, config: TensorfConfig) -> None:
+        super().__init__()
+        self.resolution, self.floor = config.resolution, config.floor
+        res = config.resolution
+        self.density_planes = _factors(0.1, (res, res, config.density_rank))
+        self.density_lines = _factors(0.1, (res, config.density_rank))
+        self.color_planes = _factors(0.1, (res, res, config.color_rank))
+        self.color_lines = _factors(0.1, (res, config.color_rank))
+        self.basis = _basis(3 * config.color_rank)
+
+    def raw(self, u: Tensor) -> Tensor:
+        parts = kernels.plane_line(u, tuple(self.density_planes), tuple(self.density_lines))
+        return self.floor + parts.flatten(1).sum(dim=1)
+
+    def appearance(self, u: Tensor) -> Tensor:
+        parts = kernels.plane_line(u, tuple(self.color_planes), tuple(self.color_lines))
+        return parts.flatten(1)
+
+    def param_groups(self) -> list[ParamGroup]:
+        planes = [*self.density_planes, *self.color_planes]
+        lines = [*self.density_lines, *self.color_lines]
+        return [
+            ParamGroup(planes, FACTOR_LR, lazy=True),
+            ParamGroup(lines, FACTOR_LR, lazy=False),
+            ParamGroup([self.basis], BASIS_LR, lazy=False),
+        ]
+
+
+class CpBranch(FactoredBranch):
+    """CANDECOMP/PARAFAC decomposition, eq. 2 of the paper."""
+
+    def __init__(self, config: TensorfCpConfig) -> None:
+        super().__init__()
+        self.resolution, self.floor = config.resolution, config.floor
+        self.density_lines = _factors(0.2, (config.resolution, config.density_rank))
+        self.color_lines = _factors(0.2, (config.resolution, config.color_rank))
+        self.basis = _basis(config.color_rank)
+
+    def raw(self, u: Tensor) -> Tensor:
+        return self.floor + kernels.line_product(u, tuple(self.density_lines)).sum(dim=1)
+
+    def appearance(self, u: Tensor) -> Tensor:
+        return kernels.line_product(u, tuple(self.color_lines))
+
+    def param_groups(self) -> list[ParamGroup]:
+        lines = [*self.density_lines, *self.color_lines]
+        return [
+            ParamGroup(lines, FACTOR_LR, lazy=False),
+            ParamGroup([self.basis], BASIS_LR, lazy=False),
+        ]
+
+
+def _factors(std: float, shape: tuple[int, ...]) -> nn.ParameterList:
+    return nn.ParameterList(nn.Parameter(std * torch.randn(shape)) for _ in range(3))
+
+
+def _basis(columns: int) -> nn.Parameter:
+    bound = columns**-0.5
+    return nn.Parameter(torch.empty(LATENT - 1, columns).uniform_(-bound, bound))

@@ -1,0 +1,107 @@
+"""What every layout of posed images comes down to: frames with a lens, a pose and files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geodistill.cameras import Camera
+from geodistill.checks import InputError
+
+MAX_SIDE_PX = 100_000
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Intrinsics as a file states them; what is None follows from the rest or the image size."""
+
+    fx: float | None = None
+    fy: float | None = None
+    cx: float | None = None
+    cy: float | None = None
+    angle_x_rad: float | None = None
+    angle_y_rad: float | None = None
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def matrix(self, size: tuple[int, int]) -> list[list[float]]:
+        """K for `size` (H, W): square pixels and a centred principal point unless stated."""
+        height, width = size
+        fx = self.fx if self.fx is not None else _focal(self.angle_x_rad, width)
+        fy = self.fy if self.fy is not None else _focal(self.angle_y_rad, height)
+        fx, fy = fx or fy, fy or fx
+        assert fx is not None and fy is not None, "a lens needs a focal length or an angle"
+        cx = 0.5 * width if self.cx is None else self.cx
+        cy = 0.5 * height if self.cy is None else self.cy
+        return [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a data set. `size` (H, W) is None where the file does not state it."""
+
+    name: str
+    image: Path | None
+    lens: Lens
+    world_from_cam: np.ndarray  # [4, 4] float64, OpenCV axes, the user's frame
+    size: tuple[int, int] | None = None
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """The frames of a split. `source` is the file that errors name."""
+
+    source: Path
+    frames: list[Frame]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def common_size(frames: list[Frame], source: Path) -> tuple[int, int] | None:
+    """The size (H, W) that frames declare, None if none does, InputError for several sizes."""
+    declared = [frame for frame in frames if frame.size is not None]
+    for frame in declared:
+        if frame.size != declared[0].size:
+            raise InputError(
+                f"{source} declares {size_text(declared[0].size)} for {declared[0].name} but "
+                f"{size_text(frame.size)} for {frame.name}: all pictures of a data set must have "
+                "one size, resize or crop them"
+            )
+    return declared[0].size if declared else None
+
+
+def to_camera(
+    frames: list[Frame], size: tuple[int, int], source: Path, dtype: torch.dtype
+) -> Camera:
+    """A batch [V]. Raises InputError when `dtype` is too coarse for where the cameras are."""
+    K = torch.tensor([frame.lens.matrix(size) for frame in frames], dtype=dtype)
+    world_from_cam = torch.from_numpy(np.stack([frame.world_from_cam for frame in frames]))
+    _expect_resolved(world_from_cam[:, :3, 3], source, dtype)
+    distortion = None
+    if any(any(frame.lens.distortion) for frame in frames):
+        distortion = torch.tensor([frame.lens.distortion for frame in frames], dtype=dtype)
+    return Camera(K, world_from_cam.to(dtype), size, distortion)
+
+
+def size_text(size: tuple[int, int] | None) -> str:
+    return f"{size[1]}x{size[0]}" if size else "no size"
+
+
+def _focal(angle_rad: float | None, side_px: int) -> float | None:
+    return None if angle_rad is None else 0.5 * side_px / math.tan(0.5 * angle_rad)
+
+
+def _expect_resolved(centers: torch.Tensor, source: Path, dtype: torch.dtype) -> None:
+    """Geographic coordinates do not fit float32: distances would be rounding noise."""
+    far = float(centers.abs().max())
+    extent = float((centers - centers.mean(0)).norm(dim=-1).max())
+    if far > 1e5 and far * torch.finfo(dtype).eps > 1e-4 * extent:
+        raise InputError(
+            f"{source}: the cameras are {far:.4g} from the origin but only {extent:.4g} apart, "
+            f"which {str(dtype).removeprefix('torch.')} cannot resolve: subtract a common offset "
+            "from their positions"
+        )

@@ -1,0 +1,56 @@
+"""Values out of a JSON object that someone else wrote, each checked where it is taken."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from geodistill.checks import InputError
+
+
+def number(values: dict[str, Any], key: str, where: str) -> float | None:
+    """A finite number, or None where the key is absent."""
+    value = values.get(key)
+    if value is None:
+        return None
+    try:
+        result = (
+            float(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else math.nan
+        )
+    except OverflowError:
+        result = math.nan
+    if not math.isfinite(result):
+        raise InputError(
+            f"{where} has {key} = {json.dumps(value)[:40]}, which is not a finite number"
+        )
+    return result
+
+
+def text(entry: dict[str, Any], key: str, where: str) -> str | None:
+    """A file name, or None where the key is absent."""
+    value = entry.get(key)
+    if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+        raise InputError(f"{where} has {key} = {json.dumps(value)[:40]}, which is not a file name")
+    return value
+
+
+def matrix(entry: dict[str, Any], key: str, rows: tuple[int, ...], where: str) -> np.ndarray:
+    """float64 [rows, 4]"""
+    if key not in entry:
+        raise InputError(f"{where} has no {key}: export the cameras again")
+    value = entry[key]
+    form = "x4 or ".join(str(count) for count in rows) + "x4"
+    try:
+        result = np.array(value, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{where}: {key} is not a {form} matrix of numbers") from None
+    if result.ndim != 2 or result.shape[0] not in rows or result.shape[1] != 4:
+        raise InputError(f"{where}: {key} must be a {form} matrix, got shape {[*result.shape]}")
+    if not np.isfinite(result).all():
+        raise InputError(f"{where}: {key} holds NaN or infinity; fix or remove the frame")
+    return result

@@ -1,0 +1,250 @@
+"""The few hot loops: hash grids, planes and lines, sparse voxels, ray marching, compositing.
+
+Every function here checks its arguments and hands over to one implementation: the C++ library for
+float32 tensors in CPU memory where it was built, the pure-torch reference for everything else. Both
+have the same meaning. Gradients are first order; for second derivatives call `kernels.reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import ShapeError, UsageError, check
+from geodistill.kernels import cpu, library, reference
+from geodistill.kernels.hashspec import HashSpec
+from geodistill.kernels.library import openmp_runtimes
+from geodistill.kernels.reference import LINE_AXES, PLANE_AXES, Samples, ray_index
+
+__all__ = [
+    "LINE_AXES",
+    "PLANE_AXES",
+    "HashSpec",
+    "Samples",
+    "backends",
+    "fused_mlp",
+    "hash_encode",
+    "library_status",
+    "line_product",
+    "march",
+    "openmp_runtimes",
+    "plane_line",
+    "ray_index",
+    "ray_weights",
+    "segment_sum",
+    "sparse_adam_step",
+    "voxel_interp",
+]
+
+KERNELS = (
+    "hash_encode",
+    "plane_line",
+    "line_product",
+    "voxel_interp",
+    "march",
+    "ray_weights",
+    "segment_sum",
+    "sparse_adam_step",
+    "fused_mlp",
+)
+
+
+MLP_WIDTH = 128
+"""Widest layer for which the fused MLP keeps a block of points in the cache."""
+
+# The one table: kernel -> what runs it on float32 tensors in CPU memory; the reference runs the rest.
+_CPU: dict[str, Callable[..., Any]] = (
+    {} if library.LIBRARY is None else {name: getattr(cpu, name) for name in KERNELS}
+)
+
+
+def _implementation(kernel: str, *tensors: Tensor) -> Callable[..., Any]:
+    if kernel in _CPU and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors):
+        return _CPU[kernel]
+    return getattr(reference, kernel)
+
+
+def backends() -> dict[str, dict[str, str]]:
+    """Which implementation serves each kernel: {kernel: {"cpu": "c++", "cuda": "reference"}}.
+
+    "cpu" is about float32; other dtypes run the reference.
+    """
+    return {
+        kernel: {"cpu": "c++" if kernel in _CPU else "reference", "cuda": "reference"}
+        for kernel in KERNELS
+    }
+
+
+def library_status() -> str:
+    """One line for `geodistill doctor`: where the C++ library is, or why there is none."""
+    return str(library.PATH) if library.LIBRARY is not None else library.REASON
+
+
+def hash_encode(x: Tensor, table: Tensor, spec: HashSpec) -> Tensor:
+    """Encode points by trilinear look-ups in a multi-resolution hash table. Gradients: table, x.
+
+    x: [N, 3] in [0, 1]; what lies outside is clamped.  table: [spec.entries, spec.features].
+    Returns [N, spec.levels * spec.features], level after level.
+    Source: Mueller et al., "Instant Neural Graphics Primitives", 2022.
+    """
+    check(x=(x, "N 3"), table=(table, f"{spec.entries} {spec.features}"))
+    run = _implementation("hash_encode", x, table)
+    if spec.features not in (1, 2, 4, 8):
+        run = reference.hash_encode
+    return run(x, table, spec)
+
+
+def plane_line(x: Tensor, planes: Sequence[Tensor], lines: Sequence[Tensor]) -> Tensor:
+    """Products of plane and line samples, the vector-matrix form. Gradients: planes, lines, x.
+
+    x: [N, 3] in [-1, 1], clamped; node 0 of an axis is at -1 and its last node at +1.
+    planes: 3 x [H, W, C], plane k spans the axes PLANE_AXES[k] = (x, y), (x, z), (y, z): its columns
+    run along the first, its rows along the second.  lines: 3 x [L, C] along z, y, x.
+    Returns [N, 3, C].  Source: Chen et al., "TensoRF", 2022, eq. 3 (channels stored last).
+    """
+    _check_three("planes", planes)
+    _check_three("lines", lines)
+    check(
+        x=(x, "N 3"),
+        **{f"planes[{k}]": (plane, "_ _ C") for k, plane in enumerate(planes)},
+        **{f"lines[{k}]": (line, "_ C") for k, line in enumerate(lines)},
+    )
+    return _implementation("plane_line", x, *planes, *lines)(x, planes, lines)
+
+
+def line_product(x: Tensor, lines: Sequence[Tensor]) -> Tensor:
+    """Products of three line samples, the CP form. Gradients: lines, x.
+
+    x: [N, 3] in [-1, 1], clamped.  lines: 3 x [L, C] along z, y, x, as in `plane_line`.
+    Returns [N, C].  Source: Chen et al., "TensoRF", 2022, eq. 2.
+    """
+    _check_three("lines", lines)
+    check(x=(x, "N 3"), **{f"lines[{k}]": (line, "_ C") for k, line in enumerate(lines)})
+    return _implementation("line_product", x, *lines)(x, lines)
+
+
+def voxel_interp(x: Tensor, links: Tensor, values: Tensor) -> Tensor:
+    """Trilinear interpolation in a sparse voxel grid. Gradients: values, x.
+
+    x: [N, 3] in grid units, node i at coordinate i; clamped to the grid.
+    links: int32 [X, Y, Z], row of each node in `values`, negative where the node is empty (zero).
+    values: [M, C].  Returns [N, C].  Source: Fridovich-Keil et al., "Plenoxels", 2022.
+    """
+    check(x=(x, "N 3"), links=(links, "_ _ _"), values=(values, "_ _"))
+    if links.dtype != torch.int32:
+        raise UsageError(f"links must be int32, got {links.dtype}: pass links.int()")
+    return _implementation("voxel_interp", x, values)(x, links, values)
+
+
+def march(
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    step: float,
+    occupancy: Tensor,
+    jitter: Tensor | None = None,
+    max_samples: int = 1024,
+) -> Samples:
+    """Sample rays at near + (k + jitter) * step, k = 0, 1, ..., before far, in occupied cells only.
+
+    origins, directions: [N, 3] in the frame where the grid fills [-1, 1]^3; directions of any length.
+    near, far: [N] in units of the direction; near >= far gives no samples.  step: in the same units.
+    occupancy: bool or uint8 [X, Y, Z] over [-1, 1]^3; outside it is empty.
+    jitter: [N] in [0, 1), the middle of each interval (0.5) where it is None.
+    max_samples: per ray; the first ones are kept.
+    Returns Samples(offsets int64 [N+1], t [S], dt [S]); no gradient.
+    """
+    check(
+        origins=(origins, "N 3"),
+        directions=(directions, "N 3"),
+        near=(near, "N"),
+        far=(far, "N"),
+        occupancy=(occupancy, "_ _ _"),
+        **({} if jitter is None else {"jitter": (jitter, "N")}),
+    )
+    if not step > 0:
+        raise UsageError(f"step must be positive, got {step}")
+    floats = (origins, directions, near, far, *(() if jitter is None else (jitter,)))
+    run = _implementation("march", *floats)
+    with torch.no_grad():
+        return run(origins, directions, near, far, step, occupancy, jitter, max_samples)
+
+
+def ray_weights(sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
+    """Volume-rendering weights w_i = T_i (1 - exp(-sigma_i dt_i)). Gradients: sigma, dt.
+
+    sigma, dt: [S];  offsets: int64 [N+1], the samples of ray n are offsets[n]:offsets[n+1].
+    Returns [S].  Source: Max, "Optical models for direct volume rendering", 1995.
+    """
+    check(sigma=(sigma, "S"), dt=(dt, "S"))
+    _check_offsets(offsets, len(sigma))
+    return _implementation("ray_weights", sigma, dt)(sigma, dt, offsets)
+
+
+def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
+    """Weighted sum over the samples of each ray. Gradients: weights, values.
+
+    weights: [S];  values: [S, C];  offsets: int64 [N+1].  Returns [N, C]; empty rays get zeros.
+    """
+    check(weights=(weights, "S"), values=(values, "S C"))
+    _check_offsets(offsets, len(weights))
+    return _implementation("segment_sum", weights, values)(weights, values, offsets)
+
+
+def sparse_adam_step(
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+) -> None:
+    """One Adam step, in place, on the rows (last dimension) whose gradient is not all zero.
+
+    The other rows keep their value and moments, so momentum does not move what no sample touched.
+    `grad` is zeroed for the next step. param, grad, exp_avg, exp_avg_sq: [..., F]; step: from 1.
+    Source: Kingma and Ba, "Adam", 2015; lazy rows as in Mueller et al., Instant-NGP, 2022.
+    """
+    shape = " ".join(str(n) for n in param.shape)
+    check(grad=(grad, shape), exp_avg=(exp_avg, shape), exp_avg_sq=(exp_avg_sq, shape))
+    if step < 1:
+        raise UsageError(f"step must be at least 1, got {step}")
+    run = _implementation("sparse_adam_step", param, grad, exp_avg, exp_avg_sq)
+    with torch.no_grad():
+        run(param, grad, exp_avg, exp_avg_sq, lr, beta1, beta2, eps, step)
+
+
+def fused_mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Linear layers without bias, ReLU between them and none at the end. Gradients: x, weights.
+
+    x: [N, D0];  weights: [D1, D0], [D2, D1], ...  Returns [N, D_last].
+    """
+    if not weights:
+        raise UsageError("fused_mlp needs at least one weight matrix, got none")
+    check(x=(x, "N D0"), **{f"weights[{i}]": (w, f"D{i + 1} D{i}") for i, w in enumerate(weights)})
+    run = _implementation("fused_mlp", x, *weights)
+    if max(x.shape[1], *(len(w) for w in weights)) > MLP_WIDTH or len(weights) > 16:
+        run = reference.fused_mlp
+    return run(x, weights)
+
+
+def _check_three(name: str, tensors: Sequence[Tensor]) -> None:
+    if len(tensors) != 3:
+        raise ShapeError(f"{name} must hold 3 tensors, one per axis, got {len(tensors)}")
+
+
+def _check_offsets(offsets: Tensor, samples: int) -> None:
+    check(offsets=(offsets, "_"))
+    if offsets.dtype != torch.int64 or len(offsets) == 0:
+        raise ShapeError(
+            f"offsets must be int64 of shape [N + 1], got {offsets.dtype} {list(offsets.shape)}"
+        )
+    if int(offsets[-1]) != samples:
+        raise ShapeError(f"offsets end at {int(offsets[-1])}, but there are {samples} samples")

@@ -1,0 +1,55 @@
+"""Loads the C++ library into the process, beside the OpenMP runtime that torch brings."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+# torch first: the library takes its OpenMP symbols from the runtime that torch has loaded.
+import torch
+
+SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+PATH = Path(__file__).with_name(f"_kernels.{SUFFIX}")
+SWITCH = "GEODISTILL_KERNELS"
+"""Environment variable; `reference` keeps the library out."""
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if os.environ.get(SWITCH) == "reference":
+        return None, f"switched off by {SWITCH}=reference"
+    if not PATH.exists():
+        return None, "the C++ library was not built: no compiler was found at install time"
+    try:
+        return ctypes.CDLL(str(PATH)), ""
+    except OSError as first:
+        # A torch that hides its OpenMP runtime, or has none: the system's serves the library alone.
+        try:
+            ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(str(PATH)), ""
+        except OSError:
+            return None, f"the C++ library does not load: {first}"
+
+
+LIBRARY, REASON = _load()
+"""The library, or None and the reason in one sentence."""
+
+
+def threads() -> int:
+    """The thread count that every call is given: torch's own."""
+    return torch.get_num_threads()
+
+
+def openmp_runtimes() -> list[str]:
+    """Files of the OpenMP runtimes in this process; more than one means competing thread pools.
+
+    Reads the process's memory map, so it is empty where the system has none (macOS, Windows).
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    names = ("libgomp", "libomp", "libiomp")
+    files = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
+    return sorted(file for file in files if Path(file).name.startswith(names))

@@ -1,0 +1,110 @@
+"""What a person watches: one-line messages and progress, always on stderr.
+
+Standard output belongs to results, so nothing here writes to it. On a terminal progress is a live
+bar; elsewhere it is at most one plain line every ten seconds, so that a log file stays readable.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+QUIET, NORMAL = 0, 1
+_PLAIN_INTERVAL_S = 10.0
+_level = NORMAL
+
+
+def set_level(level: int) -> None:
+    """QUIET silences `say` and `progress` of the whole process; errors do not pass through here."""
+    global _level
+    _level = level
+
+
+def level() -> int:
+    return _level
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, unless the level is QUIET."""
+    if _level > QUIET:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Progress(Protocol):
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        """Count n more steps; metrics are shown beside the count."""
+
+
+@contextmanager
+def progress(total: int | None, what: str) -> Iterator[Progress]:
+    """Show the progress of `what` over `total` steps (None: unknown) while the block runs."""
+    if _level <= QUIET:
+        yield _Silent()
+    elif sys.stderr.isatty():
+        with _live(total, what) as bar:
+            yield bar
+    else:
+        yield _Plain(total, what)
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    return " ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in metrics.items()
+    )
+
+
+class _Silent:
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        pass
+
+
+class _Plain:
+    def __init__(self, total: int | None, what: str) -> None:
+        self.total, self.what, self.done = total, what, 0
+        self.started = self.last_line = time.monotonic()
+
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.last_line < _PLAIN_INTERVAL_S:
+            return
+        self.last_line = now
+        of = f"/{self.total}" if self.total is not None else ""
+        line = f"{self.what} {self.done}{of} {now - self.started:.0f}s {format_metrics(metrics)}"
+        say(line.rstrip())
+
+
+@contextmanager
+def _live(total: int | None, what: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metrics]}"),
+    )
+    with Bar(*columns, console=Console(file=sys.stderr), transient=False) as bar:
+        task = bar.add_task(what, total=total, metrics="")
+
+        class Live:
+            def advance(self, n: int = 1, **metrics: float) -> None:
+                bar.update(task, advance=n)
+                if metrics:
+                    bar.update(task, metrics=format_metrics(metrics))
+
+        yield Live()

@@ -1,0 +1,128 @@
+"""How faithful one representation of a scene is to another, or to photographs of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.cameras import Camera
+from geodistill.geometry.fields import Field
+from geodistill.io.images import write_png
+from geodistill.io.posed import PosedImages
+from geodistill.log import progress
+from geodistill.metrics.image import eight_bit, psnr, ssim
+from geodistill.render.fields import GBuffer, render_view
+from geodistill.render.viewpoints import viewpoints
+
+BACKGROUND = 1.0
+OPAQUE = 0.5
+SHEET_VIEWS = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The measurements of `compare`, and the pictures they were taken on.
+
+    Attributes:
+        report: JSON-able figures.
+        sheet: uint8 [H, W, 3], rows of A | B | difference.
+    """
+
+    report: dict[str, Any]
+    sheet: Tensor
+
+    def save_sheet(self, path: Path) -> None:
+        write_png(path, self.sheet)
+
+
+def compare(
+    a: Field, b: Field, views: int = 20, resolution: int = 200, seed: int = 0
+) -> Comparison:
+    """Render both fields from the same seeded viewpoints of A and compare.
+
+    PSNR and SSIM are means over views of whole 8-bit images on white. Opacity IoU compares the
+    sets of pixels more than half opaque, over all views. Depth error is the median absolute
+    difference where both are opaque, relative to the diagonal of A's cube.
+
+    Args:
+        a: the original.
+        b: what is judged against it.
+        views: number of viewpoints.
+        resolution: pixels along an image's longer side.
+        seed: of the viewpoints.
+    """
+    return _compare(a, b, viewpoints(a, views, resolution, seed), None)
+
+
+def compare_on_views(a: Field, b: Field, data: PosedImages) -> Comparison:
+    """The same from a data set's cameras, with both fields' PSNR to its images beside it."""
+    return _compare(a, b, data.cameras, data)
+
+
+def psnr_to_images(field: Field, data: PosedImages) -> float:
+    """Mean PSNR in dB over a data set's views: whole 8-bit images on white."""
+    total = 0.0
+    with progress(len(data.cameras), "test views") as bar:
+        for i in range(len(data.cameras)):
+            total += psnr(_picture(render_view(field, data.cameras[i])), _photograph(data, i))
+            bar.advance()
+    return total / len(data.cameras)
+
+
+def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> Comparison:
+    start = time.perf_counter()
+    scores: list[tuple[float, float]] = []
+    truth: list[tuple[float, float]] = []
+    rows: list[Tensor] = []
+    gaps: list[Tensor] = []
+    both = either = 0
+    shown = set(torch.linspace(0, len(cameras) - 1, SHEET_VIEWS).round().int().tolist())
+    with progress(len(cameras), "comparing views") as bar:
+        for i in range(len(cameras)):
+            view_a, view_b = render_view(a, cameras[i]), render_view(b, cameras[i])
+            image_a, image_b = _picture(view_a), _picture(view_b)
+            scores.append((psnr(image_b, image_a), ssim(image_b, image_a)))
+            solid_a, solid_b = view_a.opacity > OPAQUE, view_b.opacity > OPAQUE
+            both += int((solid_a & solid_b).sum())
+            either += int((solid_a | solid_b).sum())
+            gaps.append((view_a.depth - view_b.depth).abs()[solid_a & solid_b])
+            if data is not None:
+                photograph = _photograph(data, i)
+                truth.append((psnr(image_a, photograph), psnr(image_b, photograph)))
+            if i in shown:
+                difference = (image_a - image_b).abs().mul(4.0).clamp(max=1.0)
+                rows.append(torch.cat([image_a, image_b, difference], dim=1))
+            bar.advance()
+    diagonal = 2.0 * math.sqrt(3.0) * float(a.frame.s)
+    gap = torch.cat(gaps)
+    report: dict[str, Any] = {
+        "psnr_db": _mean([s[0] for s in scores]),
+        "ssim": _mean([s[1] for s in scores]),
+        "opacity_iou": both / either if either else 1.0,
+        "depth_error": float(gap.median()) / diagonal if len(gap) else None,
+        "views": len(cameras),
+        "parameters": b.parameter_count(),
+        "seconds": time.perf_counter() - start,
+    }
+    if truth:
+        report["truth_psnr_db_a"] = _mean([t[0] for t in truth])
+        report["truth_psnr_db_b"] = _mean([t[1] for t in truth])
+    return Comparison(report, (torch.cat(rows) * 255.0).round().to(torch.uint8))
+
+
+def _picture(view: GBuffer) -> Tensor:
+    return eight_bit(view.over(BACKGROUND)).cpu()
+
+
+def _photograph(data: PosedImages, i: int) -> Tensor:
+    return eight_bit(data.composite(data.images[i], BACKGROUND))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,202 @@
+"""Samples along rays, in a field's unit cube, and the footprint they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from geodistill import kernels
+from geodistill.cameras import Camera
+from geodistill.footprint import Footprint
+from geodistill.geometry.fields import Field
+from geodistill.rays import Rays
+
+DEFAULT_STEP = 1.0 / 192
+"""March step in units of the cube's half width: three samples per cell of a 128^3 grid."""
+MAX_SAMPLES = 2048
+"""More than a diagonal of the cube holds at the default step."""
+
+
+@dataclass(frozen=True)
+class RaySamples:
+    """Samples of a batch of rays, ray after ray, front to back.
+
+    Attributes:
+        offsets: int64 [R + 1], where each ray's samples begin.
+        ray: int64 [S], the ray of each sample.
+        t: [S], distance from the ray's origin in unit-cube lengths.
+        dt: [S], the length each sample stands for.
+        u: [S, 3], position in the unit cube.
+        d: [S, 3], unit direction in the unit cube's axes.
+    """
+
+    offsets: Tensor
+    ray: Tensor
+    t: Tensor
+    dt: Tensor
+    u: Tensor
+    d: Tensor
+
+    def __len__(self) -> int:
+        return self.t.shape[0]
+
+    @property
+    def rays(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    def select(self, keep: Tensor) -> RaySamples:
+        """The samples where the bool mask [S] is True; the rays stay."""
+        index = keep.nonzero()[:, 0]
+        ray = self.ray[index]
+        return replace(
+            self,
+            offsets=_offsets(torch.bincount(ray, minlength=self.rays)),
+            ray=ray,
+            t=self.t[index],
+            dt=self.dt[index],
+            u=self.u[index],
+            d=self.d[index],
+        )
+
+    def without_empty_rays(self) -> RaySamples:
+        """The same samples, with the rays that have none removed."""
+        counts = self.offsets.diff()
+        counts = counts[counts > 0]
+        return replace(self, offsets=_offsets(counts), ray=_ray_index(counts))
+
+    def take(self, rays: Tensor) -> tuple[RaySamples, Tensor]:
+        """A batch of the rays with the given indices, and which samples [S'] those are."""
+        counts = self.offsets.diff()[rays]
+        ray, offsets = _ray_index(counts), _offsets(counts)
+        local = torch.arange(ray.shape[0], device=ray.device) - offsets[ray]
+        index = self.offsets[rays][ray] + local
+        taken = replace(
+            self,
+            offsets=offsets,
+            ray=ray,
+            t=self.t[index],
+            dt=self.dt[index],
+            u=self.u[index],
+            d=self.d[index],
+        )
+        return taken, index
+
+    @classmethod
+    def concatenate(cls, parts: list[RaySamples]) -> RaySamples:
+        """Several batches of rays as one."""
+        counts = torch.cat([part.offsets.diff() for part in parts])
+        return cls(
+            offsets=_offsets(counts),
+            ray=_ray_index(counts),
+            t=torch.cat([part.t for part in parts]),
+            dt=torch.cat([part.dt for part in parts]),
+            u=torch.cat([part.u for part in parts]),
+            d=torch.cat([part.d for part in parts]),
+        )
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _ray_index(counts: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+
+class RayFootprint(Footprint):
+    """Pixels are rays, elements are samples, the weights are T_i (1 - exp(-sigma_i dt_i)).
+
+    The quadrature of volume rendering (Max 1995; Mildenhall et al. 2020, eq. 3).
+    """
+
+    def __init__(self, weights: Tensor, offsets: Tensor, ray: Tensor) -> None:
+        self.weights, self.offsets, self.ray = weights, offsets, ray
+        self.pixels, self.elements = offsets.shape[0] - 1, weights.shape[0]
+
+    @classmethod
+    def from_density(cls, sigma: Tensor, samples: RaySamples) -> RayFootprint:
+        """The footprint of densities [S] at the samples; differentiable in sigma."""
+        weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
+        return cls(weights, samples.offsets, samples.ray)
+
+    def render(self, features: Tensor) -> Tensor:
+        return kernels.segment_sum(self.weights, features, self.offsets)
+
+    def adjoint(self, pixels: Tensor) -> Tensor:
+        return self.weights[:, None] * pixels[self.ray]
+
+    def row_sums(self) -> Tensor:
+        return self.render(torch.ones_like(self.weights)[:, None])[:, 0]
+
+    def column_sums(self) -> Tensor:
+        return self.weights
+
+    def to_csr(self) -> Tensor:
+        columns = torch.arange(self.elements, device=self.weights.device)
+        size = (self.pixels, self.elements)
+        return torch.sparse_csr_tensor(self.offsets, columns, self.weights.detach(), size)
+
+
+def unit_camera(field: Field, camera: Camera) -> Camera:
+    """The world camera as the field's unit cube sees it, on the field's device, in float32."""
+    exact = camera.to(dtype=torch.float64)
+    return field.frame.inverse().apply_camera(exact).to(field.device, torch.float32)
+
+
+def cube_interval(rays: Rays) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave [-1, 1]^3; far <= near for rays that miss. ([R], [R])"""
+    inverse = 1.0 / torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)
+    a, b = (-1.0 - rays.origins) * inverse, (1.0 - rays.origins) * inverse
+    near = torch.minimum(a, b).amax(dim=-1).clamp_min(0.0)
+    return near, torch.maximum(a, b).amin(dim=-1)
+
+
+def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = None) -> RaySamples:
+    """Sample unit-cube rays at a fixed step inside the occupied cells.
+
+    Args:
+        rays: R rays in the unit cube.
+        occupancy: bool [G, G, G].
+        step: distance between samples.
+        jitter: [R] in [0, 1), the phase of each ray's samples; the middle (0.5) when None.
+    """
+    near, far = cube_interval(rays)
+    found = kernels.march(
+        rays.origins, rays.directions, near, far, step, occupancy, jitter, MAX_SAMPLES
+    )
+    ray = _ray_index(found.offsets.diff())
+    d = rays.directions[ray]
+    u = (rays.origins[ray] + found.t[:, None] * d).clamp(-1.0, 1.0)
+    return RaySamples(found.offsets, ray, found.t, found.dt, u, d)
+
+
+@torch.no_grad()
+def visible(field: Field, samples: RaySamples, stop: float) -> tuple[Tensor, Tensor]:
+    """Evaluate density front to back until a ray's transmittance falls below `stop`.
+
+    Rays are advanced in rounds of doubling length, so what lies behind a surface is never queried.
+
+    Returns:
+        weights [S] of the samples (zero behind the stop) and bool [S], those that were evaluated.
+    """
+    total = len(samples)
+    sigma = torch.zeros(total, device=samples.t.device)
+    seen = torch.zeros(total, dtype=torch.bool, device=samples.t.device)
+    rank = torch.arange(total, device=samples.t.device) - samples.offsets[samples.ray]
+    depth = torch.zeros(samples.rays, device=samples.t.device)
+    longest = int(samples.offsets.diff().max()) if total else 0
+    start, width = 0, 6
+    alive = torch.arange(total, device=samples.t.device)
+    while start < longest:
+        rank_alive = rank[alive]
+        index = alive[rank_alive < start + width]
+        sigma[index] = field.sigma(samples.u[index])
+        seen[index] = True
+        depth.index_add_(0, samples.ray[index], sigma[index] * samples.dt[index])
+        alive = alive[rank_alive >= start + width]
+        alive = alive[torch.exp(-depth[samples.ray[alive]]) >= stop]
+        start, width = start + width, width * 2
+    weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
+    return weights, seen

@@ -1,0 +1,17 @@
+"""Run folders and the files in them: atomic, checksummed, resumable, relocatable."""
+
+from geodistill.runs.files import atomic_write
+from geodistill.runs.folder import Run
+from geodistill.runs.layout import jsonable, output_paths, result
+from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
+
+__all__ = [
+    "Run",
+    "atomic_write",
+    "jsonable",
+    "load_tensors",
+    "output_paths",
+    "read_metadata",
+    "result",
+    "save_tensors",
+]

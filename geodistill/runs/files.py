@@ -1,0 +1,81 @@
+"""Writing that survives a crash: a file is either what it was or what it was meant to become."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from geodistill.checks import InputError
+
+_TEMPORARY = ".tmp-"
+
+
+def atomic_write(path: Path | str, content: bytes | Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that a kill at any instant leaves the old file or the new one, never a part.
+
+    `content` is the bytes, or a function that writes them to an open binary file. The temporary
+    file stands in the same folder, is synced, and is renamed over `path`; then the folder is
+    synced too.
+
+    Raises InputError when the system refuses (full disk, no permission, no such folder); then the
+    temporary file is gone and an existing `path` is untouched.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
+    temporary = target.with_name(f".{target.name}{_TEMPORARY}{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            if target.exists():
+                os.chmod(temporary, target.stat().st_mode & 0o7777)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise write_error(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> InputError:
+    """The one-line form of a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(f"no space left on the disk to write {path}: free some and run again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(f"no permission to write {path}: choose another output")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if error.errno == errno.EISDIR:
+        return InputError(f"cannot write {path}: it is a folder")
+    return InputError(f"cannot write {path}: {error.strerror or error}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of killed writers; only for a folder that this process has locked."""
+    for path in folder.glob(f".*{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network and FUSE file systems cannot sync a folder; the file itself is synced.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)

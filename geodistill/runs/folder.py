@@ -1,0 +1,163 @@
+"""`Run`: an open run folder. The layout of the folder is in layout.py."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from geodistill import config as config_files
+from geodistill.checks import UsageError
+from geodistill.runs import layout
+from geodistill.runs.files import atomic_write, remove_leftovers, write_error
+from geodistill.runs.lock import Lock
+from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Run:
+    """A run folder, locked by this process: made by `Run.open`, closed by `finish` or `close`.
+
+    As a context manager it closes itself, so that an error leaves a run that can be resumed.
+    `resumed` says whether an interrupted run of the same command and config goes on here; then
+    `latest` returns its newest checkpoint, or None if it had not come that far.
+    """
+
+    def __init__(self, folder: Path, work: Path, resumed: bool, lock: Lock) -> None:
+        self.folder = folder
+        self.resumed = resumed
+        self._work, self._lock = work, lock
+        self._metrics: BinaryIO | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        command: str,
+        config: Any,
+        overwrite: bool = False,
+        outputs: Sequence[Path] = (),
+    ) -> Run:
+        """Open `folder` for `command` with `config` (a dataclass or a mapping of plain values).
+
+        `outputs` are the files outside the folder that the run is going to write.
+
+        Raises UsageError when the folder holds a finished run, an interrupted run of another
+        command or config, or one of `outputs` exists (all three unless `overwrite`); when it holds
+        something that is not a run; and when another process works in it.
+        """
+        folder = Path(folder)
+        config = config_files.to_dict(config)
+        layout.expect_usable(folder, overwrite)
+        if not overwrite and not (folder / layout.CONFIG).exists():
+            _expect_absent(outputs)
+        layout.make_folder(folder)
+        lock = Lock(folder / layout.LOCK)
+        try:
+            layout.settle(folder)
+            layout.expect_usable(folder, overwrite)  # again: another process may have finished it
+            work = folder / layout.WORK if (folder / layout.DONE).exists() else folder
+            layout.make_folder(work)
+            remove_leftovers(work)
+            resumed = layout.holds_same(work, command, config, overwrite)
+            if not resumed:
+                layout.begin(work, command, config)
+            run = cls(folder, work, resumed, lock)
+            if resumed:
+                run._rewind_metrics()
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def path(self, name: str) -> Path:
+        """Where a file of this run is written now."""
+        return self._work / name
+
+    def staged(self, final: Path) -> Path:
+        """Where to write now what shall end at `final`, which is in this folder or outside it."""
+        return self.path(final.name) if final.parent == self.folder else final
+
+    def checkpoint(
+        self, step: int, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]
+    ) -> None:
+        """Save a resumable state (`extra` is JSON-able); the last one stays until this is safe."""
+        if self._metrics is not None:
+            try:
+                os.fsync(self._metrics.fileno())
+            except OSError as error:
+                raise write_error(self.path(layout.METRICS), error) from None
+        save_tensors(self.path(layout.CHECKPOINT), tensors, {"step": step, "extra": extra})
+
+    def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """The newest checkpoint as (step, tensors, extra), or None."""
+        path = self.path(layout.CHECKPOINT)
+        if not path.exists():
+            return None
+        tensors, metadata = load_tensors(path)
+        return metadata["step"], tensors, metadata["extra"]
+
+    def log(self, step: int, **metrics: Any) -> None:
+        """Append one line to metrics.jsonl; a resume drops the lines behind its checkpoint."""
+        line = (json.dumps(layout.jsonable({"step": step, **metrics})) + "\n").encode()
+        path = self.path(layout.METRICS)
+        try:
+            if self._metrics is None:
+                self._metrics = path.open("ab")
+            self._metrics.write(line)
+            self._metrics.flush()
+        except OSError as error:
+            raise write_error(path, error) from None
+
+    def finish(self, outputs: Mapping[str, Any]) -> None:
+        """Mark the run as finished with its outputs (JSON-able), settle its files and close it."""
+        self._close_metrics()
+        layout.conclude(self._work, outputs)
+        layout.settle(self.folder)
+        self._work = self.folder
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; an unfinished run can be resumed."""
+        self._close_metrics()
+        self._lock.release()
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            # Only what `log` already reported as unwritten can still fail here.
+            with contextlib.suppress(OSError):
+                self._metrics.close()
+            self._metrics = None
+
+    def _rewind_metrics(self) -> None:
+        path = self.path(layout.METRICS)
+        if not path.exists():
+            return
+        checkpoint = self.path(layout.CHECKPOINT)
+        last = read_metadata(checkpoint)["step"] if checkpoint.exists() else -1
+        kept = [line for line in path.read_bytes().split(b"\n") if _step(line) <= last]
+        atomic_write(path, b"".join(line + b"\n" for line in kept))
+
+
+def _expect_absent(outputs: Sequence[Path]) -> None:
+    for output in outputs:
+        if output.exists():
+            raise UsageError(f"{output} exists: choose another -o or pass --overwrite")
+
+
+def _step(line: bytes) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short by a kill

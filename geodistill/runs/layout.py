@@ -1,0 +1,156 @@
+"""What stands where in a run folder, and the moves that turn one state of it into the next.
+
+    config.yaml     what was asked; written last when a run begins, so its presence marks a run
+    env.json        the command, versions, platform and threads
+    metrics.jsonl   one JSON object per logged step
+    checkpoint.safetensors   the newest resumable state; gone once the run is finished
+    DONE            JSON: the outputs and the files of the run; its presence marks a finished run
+
+A folder can be moved or copied: nothing inside names its own place. A finished run that is being
+overwritten stays as it is; the new one grows in `.work` inside it and takes its place at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geodistill.checks import UsageError
+from geodistill.config import differing_keys, read_yaml, to_yaml
+from geodistill.runs.environment import environment
+from geodistill.runs.files import atomic_write, remove_leftovers, write_error
+
+CONFIG, ENV, METRICS = "config.yaml", "env.json", "metrics.jsonl"
+CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
+WORK, LOCK = ".work", ".lock"
+
+
+def output_paths(out: Path | str) -> tuple[Path, Path]:
+    """The run folder and the field file that an `-o` stands for.
+
+    A name that ends in .safetensors is the field's, with its run folder `NAME.run` beside it; any
+    other is the run folder's, with `field.safetensors` inside.
+    """
+    out = Path(out)
+    if out.suffix == ".safetensors":
+        return out.with_suffix(".run"), out
+    return out, out / "field.safetensors"
+
+
+def result(folder: Path | str) -> dict[str, Any] | None:
+    """The outputs of a finished run folder; None if it is not finished or not a run."""
+    return _done(Path(folder)).get("outputs")
+
+
+def expect_usable(folder: Path, overwrite: bool) -> None:
+    """Raise UsageError, before anything is touched, for a folder that a run may not use."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a run folder: choose another -o")
+    if (folder / DONE).exists():
+        if not overwrite:
+            raise UsageError(
+                f"{folder} exists and is finished: choose another -o or pass --overwrite"
+            )
+    elif folder.exists() and not (folder / CONFIG).exists():
+        foreign = sorted(p.name for p in folder.iterdir() if p.name not in (LOCK, ENV))
+        foreign = [name for name in foreign if not name.startswith((f".{ENV}", f".{CONFIG}"))]
+        if foreign:
+            raise UsageError(
+                f"{folder} is not a run folder (it holds {foreign[0]}): choose another -o"
+            )
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from None
+
+
+def holds_same(folder: Path, command: str, config: dict[str, Any], overwrite: bool) -> bool:
+    """Whether `folder` holds an interrupted run of this command and config.
+
+    An interrupted run of anything else is a UsageError that says what differs, unless `overwrite`.
+    """
+    if not (folder / CONFIG).exists():
+        return False
+    before = _read_json(folder / ENV).get("command")
+    differing = differing_keys(read_yaml(folder / CONFIG), config)
+    if before == command and not differing:
+        return True
+    if overwrite:
+        return False
+    what = f"with other {', '.join(differing)}" if before == command else f"of {before!r}"
+    raise UsageError(
+        f"{folder} holds an interrupted run {what}: run it as before, choose another -o or "
+        "pass --overwrite"
+    )
+
+
+def begin(folder: Path, command: str, config: dict[str, Any]) -> None:
+    """Make `folder` a new run, dropping an interrupted one."""
+    for name in (CHECKPOINT, METRICS):
+        (folder / name).unlink(missing_ok=True)
+    atomic_write(folder / ENV, _json({"command": command, **environment()}))
+    atomic_write(folder / CONFIG, to_yaml(config).encode())
+
+
+def conclude(work: Path, outputs: Mapping[str, Any]) -> None:
+    """Mark the run in `work` as finished."""
+    skipped = (LOCK, DONE, CHECKPOINT, WORK)
+    files = sorted(path.name for path in work.iterdir() if path.name not in skipped)
+    atomic_write(work / DONE, _json({"outputs": outputs, "files": files}))
+    (work / CHECKPOINT).unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Put a finished run that grew in `.work` into its place. Safe to repeat after a kill."""
+    work = folder / WORK
+    if not (work / DONE).exists():
+        return
+    remove_leftovers(work)
+    (work / CHECKPOINT).unlink(missing_ok=True)
+    stale = set(_done(folder).get("files", ())) - set(_done(work).get("files", ()))
+    for path in folder.iterdir():
+        if path.name in stale and path.is_file():
+            path.unlink()
+    # DONE moves last: until then this function finds it in .work and goes on.
+    for path in sorted(work.iterdir(), key=lambda path: path.name == DONE):
+        os.replace(path, folder / path.name)
+    work.rmdir()
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values: NaN and infinity become None, paths text, arrays and tensors lists."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(jsonable(value), indent=1) + "\n").encode()
+
+
+def _done(folder: Path) -> dict[str, Any]:
+    return _read_json(folder / DONE)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,22 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+NO_GPU = "needs a CUDA device; PyTorch sees none here"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU always, and the GPU where there is one."""
+    return torch.device(request.param)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from geodistill.checks import (
+    GeodistillError,
+    InputError,
+    ShapeError,
+    UsageError,
+    check,
+    check_finite,
+    choose,
+    suggest,
+)
+
+
+def test_family() -> None:
+    for kind in (InputError, UsageError, ShapeError):
+        assert issubclass(kind, GeodistillError)
+    assert issubclass(GeodistillError, ValueError)
+
+
+@pytest.mark.parametrize(
+    "pattern, shape",
+    [
+        ("N 3", (5, 3)),
+        ("N", (0,)),
+        ("", ()),
+        ("... 3", (3,)),
+        ("... 3", (2, 4, 3)),
+        ("_ _", (1, 9)),
+    ],
+)
+def test_check_accepts(pattern: str, shape: tuple[int, ...]) -> None:
+    check(x=(torch.zeros(shape), pattern))
+
+
+def test_check_accepts_shared_names() -> None:
+    check(means=(torch.zeros(4, 3), "N 3"), feats=(torch.zeros(4, 7), "N C"))
+
+
+@pytest.mark.parametrize(
+    "pattern, shape, message",
+    [
+        ("N 3", (5, 4), "x must have shape [N, 3], got [5, 4]"),
+        ("N 3", (5,), "x must have shape [N, 3], got [5]"),
+        ("N N", (5, 4), "x must have shape [N, N], got [5, 4] (N = 5 from x)"),
+        ("... 3 3", (3,), "x must have shape [..., 3, 3], got [3]"),
+        ("", (1,), "x must have shape [], got [1]"),
+    ],
+)
+def test_check_refuses(pattern: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        check(x=(torch.zeros(shape), pattern))
+    assert str(caught.value) == message
+
+
+def test_check_says_where_a_size_comes_from() -> None:
+    with pytest.raises(ShapeError) as caught:
+        check(verts=(torch.zeros(10, 3), "V 3"), feat=(torch.zeros(9, 64), "V D"))
+    assert str(caught.value) == "feat must have shape [V, D], got [9, 64] (V = 10 from verts)"
+
+
+def test_check_finite() -> None:
+    check_finite(x=torch.ones(3), ids=torch.arange(3), empty=torch.zeros(0))
+    bad = torch.ones(3, 4)
+    bad[1, 2] = float("nan")
+    bad[2, 0] = float("-inf")
+    with pytest.raises(InputError) as caught:
+        check_finite(fine=torch.ones(2), weights=bad)
+    message = "weights holds 2 NaN or infinite values of 12, the first at index [1, 2]"
+    assert str(caught.value) == message
+
+
+def test_suggest() -> None:
+    assert suggest("tensorff", ["ngp", "tensorf"]) == " (did you mean 'tensorf'?)"
+    assert suggest("TensoRF", ["ngp", "tensorf"]) == " (did you mean 'tensorf'?)"
+    assert suggest("zebra", ["ngp", "tensorf"]) == ""
+    assert suggest("x", []) == ""
+
+
+def test_choose() -> None:
+    table = {"ngp": 1, "mlp": 2}
+    assert choose("field architecture", "mlp", table) == 2
+    with pytest.raises(UsageError) as caught:
+        choose("field architecture", "ngpp", table)
+    message = "unknown field architecture 'ngpp' (did you mean 'ngp'?); known: ngp, mlp"
+    assert str(caught.value) == message
