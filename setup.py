@@ -1,4 +1,4 @@
-"""Builds the kernel library beside the package. Without a C++ compiler the install is pure Python."""
+"""Builds the kernel library into the package; without a C++ compiler the install is pure Python."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def compilers() -> list[list[str]]:
 def attempt(compiler: list[str], openmp: bool, target: Path, folder: Path) -> None:
     """Compile and link. The OpenMP runtime is left out of the link where that is possible.
 
-    Its symbols are then found in the runtime that torch has loaded, whatever that one is called, and
-    no second runtime comes into the process. clang on Linux calls a runtime of its own and links it.
+    Its symbols are then found in the runtime that torch has loaded, whatever that one is called,
+    and no second runtime comes into the process. clang on Linux calls and links one of its own.
     """
     flags = [*FLAGS, *(["-fopenmp"] if openmp else [])]
     objects = []
@@ -62,7 +62,7 @@ def attempt(compiler: list[str], openmp: bool, target: Path, folder: Path) -> No
 
 
 def compile_library(target: Path) -> bool:
-    """Write the library to `target`; False, with a line that says why, where that is not possible."""
+    """Write the library to `target`; False, and a line that says why, where that is impossible."""
     reason = "no C++ compiler was found"
     for compiler in compilers():
         for openmp in (True, False):
@@ -72,7 +72,7 @@ def compile_library(target: Path) -> bool:
                 return True
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = str(getattr(error, "stderr", None) or error).strip()
-    print(f"geodistill: kernels run in pure torch, the C++ library was not built: {reason}", file=sys.stderr)
+    print(f"geodistill: the kernels will run in pure torch: {reason}", file=sys.stderr)
     return False
 
 

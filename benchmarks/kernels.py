@@ -8,11 +8,12 @@ Each row is the median CPU time of interleaved repeats; ratios compare with the 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +25,7 @@ from geodistill.kernels import reference
 from geodistill.kernels.hashspec import PRIMES
 from geodistill.kernels.reference import LINE_AXES, PLANE_AXES
 
+Outputs = tuple[Tensor, ...]
 Form = Callable[[], object]
 
 
@@ -33,7 +35,7 @@ class Case:
 
     name: str
     ours: Form
-    forms: dict[str, Form]
+    forms: Mapping[str, Form]
     learned: list[Tensor] = field(
         default_factory=list
     )  # what receives gradients; none: forward only
@@ -96,7 +98,7 @@ def corners_of(x: Tensor, spec: kernels.HashSpec, level: int) -> tuple[Tensor, T
     return entries.flatten(1), weights
 
 
-def composite_case() -> Case:
+def composite_case(fused: bool) -> Case:
     """8192 rays of about 48 samples: weights, colour, depth and opacity."""
     rays = 8192
     counts = torch.randint(16, 81, (rays,))
@@ -105,52 +107,56 @@ def composite_case() -> Case:
     sigma = torch.rand(total).mul_(5).requires_grad_()
     rgb = torch.rand(total, 3, requires_grad=True)
     t, dt = torch.rand(total), torch.full((total,), 0.01)
-    owner = kernels.ray_index(offsets)
-    column = torch.arange(total) - offsets[owner]
-    cells = owner * int(counts.max()) + column
     ones = torch.ones(total)
 
-    def ours() -> Tensor:
+    def one_pass() -> Outputs:
+        seen = kernels.composite(sigma, dt, (rgb, t[:, None]), offsets)
+        return *seen.sums, seen.opacity
+
+    def separate() -> Outputs:
         weights = kernels.ray_weights(sigma, dt, offsets)
         parts = (rgb, t[:, None], ones[:, None])
-        return torch.cat([kernels.segment_sum(weights, part, offsets) for part in parts], 1)
+        return tuple(kernels.segment_sum(weights, part, offsets) for part in parts)
 
-    def weights_by_cumsum() -> Tensor:
+    # Samples differ from step to step, so every form starts from the offsets.
+    def weights_by_cumsum() -> tuple[Tensor, Tensor]:
+        owner = kernels.ray_index(offsets)
         tau = sigma * dt
         after = tau.cumsum(0)
         before = after - tau
-        return torch.exp(before[offsets[:-1]][owner] - before) * -torch.expm1(-tau)
+        return owner, torch.exp(before[offsets[:-1]][owner] - before) * -torch.expm1(-tau)
 
-    def one_index_add() -> Tensor:
+    def one_index_add() -> Outputs:
+        owner, w = weights_by_cumsum()
         values = torch.cat([rgb, t[:, None], ones[:, None]], 1)
-        return torch.zeros(rays, 5).index_add(0, owner, weights_by_cumsum()[:, None] * values)
+        return (torch.zeros(rays, 5).index_add(0, owner, w[:, None] * values),)
 
-    def three_index_adds() -> Tensor:
-        w = weights_by_cumsum()
+    def three_index_adds() -> Outputs:
+        owner, w = weights_by_cumsum()
         color = torch.zeros(rays, 3).index_add(0, owner, w[:, None] * rgb)
-        depth, opacity = (torch.zeros(rays).index_add(0, owner, v) for v in (w * t, w))
-        return torch.cat([color, depth[:, None], opacity[:, None]], 1)
+        return color, *(torch.zeros(rays).index_add(0, owner, v) for v in (w * t, w))
 
-    def segment_reduce() -> Tensor:
-        w = weights_by_cumsum()
-        parts = (w[:, None] * rgb, (w * t)[:, None], w[:, None])
-        sums = [torch.segment_reduce(p, "sum", offsets=offsets, axis=0) for p in parts]
-        return torch.cat(sums, 1)
+    def segment_reduce() -> Outputs:
+        _, w = weights_by_cumsum()
+        parts = (w[:, None] * rgb, w * t, w)
+        return tuple(torch.segment_reduce(p, "sum", offsets=offsets, axis=0) for p in parts)
 
-    def padded() -> Tensor:
+    def padded() -> Outputs:
         width = int(counts.max())
+        owner = kernels.ray_index(offsets)
+        cells = torch.arange(total) + (torch.arange(rays) * width - offsets[:-1])[owner]
         tau = torch.zeros(rays * width).index_copy(0, cells, sigma * dt).view(rays, width)
         before = tau.cumsum(1) - tau
         weights = torch.exp(-before) * -torch.expm1(-tau)
         color = torch.zeros(rays * width, 3).index_copy(0, cells, rgb).view(rays, width, 3)
         depth = torch.zeros(rays * width).index_copy(0, cells, t).view(rays, width, 1)
-        sums = torch.bmm(weights[:, None], torch.cat([color, depth], 2)).squeeze(1)
-        return torch.cat([sums, weights.sum(1, keepdim=True)], 1)
+        sums = [torch.bmm(weights[:, None], part).squeeze(1) for part in (color, depth)]
+        return *sums, weights.sum(1)
 
-    def by_reference() -> Tensor:
+    def by_reference() -> Outputs:
         weights = reference.ray_weights(sigma, dt, offsets)
         parts = (rgb, t[:, None], ones[:, None])
-        return torch.cat([reference.segment_sum(weights, part, offsets) for part in parts], 1)
+        return tuple(reference.segment_sum(weights, part, offsets) for part in parts)
 
     forms = {
         "cumsum + one index_add": one_index_add,
@@ -159,7 +165,8 @@ def composite_case() -> Case:
         "padded cumsum + bmm": padded,
         "reference": by_reference,
     }
-    return Case("ray_weights + segment_sum, 8192 rays x 48", ours, forms, [sigma, rgb])
+    name, ours = ("composite", one_pass) if fused else ("ray_weights + segment_sum", separate)
+    return Case(f"{name}, 8192 rays x 48", ours, forms, [sigma, rgb])
 
 
 def plane_line_case(channels: int) -> Case:
@@ -228,7 +235,7 @@ def line_product_case(channels: int) -> Case:
 
 
 def voxel_case() -> Case:
-    """Plenoxels: 256^3 links, a twentieth of the nodes, 28 channels, 2^17 points in cells that exist."""
+    """Plenoxels: a shell in 256^3 links, 28 channels, 2^17 points in cells that exist."""
     links = torch.full((256, 256, 256), -1, dtype=torch.int32)
     grid = torch.linspace(-1, 1, 256)
     radius = (grid[:, None, None] ** 2 + grid[None, :, None] ** 2 + grid**2).sqrt()
@@ -301,7 +308,7 @@ def adam_case() -> Case:
 def mlp_case(widths: Sequence[int]) -> Case:
     """2^17 points, gradients to the points and all weights."""
     x = torch.randn(2**17, widths[0], requires_grad=True)
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = itertools.pairwise(widths)
     weights = [torch.randn(b, a).div_(a**0.5).requires_grad_() for a, b in pairs]
     ours = lambda: kernels.fused_mlp(x, weights)  # noqa: E731
     forms = {"linear + relu": lambda: reference.fused_mlp(x, weights)}
@@ -310,7 +317,8 @@ def mlp_case(widths: Sequence[int]) -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "hash": hash_case,
-    "composite": composite_case,
+    "composite": lambda: composite_case(fused=True),
+    "rays": lambda: composite_case(fused=False),
     "plane16": lambda: plane_line_case(16),
     "plane48": lambda: plane_line_case(48),
     "line96": lambda: line_product_case(96),
@@ -348,8 +356,15 @@ def without_gradients(run: Form) -> Form:
     return forward
 
 
-def with_gradients(run: Form, learned: list[Tensor], grad: Tensor) -> Form:
-    return lambda: torch.autograd.grad(run(), learned, grad)  # pyright: ignore[reportArgumentType]
+def with_gradients(run: Form, learned: list[Tensor]) -> Form:
+    """The form and the gradients of a fixed random combination of what it returns."""
+
+    def outputs() -> Outputs:
+        result = run()
+        return (result,) if isinstance(result, Tensor) else result  # pyright: ignore[reportReturnType]
+
+    grads = [torch.randn_like(output) for output in outputs()]
+    return lambda: torch.autograd.grad(outputs(), learned, grads)
 
 
 def measure(case: Case, repeats: int) -> dict[str, object]:
@@ -357,11 +372,8 @@ def measure(case: Case, repeats: int) -> dict[str, object]:
     result: dict[str, object] = {"kernel": case.name}
     modes = {"forward": {name: without_gradients(run) for name, run in everything.items()}}
     if case.learned:
-        sample = without_gradients(case.ours)()
-        assert isinstance(sample, Tensor)
-        grad = torch.randn_like(sample)
         modes["forward+backward"] = {
-            name: with_gradients(run, case.learned, grad) for name, run in everything.items()
+            name: with_gradients(run, case.learned) for name, run in everything.items()
         }
     for mode, forms in modes.items():
         spent = medians(forms, repeats)

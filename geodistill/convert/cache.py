@@ -27,9 +27,9 @@ from geodistill.render.viewpoints import random_rays
 
 STOP = 1e-3
 """Rays end where less light than this arrives."""
-VISIBLE_WEIGHT = 2e-3
+VISIBLE_WEIGHT = 4e-3
 """A cell counts as seen if some sample in it contributes this much to a ray."""
-CHUNK = 1 << 13
+CHUNK = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def survey(teacher: Field, rays: int, seed: int, step: float = DEFAULT_STEP) -> 
                 raise InputError(
                     "the scene is empty: hardly a ray from any viewpoint meets density above zero"
                 )
-    return _join(parts, _dilate(_seen_cells(teacher, parts)))
+    return _join(parts, _dilate(_seen_cells(teacher, parts)) & teacher.occupancy)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from geodistill.geometry.fields.plenoxels import Plenoxels
 from geodistill.geometry.fields.tensorf import FactoredBranch, VmBranch
 from geodistill.geometry.grids import nodes_near
 
-SVD_RESOLUTION = 144
-"""Grids are sampled at this resolution for the SVD; finer factors are interpolated from it."""
+DENSITY_RESOLUTION, COLOR_RESOLUTION = 160, 96
+"""Grids are sampled at these resolutions for the SVD; finer factors are interpolated from them."""
 
 
 @torch.no_grad()
@@ -50,25 +50,36 @@ def fill_factors(
     branch: FactoredBranch, teacher: Field, cache: TeacherCache, translate: Translator
 ) -> None:
     """VM or CP factors of the translated latents on a grid."""
-    size = min(SVD_RESOLUTION, branch.resolution)
-    nodes = nodes_near(cache.occupancy, size, centred=False)
-    grid = grid_latents(teacher, translate, nodes, torch.linspace(-1.0, 1.0, size))
-    grid[0] -= branch.floor
+    density = _sampled(branch, teacher, cache, translate, DENSITY_RESOLUTION)[0] - branch.floor
+    color = _sampled(branch, teacher, cache, translate, COLOR_RESOLUTION)[1:]
     rank_density, rank_color = branch.density_lines[0].shape[1], branch.color_lines[0].shape[1]
     if isinstance(branch, VmBranch):
-        planes, lines = vm_scalar(grid[0], rank_density)
-        color_planes, color_lines, bases = vm_vector(grid[1:], rank_color)
+        planes, lines = vm_scalar(density, rank_density)
+        color_planes, color_lines, bases = vm_vector(color, rank_color)
         basis = torch.cat(bases, dim=1)
         _assign(branch.density_planes, resize_planes(planes, branch.resolution))
         _assign(branch.color_planes, resize_planes(color_planes, branch.resolution))
     else:
-        planes, lines = vm_scalar(grid[0], -(-rank_density // 3))
+        planes, lines = vm_scalar(density, -(-rank_density // 3))
         lines, _ = cp_from_vm(planes, lines, None, rank_density)
-        color_planes, color_lines, bases = vm_vector(grid[1:], -(-rank_color // 6))
+        color_planes, color_lines, bases = vm_vector(color, -(-rank_color // 6))
         color_lines, basis = cp_from_vm(color_planes, color_lines, bases, rank_color)
     _assign(branch.density_lines, resize_lines(lines, branch.resolution))
     _assign(branch.color_lines, resize_lines(color_lines, branch.resolution))
     branch.basis.copy_(basis)
+
+
+def _sampled(
+    branch: FactoredBranch,
+    teacher: Field,
+    cache: TeacherCache,
+    translate: Translator,
+    resolution: int,
+) -> Tensor:
+    """Translated latents [16, R, R, R] near seen cells, at no more than the branch's resolution."""
+    size = min(resolution, branch.resolution)
+    nodes = nodes_near(cache.occupancy, size, centred=False)
+    return grid_latents(teacher, translate, nodes, torch.linspace(-1.0, 1.0, size))
 
 
 def _assign(factors: nn.ParameterList, values: list[Tensor]) -> None:

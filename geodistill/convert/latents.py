@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.heads import LATENT, LatentField, Mlp, new_color_head, shade
 
 RAW_MIN, RAW_MAX = -8.0, 7.5
 """Log-density per scene radius beyond which a march step is transparent or opaque anyway."""
-HEAD_STEPS = 600
-HEAD_BATCH = 1 << 13
+HEAD_STEPS = 300
+HEAD_BATCH = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def translator(teacher: Field, latent: Tensor, rgb: Tensor, d: Tensor, w: Tensor
     mean = features.mean(dim=0)
     variance, axes = torch.linalg.eigh((features - mean).t().cov().double())
     order = variance.argsort(descending=True)[: LATENT - 1]
-    projection = (axes[:, order] / variance[order[0]].sqrt()).to(latent.dtype)
+    scaled = (axes[:, order] / variance[order[0]].sqrt().clamp_min(1e-9)).to(latent.dtype)
+    projection = F.pad(scaled, (0, LATENT - 1 - len(order)))
     head = _train_head((features - mean) @ projection, d[seen], rgb[seen], w[seen])
     return Translator(teacher, mean, projection, head)
 

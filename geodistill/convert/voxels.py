@@ -10,7 +10,7 @@ from torch import Tensor
 from geodistill.convert.cache import TeacherCache
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.activations import spherical_harmonics
-from geodistill.geometry.fields.plenoxels import SH_DEGREE, Plenoxels
+from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, SH_DEGREE, Plenoxels
 from geodistill.geometry.grids import nodes_near
 
 DIRECTIONS = 24
@@ -36,7 +36,7 @@ def fill_voxels(student: Plenoxels, teacher: Field, cache: TeacherCache) -> None
     values = torch.empty(len(index), 1 + 3 * basis.shape[1])
     for rows in torch.arange(len(index)).split(NODES_PER_CHUNK):
         latent = teacher.latent(student.node_positions(index[rows]))
-        values[rows, 0] = teacher.sigma_of(latent).clamp(max=SIGMA_MAX)
+        values[rows, 0] = teacher.sigma_of(latent).clamp(max=SIGMA_MAX) / DENSITY_UNIT
         repeated = latent.repeat_interleave(DIRECTIONS, dim=0)
         rgb = teacher.rgb_of(repeated, directions.repeat(len(rows), 1))
         colors = rgb.reshape(len(rows), DIRECTIONS, 3) - 0.5

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
 from geodistill.geometry.fields import Field
-from geodistill.geometry.fields.plenoxels import Plenoxels
+from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
 from geodistill.geometry.grids import nodes_near
 
 STAGES = ((0.0, 0.4), (0.08, 0.65), (0.2, 1.0))
 """(budget used, fraction of the final resolution) pairs."""
+START_DENSITY = 1.0
+"""Density per scene radius that voxels begin with: a ReLU at zero passes no gradient."""
 
 
 def stage_at(progress: float) -> int:
@@ -53,7 +56,9 @@ def _resample_factors(branch: VmBranch | CpBranch, resolution: int) -> None:
 def _resample_voxels(field: Plenoxels, resolution: int) -> None:
     nodes = nodes_near(field.occupancy, resolution)
     index = nodes.nonzero()
-    values = None
     if len(field.values):
         values = field.latent((index + 0.5) * (2.0 / resolution) - 1.0).detach()
+    else:
+        values = torch.zeros(len(index), CHANNELS, device=index.device)
+        values[:, 0] = START_DENSITY / DENSITY_UNIT
     field.allocate(nodes, values)

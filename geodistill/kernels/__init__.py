@@ -17,14 +17,16 @@ from geodistill.checks import ShapeError, UsageError, check
 from geodistill.kernels import cpu, library, reference
 from geodistill.kernels.hashspec import HashSpec
 from geodistill.kernels.library import openmp_runtimes
-from geodistill.kernels.reference import LINE_AXES, PLANE_AXES, Samples, ray_index
+from geodistill.kernels.reference import LINE_AXES, PLANE_AXES, Composite, Samples, ray_index
 
 __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
+    "Composite",
     "HashSpec",
     "Samples",
     "backends",
+    "composite",
     "fused_mlp",
     "hash_encode",
     "library_status",
@@ -47,6 +49,7 @@ KERNELS = (
     "march",
     "ray_weights",
     "segment_sum",
+    "composite",
     "sparse_adam_step",
     "fused_mlp",
 )
@@ -55,7 +58,7 @@ KERNELS = (
 MLP_WIDTH = 128
 """Widest layer for which the fused MLP keeps a block of points in the cache."""
 
-# The one table: kernel -> what runs it on float32 tensors in CPU memory; the reference runs the rest.
+# The one table: kernel -> what runs it on float32 tensors in CPU memory, where not the reference.
 _CPU: dict[str, Callable[..., Any]] = (
     {} if library.LIBRARY is None else {name: getattr(cpu, name) for name in KERNELS}
 )
@@ -101,8 +104,8 @@ def plane_line(x: Tensor, planes: Sequence[Tensor], lines: Sequence[Tensor]) -> 
     """Products of plane and line samples, the vector-matrix form. Gradients: planes, lines, x.
 
     x: [N, 3] in [-1, 1], clamped; node 0 of an axis is at -1 and its last node at +1.
-    planes: 3 x [H, W, C], plane k spans the axes PLANE_AXES[k] = (x, y), (x, z), (y, z): its columns
-    run along the first, its rows along the second.  lines: 3 x [L, C] along z, y, x.
+    planes: 3 x [H, W, C], plane k spans the axes PLANE_AXES[k] = (x, y), (x, z), (y, z): columns
+    run along the first of them, rows along the second.  lines: 3 x [L, C] along z, y, x.
     Returns [N, 3, C].  Source: Chen et al., "TensoRF", 2022, eq. 3 (channels stored last).
     """
     _check_three("planes", planes)
@@ -151,8 +154,8 @@ def march(
 ) -> Samples:
     """Sample rays at near + (k + jitter) * step, k = 0, 1, ..., before far, in occupied cells only.
 
-    origins, directions: [N, 3] in the frame where the grid fills [-1, 1]^3; directions of any length.
-    near, far: [N] in units of the direction; near >= far gives no samples.  step: in the same units.
+    origins, directions: [N, 3] in the frame where the grid fills [-1, 1]^3; any length.
+    near, far: [N] in units of the direction; near >= far gives no samples.  step: in these units.
     occupancy: bool or uint8 [X, Y, Z] over [-1, 1]^3; outside it is empty.
     jitter: [N] in [0, 1), the middle of each interval (0.5) where it is None.
     max_samples: per ray; the first ones are kept.
@@ -193,6 +196,22 @@ def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
     check(weights=(weights, "S"), values=(values, "S C"))
     _check_offsets(offsets, len(weights))
     return _implementation("segment_sum", weights, values)(weights, values, offsets)
+
+
+def composite(sigma: Tensor, dt: Tensor, values: Sequence[Tensor], offsets: Tensor) -> Composite:
+    """`ray_weights`, and `segment_sum` of every one of `values`, in one pass over the rays.
+
+    sigma, dt: [S];  values: any number of [S, C];  offsets: int64 [N+1].
+    Returns Composite(weights [S], opacity [N], sums: one [N, C] for each of `values`).
+    Gradients: sigma, dt, values.
+    """
+    check(
+        sigma=(sigma, "S"),
+        dt=(dt, "S"),
+        **{f"values[{i}]": (v, "S _") for i, v in enumerate(values)},
+    )
+    _check_offsets(offsets, len(sigma))
+    return _implementation("composite", sigma, dt, *values)(sigma, dt, values, offsets)
 
 
 def sparse_adam_step(

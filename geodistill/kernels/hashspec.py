@@ -1,4 +1,4 @@
-"""Layout of a multi-resolution hash table in the conventions of the three common implementations."""
+"""Layout of a multi-resolution hash table, in the conventions of three common implementations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HashSpec:
     max_resolution: int = 2048
     convention: Convention = "tcnn"
     resolutions: tuple[int, ...] | None = None
-    """Nodes per axis of each level where a file's own rounding differs from ours (see `fitting`)."""
+    """Nodes per axis of each level, where a file rounds otherwise than we do (see `fitting`)."""
 
     def __post_init__(self) -> None:
         choose("hash convention", self.convention, _CONVENTIONS)
@@ -50,8 +50,8 @@ class HashSpec:
             raise UsageError(f"HashSpec.log2_size is {self.log2_size}; it must be from 3 to 28")
         if not self.base_resolution <= self.max_resolution < 2**24:
             raise UsageError(
-                f"HashSpec.max_resolution is {self.max_resolution}; it must be from base_resolution "
-                f"({self.base_resolution}) to 2^24"
+                f"HashSpec.max_resolution is {self.max_resolution}; it must be from "
+                f"base_resolution ({self.base_resolution}) to 2^24"
             )
         if self.resolutions is not None and len(self.resolutions) != self.levels:
             raise UsageError(
@@ -112,8 +112,9 @@ class HashSpec:
     def fitting(self, entries: int) -> HashSpec:
         """The spec whose table has `entries` rows, if rounding alone can explain the difference.
 
-        Implementations disagree by one node per axis where `base * growth**level` is a whole number,
-        because they round the same power differently. Raises InputError where that is not enough.
+        Implementations disagree by one node per axis where `base * growth**level` is a whole
+        number, because they round the same power differently. Raises InputError where that is not
+        enough.
         """
         if entries == self.entries:
             return self
@@ -128,9 +129,9 @@ class HashSpec:
                     if spec.entries == entries:
                         return spec
         raise InputError(
-            f"a {self.convention} hash table of {self.levels} levels from {self.base_resolution} to "
-            f"{self.max_resolution} with log2_size {self.log2_size} has {self.entries} entries, not "
-            f"{entries}: check levels, resolutions and log2_size"
+            f"a {self.convention} hash table of {self.levels} levels from resolution "
+            f"{self.base_resolution} to {self.max_resolution} with log2_size {self.log2_size} has "
+            f"{self.entries} entries, not {entries}: check levels, resolutions and log2_size"
         )
 
     @cached_property

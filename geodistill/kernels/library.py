@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
+from ctypes import c_int32, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 # torch first: the library takes its OpenMP symbols from the runtime that torch has loaded.
 import torch
+from torch import Tensor
 
 SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 PATH = Path(__file__).with_name(f"_kernels.{SUFFIX}")
@@ -36,9 +40,29 @@ LIBRARY, REASON = _load()
 """The library, or None and the reason in one sentence."""
 
 
-def threads() -> int:
-    """The thread count that every call is given: torch's own."""
-    return torch.get_num_threads()
+if LIBRARY is not None:
+    LIBRARY.gd_march.restype = c_void_p
+    LIBRARY.gd_bad_offset.restype = c_int64
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Call a function of the library: tensors become pointers, whole numbers int64.
+
+    The last argument of every function is the number of threads, which is torch's own.
+    """
+    function = getattr(LIBRARY, name)
+    return function(*(_plain(argument) for argument in arguments), c_int32(torch.get_num_threads()))
+
+
+def _plain(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return c_void_p(argument.data_ptr())
+    return c_int64(argument) if isinstance(argument, int) else argument
+
+
+def pointers(tensors: Sequence[Tensor]) -> Any:
+    """An array of the tensors' addresses."""
+    return (c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
 def openmp_runtimes() -> list[str]:

@@ -1,4 +1,4 @@
-"""Readable pure-torch twins of the kernels: any device, any float dtype, differentiable by autograd.
+"""Readable pure-torch twins of the kernels: any device and float dtype, differentiable by autograd.
 
 They are the oracle of the tests and what runs where no faster implementation exists.
 """
@@ -35,6 +35,15 @@ class Samples:
     def ray_index(self) -> Tensor:
         """The ray of each sample, int64 [S]."""
         return ray_index(self.offsets)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """What rays see."""
+
+    weights: Tensor  # [S] of each sample
+    opacity: Tensor  # [N] sum of the ray's weights
+    sums: tuple[Tensor, ...]  # [N, C] each: weighted sums of the values
 
 
 def ray_index(offsets: Tensor) -> Tensor:
@@ -196,6 +205,13 @@ def ray_weights(sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
 def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
     out = values.new_zeros(len(offsets) - 1, values.shape[1])
     return out.index_add(0, ray_index(offsets), weights[:, None] * values)
+
+
+def composite(sigma: Tensor, dt: Tensor, values: Sequence[Tensor], offsets: Tensor) -> Composite:
+    weights = ray_weights(sigma, dt, offsets)
+    ones = torch.ones_like(weights)[:, None]
+    opacity, *sums = (segment_sum(weights, v, offsets) for v in (ones, *values))
+    return Composite(weights, opacity[:, 0], tuple(sums))
 
 
 def sparse_adam_step(

@@ -14,10 +14,8 @@ def hat_oracle(occupancy: Tensor, resolution: int, centred: bool) -> Tensor:
     size = occupancy.shape[0]
     inner = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
     x = ((torch.arange(size)[:, None] + inner) / size).double()  # [G, 64] in [0, 1]
-    if centred:
-        position = (x * resolution - 0.5).clamp(0, resolution - 1)
-    else:
-        position = x * (resolution - 1)
+    position = x * resolution - 0.5 if centred else x * (resolution - 1)
+    position = position.clamp(0, resolution - 1)
     node = torch.arange(resolution, dtype=torch.float64)
     touched = ((position[..., None] - node).abs() < 1 - 1e-9).any(dim=1).double()  # [G, R]
     reached = torch.einsum("xyz,xi,yj,zk->ijk", occupancy.double(), touched, touched, touched)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
 from scenes import AnalyticField, ring
 from torch import Tensor
 
-from geodistill.cameras import Camera, Similarity
+from geodistill.cameras import Camera, Similarity, look_at
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
@@ -64,7 +65,7 @@ def movable(scene: AnalyticField) -> AnalyticField:
     return copy.deepcopy(scene)
 
 
-@pytest.mark.parametrize("sigma", [0.05, 0.7, 3.0])
+@pytest.mark.parametrize("sigma", [0.019, 0.05, 0.7, 3.0])
 def test_homogeneous_smoke_obeys_beer_and_lambert(sigma: float) -> None:
     view = render_rays(smoke(sigma), ALONG_X)
     opacity = 1 - math.exp(-2 * sigma)
@@ -138,9 +139,10 @@ def test_chunks_do_not_show(scene: AnalyticField, monkeypatch: pytest.MonkeyPatc
     whole = render_view(scene, camera, normals=True)
     monkeypatch.setattr("geodistill.render.fields.RAYS_PER_CHUNK", 37)
     parts = render_view(scene, camera, normals=True)
-    assert torch.equal(whole.color, parts.color) and torch.equal(whole.depth, parts.depth)
     assert whole.normal is not None and parts.normal is not None
-    assert torch.equal(whole.normal, parts.normal)
+    torch.testing.assert_close(whole.color, parts.color, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.depth, parts.depth, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.normal, parts.normal, rtol=0, atol=1e-3)
 
 
 def test_views_come_one_after_the_other(scene: AnalyticField) -> None:
@@ -158,7 +160,7 @@ def test_the_scene_converges_with_the_step(scene: AnalyticField) -> None:
         for n in (24, 48, 96, 192)
     ]
     assert limit.opacity.max() > 0.99 and limit.opacity.min() < 0.01
-    assert all(fine < 0.75 * coarse for coarse, fine in zip(errors, errors[1:], strict=False))
+    assert all(fine < 0.75 * coarse for coarse, fine in pairwise(errors))
     assert errors[-1] < 3e-3
 
 
@@ -187,7 +189,8 @@ def test_moving_the_scene_with_its_camera_changes_nothing(movable: AnalyticField
 
 
 def test_normals_of_the_ball_point_outwards(movable: AnalyticField) -> None:
-    motion, camera = moved(movable, ring(1, 40, seed=1)[0])
+    above = look_at(torch.tensor([1.2, -1.4, 2.4]), torch.zeros(3))
+    motion, camera = moved(movable, Camera.from_fov(0.66, (40, 40), above))
     view = render_view(movable, camera, normals=True)
     assert view.normal is not None
     rays = camera_rays(camera)
@@ -251,7 +254,7 @@ def test_the_gradient_of_an_image_is_its_difference_quotient(architecture: str) 
         return (torch.cat([color, opacity[:, None]], dim=1) - target).square().sum()
 
     gradient = torch.autograd.grad(loss(), parameters)
-    h = 1e-6
+    h = 1e-7  # short enough to step over no kink of a ReLU
     for _ in range(3):
         way = [torch.randn(p.shape, generator=draw, dtype=torch.float64) for p in parameters]
         slope = float(sum((g * w).sum() for g, w in zip(gradient, way, strict=True)))

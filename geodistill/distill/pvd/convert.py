@@ -20,11 +20,11 @@ RECIPES = ("default", "pvd")
 
 STEPS = {
     "plenoxels": 150,
-    "tensorf": 400,
-    "tensorf-cp": 400,
+    "tensorf": 700,
+    "tensorf-cp": 900,
     "ngp": 1000,
     "mlp": 4000,
-    "composite": 400,
+    "composite": 500,
 }
 """Steps of the default recipe, by student architecture."""
 

@@ -22,6 +22,9 @@ from geodistill.geometry.fields.heads import LatentField
 from geodistill.train import Adam
 
 HELD_OUT = 0.04
+"""Fraction of the cached rays that training never sees."""
+LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
+"""Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class TransferJob:
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         self.optimiser = Adam(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
+        self.history: list[float] = []
+        self.looked, self.flat = 0, False
         self.features = None
         if translate is not None and isinstance(student, LatentField):
             with torch.no_grad():
@@ -71,7 +76,14 @@ class TransferJob:
         pass
 
     def finished(self, step: int) -> bool:
-        return False
+        """Whether the held-out PSNR has stopped rising over the last few looks at it."""
+        if step == 0 or step % LOOK_EVERY or self.looked == step:
+            return self.flat
+        self.looked = step
+        self.history.append(self.held_out_psnr())
+        recent, before = self.history[-PATIENCE:], self.history[:-PATIENCE]
+        self.flat = bool(before) and max(recent) < max(before) + PLATEAU_DB
+        return self.flat
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         w = self.settings
@@ -110,8 +122,10 @@ class TransferJob:
         return float(-10.0 * torch.log10(torch.stack(errors).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return field_tensors(self.student), {}
+        seen = {"history": self.history, "looked": self.looked, "flat": self.flat}
+        return field_tensors(self.student), seen
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
+        self.history, self.looked, self.flat = extra["history"], extra["looked"], extra["flat"]
         restore_field(self.student, tensors)
         self.optimiser = Adam(self.student.param_groups())

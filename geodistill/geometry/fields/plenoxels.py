@@ -12,6 +12,9 @@ from geodistill.geometry.fields.activations import spherical_harmonics
 from geodistill.geometry.fields.base import Field, ParamGroup
 
 SH_DEGREE = 2
+DENSITY_UNIT = 1000.0
+"""Density per scene radius that a raw value of 1 stands for: raw values and harmonics then have
+like magnitudes, and one learning rate suits both."""
 CHANNELS = 1 + 3 * (SH_DEGREE + 1) ** 2
 
 
@@ -24,7 +27,7 @@ class PlenoxelsConfig:
 
 
 class Plenoxels(Field):
-    """sigma = relu(trilinear raw), rgb = max(SH(d) . k + 1/2, 0).
+    """sigma = 1000 relu(trilinear raw), rgb = max(SH(d) . k + 1/2, 0).
 
     `links` int32 [R, R, R] holds each node's row in `values` [M, 28], or -1 where it is empty.
     `values` are [raw density, 9 harmonics of red, of green, of blue].
@@ -67,7 +70,7 @@ class Plenoxels(Field):
         return (u + 1.0) * (self.links.shape[0] / 2) - 0.5
 
     def sigma_of(self, latent: Tensor) -> Tensor:
-        return torch.relu(latent[:, 0])
+        return DENSITY_UNIT * torch.relu(latent[:, 0])
 
     def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
         basis = spherical_harmonics(directions, SH_DEGREE)

@@ -43,7 +43,8 @@ INLINE void step_chunk(float* param, float* grad, float* exp_avg, float* exp_avg
     for (int i = 0; i < count; ++i) any |= touched[i] = magnitude(grad[i]);
     if (any == 0) return;
     if constexpr (F == 2)
-        for (int i = 0; i < kLanes; i += 2) touched[i] = touched[i + 1] = touched[i] | touched[i + 1];
+        for (int i = 0; i < kLanes; i += 2)
+            touched[i] = touched[i + 1] = touched[i] | touched[i + 1];
     if (count == kLanes)
         update(param, grad, exp_avg, exp_avg_sq, kLanes, touched, rates);
     else
@@ -58,8 +59,8 @@ INLINE void step_narrow(float* param, float* grad, float* exp_avg, float* exp_av
                       static_cast<int>(std::min<int64_t>(kLanes, end * F - i)), rates);
 }
 
-INLINE void step_wide(float* param, float* grad, float* exp_avg, float* exp_avg_sq, int64_t features,
-                      const Rates& rates, int64_t begin, int64_t end) {
+INLINE void step_wide(float* param, float* grad, float* exp_avg, float* exp_avg_sq,
+                      int64_t features, const Rates& rates, int64_t begin, int64_t end) {
     uint32_t all[kLanes];
     std::fill(all, all + kLanes, 1u);
     for (int64_t row = begin; row < end; ++row) {
@@ -76,8 +77,8 @@ INLINE void step_wide(float* param, float* grad, float* exp_avg, float* exp_avg_
     }
 }
 
-CLONED void step_rows(float* param, float* grad, float* exp_avg, float* exp_avg_sq, int64_t features,
-                      const Rates& rates, int64_t begin, int64_t end) {
+CLONED void step_rows(float* param, float* grad, float* exp_avg, float* exp_avg_sq,
+                      int64_t features, const Rates& rates, int64_t begin, int64_t end) {
     if (features == 1)
         step_narrow<1>(param, grad, exp_avg, exp_avg_sq, rates, begin, end);
     else if (features == 2)

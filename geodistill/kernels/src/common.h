@@ -43,7 +43,8 @@ inline void large_pages(float* memory, int64_t count) {
 #if defined(__linux__)
     if (bytes < (int64_t{4} << 20)) return;
     const uintptr_t page = 4096, address = reinterpret_cast<uintptr_t>(memory);
-    const uintptr_t begin = (address + page - 1) / page * page, end = (address + bytes) / page * page;
+    const uintptr_t begin = (address + page - 1) / page * page,
+                    end = (address + bytes) / page * page;
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else
     (void)bytes;
@@ -73,13 +74,13 @@ void parallel(int64_t items, int threads, const Body& body) {
     for (int64_t item = 0; item < items; ++item) body(item);
 }
 
-// Calls body(begin, end) on consecutive ranges of [0, count), about equal and at least `grain` long.
+// Calls body(begin, end) on consecutive ranges of [0, count), about equal and at least `grain`
+// long.
 template <class Body>
 void parallel_ranges(int64_t count, int64_t grain, int threads, const Body& body) {
     const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, count / grain));
-    parallel(parts, threads, [&](int64_t part) {
-        body(count * part / parts, count * (part + 1) / parts);
-    });
+    parallel(parts, threads,
+             [&](int64_t part) { body(count * part / parts, count * (part + 1) / parts); });
 }
 
 }  // namespace geodistill

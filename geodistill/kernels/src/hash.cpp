@@ -1,5 +1,5 @@
-// Multi-resolution hash encoding. Levels are the outer loop over a thread's whole range of points, so
-// that one level's table stays in the cache while all points read it.
+// Multi-resolution hash encoding. Levels are the outer loop over a thread's whole range of points,
+// so that one level's table stays in the cache while all points read it.
 #include "common.h"
 #include "place.h"
 
@@ -16,29 +16,29 @@ struct Level {
     uint32_t stride, size;  // stride 0: hashed, and size is a power of two
 };
 
-// The 8 entries around each point of a block, and its place between them. Corner c has the bits x, y, z.
+// The 8 entries around each point of a block, and its place between them. Entry c has bits x, y, z.
 struct Cells {
     uint32_t entry[8][kBlock];
     float fx[kBlock], fy[kBlock], fz[kBlock];
 };
 
-INLINE float lower(float position, float limit) {
+INLINE float lower(float position) {
     // The comparison is false for NaN, which then selects cell 0 and lives on in the fraction.
-    return position > 0.0f ? std::floor(position < limit ? position : limit) : 0.0f;
+    return position > 0.0f ? std::floor(position) : 0.0f;
 }
 
 // x: [3][n], clamped to [0, 1].
-INLINE void locate(Cells& cells, const float* RESTRICT x, int64_t n, int64_t at, int count, const Level& level) {
+INLINE void locate(Cells& cells, const float* RESTRICT x, int64_t n, int64_t at, int count,
+                   const Level& level) {
     uint32_t px[kBlock], py[kBlock], pz[kBlock];
     const float* RESTRICT xs = x + at;
     const float* RESTRICT ys = x + n + at;
     const float* RESTRICT zs = x + 2 * n + at;
-    const float limit = level.scale + 1.0f;
     for (int i = 0; i < count; ++i) {
         const float gx = xs[i] * level.scale + level.shift;
         const float gy = ys[i] * level.scale + level.shift;
         const float gz = zs[i] * level.scale + level.shift;
-        const float lx = lower(gx, limit), ly = lower(gy, limit), lz = lower(gz, limit);
+        const float lx = lower(gx), ly = lower(gy), lz = lower(gz);
         cells.fx[i] = gx - lx;
         cells.fy[i] = gy - ly;
         cells.fz[i] = gz - lz;
@@ -61,7 +61,8 @@ INLINE void locate(Cells& cells, const float* RESTRICT x, int64_t n, int64_t at,
         for (int c = 0; c < 8; ++c) {
             const uint32_t dx = c & 1, dy = c >> 1 & 1, dz = c >> 2;
             for (int i = 0; i < count; ++i) {
-                const uint32_t hash = (px[i] + dx) ^ ((py[i] + dy) * kPrimeY) ^ ((pz[i] + dz) * kPrimeZ);
+                const uint32_t hash =
+                    (px[i] + dx) ^ ((py[i] + dy) * kPrimeY) ^ ((pz[i] + dz) * kPrimeZ);
                 cells.entry[c][i] = hash & mask;
             }
         }
@@ -69,8 +70,8 @@ INLINE void locate(Cells& cells, const float* RESTRICT x, int64_t n, int64_t at,
 }
 
 template <int F>
-INLINE void encode(const float* RESTRICT x, int64_t n, const float* RESTRICT table, const Level& level,
-                   float* RESTRICT out, int64_t begin, int64_t end) {
+INLINE void encode(const float* RESTRICT x, int64_t n, const float* RESTRICT table,
+                   const Level& level, float* RESTRICT out, int64_t begin, int64_t end) {
     Cells cells;
     for (int64_t at = begin; at < end; at += kBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kBlock, end - at));
@@ -110,8 +111,9 @@ INLINE void scatter(const float* RESTRICT x, int64_t n, const float* RESTRICT gr
 }
 
 template <int F>
-INLINE void slope(const float* RESTRICT x, int64_t n, const float* RESTRICT table, const float* RESTRICT grad,
-                  const Level& level, float* RESTRICT grad_x, int64_t begin, int64_t end) {
+INLINE void slope(const float* RESTRICT x, int64_t n, const float* RESTRICT table,
+                  const float* RESTRICT grad, const Level& level, float* RESTRICT grad_x,
+                  int64_t begin, int64_t end) {
     Cells cells;
     for (int64_t at = begin; at < end; at += kBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kBlock, end - at));
@@ -131,18 +133,18 @@ INLINE void slope(const float* RESTRICT x, int64_t n, const float* RESTRICT tabl
     }
 }
 
-#define FOR_FEATURES(F)                                                                            \
-    CLONED void encode_##F(const float* x, int64_t n, const float* table, const Level& level,      \
-                           float* out, int64_t begin, int64_t end) {                               \
-        encode<F>(x, n, table, level, out, begin, end);                                            \
-    }                                                                                              \
-    CLONED void scatter_##F(const float* x, int64_t n, const float* grad, const Level& level,      \
-                            float* table, uint32_t first, uint32_t last) {                         \
-        scatter<F>(x, n, grad, level, table, first, last);                                         \
-    }                                                                                              \
-    CLONED void slope_##F(const float* x, int64_t n, const float* table, const float* grad,        \
-                          const Level& level, float* grad_x, int64_t begin, int64_t end) {         \
-        slope<F>(x, n, table, grad, level, grad_x, begin, end);                                    \
+#define FOR_FEATURES(F)                                                                       \
+    CLONED void encode_##F(const float* x, int64_t n, const float* table, const Level& level, \
+                           float* out, int64_t begin, int64_t end) {                          \
+        encode<F>(x, n, table, level, out, begin, end);                                       \
+    }                                                                                         \
+    CLONED void scatter_##F(const float* x, int64_t n, const float* grad, const Level& level, \
+                            float* table, uint32_t first, uint32_t last) {                    \
+        scatter<F>(x, n, grad, level, table, first, last);                                    \
+    }                                                                                         \
+    CLONED void slope_##F(const float* x, int64_t n, const float* table, const float* grad,   \
+                          const Level& level, float* grad_x, int64_t begin, int64_t end) {    \
+        slope<F>(x, n, table, grad, level, grad_x, begin, end);                               \
     }
 FOR_FEATURES(1)
 FOR_FEATURES(2)

@@ -41,11 +41,12 @@ CLONED void multiply(const Line* lines, int channel_count, const float* RESTRICT
         Ends e[3];
         for (int k = 0; k < 3; ++k)
             e[k] = ends(lines[k], channel_count, place(x[3 * i + kAxes[k]], lines[k].length));
-        channels(0, channel_count, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            store<T>(out + i * channel_count + c,
-                     sample<T>(e[0], c) * sample<T>(e[1], c) * sample<T>(e[2], c));
-        });
+        channels(
+            0, channel_count, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                store<T>(out + i * channel_count + c,
+                         sample<T>(e[0], c) * sample<T>(e[1], c) * sample<T>(e[2], c));
+            });
     }
 }
 
@@ -66,18 +67,19 @@ CLONED void scatter_channels(const Line* lines, float* const* out, int channel_c
             m1[k] = m0[k] + at.next * channel_count;
         }
         const float* g = grad + i * channel_count;
-        channels(from, to, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            const T gc = load<T>(g + c);
-            const T s0 = sample<T>(e[0], c), s1 = sample<T>(e[1], c), s2 = sample<T>(e[2], c);
-            const T d0 = gc * s1 * s2, d1 = gc * s0 * s2, d2 = gc * s0 * s1;
-            add<T>(m0[0] + c, d0 * e[0].w0);
-            add<T>(m1[0] + c, d0 * e[0].w1);
-            add<T>(m0[1] + c, d1 * e[1].w0);
-            add<T>(m1[1] + c, d1 * e[1].w1);
-            add<T>(m0[2] + c, d2 * e[2].w0);
-            add<T>(m1[2] + c, d2 * e[2].w1);
-        });
+        channels(
+            from, to, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                const T gc = load<T>(g + c);
+                const T s0 = sample<T>(e[0], c), s1 = sample<T>(e[1], c), s2 = sample<T>(e[2], c);
+                const T d0 = gc * s1 * s2, d1 = gc * s0 * s2, d2 = gc * s0 * s1;
+                add<T>(m0[0] + c, d0 * e[0].w0);
+                add<T>(m1[0] + c, d0 * e[0].w1);
+                add<T>(m0[1] + c, d1 * e[1].w0);
+                add<T>(m1[1] + c, d1 * e[1].w1);
+                add<T>(m0[2] + c, d2 * e[2].w0);
+                add<T>(m1[2] + c, d2 * e[2].w1);
+            });
     }
 }
 
@@ -88,14 +90,15 @@ CLONED void slopes(const Line* lines, int channel_count, const float* RESTRICT x
         for (int k = 0; k < 3; ++k)
             e[k] = ends(lines[k], channel_count, place(x[3 * i + kAxes[k]], lines[k].length));
         float d[3] = {};
-        channels(0, channel_count, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            const T gc = load<T>(grad + i * channel_count + c);
-            const T s0 = sample<T>(e[0], c), s1 = sample<T>(e[1], c), s2 = sample<T>(e[2], c);
-            d[0] += sum(gc * s1 * s2 * (load<T>(e[0].l1 + c) - load<T>(e[0].l0 + c)));
-            d[1] += sum(gc * s0 * s2 * (load<T>(e[1].l1 + c) - load<T>(e[1].l0 + c)));
-            d[2] += sum(gc * s0 * s1 * (load<T>(e[2].l1 + c) - load<T>(e[2].l0 + c)));
-        });
+        channels(
+            0, channel_count, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                const T gc = load<T>(grad + i * channel_count + c);
+                const T s0 = sample<T>(e[0], c), s1 = sample<T>(e[1], c), s2 = sample<T>(e[2], c);
+                d[0] += sum(gc * s1 * s2 * (load<T>(e[0].l1 + c) - load<T>(e[0].l0 + c)));
+                d[1] += sum(gc * s0 * s2 * (load<T>(e[1].l1 + c) - load<T>(e[1].l0 + c)));
+                d[2] += sum(gc * s0 * s1 * (load<T>(e[2].l1 + c) - load<T>(e[2].l0 + c)));
+            });
         for (int k = 0; k < 3; ++k) {
             const float u = x[3 * i + kAxes[k]];
             const float scale = u < -1.0f || u > 1.0f ? 0.0f : 0.5f * (lines[k].length - 1);

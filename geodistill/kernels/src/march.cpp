@@ -26,9 +26,7 @@ struct Ray {
     double o[3], d[3], inverse[3];
     double near, far, step, shift, steps_per_unit;
 
-    INLINE double time(int64_t k) const {
-        return near + (static_cast<double>(k) + shift) * step;
-    }
+    INLINE double time(int64_t k) const { return near + (static_cast<double>(k) + shift) * step; }
     INLINE double index(double t) const { return (t - near) * steps_per_unit - shift; }
 };
 
@@ -69,7 +67,8 @@ INLINE bool locate(const Ray& ray, const Occupancy& grid, double t, int64_t cell
     for (int a = 0; a < 3; ++a) {
         const double p = ray.o[a] + t * ray.d[a];
         if (!(std::fabs(p) <= 1.0)) return false;
-        cell[a] = std::min(static_cast<int64_t>((p + 1.0) * grid.cells_per_unit[a]), grid.sizes[a] - 1);
+        cell[a] =
+            std::min(static_cast<int64_t>((p + 1.0) * grid.cells_per_unit[a]), grid.sizes[a] - 1);
     }
     return true;
 }
@@ -88,12 +87,14 @@ CLONED void march_ray(const Ray& ray, const Occupancy& grid, int64_t max_samples
         const uint8_t* block = grid.blocks;
         if (block)
             block += ((cell[0] >> kShift) * grid.block_sizes[1] + (cell[1] >> kShift)) *
-                         grid.block_sizes[2] + (cell[2] >> kShift);
+                         grid.block_sizes[2] +
+                     (cell[2] >> kShift);
         const bool empty_block = block && !*block;
         const double exit = ray.index(leaves(ray, grid, cell, empty_block ? kShift : 0));
         const double stop = std::min(std::ceil(exit - kGuard), static_cast<double>(last + 1));
         const int64_t next = std::max(k + 1, static_cast<int64_t>(stop));
-        if (empty_block || !grid.cells[(cell[0] * grid.sizes[1] + cell[1]) * grid.sizes[2] + cell[2]]) {
+        if (empty_block ||
+            !grid.cells[(cell[0] * grid.sizes[1] + cell[1]) * grid.sizes[2] + cell[2]]) {
             k = next;
             continue;
         }
@@ -116,7 +117,8 @@ void fill_blocks(const Occupancy& grid, uint8_t* blocks, int64_t bx) {
             for (int64_t bz = 0; bz < grid.block_sizes[2]; ++bz) {
                 uint64_t word = 0;
                 const int64_t left = grid.sizes[2] - (bz << kShift);
-                std::memcpy(&word, row + (bz << kShift), static_cast<size_t>(std::min<int64_t>(left, 8)));
+                std::memcpy(&word, row + (bz << kShift),
+                            static_cast<size_t>(std::min<int64_t>(left, 8)));
                 target[bz] |= word != 0;
             }
         }
@@ -144,8 +146,8 @@ struct Rays {
 };
 
 // offsets: [count + 1], written. Returns the samples, which gd_march_take copies and frees.
-API void* gd_march(const Rays* rays, const uint8_t* occupancy, const int64_t* sizes, int64_t* offsets,
-                   int threads) {
+API void* gd_march(const Rays* rays, const uint8_t* occupancy, const int64_t* sizes,
+                   int64_t* offsets, int threads) {
     Occupancy grid{};
     grid.cells = occupancy;
     for (int a = 0; a < 3; ++a) {

@@ -1,11 +1,12 @@
-// Small MLPs without bias: blocks of points whose activations stay in the cache, forward and backward.
+// Small MLPs without bias: blocks of points whose activations stay in the cache, forward and
+// backward.
 #include "vector.h"
 
 namespace geodistill {
 namespace {
 
 constexpr int kBlock = 96;  // points; a multiple of kRows
-constexpr int kRows = 6;    // rows of a register tile, 16 columns each: fits 16 registers of 8 lanes
+constexpr int kRows = 6;  // rows of a register tile, 16 columns each: fits 16 registers of 8 lanes
 constexpr int kMaxLayers = 16;
 constexpr int kBlocksPerItem = 8;
 constexpr int64_t kMaxChunks = 32;
@@ -22,8 +23,8 @@ enum class Finish { kStore, kRelu, kAdd };
 
 // to[m][0:16] = sum over k of a(m, k) b[k][0:16]
 template <int M, Finish finish>
-INLINE void tile(const Matrix& a, const float* RESTRICT b, int64_t b_row, int depth, float* RESTRICT to,
-                 int64_t to_row) {
+INLINE void tile(const Matrix& a, const float* RESTRICT b, int64_t b_row, int depth,
+                 float* RESTRICT to, int64_t to_row) {
     v16 total[M] = {};
     for (int k = 0; k < depth; ++k) {
         const v16 row = load<v16>(b + k * b_row);
@@ -56,16 +57,16 @@ INLINE void product(const Matrix& a, int rows, const float* b, int64_t b_row, in
     }
 }
 
-CLONED void product_store(const Matrix& a, int rows, const float* b, int64_t b_row, int depth, float* to,
-                          int64_t to_row, int columns) {
+CLONED void product_store(const Matrix& a, int rows, const float* b, int64_t b_row, int depth,
+                          float* to, int64_t to_row, int columns) {
     product<Finish::kStore>(a, rows, b, b_row, depth, to, to_row, columns);
 }
-CLONED void product_relu(const Matrix& a, int rows, const float* b, int64_t b_row, int depth, float* to,
-                         int64_t to_row, int columns) {
+CLONED void product_relu(const Matrix& a, int rows, const float* b, int64_t b_row, int depth,
+                         float* to, int64_t to_row, int columns) {
     product<Finish::kRelu>(a, rows, b, b_row, depth, to, to_row, columns);
 }
-CLONED void product_add(const Matrix& a, int rows, const float* b, int64_t b_row, int depth, float* to,
-                        int64_t to_row, int columns) {
+CLONED void product_add(const Matrix& a, int rows, const float* b, int64_t b_row, int depth,
+                        float* to, int64_t to_row, int columns) {
     product<Finish::kAdd>(a, rows, b, b_row, depth, to, to_row, columns);
 }
 
@@ -104,8 +105,8 @@ struct Network {
     int count;
     std::unique_ptr<float[]> forward[kMaxLayers];   // [inputs][padded outputs]
     std::unique_ptr<float[]> backward[kMaxLayers];  // [outputs][padded inputs]
-    int64_t activations[kMaxLayers + 1];            // offsets of the inputs of each layer in a block
-    int64_t gradients[kMaxLayers + 1];              // offsets of each layer's [outputs][padded inputs]
+    int64_t activations[kMaxLayers + 1];  // offsets of the inputs of each layer in a block
+    int64_t gradients[kMaxLayers + 1];    // offsets of each layer's [outputs][padded inputs]
     int widest = 0;
 
     Network(const Layer* layers, int count) : layers(layers), count(count) {
@@ -119,7 +120,8 @@ struct Network {
             std::fill(forward[l].get(), forward[l].get() + int64_t{in} * padded(out), 0.0f);
             for (int o = 0; o < out; ++o)
                 for (int i = 0; i < in; ++i)
-                    forward[l][int64_t{i} * padded(out) + o] = layers[l].weight[int64_t{o} * in + i];
+                    forward[l][int64_t{i} * padded(out) + o] =
+                        layers[l].weight[int64_t{o} * in + i];
             backward[l] = scratch<float>(int64_t{out} * padded(in));
             widen(layers[l].weight, out, in, backward[l].get(), out);
         }
@@ -129,7 +131,8 @@ struct Network {
 
     // block: activations of every layer, the first of them filled in.
     void hidden(float* block, int rows) const {
-        for (int l = 0; l + 1 < count; ++l) run(l, block, rows, block + activations[l + 1], product_relu);
+        for (int l = 0; l + 1 < count; ++l)
+            run(l, block, rows, block + activations[l + 1], product_relu);
     }
     void last(const float* block, int rows, float* out) const {
         run(count - 1, block, rows, out, product_store);
@@ -137,7 +140,8 @@ struct Network {
     template <class Product>
     void run(int l, const float* block, int rows, float* out, Product* multiply) const {
         const int in = layers[l].inputs, wide = padded(layers[l].outputs);
-        multiply({block + activations[l], padded(in), 1}, rows, forward[l].get(), wide, in, out, wide, wide);
+        multiply({block + activations[l], padded(in), 1}, rows, forward[l].get(), wide, in, out,
+                 wide, wide);
     }
 };
 
@@ -165,8 +169,8 @@ void backward_block(const Network& net, const Points& points, const float* x, co
         product_add({behind, 1, wide_out}, layer.outputs, input, wide_in, points.rows,
                     sums + net.gradients[l], wide_in, wide_in);
         if (l == 0 && !grad_x) return;
-        product_store({behind, wide_out, 1}, points.rows, net.backward[l].get(), wide_in, layer.outputs,
-                      ahead, wide_in, wide_in);
+        product_store({behind, wide_out, 1}, points.rows, net.backward[l].get(), wide_in,
+                      layer.outputs, ahead, wide_in, wide_in);
         if (l > 0) mask(ahead, input, int64_t{points.rows} * wide_in);
         std::swap(behind, ahead);
     }
@@ -187,7 +191,8 @@ API void gd_mlp_forward(const Layer* layers, int count, const float* x, int64_t 
         const int64_t end = std::min((item + 1) * kBlocksPerItem, blocks);
         for (int64_t b = item * kBlocksPerItem; b < end; ++b) {
             const Points points(b, n);
-            widen(x + points.at * net.inputs(), points.count, net.inputs(), block.get(), points.rows);
+            widen(x + points.at * net.inputs(), points.count, net.inputs(), block.get(),
+                  points.rows);
             net.hidden(block.get(), points.rows);
             net.last(block.get(), points.rows, result.get());
             narrow(result.get(), points.count, net.outputs(), out + points.at * net.outputs());
@@ -197,8 +202,9 @@ API void gd_mlp_forward(const Layer* layers, int count, const float* x, int64_t 
 
 // grad: [n][outputs].  grad_weights: one per layer, overwritten.  grad_x: [n][inputs] or null.
 // The points are summed in chunks whose number follows from n alone, and the chunks in order.
-API void gd_mlp_backward(const Layer* layers, int count, const float* x, int64_t n, const float* grad,
-                         float* const* grad_weights, float* grad_x, int threads) {
+API void gd_mlp_backward(const Layer* layers, int count, const float* x, int64_t n,
+                         const float* grad, float* const* grad_weights, float* grad_x,
+                         int threads) {
     const Network net(layers, count);
     const int64_t blocks = (n + kBlock - 1) / kBlock, size = net.gradients[count];
     const int64_t chunks = std::clamp<int64_t>(blocks / 8, 1, kMaxChunks);
@@ -211,7 +217,8 @@ API void gd_mlp_backward(const Layer* layers, int count, const float* x, int64_t
         float* own = sums.get() + chunk * size;
         std::fill(own, own + size, 0.0f);
         for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks; ++b)
-            backward_block(net, Points(b, n), x, grad, own, grad_x, block.get(), behind.get(), ahead.get());
+            backward_block(net, Points(b, n), x, grad, own, grad_x, block.get(), behind.get(),
+                           ahead.get());
     });
     for (int64_t chunk = 1; chunk < chunks; ++chunk)
         for (int64_t i = 0; i < size; ++i) sums[i] += sums[chunk * size + i];

@@ -55,7 +55,8 @@ INLINE void prefetch_row(const float* row, int channel_count) {
     PREFETCH(row + channel_count - 1);
 }
 
-INLINE void prefetch_cell(const Factor& factor, int channel_count, const float* x, const int* axes) {
+INLINE void prefetch_cell(const Factor& factor, int channel_count, const float* x,
+                          const int* axes) {
     const Place u = place(x[axes[0]], factor.columns), v = place(x[axes[1]], factor.rows);
     const int64_t row = static_cast<int64_t>(factor.columns) * channel_count;
     const float* at = factor.plane + v.low * row + u.low * channel_count;
@@ -69,15 +70,17 @@ CLONED void sample_plane(const Factor& factor, int k, int channel_count, const f
     for (int64_t i = begin; i < end; ++i) {
         if (i + kAhead < end) prefetch_cell(factor, channel_count, x + 3 * (i + kAhead), axes);
         const float* xi = x + 3 * i;
-        const Corners n = corners(factor, channel_count, place(xi[axes[0]], factor.columns),
-                                  place(xi[axes[1]], factor.rows), place(xi[axes[2]], factor.length));
+        const Corners n =
+            corners(factor, channel_count, place(xi[axes[0]], factor.columns),
+                    place(xi[axes[1]], factor.rows), place(xi[axes[2]], factor.length));
         float* row = out + (3 * i + k) * channel_count;
-        channels(0, channel_count, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            const T plane = load<T>(n.p00 + c) * n.w00 + load<T>(n.p01 + c) * n.w01 +
-                            load<T>(n.p10 + c) * n.w10 + load<T>(n.p11 + c) * n.w11;
-            store<T>(row + c, plane * (load<T>(n.l0 + c) * n.v0 + load<T>(n.l1 + c) * n.v1));
-        });
+        channels(
+            0, channel_count, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                const T plane = load<T>(n.p00 + c) * n.w00 + load<T>(n.p01 + c) * n.w01 +
+                                load<T>(n.p10 + c) * n.w10 + load<T>(n.p11 + c) * n.w11;
+                store<T>(row + c, plane * (load<T>(n.l0 + c) * n.v0 + load<T>(n.l1 + c) * n.v1));
+            });
     }
 }
 
@@ -91,16 +94,17 @@ CLONED void slope_plane(const Factor& factor, int k, int channel_count, const fl
         const Corners n = corners(factor, channel_count, u, v, place(xi[axes[2]], factor.length));
         const float* g = grad + (3 * i + k) * channel_count;
         float du = 0.0f, dv = 0.0f, dl = 0.0f;
-        channels(0, channel_count, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            const T p00 = load<T>(n.p00 + c), p01 = load<T>(n.p01 + c);
-            const T p10 = load<T>(n.p10 + c), p11 = load<T>(n.p11 + c);
-            const T l0 = load<T>(n.l0 + c), l1 = load<T>(n.l1 + c), gc = load<T>(g + c);
-            const T gl = gc * (l0 * n.v0 + l1 * n.v1);
-            du += sum(gl * ((p01 - p00) * (1.0f - v.f) + (p11 - p10) * v.f));
-            dv += sum(gl * ((p10 - p00) * (1.0f - u.f) + (p11 - p01) * u.f));
-            dl += sum(gc * (l1 - l0) * (p00 * n.w00 + p01 * n.w01 + p10 * n.w10 + p11 * n.w11));
-        });
+        channels(
+            0, channel_count, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                const T p00 = load<T>(n.p00 + c), p01 = load<T>(n.p01 + c);
+                const T p10 = load<T>(n.p10 + c), p11 = load<T>(n.p11 + c);
+                const T l0 = load<T>(n.l0 + c), l1 = load<T>(n.l1 + c), gc = load<T>(g + c);
+                const T gl = gc * (l0 * n.v0 + l1 * n.v1);
+                du += sum(gl * ((p01 - p00) * (1.0f - v.f) + (p11 - p10) * v.f));
+                dv += sum(gl * ((p10 - p00) * (1.0f - u.f) + (p11 - p01) * u.f));
+                dl += sum(gc * (l1 - l0) * (p00 * n.w00 + p01 * n.w01 + p10 * n.w10 + p11 * n.w11));
+            });
         const float slopes[3] = {du * 0.5f * (factor.columns - 1), dv * 0.5f * (factor.rows - 1),
                                  dl * 0.5f * (factor.length - 1)};
         for (int a = 0; a < 3; ++a)
@@ -127,8 +131,8 @@ void sort_by_tile(const Factor& factor, int k, const float* x, int64_t n, int32_
     for (int64_t i = 0; i < n; ++i) order[next[bucket(i)]++] = static_cast<int32_t>(i);
 }
 
-// Adds the gradients of the points order[begin:end]. `upper` is where the row of nodes above cell row
-// `edge` goes: the plane itself, or a buffer where a neighbour owns that row.
+// Adds the gradients of the points order[begin:end]. `upper` is where the row of nodes above cell
+// row `edge` goes: the plane itself, or a buffer where a neighbour owns that row.
 CLONED void scatter_band(const Factor& factor, int k, int channel_count, const float* RESTRICT x,
                          const float* RESTRICT grad, const int32_t* RESTRICT order, int64_t begin,
                          int64_t end, float* RESTRICT plane, float* RESTRICT line, int64_t edge,
@@ -151,19 +155,20 @@ CLONED void scatter_band(const Factor& factor, int k, int channel_count, const f
         float* q11 = q10 + u.next * channel_count;
         float* m0 = line + l.low * channel_count;
         float* m1 = m0 + l.next * channel_count;
-        channels(0, channel_count, LANES_BODY(tag, c) {
-            using T = LANES_TYPE(tag);
-            const T gc = load<T>(g + c);
-            const T gl = gc * (load<T>(n.l0 + c) * n.v0 + load<T>(n.l1 + c) * n.v1);
-            const T gp = gc * (load<T>(n.p00 + c) * n.w00 + load<T>(n.p01 + c) * n.w01 +
-                               load<T>(n.p10 + c) * n.w10 + load<T>(n.p11 + c) * n.w11);
-            add<T>(q00 + c, gl * n.w00);
-            add<T>(q01 + c, gl * n.w01);
-            add<T>(q10 + c, gl * n.w10);
-            add<T>(q11 + c, gl * n.w11);
-            add<T>(m0 + c, gp * n.v0);
-            add<T>(m1 + c, gp * n.v1);
-        });
+        channels(
+            0, channel_count, LANES_BODY(tag, c) {
+                using T = LANES_TYPE(tag);
+                const T gc = load<T>(g + c);
+                const T gl = gc * (load<T>(n.l0 + c) * n.v0 + load<T>(n.l1 + c) * n.v1);
+                const T gp = gc * (load<T>(n.p00 + c) * n.w00 + load<T>(n.p01 + c) * n.w01 +
+                                   load<T>(n.p10 + c) * n.w10 + load<T>(n.p11 + c) * n.w11);
+                add<T>(q00 + c, gl * n.w00);
+                add<T>(q01 + c, gl * n.w01);
+                add<T>(q10 + c, gl * n.w10);
+                add<T>(q11 + c, gl * n.w11);
+                add<T>(m0 + c, gp * n.v0);
+                add<T>(m1 + c, gp * n.v1);
+            });
     }
 }
 
@@ -201,7 +206,8 @@ void run_band(const Plan& plan, int band, const Factor& factor, const FactorGrad
     float* upper = plan.uppers.get() + band * plan.row;
     std::fill(line, line + plan.line, 0.0f);
     std::fill(upper, upper + plan.row, 0.0f);
-    std::fill(out.plane + first * plan.row, out.plane + (top ? factor.rows : last) * plan.row, 0.0f);
+    std::fill(out.plane + first * plan.row, out.plane + (top ? factor.rows : last) * plan.row,
+              0.0f);
     scatter_band(factor, plan.k, plan.channel_count, x, grad, plan.order.get(), plan.starts[first],
                  plan.starts[last], out.plane, line, top ? -1 : last - 1, upper);
 }
@@ -245,8 +251,8 @@ API void gd_plane_line_backward(const Factor* factors, const FactorGrad* out, in
     parallel(3, threads, [&](int64_t k) { join_bands(plans[k], out[k]); });
 }
 
-API void gd_plane_line_backward_x(const Factor* factors, int channel_count, const float* x, int64_t n,
-                                  const float* grad, float* grad_x, int threads) {
+API void gd_plane_line_backward_x(const Factor* factors, int channel_count, const float* x,
+                                  int64_t n, const float* grad, float* grad_x, int threads) {
     parallel_ranges(n, kGrain, threads, [&](int64_t begin, int64_t end) {
         std::fill(grad_x + 3 * begin, grad_x + 3 * end, 0.0f);
         for (int k = 0; k < 3; ++k)

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int64_t kGrain = 4096;
+constexpr int64_t kRun = 4096;
 
 // Rays cut into ranges of about equally many samples.
 template <class Body>
@@ -22,9 +23,9 @@ void parallel_rays(const int64_t* offsets, int64_t n, int threads, const Body& b
     parallel(parts, threads, [&](int64_t part) { body(first(part), first(part + 1)); });
 }
 
-// before[i] = depth + tau[0] + .. + tau[i - 1]; returns the depth behind all. Sums are grouped by four,
-// which shortens the chain of additions; groups start with the ray, so `count` must be a multiple of
-// four unless the ray ends there.
+// before[i] = depth + tau[0] + .. + tau[i - 1]; returns the depth behind all. Sums are grouped by
+// four, which shortens the chain of additions; groups start with the ray, so `count` must be a
+// multiple of four unless the ray ends there.
 INLINE float accumulate(const float* RESTRICT tau, float* RESTRICT before, int count, float depth) {
     int i = 0;
     for (; i + 4 <= count; i += 4) {
@@ -47,92 +48,138 @@ INLINE int64_t block_end(const int64_t* offsets, int64_t ray, int64_t at, int64_
     return limit - (limit - std::max(offsets[ray], at)) % 4;
 }
 
+// opacity[i] = 1 - exp(-depth[i]), in place.
+INLINE void absorb(float* opacity, int64_t count) {
+    for (int64_t at = 0; at < count; at += 16) {
+        float room[16] = {};
+        const int lanes = static_cast<int>(std::min<int64_t>(16, count - at));
+        std::memcpy(room, opacity + at, lanes * sizeof(float));
+        store(room, -expm1_negative(load<v16>(room)));
+        std::memcpy(opacity + at, room, lanes * sizeof(float));
+    }
+}
+
 // Sums along the rays, then everything else for a block of samples at once, whatever their rays.
-CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt, const int64_t* RESTRICT offsets,
-                  float* RESTRICT weights, float* RESTRICT after, int64_t begin, int64_t end) {
-    alignas(64) float tau[kBlock] = {}, before[kBlock] = {}, w[kBlock], rest[kBlock];
+CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt,
+                  const int64_t* RESTRICT offsets, float* RESTRICT weights, float* RESTRICT opacity,
+                  int64_t begin, int64_t end) {
+    alignas(64) float tau[kBlock] = {}, before[kBlock] = {}, room[16];
     int64_t ray = begin;
     float depth = 0.0f;
+    std::fill(opacity + begin, opacity + end, 0.0f);
     for (int64_t at = offsets[begin]; at < offsets[end];) {
         const int count = static_cast<int>(block_end(offsets, ray, at, end) - at);
         for (int i = 0; i < count; ++i) tau[i] = sigma[at + i] * dt[at + i];
+        v16 thickest = {};
+        for (int i = 0; i < count; i += 16) thickest = larger(thickest, load<v16>(tau + i));
+        const bool thin = largest(thickest) <= kSmall;
         for (int i = 0; i < count;) {
             while (offsets[ray + 1] <= at + i) ++ray, depth = 0.0f;
             const int run = static_cast<int>(std::min<int64_t>(count, offsets[ray + 1] - at)) - i;
-            depth = accumulate(tau + i, before + i, run, depth);
+            opacity[ray] = depth = accumulate(tau + i, before + i, run, depth);
             i += run;
         }
         for (int i = 0; i < count; i += 16) {
-            const v16 transmitted = expm1_negative(load<v16>(before + i)) + 1.0f;
-            const v16 kept = expm1_negative(load<v16>(tau + i));
-            store(w + i, -(transmitted * kept));
-            store(rest + i, transmitted * (kept + 1.0f));
+            const v16 x = load<v16>(tau + i);
+            const v16 kept = thin ? expm1_small(-x) : expm1_negative(x);
+            const v16 w = -(exp_negative(load<v16>(before + i)) * kept);
+            if (i + 16 <= count) {
+                store(weights + at + i, w);
+            } else {
+                store(room, w);
+                std::memcpy(weights + at + i, room, (count - i) * sizeof(float));
+            }
         }
-        std::memcpy(weights + at, w, count * sizeof(float));
-        std::memcpy(after + at, rest, count * sizeof(float));
         at += count;
     }
+    absorb(opacity + begin, end - begin);
 }
 
-// d loss / d tau_i = g_i T_{i+1} - sum over j > i of g_j w_j.
-INLINE void depth_gradient(const float* RESTRICT weights, const float* RESTRICT after,
-                           const float* RESTRICT grad, float* RESTRICT out, int64_t first,
-                           int64_t last) {
+// d loss / d tau_i = g_i T_{i+1} - sum over j > i of g_j w_j, times factor_i. The transmittance
+// behind a sample is what leaves the ray plus the weights behind, so no exponential is needed.
+INLINE void depth_gradient(const float* RESTRICT weights, const float* RESTRICT grad,
+                           const float* RESTRICT factor, float transmitted, float* RESTRICT out,
+                           int64_t first, int64_t last) {
     float behind = 0.0f;
     int64_t i = last;
     for (; i - 4 >= first; i -= 4) {
-        const float p0 = grad[i - 4] * weights[i - 4], p1 = grad[i - 3] * weights[i - 3];
-        const float p2 = grad[i - 2] * weights[i - 2], p3 = grad[i - 1] * weights[i - 1];
-        const float two = p3 + p2;
-        out[i - 1] = grad[i - 1] * after[i - 1] - behind;
-        out[i - 2] = grad[i - 2] * after[i - 2] - (behind + p3);
-        out[i - 3] = grad[i - 3] * after[i - 3] - (behind + two);
-        out[i - 4] = grad[i - 4] * after[i - 4] - (behind + (two + p1));
-        behind += two + (p1 + p0);
+        const float* g = grad + i - 4;
+        const float* w = weights + i - 4;
+        const float* f = factor + i - 4;
+        float* to = out + i - 4;
+        const float p1 = g[1] * w[1], p2 = g[2] * w[2], p3 = g[3] * w[3];
+        const float two = p3 + p2, light = w[3] + w[2];
+        to[3] = (g[3] * transmitted - behind) * f[3];
+        to[2] = (g[2] * (transmitted + w[3]) - (behind + p3)) * f[2];
+        to[1] = (g[1] * (transmitted + light) - (behind + two)) * f[1];
+        to[0] = (g[0] * (transmitted + (light + w[1])) - (behind + (two + p1))) * f[0];
+        behind += two + (p1 + g[0] * w[0]);
+        transmitted += light + (w[1] + w[0]);
     }
     for (; i > first; --i) {
-        out[i - 1] = grad[i - 1] * after[i - 1] - behind;
+        out[i - 1] = (grad[i - 1] * transmitted - behind) * factor[i - 1];
         behind += grad[i - 1] * weights[i - 1];
+        transmitted += weights[i - 1];
     }
 }
 
-// The gradients may be null. grad_sigma and grad_dt serve as room for the gradient by depth.
+// The gradients may be null.
 CLONED void weigh_back(const float* RESTRICT sigma, const float* RESTRICT dt,
                        const int64_t* RESTRICT offsets, const float* RESTRICT weights,
-                       const float* RESTRICT after, const float* RESTRICT grad,
+                       const float* RESTRICT opacity, const float* RESTRICT grad,
                        float* RESTRICT grad_sigma, float* RESTRICT grad_dt, int64_t begin,
                        int64_t end) {
-    float* room = grad_sigma ? grad_sigma : grad_dt;
     for (int64_t ray = begin; ray < end; ++ray) {
         const int64_t first = offsets[ray], last = offsets[ray + 1];
-        depth_gradient(weights, after, grad, room, first, last);
-        if (grad_dt)
-            for (int64_t i = first; i < last; ++i) grad_dt[i] = room[i] * sigma[i];
-        if (grad_sigma)
-            for (int64_t i = first; i < last; ++i) grad_sigma[i] *= dt[i];
+        const float transmitted = 1.0f - opacity[ray];
+        if (grad_sigma) depth_gradient(weights, grad, dt, transmitted, grad_sigma, first, last);
+        if (grad_dt) depth_gradient(weights, grad, sigma, transmitted, grad_dt, first, last);
     }
 }
 
+// Sums of C channels, four samples side by side; the lanes beyond C hold the next sample's numbers
+// and are dropped, which is why the ray's last sample is added on its own.
 template <int C>
 INLINE void sum_few(const float* RESTRICT weights, const float* RESTRICT values,
-                    const int64_t* RESTRICT offsets, float* RESTRICT out, int64_t begin, int64_t end) {
+                    const int64_t* RESTRICT offsets, float* RESTRICT out, int64_t begin,
+                    int64_t end) {
     for (int64_t ray = begin; ray < end; ++ray) {
-        float even[C] = {}, odd[C] = {};
+        v4 total[4] = {};
+        const int64_t last = offsets[ray + 1] - 1;
         int64_t i = offsets[ray];
-        for (; i + 2 <= offsets[ray + 1]; i += 2)
-            for (int c = 0; c < C; ++c) {
-                even[c] += weights[i] * values[i * C + c];
-                odd[c] += weights[i + 1] * values[i * C + C + c];
-            }
-        if (i < offsets[ray + 1])
-            for (int c = 0; c < C; ++c) even[c] += weights[i] * values[i * C + c];
-        for (int c = 0; c < C; ++c) out[ray * C + c] = even[c] + odd[c];
+        for (; i + 4 <= last; i += 4)
+            for (int j = 0; j < 4; ++j) total[j] += load<v4>(values + (i + j) * C) * weights[i + j];
+        for (; i < last; ++i) total[0] += load<v4>(values + i * C) * weights[i];
+        const v4 joined = (total[0] + total[1]) + (total[2] + total[3]);
+        for (int c = 0; c < C; ++c) {
+            out[ray * C + c] = joined[c];
+            if (i == last) out[ray * C + c] += weights[i] * values[i * C + c];
+        }
+    }
+}
+
+// Lanes are counted from the ray's first sample.
+INLINE void sum_one(const float* RESTRICT weights, const float* RESTRICT values,
+                    const int64_t* RESTRICT offsets, float* RESTRICT out, int64_t begin,
+                    int64_t end) {
+    for (int64_t ray = begin; ray < end; ++ray) {
+        v4 even = {}, odd = {};
+        int64_t i = offsets[ray];
+        const int64_t last = offsets[ray + 1];
+        for (; i + 8 <= last; i += 8) {
+            even += load<v4>(weights + i) * load<v4>(values + i);
+            odd += load<v4>(weights + i + 4) * load<v4>(values + i + 4);
+        }
+        float rest = 0.0f;
+        for (; i < last; ++i) rest += weights[i] * values[i];
+        out[ray] = sum(even + odd) + rest;
     }
 }
 
 CLONED void sum_rays(const float* RESTRICT weights, const float* RESTRICT values, int channel_count,
-                     const int64_t* RESTRICT offsets, float* RESTRICT out, int64_t begin, int64_t end) {
-    if (channel_count == 1) return sum_few<1>(weights, values, offsets, out, begin, end);
+                     const int64_t* RESTRICT offsets, float* RESTRICT out, int64_t begin,
+                     int64_t end) {
+    if (channel_count == 1) return sum_one(weights, values, offsets, out, begin, end);
     if (channel_count == 2) return sum_few<2>(weights, values, offsets, out, begin, end);
     if (channel_count == 3) return sum_few<3>(weights, values, offsets, out, begin, end);
     if (channel_count == 4) return sum_few<4>(weights, values, offsets, out, begin, end);
@@ -140,55 +187,126 @@ CLONED void sum_rays(const float* RESTRICT weights, const float* RESTRICT values
         float* row = out + ray * channel_count;
         std::fill(row, row + channel_count, 0.0f);
         for (int64_t i = offsets[ray]; i < offsets[ray + 1]; ++i)
-            channels(0, channel_count, LANES_BODY(tag, c) {
-                using T = LANES_TYPE(tag);
-                add<T>(row + c, load<T>(values + i * channel_count + c) * weights[i]);
-            });
+            channels(
+                0, channel_count, LANES_BODY(tag, c) {
+                    using T = LANES_TYPE(tag);
+                    add<T>(row + c, load<T>(values + i * channel_count + c) * weights[i]);
+                });
     }
 }
 
+// to[i] = from[ray of sample i] for the samples [at, stop), the first of which is in `ray`. `to`
+// starts at sample `at` and has room for 16 more: a ray's number is written 16 at a time and the
+// next ray corrects.
+INLINE void expand(const float* RESTRICT from, int64_t stride, const int64_t* RESTRICT offsets,
+                   int64_t ray, int64_t at, int64_t stop, float* RESTRICT to) {
+    for (int64_t i = at; i < stop; ++ray) {
+        const v16 value = v16{} + from[ray * stride];
+        const int64_t last = std::min(offsets[ray + 1], stop);
+        for (int64_t j = i; j < last; j += 16) store(to + (j - at), value);
+        i = std::max(i, last);
+    }
+}
+
+// Few channels: whole blocks of samples, with the gradient of its ray beside each sample.
 template <int C>
 INLINE void spread_few(const float* RESTRICT weights, const float* RESTRICT values,
                        const int64_t* RESTRICT offsets, const float* RESTRICT grad,
                        float* RESTRICT grad_weights, float* RESTRICT grad_values, int64_t begin,
                        int64_t end) {
-    for (int64_t ray = begin; ray < end; ++ray) {
-        float g[C];
-        for (int c = 0; c < C; ++c) g[c] = grad[ray * C + c];
-        const int64_t first = offsets[ray], last = offsets[ray + 1];
-        if (grad_weights)
-            for (int64_t i = first; i < last; ++i) {
-                float total = 0.0f;
-                for (int c = 0; c < C; ++c) total += values[i * C + c] * g[c];
-                grad_weights[i] = total;
+    float g[C][kBlock + 16];
+    int64_t ray = begin;
+    for (int64_t at = offsets[begin]; at < offsets[end]; at += kBlock) {
+        const int64_t stop = std::min(at + kBlock, offsets[end]);
+        while (offsets[ray + 1] <= at) ++ray;
+        for (int c = 0; c < C; ++c) expand(grad + c, C, offsets, ray, at, stop, g[c]);
+        const int count = static_cast<int>(stop - at);
+        const float* RESTRICT v = values + at * C;
+        const float* RESTRICT w = weights + at;
+        if (grad_weights) {
+            float* RESTRICT out = grad_weights + at;
+            for (int i = 0; i < count; ++i) {
+                float total = out[i];
+                for (int c = 0; c < C; ++c) total += v[i * C + c] * g[c][i];
+                out[i] = total;
             }
-        if (grad_values)
-            for (int64_t i = first; i < last; ++i)
-                for (int c = 0; c < C; ++c) grad_values[i * C + c] = weights[i] * g[c];
+        }
+        if (grad_values) {
+            float* RESTRICT out = grad_values + at * C;
+            for (int i = 0; i < count; ++i)
+                for (int c = 0; c < C; ++c) out[i * C + c] = w[i] * g[c][i];
+        }
     }
 }
 
-// The gradients may be null.
+// Three channels in the lanes of four.
+INLINE void spread_three(const float* RESTRICT weights, const float* RESTRICT values,
+                         const int64_t* RESTRICT offsets, const float* RESTRICT grad,
+                         float* RESTRICT grad_weights, float* RESTRICT grad_values, int64_t begin,
+                         int64_t end) {
+    for (int64_t ray = begin; ray < end; ++ray) {
+        const float* g = grad + 3 * ray;
+        const v4 wide = {g[0], g[1], g[2], 0.0f};
+        const int64_t first = offsets[ray], last = offsets[ray + 1];
+        if (grad_weights)
+            for (int64_t i = first; i < last; ++i) {
+                const float* v = values + 3 * i;
+                grad_weights[i] += v[0] * g[0] + v[1] * g[1] + v[2] * g[2];
+            }
+        if (grad_values && first < last) {
+            // The fourth lane falls on the next sample, which comes next.
+            for (int64_t i = first; i + 1 < last; ++i)
+                store<v4>(grad_values + 3 * i, wide * weights[i]);
+            for (int c = 0; c < 3; ++c) grad_values[3 * (last - 1) + c] = g[c] * weights[last - 1];
+        }
+    }
+}
+
+// Adds to grad_weights, writes grad_values; either may be null.
 CLONED void spread(const float* RESTRICT weights, const float* RESTRICT values, int channel_count,
                    const int64_t* RESTRICT offsets, const float* RESTRICT grad,
                    float* RESTRICT grad_weights, float* RESTRICT grad_values, int64_t begin,
                    int64_t end) {
     if (channel_count == 1)
         return spread_few<1>(weights, values, offsets, grad, grad_weights, grad_values, begin, end);
+    if (channel_count == 2)
+        return spread_few<2>(weights, values, offsets, grad, grad_weights, grad_values, begin, end);
     if (channel_count == 3)
-        return spread_few<3>(weights, values, offsets, grad, grad_weights, grad_values, begin, end);
+        return spread_three(weights, values, offsets, grad, grad_weights, grad_values, begin, end);
     for (int64_t ray = begin; ray < end; ++ray) {
         const float* g = grad + ray * channel_count;
         for (int64_t i = offsets[ray]; i < offsets[ray + 1]; ++i) {
             float total = 0.0f;
-            channels(0, channel_count, LANES_BODY(tag, c) {
-                using T = LANES_TYPE(tag);
-                const T gc = load<T>(g + c);
-                if (grad_weights) total += sum(load<T>(values + i * channel_count + c) * gc);
-                if (grad_values) store<T>(grad_values + i * channel_count + c, gc * weights[i]);
-            });
-            if (grad_weights) grad_weights[i] = total;
+            channels(
+                0, channel_count, LANES_BODY(tag, c) {
+                    using T = LANES_TYPE(tag);
+                    const T gc = load<T>(g + c);
+                    if (grad_weights) total += sum(load<T>(values + i * channel_count + c) * gc);
+                    if (grad_values) store<T>(grad_values + i * channel_count + c, gc * weights[i]);
+                });
+            if (grad_weights) grad_weights[i] += total;
         }
+    }
+}
+
+CLONED void add_to(float* RESTRICT out, const float* RESTRICT other, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] += other[i];
+}
+
+CLONED void spread_opacity(const float* RESTRICT grad, const int64_t* RESTRICT offsets,
+                           float* RESTRICT room, int64_t begin, int64_t end) {
+    expand(grad, 1, offsets, begin, offsets[begin], offsets[end], room);
+}
+
+// Runs of rays that make up about kRun samples: what one step leaves in the cache the next one
+// finds.
+template <class Body>
+void by_runs(const int64_t* offsets, int64_t begin, int64_t end, const Body& body) {
+    while (begin < end) {
+        int64_t stop = begin + 1;
+        while (stop < end && offsets[stop + 1] - offsets[begin] <= kRun) ++stop;
+        body(begin, stop);
+        begin = stop;
     }
 }
 
@@ -202,20 +320,21 @@ API int64_t gd_bad_offset(const int64_t* offsets, int64_t count, int) {
     return -1;
 }
 
-// offsets: [n + 1].  weights, after: [offsets[n]]; `after` is the transmittance behind each sample.
-API void gd_ray_weights_forward(const float* sigma, const float* dt, const int64_t* offsets, int64_t n,
-                                float* weights, float* after, int threads) {
+// offsets: [n + 1].  weights: [offsets[n]].  opacity: [n], the sum of each ray's weights.
+API void gd_ray_weights_forward(const float* sigma, const float* dt, const int64_t* offsets,
+                                int64_t n, float* weights, float* opacity, int threads) {
     parallel_rays(offsets, n, threads, [&](int64_t begin, int64_t end) {
-        weigh(sigma, dt, offsets, weights, after, begin, end);
+        weigh(sigma, dt, offsets, weights, opacity, begin, end);
     });
 }
 
 // grad_sigma, grad_dt: written where not null.
-API void gd_ray_weights_backward(const float* sigma, const float* dt, const int64_t* offsets, int64_t n,
-                                 const float* weights, const float* after, const float* grad,
-                                 float* grad_sigma, float* grad_dt, int threads) {
+API void gd_ray_weights_backward(const float* sigma, const float* dt, const int64_t* offsets,
+                                 int64_t n, const float* weights, const float* opacity,
+                                 const float* grad, float* grad_sigma, float* grad_dt,
+                                 int threads) {
     parallel_rays(offsets, n, threads, [&](int64_t begin, int64_t end) {
-        weigh_back(sigma, dt, offsets, weights, after, grad, grad_sigma, grad_dt, begin, end);
+        weigh_back(sigma, dt, offsets, weights, opacity, grad, grad_sigma, grad_dt, begin, end);
     });
 }
 
@@ -231,7 +350,60 @@ API void gd_segment_sum_backward(const float* weights, const float* values, int 
                                  float* grad_weights, float* grad_values, int threads) {
     if (grad_values) large_pages(grad_values, offsets[n] * channel_count);
     parallel_rays(offsets, n, threads, [&](int64_t begin, int64_t end) {
-        spread(weights, values, channel_count, offsets, grad, grad_weights, grad_values, begin, end);
+        if (grad_weights)
+            std::fill(grad_weights + offsets[begin], grad_weights + offsets[end], 0.0f);
+        spread(weights, values, channel_count, offsets, grad, grad_weights, grad_values, begin,
+               end);
+    });
+}
+
+// What is composited along the rays, and its gradient where one is wanted.
+struct Composited {
+    const float* values;  // [offsets[n]][channels]
+    float* sums;          // [n][channels]
+    const float* grad;    // of the sums
+    float* grad_values;   // or null
+    int32_t channels;
+};
+
+// weights: [offsets[n]];  opacity: [n].
+API void gd_composite_forward(const float* sigma, const float* dt, const int64_t* offsets,
+                              int64_t n, float* weights, float* opacity, const Composited* parts,
+                              int64_t count, int threads) {
+    parallel_rays(offsets, n, threads, [&](int64_t from, int64_t to) {
+        by_runs(offsets, from, to, [&](int64_t begin, int64_t end) {
+            weigh(sigma, dt, offsets, weights, opacity, begin, end);
+            for (int64_t p = 0; p < count; ++p)
+                sum_rays(weights, parts[p].values, parts[p].channels, offsets, parts[p].sums, begin,
+                         end);
+        });
+    });
+}
+
+// grad_given: of the weights themselves, or null.  grad_sigma, grad_dt: written where not null.
+API void gd_composite_backward(const float* sigma, const float* dt, const int64_t* offsets,
+                               int64_t n, const float* weights, const float* opacity,
+                               const float* grad_opacity, const Composited* parts, int64_t count,
+                               const float* grad_given, float* grad_sigma, float* grad_dt,
+                               int threads) {
+    for (int64_t p = 0; p < count; ++p)
+        if (parts[p].grad_values) large_pages(parts[p].grad_values, offsets[n] * parts[p].channels);
+    parallel_rays(offsets, n, threads, [&](int64_t from, int64_t to) {
+        int64_t longest = kRun;
+        for (int64_t ray = from; ray < to; ++ray)
+            longest = std::max(longest, offsets[ray + 1] - offsets[ray]);
+        const auto room = scratch<float>(longest + 16);
+        by_runs(offsets, from, to, [&](int64_t begin, int64_t end) {
+            float* grad_weights = room.get() - offsets[begin];
+            spread_opacity(grad_opacity, offsets, room.get(), begin, end);
+            if (grad_given) add_to(grad_weights, grad_given, offsets[begin], offsets[end]);
+            for (int64_t p = 0; p < count; ++p)
+                spread(weights, parts[p].values, parts[p].channels, offsets, parts[p].grad,
+                       grad_weights, parts[p].grad_values, begin, end);
+            if (grad_sigma || grad_dt)
+                weigh_back(sigma, dt, offsets, weights, opacity, grad_weights, grad_sigma, grad_dt,
+                           begin, end);
+        });
     });
 }
 

@@ -43,8 +43,8 @@ INLINE void add(float* p, T v) {
     Lanes<T>::store(p, Lanes<T>::load(p) + v);
 }
 
-// Calls body(tag, c) for c over [begin, end) in steps of 16, then 4, then 1 lanes; the tag is a null
-// pointer to the vector type of that step.
+// Calls body(tag, c) for c over [begin, end) in steps of 16, then 4, then 1 lanes; the tag is a
+// null pointer to the vector type of that step.
 template <class Body>
 INLINE void channels(int begin, int end, const Body& body) {
     int c = begin;
@@ -65,24 +65,48 @@ INLINE float sum(const v16& v) {
     return (parts[0] + parts[1]) + (parts[2] + parts[3]);
 }
 
-// expm1(-x) for x >= 0, to about 1 ulp of the larger of its terms; scale is 2^n with exp(-x) =
-// scale * (1 + p), so exp(-x) = expm1(-x) + 1 as well.
-INLINE v16 expm1_negative(v16 x) {
+INLINE v16 larger(v16 a, v16 b) { return b > a ? b : a; }
+INLINE float largest(const v16& v) {
+    float result = v[0];
+    for (int i = 1; i < 16; ++i) result = v[i] > result ? v[i] : result;
+    return result;
+}
+
+// expm1(r) for |r| <= log(2) / 2.
+INLINE v16 expm1_small(v16 r) {
+    v16 p = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    return p * r * r + r;
+}
+
+// exp(-x) = scale * (1 + p) for x >= 0, p = expm1 of what is left of x after halvings.
+INLINE void reduce(v16 x, v16& scale, v16& p) {
     const float log2e = 1.44269504f, magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds
     const v16 limit = v16{} + 87.0f;
     const v16 y = -(x > limit ? limit : x);
     const v16 shifted = y * log2e + magic;
     const v16 n = shifted - magic;
     const v16 r = (y - n * 0.693145752f) - n * 1.42860677e-6f;
-    v16 p = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r * r + r;
-    const i16 bits = ((i16)shifted << 23) + 0x3f800000;
-    const v16 scale = (v16)bits;
+    scale = (v16)(((i16)shifted << 23) + 0x3f800000);
+    p = expm1_small(r);
+}
+
+// exp(-x) and expm1(-x) for x >= 0, to about an ulp of their larger term.
+INLINE v16 exp_negative(v16 x) {
+    v16 scale, p;
+    reduce(x, scale, p);
+    return scale * p + scale;
+}
+INLINE v16 expm1_negative(v16 x) {
+    v16 scale, p;
+    reduce(x, scale, p);
     return scale * p + (scale - 1.0f);
 }
+
+// Up to here nothing is halved, and expm1_negative(x) is expm1_small(-x) to the bit.
+constexpr float kSmall = 0.3465f;
 
 }  // namespace geodistill

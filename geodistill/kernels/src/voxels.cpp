@@ -60,7 +60,8 @@ INLINE void find_block(const Grid& grid, const float* x, int64_t at, int count, 
         for (int c = 0; c < 8; ++c)
             if (cells[i].link[c] >= 0) {
                 const float* row = values + cells[i].link[c] * stride;
-                for (int channel = 0; channel < channel_count; channel += 16) PREFETCH(row + channel);
+                for (int channel = 0; channel < channel_count; channel += 16)
+                    PREFETCH(row + channel);
             }
     }
 }
@@ -84,12 +85,13 @@ CLONED void interpolate(const Grid& grid, const float* RESTRICT values, int64_t 
                     rows[found++] = values + cell.link[c] * stride;
                 }
             float* row = out + (at + i) * channel_count;
-            channels(0, channel_count, LANES_BODY(tag, c) {
-                using T = LANES_TYPE(tag);
-                T total{};
-                for (int r = 0; r < found; ++r) total += load<T>(rows[r] + c) * w[r];
-                store<T>(row + c, total);
-            });
+            channels(
+                0, channel_count, LANES_BODY(tag, c) {
+                    using T = LANES_TYPE(tag);
+                    T total{};
+                    for (int r = 0; r < found; ++r) total += load<T>(rows[r] + c) * w[r];
+                    store<T>(row + c, total);
+                });
         }
     }
 }
@@ -114,7 +116,8 @@ CLONED void scatter_rows(const Cell* RESTRICT cells, int64_t n, int channel_coun
                 const int32_t link = cells[i + kAhead].link[c];
                 if (static_cast<uint32_t>(link - first) < span)
                     for (int channel = 0; channel < channel_count; channel += 16)
-                        __builtin_prefetch(out + static_cast<int64_t>(link) * channel_count + channel, 1);
+                        __builtin_prefetch(
+                            out + static_cast<int64_t>(link) * channel_count + channel, 1);
             }
         const Cell& cell = cells[i];
         float w[8];
@@ -124,17 +127,18 @@ CLONED void scatter_rows(const Cell* RESTRICT cells, int64_t n, int channel_coun
             // One comparison: an empty node is far outside as an unsigned number.
             if (static_cast<uint32_t>(cell.link[r] - first) >= span) continue;
             float* row = out + static_cast<int64_t>(cell.link[r]) * channel_count;
-            channels(0, channel_count, LANES_BODY(tag, c) {
-                using T = LANES_TYPE(tag);
-                add<T>(row + c, load<T>(g + c) * w[r]);
-            });
+            channels(
+                0, channel_count, LANES_BODY(tag, c) {
+                    using T = LANES_TYPE(tag);
+                    add<T>(row + c, load<T>(g + c) * w[r]);
+                });
         }
     }
 }
 
-CLONED void slopes(const Grid& grid, const float* RESTRICT values, int64_t stride, int channel_count,
-                   const float* RESTRICT x, const float* RESTRICT grad, float* RESTRICT grad_x,
-                   int64_t begin, int64_t end) {
+CLONED void slopes(const Grid& grid, const float* RESTRICT values, int64_t stride,
+                   int channel_count, const float* RESTRICT x, const float* RESTRICT grad,
+                   float* RESTRICT grad_x, int64_t begin, int64_t end) {
     Cell cells[kBlock];
     for (int64_t at = begin; at < end; at += kBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kBlock, end - at));
@@ -146,10 +150,11 @@ CLONED void slopes(const Grid& grid, const float* RESTRICT values, int64_t strid
             for (int r = 0; r < 8; ++r) {
                 if (cell.link[r] < 0) continue;
                 const float* row = values + cell.link[r] * stride;
-                channels(0, channel_count, LANES_BODY(tag, c) {
-                    using T = LANES_TYPE(tag);
-                    s[r] += sum(load<T>(row + c) * load<T>(g + c));
-                });
+                channels(
+                    0, channel_count, LANES_BODY(tag, c) {
+                        using T = LANES_TYPE(tag);
+                        s[r] += sum(load<T>(row + c) * load<T>(g + c));
+                    });
             }
             corner_slopes(cell.f[0], cell.f[1], cell.f[2], s, d);
             for (int a = 0; a < 3; ++a) {
@@ -163,7 +168,8 @@ CLONED void slopes(const Grid& grid, const float* RESTRICT values, int64_t strid
 
 }  // namespace
 
-// values: rows of `stride` floats, of which the first `channel_count` are read.  out: [n][channels].
+// values: rows of `stride` floats, of which the first `channel_count` are read.  out:
+// [n][channels].
 API void gd_voxel_forward(const Grid* grid, const float* values, int64_t stride, int channel_count,
                           const float* x, int64_t n, float* out, int threads) {
     large_pages(out, n * channel_count);
@@ -191,9 +197,9 @@ API void gd_voxel_backward(const Grid* grid, int channel_count, const float* x, 
     });
 }
 
-API void gd_voxel_backward_x(const Grid* grid, const float* values, int64_t stride, int channel_count,
-                             const float* x, int64_t n, const float* grad, float* grad_x,
-                             int threads) {
+API void gd_voxel_backward_x(const Grid* grid, const float* values, int64_t stride,
+                             int channel_count, const float* x, int64_t n, const float* grad,
+                             float* grad_x, int threads) {
     parallel_ranges(n, kGrain, threads, [&](int64_t begin, int64_t end) {
         slopes(*grid, values, stride, channel_count, x, grad, grad_x, begin, end);
     });

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill.distill.pvd.stages.settings import PvdSettings
 from geodistill.geometry.fields import Field, ParamGroup
 from geodistill.geometry.fields.mlp import MlpBranch
-from geodistill.geometry.fields.plenoxels import Plenoxels
 from geodistill.geometry.fields.tensorf import FactoredBranch
 from geodistill.train import Adam
 
 
 def make_optimiser(student: Field, settings: PvdSettings) -> AdamW:
     """AdamW with the recipe's rates for this architecture."""
-    if isinstance(student, Plenoxels):
-        return LogDensityAdamW(student.values, settings.lr, settings.weight_decay)
     kinds = [type(module) for module in student.modules()]
     factored = any(issubclass(kind, FactoredBranch) for kind in kinds)
     main, heads = [], []
@@ -76,28 +73,3 @@ class AdamW(Adam):
                 "exp_avg": state[f"adam.{i}.m"].to(p.device).clone(),
                 "exp_avg_sq": state[f"adam.{i}.v"].to(p.device).clone(),
             }
-
-
-class LogDensityAdamW(AdamW):
-    """AdamW for sparse voxels [M, 1 + K] that moves the logarithm of their density.
-
-    PVD's voxels hold log-densities; its rates would hardly move a density of hundreds.
-    """
-
-    MINIMUM = 1e-6
-
-    def __init__(self, values: nn.Parameter, lr: float, weight_decay: float) -> None:
-        self._values = values
-        self._log = nn.Parameter(torch.zeros_like(values[:, :1]))
-        self._rest = nn.Parameter(torch.zeros_like(values[:, 1:]))
-        super().__init__([ParamGroup([self._log, self._rest], lr, lazy=False)], weight_decay)
-
-    def step(self, lr_scale: float) -> None:
-        grad = self._values.grad
-        density = self._values.detach()[:, :1].clamp_min(self.MINIMUM)
-        self._log.data, self._rest.data = density.log(), self._values.detach()[:, 1:].clone()
-        if grad is not None:
-            self._log.grad, self._rest.grad = grad[:, :1] * density, grad[:, 1:].contiguous()
-        super().step(lr_scale)
-        self._values.data = torch.cat([self._log.detach().exp(), self._rest.detach()], dim=1)
-        self._values.grad = None

@@ -11,7 +11,7 @@ from geodistill.geometry.fields.composite import SumBranch
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.geometry.fields.mlp import MlpBranch
 from geodistill.geometry.fields.ngp import HashBranch
-from geodistill.geometry.fields.plenoxels import CHANNELS, Plenoxels
+from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
 from geodistill.geometry.grids import nodes_near
 
@@ -57,11 +57,13 @@ def enter_window(student: Field, settings: PvdSettings) -> None:
     if isinstance(student, Plenoxels) and len(student.values) == 0:
         nodes = nodes_near(student.occupancy, student.config.resolution)
         values = torch.zeros(int(nodes.sum()), CHANNELS, device=nodes.device)
-        values[:, 0] = 1.0
+        values[:, 0] = 1.0 / DENSITY_UNIT
         student.allocate(nodes, values)
     branch = student.branch if isinstance(student, LatentField) else None
     factored = branch.vm if isinstance(branch, SumBranch) else branch
     if branch is None or not isinstance(factored, VmBranch | CpBranch):
+        return
+    if factored.floor > settings.raw_min:
         return
     u = torch.rand(4096, 3, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     if bool((branch.raw(u.to(student.device)) > settings.raw_min).any()):

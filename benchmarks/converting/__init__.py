@@ -1,0 +1,1 @@
+"""The parts of benchmarks/convert.py: what is measured, how, where it is kept, how it is shown."""

@@ -1,0 +1,21 @@
+"""The C++ kernels as autograd functions: float32 tensors in CPU memory, first derivatives.
+
+Each function has the meaning of its namesake in `reference`; its arguments have been checked.
+"""
+
+from geodistill.kernels.cpu.dense import fused_mlp, sparse_adam_step
+from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, voxel_interp
+from geodistill.kernels.cpu.rays import composite, march, ray_weights, segment_sum
+
+__all__ = [
+    "composite",
+    "fused_mlp",
+    "hash_encode",
+    "line_product",
+    "march",
+    "plane_line",
+    "ray_weights",
+    "segment_sum",
+    "sparse_adam_step",
+    "voxel_interp",
+]

@@ -1,0 +1,135 @@
+"""Conversion of a small teacher into every architecture by the default recipe."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import lru_cache
+
+import pytest
+import torch
+
+from geodistill.checks import InputError, UsageError
+from geodistill.distill.pvd import ConvertSettings, convert
+from geodistill.distill.pvd.losses import alpha_loss, color_loss, ray_loss
+from geodistill.distill.pvd.transfer import TransferSettings
+from geodistill.geometry.fields import Field, build_field
+from geodistill.geometry.fields.composite import CompositeConfig
+from geodistill.geometry.fields.mlp import MlpConfig
+from geodistill.geometry.fields.ngp import NgpConfig
+from geodistill.geometry.fields.plenoxels import PlenoxelsConfig
+from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
+from geodistill.metrics.fidelity import compare
+from geodistill.render.samples import RayFootprint, RaySamples, march
+from geodistill.render.viewpoints import random_rays
+from geodistill.train import Budget
+from scenes import AnalyticField
+
+CONFIGS = {
+    "ngp": NgpConfig(levels=8, log2_size=13, max_resolution=128),
+    "tensorf": TensorfConfig(resolution=48, density_rank=6, color_rank=8),
+    "tensorf-cp": TensorfCpConfig(resolution=48, density_rank=36, color_rank=48),
+    "plenoxels": PlenoxelsConfig(resolution=48),
+    "mlp": MlpConfig(depth=3, width=64, octaves=6),
+    "composite": CompositeConfig(
+        NgpConfig(levels=6, log2_size=12, max_resolution=64), TensorfConfig(32, 4, 6)
+    ),
+}
+SETTINGS = ConvertSettings(cache_rays=3000, transfer=TransferSettings(rays=256))
+
+
+@lru_cache
+def teacher() -> Field:
+    return AnalyticField(sharpness=25.0, peak=60.0)
+
+
+@lru_cache
+def student(architecture: str, steps: int = 120) -> Field:
+    return convert(teacher(), architecture, CONFIGS[architecture], Budget(steps=steps), SETTINGS)
+
+
+def fidelity(field: Field) -> dict:
+    return compare(teacher(), field, views=3, resolution=48).report
+
+
+@pytest.mark.parametrize(
+    ("architecture", "least_db"),
+    [
+        ("ngp", 24.0),
+        ("tensorf", 24.0),
+        ("tensorf-cp", 21.0),
+        ("plenoxels", 26.0),
+        ("mlp", 17.0),
+        ("composite", 23.0),
+    ],
+)
+def test_every_architecture_learns_the_teacher(architecture: str, least_db: float) -> None:
+    found = fidelity(student(architecture))
+    assert found["psnr_db"] > least_db
+    assert found["opacity_iou"] > 0.8
+
+
+@pytest.mark.parametrize("architecture", ["plenoxels", "tensorf", "ngp"])
+def test_a_latent_student_of_a_converted_field(architecture: str) -> None:
+    source = student(architecture)
+    again = convert(source, "tensorf", CONFIGS["tensorf"], Budget(steps=60), SETTINGS)
+    assert compare(source, again, views=2, resolution=48).report["psnr_db"] > 22.0
+
+
+@pytest.mark.parametrize("architecture", ["ngp", "tensorf"])
+def test_a_student_without_its_grid_is_not_foggy(architecture: str) -> None:
+    sharp = AnalyticField(sharpness=150.0, peak=150.0)
+    field = convert(sharp, architecture, CONFIGS[architecture], Budget(steps=120), SETTINGS)
+    bare = deepcopy(field)
+    bare.occupancy = torch.ones_like(field.occupancy)
+    assert compare(field, bare, views=3, resolution=48).report["psnr_db"] > 27.0
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first, second = (
+        convert(teacher(), "ngp", CONFIGS["ngp"], Budget(steps=8), SETTINGS) for _ in range(2)
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+def test_the_students_frame_is_the_teachers() -> None:
+    field = student("plenoxels")
+    assert torch.equal(field.world_from_field, teacher().world_from_field)
+
+
+def test_an_empty_teacher_is_refused() -> None:
+    empty = build_field("tensorf", CONFIGS["tensorf"])
+    empty.occupancy = torch.zeros_like(empty.occupancy)
+    with pytest.raises(InputError, match="scene is empty"):
+        convert(empty, "ngp", CONFIGS["ngp"], Budget(steps=2), SETTINGS)
+
+
+def test_active_levels_need_the_published_recipe() -> None:
+    with pytest.raises(UsageError, match="--recipe pvd"):
+        convert(
+            teacher(), "ngp", CONFIGS["ngp"], Budget(steps=2), ConvertSettings(active=("rays",))
+        )
+
+
+def _samples() -> RaySamples:
+    return march(random_rays(teacher(), 64, seed=3), teacher().occupancy, 0.05)
+
+
+def test_losses_vanish_at_the_teacher_and_only_there() -> None:
+    samples = _samples()
+    latent = teacher().latent(samples.u)
+    sigma, rgb = teacher().sigma_of(latent), teacher().rgb_of(latent, samples.d)
+    footprint = RayFootprint.from_density(sigma, samples)
+    color, opacity = footprint.render(rgb), footprint.row_sums()
+    behind = torch.rand(samples.rays, 3)
+    assert alpha_loss(sigma, sigma, samples.dt) == 0
+    assert color_loss(rgb, rgb, footprint.weights) == 0
+    assert ray_loss(sigma, rgb, samples, color, opacity, behind) < 1e-10
+    assert alpha_loss(sigma + 5.0, sigma, samples.dt) > 1e-4
+    assert ray_loss(sigma * 0.2, rgb, samples, color, opacity, behind) > 1e-4
+
+
+def test_alpha_loss_ignores_what_no_image_shows() -> None:
+    dense, denser = torch.tensor([4000.0]), torch.tensor([9000.0])
+    assert alpha_loss(dense, denser, torch.tensor([0.005])) < 1e-8

@@ -1,0 +1,66 @@
+"""Whole commands in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HOST = Path(__file__).with_name("host.py")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended: its exit code (negative: the signal that killed it) and its output."""
+
+    code: int
+    out: str
+    err: str
+    cpu_s: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out.splitlines()[-1])
+
+
+class Host:
+    """Runs `geodistill` command lines, each in a fresh process of small sizes and one thread."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(
+        self,
+        cwd: Path,
+        *argv: object,
+        strike: tuple[str, int, str] | None = None,
+        every_step: bool = False,
+    ) -> Result:
+        """Run `geodistill ARGV` in a folder.
+
+        Args:
+            cwd: the folder.
+            argv: the command line.
+            strike: a key of `points.POINTS`, which call of it, and a key of `points.STRIKES`.
+            every_step: checkpoint after each step.
+        """
+        request = {
+            "cwd": str(cwd),
+            "argv": [str(argument) for argument in argv],
+            "strike": dict(zip(("point", "call", "strike"), strike, strict=True)) if strike else {},
+            "every_step": every_step,
+        }
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return Result(**json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()

@@ -1,0 +1,29 @@
+"""Makes whole commands small enough to be run many times: the same code with smaller numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def shrink(set_attribute: Callable[[object, str, Any], None] = setattr) -> None:
+    """Fewer samples, rays, views and pixels everywhere the command line does not reach."""
+    from geodistill import train
+    from geodistill.convert import latents
+    from geodistill.distill import pvd
+    from geodistill.distill.pvd.stages import PvdSettings
+    from geodistill.fit import field
+    from geodistill.metrics import fidelity
+
+    set_attribute(field, "WARMUP_STEPS", 8)
+    set_attribute(field, "OCCUPANCY_EVERY", 4)
+    set_attribute(field, "PRUNE_AFTER", 96)
+    set_attribute(field, "FitSettings", partial(field.FitSettings, samples=1 << 12, step=1 / 48))
+    set_attribute(latents, "HEAD_STEPS", 60)
+    progressive = PvdSettings(rays=128, poses=4, resolution=32, step=1 / 48)
+    set_attribute(
+        pvd, "ConvertSettings", partial(pvd.ConvertSettings, cache_rays=4000, pvd=progressive)
+    )
+    set_attribute(fidelity, "compare", partial(fidelity.compare, views=4, resolution=24))
+    set_attribute(train, "REPORT_EVERY", 5)

@@ -1,0 +1,101 @@
+"""How the C++ library is built, found and chosen."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from geodistill import kernels
+from geodistill.kernels import library
+
+ROOT = Path(__file__).parents[2]
+needs_library = pytest.mark.skipif(library.LIBRARY is None, reason=kernels.library_status())
+
+
+def python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+@needs_library
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_one_openmp_runtime_serves_torch_and_the_kernels() -> None:
+    # Threads have run in both when the map is read.
+    code = """
+import torch
+from geodistill import kernels
+torch.set_num_threads(2)
+torch.rand(1 << 20).exp()
+kernels.fused_mlp(torch.rand(10000, 8), [torch.rand(8, 8)])
+print(len(kernels.openmp_runtimes()), kernels.backends()["fused_mlp"]["cpu"])
+"""
+    assert python(code) == "1 c++"
+
+
+def test_the_switch_keeps_the_library_out() -> None:
+    code = """
+from geodistill import kernels
+print(set(v["cpu"] for v in kernels.backends().values()), kernels.library_status())
+"""
+    expected = "{'reference'} switched off by GEODISTILL_KERNELS=reference"
+    assert python(code, GEODISTILL_KERNELS="reference") == expected
+
+
+def test_other_dtypes_run_the_reference() -> None:
+    x = torch.rand(5, 3, dtype=torch.float64)
+    lines = [torch.rand(3, 2, dtype=torch.float64) for _ in range(3)]
+    assert kernels.line_product(x, lines).dtype == torch.float64
+
+
+def test_backends_names_every_kernel() -> None:
+    assert list(kernels.backends()) == list(kernels.KERNELS)
+    assert all(set(devices) == {"cpu", "cuda"} for devices in kernels.backends().values())
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The names that setup.py defines, without running a command of it."""
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--version"])
+    monkeypatch.chdir(ROOT)
+    return runpy.run_path(str(ROOT / "setup.py"))
+
+
+def test_without_a_compiler_the_build_goes_on(
+    build: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    compile_library = build["compile_library"]
+    assert callable(compile_library)
+    for compiler in ("false", "no-such-compiler-anywhere"):
+        monkeypatch.setenv("CXX", compiler)
+        assert compile_library(tmp_path / "_kernels.so") is False
+        assert "the kernels will run in pure torch" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@needs_library
+def test_without_openmp_the_kernels_run_on_one_thread(
+    build: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = tmp_path / "no-openmp"
+    wrapper.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec g++ "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", str(wrapper))
+    compile_library = build["compile_library"]
+    assert callable(compile_library)
+    assert compile_library(tmp_path / "_kernels.so")
+    symbols = (tmp_path / "_kernels.so").read_bytes()
+    assert b"gd_hash_forward" in symbols and b"GOMP_parallel" not in symbols

@@ -1,0 +1,454 @@
+"""benchmarks/convert.py from end to end on a tiny scene, and the parts that decide what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from scenes import AnalyticField, photograph, ring
+
+from geodistill import train as training
+from geodistill.checks import InputError, UsageError
+from geodistill.fit.field import FitSettings
+from geodistill.geometry.fields import build_field, load_field
+from geodistill.io.images import read_image, write_png
+from geodistill.train import Budget
+
+ROOT = Path(__file__).parent.parent
+SIDE = 32
+
+
+def load(name: str) -> ModuleType:
+    """Import ``benchmarks/NAME.py`` by path; scripts there import one another by bare name."""
+    file = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+bench = load("convert")
+measure, plan, tables = bench.measure, bench.plan, bench.tables
+cells, sources, speed, store_module = (
+    sys.modules[f"converting.{name}"] for name in ("cells", "sources", "speed", "store")
+)
+
+
+def write_scene(folder: Path) -> None:
+    """The analytic scene as a NeRF-synthetic data set: 12 train and 3 test views."""
+    field = AnalyticField()
+    opencv_from_opengl = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
+    for split, count, seed in (("train", 12, 0), ("test", 3, 1)):
+        data = photograph(field, ring(count, SIDE, seed))
+        (folder / split).mkdir(parents=True)
+        frames = []
+        for name, image, pose in zip(
+            data.names, data.images, data.cameras.world_from_cam, strict=True
+        ):
+            write_png(folder / split / f"{name}.png", image)
+            matrix = (pose.double() @ opencv_from_opengl).tolist()
+            frames.append({"file_path": f"./{split}/{name}", "transform_matrix": matrix})
+        table = {"camera_angle_x": math.radians(38.0), "frames": frames}
+        (folder / f"transforms_{split}.json").write_text(json.dumps(table))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a smoke run has measured everything."""
+    root = tmp_path_factory.mktemp("benchmark")
+    write_scene(root / "scenes" / "analytic")
+    assert bench.main(["--smoke", str(root)]) == 0
+    return root
+
+
+def store_of(root: Path, **options: Any) -> Any:
+    return store_module.Store(root / "benchmarks" / "convert", root / "scenes", **options)
+
+
+def smoke_cells() -> list[Any]:
+    return bench.chosen(plan.smoke_scale(), "all")
+
+
+def files_of(root: Path) -> dict[str, int]:
+    folder = root / "benchmarks" / "convert"
+    return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix == ".json"}
+
+
+def conversion(target: str = "tensorf") -> Any:
+    return plan.conversion(plan.smoke_scale(), "analytic", "ngp", target)
+
+
+# From end to end
+
+
+def test_every_cell_is_recorded_with_its_field_and_sheet(folder: Path) -> None:
+    store = store_of(folder)
+    for cell in smoke_cells():
+        record = store.record(cell)
+        assert record is not None and not record["stale"], cell.title
+        assert record["title"] == cell.title
+        assert record["seconds"] > 0 and record["cpu_seconds"] > 0
+        assert record["machine"]["torch"] == torch.__version__
+        assert {"date", "load_average", "others_cores", "cell_seconds"} <= set(record)
+        if cell.kind == "convert":
+            assert record["psnr_db"] > 10 and 0 <= record["opacity_iou"] <= 1
+            assert record["bytes"] == store.path(cell, ".safetensors").stat().st_size
+            field = load_field(store.field_file(cell, record))
+            assert field.parameter_count() == record["parameters"]
+            assert read_image(store.path(cell, ".png")).shape[1] == 3 * SIDE
+        if cell.kind == "fit":
+            assert record["truth_psnr_db"] > 10
+            assert load_field(store.field_file(cell, record)).architecture == cell.target.name
+        if cell.kind == "scratch":
+            times, steps, _ = zip(*record["curve"], strict=True)
+            assert list(times) == sorted(times) and list(steps) == sorted(steps)
+            assert times[-1] <= record["limit_seconds"] and record["ended"] in ("goal", "limit")
+
+
+def test_a_second_run_measures_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(measure, "measure", refuse)
+    before = files_of(folder)
+    assert bench.main(["--smoke", str(folder)]) == 0
+    assert files_of(folder) == before
+    printed = capsys.readouterr().out
+    page = (folder / "benchmarks.md").read_text()
+    assert page == f"{bench.BEGIN}\n\n{printed}\n{bench.END}\n"
+
+
+def test_the_tables_say_what_the_records_hold(folder: Path) -> None:
+    store, scale = store_of(folder), plan.smoke_scale()
+    text = tables.report(scale, store)
+    count = len(smoke_cells())
+    assert f"{count} of {count} cells" in text
+    for title in ("from ngp", "By scene", "Every pair", "scratch", "worth", "mlp", "teachers"):
+        assert any(line.startswith("## ") and title in line for line in text.splitlines()), title
+    record = store.record(conversion())
+    lost = record["teacher_truth_psnr_db"] - record["truth_psnr_db"]
+    assert f"| tensorf | {record['psnr_db']:.2f} (aim 33: " in text
+    assert f"| {lost:.2f} (≤ 1.5: {'met' if lost <= 1.5 else 'missed'}, " in text
+    assert "| tensorf | tensorf-small |" in text
+    assert "2 of 2 pairs" in text or "1 of 2 pairs" in text or "0 of 2 pairs" in text
+    widths = {}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.count("|") == widths.setdefault("now", line.count("|")), line
+        else:
+            widths.clear()
+
+
+def test_list_shows_every_cell_with_its_state(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(["--smoke", str(folder), "--list"]) == 0
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(smoke_cells())
+    assert all(line.startswith("done ") for line in lines)
+    assert total == f"{len(lines)} done; about 0.0 hours to go"
+    assert any(line.endswith("analytic: scratch tensorf, 1 x its conversion") for line in lines)
+
+
+def forget(root: Path, cell: Any) -> None:
+    store_of(root).path(cell, ".json").unlink()
+
+
+def test_an_interrupted_conversion_leaves_no_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    store, cell = store_of(folder), conversion("mlp")
+    forget(folder, cell)
+    before = files_of(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "compare_on_views", interrupt)
+        assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp, seed 0"]) == 130
+    assert files_of(folder) == before and store.record(cell) is None
+    assert not list((folder / "benchmarks" / "convert").glob(".*tmp*"))
+    assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp, seed 0"]) == 0
+    assert store.record(cell) is not None
+    assert set(files_of(folder)) == {*before, store.path(cell, ".json").name}
+
+
+def test_an_interrupted_run_from_scratch_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    cell = plan.scratch_cell(plan.smoke_scale(), "analytic", "tensorf", 1.0)
+    forget(folder, cell)
+    arguments = ["--smoke", str(folder), "--part", "scratch", "--only", "scratch tensorf"]
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        patched.setattr(measure, "psnr_to_images", interrupt)
+        assert bench.main(arguments) == 130
+    assert store_of(folder).record(cell) is None
+    assert bench.main(arguments) == 0
+    record = store_of(folder).record(cell)
+    assert record is not None and record["resumed"]
+    assert not store_of(folder).path(cell, ".run").exists()
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise InputError("broken")
+
+    bad, good = conversion("mlp"), plan.curve_cells(plan.smoke_scale())[0]
+    for cell in (bad, good):
+        forget(folder, cell)
+    real = measure.measure
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            measure, "measure", lambda cell, store: (fail if cell == bad else real)(cell, store)
+        )
+        assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 1
+    assert store_of(folder).record(bad) is None and store_of(folder).record(good) is not None
+    assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 0
+
+
+def test_records_of_older_code_are_kept_only_on_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store_of(folder).record(conversion())
+    monkeypatch.setattr(sources, "fingerprint", lambda *modules: "0therc0d")
+    assert "0 stale" not in bench.listing(smoke_cells(), store_of(folder))
+    assert store_of(folder).record(conversion()) is None
+    kept = store_of(folder, keep_stale=True)
+    assert bench.state_of(conversion(), kept) == "stale"
+    assert f"tensorf [code {before['fingerprint']}]" in tables.report(plan.smoke_scale(), kept)
+    page = tables.report(plan.smoke_scale(), store_of(folder))
+    assert page.startswith("Nothing has been measured yet.")
+
+
+def test_newer_code_replaces_fields_but_not_figures(tmp_path: Path) -> None:
+    cell = conversion()
+    (tmp_path / "scenes").mkdir()
+    store = store_module.Store(tmp_path, tmp_path / "scenes")
+    for kind in (".json", ".safetensors", ".png"):
+        store.path(cell, kind, "01d").write_text("{}")
+    store.path(cell, ".safetensors", "new").write_text("")
+    store.save(cell, {"fingerprint": "new", "date": "2000-01-01"})
+    kept = {path.name.removeprefix(cell.name) for path in tmp_path.glob(f"{cell.name}*")}
+    assert kept == {".01d.json", ".new.json", ".new.safetensors"}
+
+
+def test_busy_measurements_can_be_refused(folder: Path) -> None:
+    record = store_of(folder).record(conversion())
+    if record["others_cores"] is None:
+        pytest.skip("this system does not say what other processes use")
+    used = record["others_cores"]
+    teacher_used = store_of(folder).record(conversion().teacher)["others_cores"]
+    assert store_of(folder, max_others=max(used, teacher_used)).record(conversion()) is not None
+    assert store_of(folder, max_others=used - 1e-6).record(conversion()) is None
+
+
+def test_a_curve_is_run_again_when_its_conversion_has_changed(folder: Path) -> None:
+    store = store_of(folder)
+    cell = plan.scratch_cell(plan.smoke_scale(), "analytic", "tensorf", 1.0)
+    curve, reference = store.record(cell), store.record(cell.reference)
+    best = max(psnr for _, _, psnr in curve["curve"])
+
+    def stands(seconds: float, psnr_db: float, ended: str) -> bool:
+        changed = {**reference, "seconds": seconds, "truth_psnr_db": psnr_db}
+        known = {cell.reference: changed}
+        other = store_of(folder)
+        other.record = known.get
+        return other._answers(cell, {**curve, "ended": ended})
+
+    seconds = curve["limit_seconds"]
+    assert stands(seconds, best, "goal")
+    assert not stands(seconds, best + 1, "goal")  # it stopped before it got that far
+    assert stands(seconds, best + 1, "limit")
+    assert not stands(2 * seconds, best, "goal")  # another schedule
+
+
+def test_a_missing_scene_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(["--smoke", str(tmp_path), "--only", "fit ngp"]) == 1
+    assert "run python benchmarks/scenes.py first" in capsys.readouterr().err
+    assert not list((tmp_path / "benchmarks" / "convert").glob("*.json"))
+
+
+def test_an_unknown_scene_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--smoke", str(tmp_path), "--scenes", "dragn"]) == 2
+    assert "unknown scene 'dragn'; known: analytic" in capsys.readouterr().err
+
+
+def test_a_setting_that_does_not_exist_is_reported_not_run(tmp_path: Path) -> None:
+    cell = replace(conversion(), overrides=("nonsense=1",))
+    store = store_of(tmp_path)
+    assert bench.state_of(cell, store) == "lacking"
+    assert "(unknown key 'nonsense')" in bench.listing([cell], store)
+    with pytest.raises(UsageError, match="unknown key 'nonsense'"):
+        measure.settings_of(cell)
+
+
+# What is measured
+
+
+def test_the_full_plan() -> None:
+    scale = plan.full_scale()
+    rows = [task.cell for task in plan.rows(scale)]
+    assert len(rows) == 5 * 3 * 3 + len(scale.curve_seconds)
+    pairs = {task.cell for task in plan.matrix(scale)}
+    assert len(pairs) == 36 and len(pairs - set(rows)) == 31
+    every = bench.chosen(scale, "all")
+    assert len({cell.name for cell in every}) == len(every)
+    assert sum(cell.kind == "fit" for cell in every) == 8
+    for i, cell in enumerate(every):
+        assert set(cell.needs) <= set(every[:i])
+    assert every[1] == plan.conversion(scale, "dragon", "ngp", "plenoxels")
+
+
+def test_the_smaller_hash_grid_has_half_the_parameters() -> None:
+    models = plan.full_scale().models
+    half, whole = (
+        build_field("ngp", models[name].config).parameter_count() for name in (plan.HALF, "ngp")
+    )
+    assert 0.45 < half / whole <= 0.5
+
+
+def test_a_choice_brings_what_it_needs() -> None:
+    scale = plan.full_scale()
+    chosen = bench.chosen(scale, "scratch", ["robot"], "scratch tensorf,")
+    assert [cell.title for cell in chosen] == [
+        "robot: fit ngp",
+        "robot: ngp to tensorf, seed 0",
+        "robot: scratch tensorf, 24 x its conversion",
+    ]
+
+
+def test_the_pvd_recipe_gets_the_time_of_the_default(folder: Path) -> None:
+    scale, store = plan.smoke_scale(), store_of(folder)
+    cell = plan.variant_cell(scale, "tensorf", scale.variants[1])
+    assert cell.recipe == "pvd" and cell.reference == conversion()
+    budget = measure.budget_of(cell, store)
+    assert budget.seconds == store.record(conversion())["seconds"]
+
+
+def test_looking_does_not_count_as_training(folder: Path) -> None:
+    pause, limit = 0.2, 0.6
+    data = measure.images(folder / "scenes" / "analytic", "train")
+    model = plan.smoke_scale().models["ngp"]
+    budget = Budget(seconds=limit)
+    job = measure.WatchedFit(
+        build_field("ngp", model.config),
+        data,
+        FitSettings(samples=1024),
+        budget=budget,
+        look=lambda field: time.sleep(pause) or 1.0,
+        first=0.1,
+        goal=math.inf,
+    )
+    start = time.perf_counter()
+    job.last_look(training.train(job, budget, None, "test"))
+    wall = time.perf_counter() - start
+    assert len(job.curve) >= 3 and not job.reached
+    assert job.curve[-1][0] == limit and all(t <= limit for t, _, _ in job.curve)
+    assert wall >= limit + pause * len(job.curve)
+
+
+# What it depends on
+
+
+def test_a_fingerprint_ignores_prose() -> None:
+    code = 'X = 1\n\ndef f(a):\n    """Text."""\n    return a  # why\n'
+    same = 'X = 1\ndef f(a):\n    """Other text."""\n    # because\n    return a\n'
+    assert sources.without_prose(code) == sources.without_prose(same)
+    changed = code.replace("return a", "return -a")
+    assert sources.without_prose(code) != sources.without_prose(changed)
+
+
+def test_a_fingerprint_follows_imports() -> None:
+    def reached(kind: str) -> set[str]:
+        files = sources.closure(store_module.ENTRY_POINTS[kind])
+        return {path.relative_to(sources.ROOT).as_posix() for path in files}
+
+    fit, convert = reached("fit"), reached("convert")
+    common = {"train.py", "geometry/fields/ngp.py", "metrics/fidelity.py", "kernels/__init__.py"}
+    assert common <= fit and common <= convert
+    assert any(path.endswith(".cpp") for path in fit)
+    assert "fit/field.py" in fit and "fit/field.py" not in convert
+    assert "distill/pvd/convert.py" in convert
+    assert not any(path.startswith(("distill/", "convert/")) for path in fit)
+    assert not any(path.startswith(("cli/", "log", "runs")) for path in fit | convert)
+
+
+# How it is said
+
+
+def curve(*points: tuple[float, float]) -> dict[str, Any]:
+    return {"curve": [(t, 0, psnr) for t, psnr in points], "setup_seconds": 1.0}
+
+
+def test_speed_up() -> None:
+    record = curve((10, 20.0), (40, 24.0), (160, 26.0))
+    assert speed.speed_up(record, 20.0, 2.0) == speed.SpeedUp(5.5, True)
+    halfway = speed.speed_up(record, 22.0, 2.0)  # halfway in log time: 20 s, and 1 s of setup
+    assert halfway.exact and halfway.ratio == pytest.approx(10.5)
+    assert speed.speed_up(record, 27.0, 2.0) == speed.SpeedUp(80.5, False)
+    assert speed.psnr_at(record, 80.0) == pytest.approx(25.0)
+    assert speed.psnr_at(record, 161.0) is None
+
+
+def test_the_fastest_schedule_counts() -> None:
+    made, other, never = (speed.SpeedUp(*v) for v in ((12.0, True), (15.0, True), (24.0, False)))
+    assert speed.least([other, made, never]) == made
+    assert speed.least([never]) == never
+    assert speed.least([]) is None
+    assert speed.SpeedUp.median([made, never, None, other]) == other
+    assert str(never) == "≥ 24.0x" and str(made) == "12.0x"
+
+
+@pytest.mark.parametrize(
+    "value, verdict",
+    [
+        (speed.SpeedUp(24.0, False), "≥ 24.0x (≥ 10: met, aim 20: met)"),
+        (speed.SpeedUp(12.0, True), "12.0x (≥ 10: met, aim 20: missed)"),
+        (speed.SpeedUp(12.0, False), "≥ 12.0x (≥ 10: met, aim 20: open)"),
+        (speed.SpeedUp(3.0, True), "3.0x (≥ 10: missed, aim 20: missed)"),
+        (None, "-"),
+    ],
+)
+def test_verdict_on_a_speed_up(value: Any, verdict: str) -> None:
+    assert tables._speed_verdict(value) == verdict
+
+
+def test_the_page_changes_only_between_its_markers(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
+    bench.write_between_markers(page, "new")
+    assert page.read_text() == f"before\n{bench.BEGIN}\n\nnew\n{bench.END}\nafter\n"
+    page.write_text("no markers")
+    with pytest.raises(InputError, match="lacks the lines"):
+        bench.write_between_markers(page, "new")
+    assert page.read_text() == "no markers"
+
+
+def test_the_documentation_has_a_place_for_the_tables() -> None:
+    text = bench.DOCS.read_text(encoding="utf-8")
+    assert text.count(bench.BEGIN) == text.count(bench.END) == 1
