@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from setuptools import setup
@@ -15,9 +19,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = ROOT / "geodistill" / "kernels" / "src"
+KERNELS = Path("geodistill", "kernels")
+SOURCES = ROOT / KERNELS / "src"
 SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
-LIBRARY = Path("geodistill", "kernels", f"_kernels.{SUFFIX}")
+LIBRARY = KERNELS / f"_kernels.{SUFFIX}"
 
 # No -march=native: the sources carry clones per instruction set. No -ffast-math: linking with it
 # switches denormals off for the whole process.
@@ -38,42 +43,61 @@ def compilers() -> list[list[str]]:
     return [[name] for name in ("g++", "clang++", "c++") if shutil.which(name)]
 
 
-def attempt(compiler: list[str], openmp: bool, target: Path, folder: Path) -> None:
-    """Compile and link. The OpenMP runtime is left out of the link where that is possible.
+def run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def attempt(compiler: list[str], openmp: bool, folder: Path) -> Path:
+    """Compile and link in `folder`. The OpenMP runtime stays out of the link where it can.
 
     Its symbols are then found in the runtime that torch has loaded, whatever that one is called,
     and no second runtime comes into the process. clang on Linux calls and links one of its own.
     """
-    flags = [*FLAGS, *(["-fopenmp"] if openmp else [])]
-    objects = []
-    for source in sorted(SOURCES.glob("*.cpp")):
-        objects.append(str(folder / source.with_suffix(".o").name))
-        command = [*compiler, *flags, "-c", str(source), "-o", objects[-1]]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+    digest = runpy.run_path(str(ROOT / KERNELS / "digest.py"))["digest"](SOURCES)
+    flags = [*FLAGS, f"-DGEODISTILL_DIGEST={digest}u", *(["-fopenmp"] if openmp else [])]
+    objects = {source: folder / f"{source.stem}.o" for source in sorted(SOURCES.glob("*.cpp"))}
+    commands = [[*compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run, commands))
     shared = ["-dynamiclib", "-undefined", "dynamic_lookup"] if SUFFIX == "dylib" else ["-shared"]
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
-    runtime = ["-fopenmp"] if openmp and "clang" in version and SUFFIX == "so" else []
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place: a running process may have the old file mapped.
-    fresh = target.with_name(target.name + ".new")
-    command = [*compiler, *shared, *runtime, *objects, "-o", str(fresh)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    fresh.replace(target)
+    own_runtime = openmp and SUFFIX == "so" and "clang" in run([*compiler, "--version"])
+    runtime = ["-fopenmp"] if own_runtime else []
+    library = folder / LIBRARY.name
+    run([*compiler, *shared, *runtime, *map(str, objects.values()), "-o", str(library)])
+    return library
 
 
-def compile_library(target: Path) -> bool:
-    """Write the library to `target`; False, and a line that says why, where that is impossible."""
+def compile_library(folder: Path) -> Path | None:
+    """The library, built in `folder`; None, and a line that says why, where that is impossible."""
     reason = "no C++ compiler was found"
     for compiler in compilers():
         for openmp in (True, False):
             try:
-                with tempfile.TemporaryDirectory() as folder:
-                    attempt(compiler, openmp, target, Path(folder))
-                return True
+                return attempt(compiler, openmp, folder)
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = str(getattr(error, "stderr", None) or error).strip()
     print(f"geodistill: the kernels will run in pure torch: {reason}", file=sys.stderr)
-    return False
+    return None
+
+
+@cache
+def compiled() -> Path | None:
+    """The library, built once for all the commands of one run of this file."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return compile_library(folder)
+
+
+def place(target: Path) -> None:
+    """Put the library there, or make sure that no older one is left."""
+    library = compiled()
+    if library is None:
+        target.unlink(missing_ok=True)
+        return
+    # Renamed into place: a running process may have the old file mapped.
+    fresh = target.with_name(target.name + ".new")
+    shutil.copy2(library, fresh)
+    fresh.replace(target)
 
 
 class BuildPy(build_py):
@@ -81,7 +105,7 @@ class BuildPy(build_py):
 
     def run(self) -> None:
         super().run()
-        compile_library((ROOT if self.editable_mode else Path(self.build_lib)) / LIBRARY)
+        place((ROOT if self.editable_mode else Path(self.build_lib)) / LIBRARY)
 
 
 class Wheel(bdist_wheel):
@@ -89,8 +113,7 @@ class Wheel(bdist_wheel):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        with tempfile.TemporaryDirectory() as folder:
-            self.root_is_pure = not compile_library(Path(folder) / LIBRARY.name)
+        self.root_is_pure = compiled() is None
 
     def get_tag(self) -> tuple[str, str, str]:
         tag = super().get_tag()

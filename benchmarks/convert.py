@@ -9,7 +9,8 @@ below ``~/.cache/geodistill``), with the field and a contact sheet (teacher | st
 beside it, named by what was measured and by a fingerprint of the code that it depends on. The
 command runs the cells that are missing, the important and cheap ones first, and may be
 interrupted at any time; the same command goes on. At the end, or when interrupted, it prints all
-tables and writes them between the markers in ``docs/benchmarks.md``.
+tables and writes them between the markers in ``docs/benchmarks.md``, which ``--only`` and
+``--scenes`` leave alone unless ``--out`` names a page.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ def _run(arguments: argparse.Namespace) -> int:
     status = 0 if arguments.report else run_cells(cells, store)
     text = tables.report(scale, store)
     print(text, end="")
-    out = arguments.out or (root / "benchmarks.md" if arguments.smoke else DOCS)
-    write_between_markers(out, text)
+    page = root / "benchmarks.md" if arguments.smoke else DOCS
+    narrow = bool(arguments.only or arguments.scenes)
+    if arguments.out is not None or (not narrow and tables.measured(scale, store)):
+        write_between_markers(arguments.out or page, text)
     return status
 
 
@@ -145,7 +148,7 @@ def run_cells(cells: Sequence[Cell], store: Store) -> int:
     finally:
         lock.release()
     if failed:
-        say(f"{failed} cells failed")
+        say(f"{failed} of {len(cells)} cells failed")
     return 1 if failed else 0
 
 

@@ -34,8 +34,9 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise UsageError("a budget is either steps or seconds")
-        if min(self.steps or 1, self.seconds or 1) <= 0:
-            raise UsageError("a budget must be positive")
+        amount = self.seconds if self.steps is None else self.steps
+        if amount is None or not 0 < amount < math.inf:
+            raise UsageError(f"a budget must be a positive number, got {amount}")
 
     def progress(self, step: int) -> float:
         """Fraction of the budget used before `step`, from 0 to 1."""
@@ -81,12 +82,12 @@ class Adam:
 
     def state(self) -> dict[str, Tensor]:
         """Moments, to be stored beside the parameters."""
-        pairs = [(table.m, table.v) for _, table in self._lazy]
+        pairs: list[tuple[Tensor, ...]] = [(table.m, table.v) for _, table in self._lazy]
         pairs += [_moments(optimiser, p) for optimiser, p in self._dense_parameters()]
         return {
             f"adam.{i}.{name}": moment
             for i, pair in enumerate(pairs)
-            for name, moment in zip("mv", pair, strict=True)
+            for name, moment in zip(("m", "v", "step"), pair, strict=False)
         }
 
     def load(self, state: Mapping[str, Tensor], count: int) -> None:
@@ -96,7 +97,7 @@ class Adam:
             table.m, table.v = state[f"adam.{i}.m"].clone(), state[f"adam.{i}.v"].clone()
         for i, (optimiser, p) in enumerate(self._dense_parameters(), start=len(self._lazy)):
             optimiser.state[p] = {
-                "step": torch.tensor(float(count)),
+                "step": state[f"adam.{i}.step"].to(p.device).clone(),
                 "exp_avg": state[f"adam.{i}.m"].clone(),
                 "exp_avg_sq": state[f"adam.{i}.v"].clone(),
             }
@@ -105,11 +106,12 @@ class Adam:
         return [(o, p) for _, o in self._dense for p in o.param_groups[0]["params"]]
 
 
-def _moments(optimiser: torch.optim.Adam, p: nn.Parameter) -> tuple[Tensor, Tensor]:
+def _moments(optimiser: torch.optim.Adam, p: nn.Parameter) -> tuple[Tensor, ...]:
+    """Both moments and the number of steps that had a gradient."""
     known = optimiser.state.get(p)
     if not known:
-        return torch.zeros_like(p), torch.zeros_like(p)
-    return known["exp_avg"], known["exp_avg_sq"]
+        return torch.zeros_like(p), torch.zeros_like(p), torch.zeros(())
+    return known["exp_avg"], known["exp_avg_sq"], known["step"]
 
 
 @dataclass
@@ -169,31 +171,37 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     """
     step = _resume(job, budget, run)
     saved = time.perf_counter()
+    total = torch.zeros(())  # one loss that is not finite spoils the sum for good
+    shown = 0
     with progress(1000, what) as bar:
-        shown = 0
         while (done := budget.progress(step)) < 1.0 and not job.finished(step):
             job.before(step, done)
             loss, metrics = job.loss(step, done)
             loss.backward()
             job.optimiser.step(job.lr_scale(done))
+            total = total + loss.detach().to(total.device)
             step += 1
             if step % REPORT_EVERY == 0:
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise InputError(
-                        f"{what}: the loss became {value} at step {step}: check the input"
-                    )
+                _expect_finite(total, what, step)
                 if run is not None:
-                    run.log(step, loss=value, seconds=round(budget.elapsed(), 3), **metrics)
+                    seconds = round(budget.elapsed(), 3)
+                    run.log(step, loss=float(loss.detach()), seconds=seconds, **metrics)
                 bar.advance(int(done * 1000) - shown, **metrics)
                 shown = int(done * 1000)
             if run is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                _expect_finite(total, what, step)
                 checkpoint(job, budget, run, step)
                 saved = time.perf_counter()
         bar.advance(1000 - shown)
+    _expect_finite(total, what, step)
     if run is not None:
         checkpoint(job, budget, run, step)
     return step
+
+
+def _expect_finite(total: Tensor, what: str, step: int) -> None:
+    if not torch.isfinite(total):
+        raise InputError(f"{what}: the loss became {float(total)} by step {step}: check the input")
 
 
 def checkpoint(job: Job, budget: Budget, run: Run, step: int) -> None:

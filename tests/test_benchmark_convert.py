@@ -44,8 +44,8 @@ def load(name: str) -> ModuleType:
 
 bench = load("convert")
 measure, plan, tables = bench.measure, bench.plan, bench.tables
-cells, sources, speed, store_module = (
-    sys.modules[f"converting.{name}"] for name in ("cells", "sources", "speed", "store")
+sources, speed, store_module, wording = (
+    sys.modules[f"converting.{name}"] for name in ("sources", "speed", "store", "wording")
 )
 
 
@@ -167,8 +167,12 @@ def test_list_shows_every_cell_with_its_state(
     assert any(line.endswith("analytic: scratch tensorf, 1 x its conversion") for line in lines)
 
 
-def forget(root: Path, cell: Any) -> None:
-    store_of(root).path(cell, ".json").unlink()
+def forget(root: Path, cell: Any) -> tuple[Path, str]:
+    """Remove a record; returns where it was and what it said."""
+    path = store_of(root).path(cell, ".json")
+    text = path.read_text()
+    path.unlink()
+    return path, text
 
 
 def test_an_interrupted_conversion_leaves_no_record(
@@ -217,16 +221,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(
         raise InputError("broken")
 
     bad, good = conversion("mlp"), plan.curve_cells(plan.smoke_scale())[0]
-    for cell in (bad, good):
-        forget(folder, cell)
+    path, text = forget(folder, bad)
+    forget(folder, good)
     real = measure.measure
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            measure, "measure", lambda cell, store: (fail if cell == bad else real)(cell, store)
-        )
-        assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 1
+    monkeypatch.setattr(
+        measure, "measure", lambda cell, store: (fail if cell == bad else real)(cell, store)
+    )
+    assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 1
     assert store_of(folder).record(bad) is None and store_of(folder).record(good) is not None
-    assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 0
+    path.write_text(text)
 
 
 def test_records_of_older_code_are_kept_only_on_request(
@@ -283,6 +286,21 @@ def test_a_curve_is_run_again_when_its_conversion_has_changed(folder: Path) -> N
     assert not stands(seconds, best + 1, "goal")  # it stopped before it got that far
     assert stands(seconds, best + 1, "limit")
     assert not stands(2 * seconds, best, "goal")  # another schedule
+
+
+def test_the_page_is_left_alone_by_a_narrow_run_and_by_an_empty_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, other = folder / "benchmarks.md", tmp_path / "other.md"
+    page.write_text("as it was")
+    assert bench.main(["--smoke", str(folder), "--only", "fit ngp"]) == 0
+    assert page.read_text() == "as it was"
+    assert bench.main(["--smoke", str(folder), "--only", "fit ngp", "--out", str(other)]) == 0
+    assert "## Every pair" in other.read_text()
+    page.unlink()
+    monkeypatch.setattr(sources, "fingerprint", lambda *modules: "0therc0d")
+    assert bench.main(["--smoke", str(folder), "--report"]) == 0
+    assert not page.exists()
 
 
 def test_a_missing_scene_is_one_clear_line(
@@ -435,7 +453,7 @@ def test_the_fastest_schedule_counts() -> None:
     ],
 )
 def test_verdict_on_a_speed_up(value: Any, verdict: str) -> None:
-    assert tables._speed_verdict(value) == verdict
+    assert wording.speed_verdict(value) == verdict
 
 
 def test_the_page_changes_only_between_its_markers(tmp_path: Path) -> None:

@@ -430,7 +430,8 @@ def test_a_moved_run_resumes(tmp_path: Path) -> None:
 
 
 def test_other_settings(tmp_path: Path) -> None:
-    Run.open(tmp_path, "fit", {"seed": 0, "opt": {"lr": 1.0}, "same": 1}).close()
+    with Run.open(tmp_path, "fit", {"seed": 0, "opt": {"lr": 1.0}, "same": 1}) as run:
+        run.checkpoint(1, {}, {})
     other = {"seed": 1, "opt": {"lr": 2.0}, "same": 1}
     text = message(UsageError, lambda: Run.open(tmp_path, "fit", other))
     assert "holds an interrupted run with other seed, opt.lr:" in text
@@ -438,6 +439,15 @@ def test_other_settings(tmp_path: Path) -> None:
     assert "holds an interrupted run of 'fit'" in text
     run = Run.open(tmp_path, "fit", other, overwrite=True)
     assert not run.resumed
+
+
+def test_other_settings_replace_a_run_that_saved_nothing(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "fit", {"seed": 0}) as run:
+        run.log(1, loss=1)
+    with Run.open(tmp_path, "fit", {"seed": 1}) as run:
+        assert not run.resumed
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
 
 
 def test_overwrite_drops_an_interrupted_run(tmp_path: Path) -> None:

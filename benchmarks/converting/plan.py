@@ -237,14 +237,11 @@ def scratch_targets(scale: Scale) -> list[tuple[str, str]]:
 
 
 def scratch(scale: Scale) -> list[Task]:
-    return [
-        Task(
-            5 if target in scale.rows and target != "mlp" else 7,
-            scratch_cell(scale, scene, target, s),
-        )
-        for target, scene in scratch_targets(scale)
-        for s in scale.schedules
-    ]
+    tasks = []
+    for target, scene in scratch_targets(scale):
+        rank = 5 if target in scale.rows and target != "mlp" else 7
+        tasks += [Task(rank, scratch_cell(scale, scene, target, s)) for s in scale.schedules]
+    return tasks
 
 
 def ablation(scale: Scale) -> list[Task]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from converting import plan
 from converting.cells import Cell
 from converting.speed import SpeedUp, least, psnr_at, speed_up
 from converting.store import Store
+from converting.wording import (
+    EMPTY,
+    Record,
+    at_least,
+    at_most,
+    counted,
+    decibel,
+    marked,
+    section,
+    speed_verdict,
+)
 
-Record = Mapping[str, Any]
-EMPTY = "-"
 BUSY_CORES = 0.25
 PAIR_SLACK_DB = 1.5
 MARKS = (2.0, 5.0, 10.0, 24.0)
@@ -36,7 +44,6 @@ TARGETS = {
     plan.HALF: Target(2.0, 0.7, 32.0, 90.0),
     "mlp": Target(5.0, 3.0, 25.0, 600.0),
 }
-SPEED_UP, SPEED_UP_AIM = 10.0, 20.0
 OVER_PVD_DB = {"tensorf": 2.0, plan.HALF: 0.5}
 
 
@@ -55,12 +62,18 @@ def report(scale: plan.Scale, store: Store) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def measured(scale: plan.Scale, store: Store) -> list[Record]:
+    """Every record that the tables can draw on."""
+    cells = {task.cell for part in plan.PARTS.values() for task in part(scale)}
+    return [record for cell in cells if (record := store.record(cell)) is not None]
+
+
 # --------------------------------------------------------------------------------- sections
 
 
 def _conditions(scale: plan.Scale, store: Store) -> str:
     cells = {task.cell for part in plan.PARTS.values() for task in part(scale)}
-    records = [record for cell in cells if (record := store.record(cell)) is not None]
+    records = measured(scale, store)
     if not records:
         return "Nothing has been measured yet."
     dates = sorted(record["date"][:10] for record in records)
@@ -97,7 +110,7 @@ def _rows(scale: plan.Scale, store: Store) -> str:
             if (record := _row(scale, store, scene, name, seed)) is not None
         ]
         count = len(scale.scenes) * len(scale.seeds)
-        label = _marked(name + f" ({len(records)} of {count})" * (len(records) < count), records)
+        label = marked(name + f" ({len(records)} of {count})" * (len(records) < count), records)
         if not records:
             lines.append([label, *[EMPTY] * 5])
             continue
@@ -108,18 +121,18 @@ def _rows(scale: plan.Scale, store: Store) -> str:
         lines.append(
             [
                 label,
-                f"{psnr:.2f} (aim {target.psnr_aim_db:g}: {_at_least(psnr, target.psnr_aim_db)})",
-                f"{lost:.2f} (≤ {target.lost_db:g}: {_at_most(lost, target.lost_db)}, "
-                f"aim {target.lost_aim_db:g}: {_at_most(lost, target.lost_aim_db)})",
-                f"{seconds:.1f} (≤ {target.seconds:g}: {_at_most(seconds, target.seconds)})",
-                _speed_verdict(SpeedUp.median(speeds)),
+                f"{psnr:.2f} (aim {target.psnr_aim_db:g}: {at_least(psnr, target.psnr_aim_db)})",
+                f"{lost:.2f} (≤ {target.lost_db:g}: {at_most(lost, target.lost_db)}, "
+                f"aim {target.lost_aim_db:g}: {at_most(lost, target.lost_aim_db)})",
+                f"{seconds:.1f} (≤ {target.seconds:g}: {at_most(seconds, target.seconds)})",
+                speed_verdict(SpeedUp.median(speeds)),
                 f"{records[0]['parameters']:,} ({share:.0%})",
             ]
         )
     head = ["from ngp to", "PSNR to teacher, dB", "lost against truth, dB", "seconds"]
-    return _section(
+    return section(
         f"Conversions from {plan.TEACHER}",
-        f"Medians over {_count(scale.scenes, 'scene')} and {_count(scale.seeds, 'seed')}.",
+        f"Medians over {counted(scale.scenes, 'scene')} and {counted(scale.seeds, 'seed')}.",
         [*head, "speed-up over scratch", "parameters"],
         lines,
     )
@@ -136,7 +149,7 @@ def _by_scene(scale: plan.Scale, store: Store) -> str:
             depth = [r["depth_error"] for r in known if r["depth_error"] is not None]
             lines.append(
                 [
-                    _marked(name, known),
+                    marked(name, known),
                     scene,
                     f"{_median(known, 'psnr_db'):.2f}",
                     f"{_median(known, 'truth_psnr_db'):.2f}",
@@ -150,7 +163,7 @@ def _by_scene(scale: plan.Scale, store: Store) -> str:
                 ]
             )
     head = ["to", "scene", "PSNR to teacher", "PSNR to truth", "lost", "SSIM", "opacity IoU"]
-    return _section(
+    return section(
         "By scene",
         "Medians over the seeds that were measured. The depth error is relative to the diagonal of "
         "the scene's cube.",
@@ -172,14 +185,14 @@ def _matrix(scale: plan.Scale, store: Store) -> str:
             if source != plan.TEACHER:
                 verdict = EMPTY
             if source != plan.TEACHER and slack is not None:
-                verdict, judged = _at_most(slack, PAIR_SLACK_DB), judged + 1
+                verdict, judged = at_most(slack, PAIR_SLACK_DB), judged + 1
                 within += slack <= PAIR_SLACK_DB
                 verdict = f"{slack:+.2f}: {verdict}"
             lines.append(
                 [
                     source,
-                    _marked(cell.target.name, [record]),
-                    _decibel(record["psnr_db"]),
+                    marked(cell.target.name, [record]),
+                    decibel(record["psnr_db"]),
                     f"{record['truth_psnr_db']:.2f}",
                     f"{_lost(record):.2f}",
                     f"{record['seconds']:.1f}",
@@ -187,7 +200,7 @@ def _matrix(scale: plan.Scale, store: Store) -> str:
                     verdict,
                 ]
             )
-    return _section(
+    return section(
         "Every pair",
         f"Scene {scale.scenes[0]}, seed {scale.seeds[0]}. The last column is what the pair loses "
         f"more than the conversion from {plan.TEACHER} to the same architecture on this scene; it "
@@ -211,16 +224,16 @@ def _scratch(scale: plan.Scale, store: Store) -> str:
         along = [max(psnr_at(c, mark * seconds) or 0.0 for c in curves) for mark in MARKS]
         lines.append(
             [
-                _marked(target, [converted, *curves]),
+                marked(target, [converted, *curves]),
                 scene,
                 f"{goal:.2f}",
                 f"{seconds:.1f}",
                 *[f"{psnr:.2f}" if psnr else EMPTY for psnr in along],
                 f"{'' if speed.exact else '> '}{speed.ratio * seconds:.0f}",
-                _speed_verdict(speed),
+                speed_verdict(speed),
             ]
         )
-    return _section(
+    return section(
         "Against training from scratch",
         "The ground-truth PSNR of the converted student, and of `fit` with the same student after "
         "multiples of the conversion's time. Rendering the test views does not count. "
@@ -249,19 +262,19 @@ def _ablation(scale: plan.Scale, store: Store) -> str:
             if default is not None and variant.label == "pvd":
                 ahead = default["psnr_db"] - record["psnr_db"]
                 least_db = OVER_PVD_DB[target]
-                gap += f" (default ≥ {least_db:g} ahead: {_at_least(ahead, least_db)})"
+                gap += f" (default ≥ {least_db:g} ahead: {at_least(ahead, least_db)})"
             lines.append(
                 [
                     target,
-                    _marked(variant.label, [record]),
-                    _decibel(record["psnr_db"]),
+                    marked(variant.label, [record]),
+                    decibel(record["psnr_db"]),
                     gap,
                     f"{record['truth_psnr_db']:.2f}",
                     f"{record['seconds']:.1f}",
                     f"{record['cpu_seconds']:.1f}",
                 ]
             )
-    return _section(
+    return section(
         "What each part is worth",
         f"From {plan.TEACHER} on {scale.scenes[0]}, seed 0. The pvd recipe trains as long as the "
         "default takes in all; the other variants take the default's steps.",
@@ -275,17 +288,15 @@ def _curve(scale: plan.Scale, store: Store) -> str:
     records = [r for c in [row, *plan.curve_cells(scale)] if (r := store.record(c)) is not None]
     lines = [
         [
-            _marked(
-                "default" if r["budget_seconds"] is None else f"{r['budget_seconds']:g} s", [r]
-            ),
+            marked("default" if r["budget_seconds"] is None else f"{r['budget_seconds']:g} s", [r]),
             f"{r['seconds']:.1f}",
-            _decibel(r["psnr_db"]),
+            decibel(r["psnr_db"]),
             f"{r['truth_psnr_db']:.2f}",
             f"{_lost(r):.2f}",
         ]
         for r in sorted(records, key=lambda r: r["seconds"])
     ]
-    return _section(
+    return section(
         "The mlp with more or less time",
         f"From {plan.TEACHER} on {scale.scenes[0]}; each line is one conversion with that budget.",
         ["budget", "seconds", "PSNR to teacher", "PSNR to truth", "lost"],
@@ -302,7 +313,7 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
             continue
         lines.append(
             [
-                _marked(task.cell.target.name, [record]),
+                marked(task.cell.target.name, [record]),
                 task.cell.scene,
                 f"{record['truth_psnr_db']:.2f}",
                 f"{record['seconds']:.0f}",
@@ -310,7 +321,7 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
                 f"{record['bytes'] / 1e6:.1f}",
             ]
         )
-    return _section(
+    return section(
         "The teachers",
         f"`geodistill fit` at the defaults, {scale.fit}.",
         ["architecture", "scene", "PSNR to truth", "seconds", "parameters", "MB"],
@@ -359,51 +370,3 @@ def _pair_speed(scale: plan.Scale, store: Store, cell: Cell, record: Record) -> 
 
 def _median(records: Sequence[Record], key: str) -> float:
     return median(record[key] for record in records)
-
-
-# --------------------------------------------------------------------------------- wording
-
-
-def _at_most(value: float, limit: float) -> str:
-    return "met" if value <= limit else "missed"
-
-
-def _at_least(value: float, limit: float) -> str:
-    return "met" if value >= limit else "missed"
-
-
-def _speed_verdict(speed: SpeedUp | None) -> str:
-    if speed is None:
-        return EMPTY
-    verdicts = []
-    for limit in (SPEED_UP, SPEED_UP_AIM):
-        open_ended = not speed.exact and speed.ratio < limit
-        verdicts.append("open" if open_ended else _at_least(speed.ratio, limit))
-    return f"{speed} (≥ {SPEED_UP:g}: {verdicts[0]}, aim {SPEED_UP_AIM:g}: {verdicts[1]})"
-
-
-def _budget(record: Record) -> str:
-    seconds = record["budget_seconds"]
-    return "default" if seconds is None else f"{seconds:g} s"
-
-
-def _decibel(psnr: float | None) -> str:
-    return "identical" if psnr is None else f"{psnr:.2f}"
-
-
-def _marked(label: str, records: Iterable[Record]) -> str:
-    """The label, with the fingerprints of older code that its figures come from."""
-    older = sorted({record["fingerprint"] for record in records if record["stale"]})
-    return label + f" [code {', '.join(older)}]" * bool(older)
-
-
-def _count(items: Sequence[Any], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
-
-
-def _section(title: str, text: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    if not lines:
-        return ""
-    table = [head, ["---"] * len(head), *lines]
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in table)
-    return f"## {title}\n\n{text}\n\n{rows}"

@@ -35,6 +35,8 @@ class Arguments(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.seed < 1 << 31:
+            raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
         for name, value in (("views", self.views), ("resolution", self.resolution)):
             if value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")

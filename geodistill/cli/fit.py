@@ -54,6 +54,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.steps is None and seconds is None:
         seconds = DEFAULT_BUDGET_S
     images = load_posed_images(arguments.dataset, "train")
+    held_out = load_posed_images(arguments.dataset, "test")
     with Run.open(
         folder, "fit", arguments.settings(), arguments.overwrite, outputs=[file]
     ) as opened:
@@ -63,7 +64,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         save_field(field, opened.staged(file))
         result = {
             "output": str(arguments.output),
-            "test_psnr_db": psnr_to_images(field, load_posed_images(arguments.dataset, "test")),
+            "test_psnr_db": psnr_to_images(field, held_out),
             "seconds": budget.elapsed(),
             "parameters": field.parameter_count(),
             "bytes": opened.staged(file).stat().st_size,

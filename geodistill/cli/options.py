@@ -56,6 +56,8 @@ class Student(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.seed < 1 << 31:
+            raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, got {self.steps}")
         if self.steps is not None and self.budget is not None:
@@ -65,11 +67,13 @@ class Student(Machine):
 def student_config(arguments: Student, architecture: str) -> Any:
     """The architecture's config: the size's, with what --set changes."""
     from geodistill import config as configs
-    from geodistill.geometry.fields import ARCHITECTURES
+    from geodistill.geometry.fields.build import ARCHITECTURES, check_config
 
     known = ARCHITECTURES[architecture]
     base = known.small if arguments.size == "small" else known.config()
-    return configs.load(known.config, None, arguments.set, base=base)
+    config = configs.load(known.config, None, arguments.set, base=base)
+    check_config(config)
+    return config
 
 
 def prepare(arguments: Machine) -> None:

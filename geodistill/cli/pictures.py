@@ -18,6 +18,7 @@ from geodistill.io.posed import load_camera_file, load_cameras
 from geodistill.log import progress
 from geodistill.render.fields import GBuffer, render_view
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD, framing_distance
+from geodistill.runs import make_folder
 
 if TYPE_CHECKING:
     from geodistill.cli.render import Arguments
@@ -36,12 +37,12 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
         if len(arguments.channels) != 1:
             raise UsageError("a film shows one channel: give one name to --channels")
         output = output if output.suffix == ".mp4" else output.with_suffix(".mp4")
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         channel = arguments.channels[0]
         views = _render(arguments, field, cameras)
         write_mp4(output, (_picture(view, channel, opaque=True) for view in views))
         return {"output": str(output), "views": len(cameras)}
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for name, view in zip(names, _render(arguments, field, cameras), strict=True):
         if kind == "exr":
             write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels))

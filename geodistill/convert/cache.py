@@ -61,7 +61,13 @@ class TeacherCache:
 
 
 @torch.no_grad()
-def survey(teacher: Field, rays: int, seed: int, step: float = DEFAULT_STEP) -> TeacherCache:
+def survey(
+    teacher: Field,
+    rays: int,
+    seed: int,
+    step: float = DEFAULT_STEP,
+    visible_weight: float = VISIBLE_WEIGHT,
+) -> TeacherCache:
     """Trace about `rays` rays that meet the teacher's occupied space.
 
     Raises:
@@ -71,7 +77,7 @@ def survey(teacher: Field, rays: int, seed: int, step: float = DEFAULT_STEP) -> 
     found = tried = 0
     with progress(rays, "teacher samples") as bar:
         while found < rays:
-            part = _trace(teacher, seed * 100_003 + len(parts), step)
+            part = _trace(teacher, seed * 100_003 + len(parts), step, visible_weight)
             hit = part.samples.rays
             found, tried = found + hit, tried + CHUNK
             parts.append(part)
@@ -80,7 +86,7 @@ def survey(teacher: Field, rays: int, seed: int, step: float = DEFAULT_STEP) -> 
                 raise InputError(
                     "the scene is empty: hardly a ray from any viewpoint meets density above zero"
                 )
-    return _join(parts, _dilate(_seen_cells(teacher, parts)) & teacher.occupancy)
+    return _join(parts, _dilate(_seen_cells(teacher, parts, visible_weight)) & teacher.occupancy)
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,13 @@ class _Part:
     weights: Tensor
 
 
-def _trace(teacher: Field, seed: int, step: float) -> _Part:
+def _trace(teacher: Field, seed: int, step: float, visible_weight: float) -> _Part:
     rays = random_rays(teacher, CHUNK, seed)
     draw = torch.Generator().manual_seed(seed)
     samples = march(rays, teacher.occupancy, step, torch.rand(CHUNK, generator=draw))
     weights, reached = visible(teacher, samples, STOP)
     alive = torch.zeros(samples.rays, dtype=torch.bool)
-    alive[samples.ray[weights > VISIBLE_WEIGHT]] = True
+    alive[samples.ray[weights > visible_weight]] = True
     samples = samples.select(reached & alive[samples.ray]).without_empty_rays()
     latent = teacher.latent(samples.u)
     sigma = teacher.sigma_of(latent)
@@ -109,12 +115,12 @@ def _trace(teacher: Field, seed: int, step: float) -> _Part:
     return _Part(samples, sigma, latent, rgb, footprint.weights)
 
 
-def _seen_cells(teacher: Field, parts: list[_Part]) -> Tensor:
+def _seen_cells(teacher: Field, parts: list[_Part], visible_weight: float) -> Tensor:
     """bool [G, G, G]: cells with a sample that contributes visibly to some ray."""
     size = teacher.occupancy.shape[0]
     cells = torch.zeros_like(teacher.occupancy)
     for part in parts:
-        index = cell_index(part.samples.u[part.weights > VISIBLE_WEIGHT], size)
+        index = cell_index(part.samples.u[part.weights > visible_weight], size)
         cells[tuple(index.unbind(-1))] = True
     return cells
 

@@ -147,18 +147,29 @@ def _best_terms(target: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     channels, size, _ = target.shape
     gram = torch.einsum("frp,fsp->rs", target, target)
     vectors = torch.linalg.eigh(gram.double())[1].flip(-1).to(target.dtype)
-    count = min(rank, size)
-    lines = vectors[:, :count]
+    lines = vectors[:, : min(rank, size)]
     coefficients = torch.einsum("rl,frp->lfp", lines, target)
     if channels == 1:
-        return lines, coefficients[:, 0], torch.ones(1, count)
+        return _padded(lines, coefficients[:, 0], torch.ones(1, lines.shape[1]), rank)
     small = torch.einsum("lfp,lgp->lfg", coefficients, coefficients)
     values, axes = torch.linalg.eigh(small.double())
-    order = values.reshape(-1).topk(rank).indices
+    order = values.reshape(-1).topk(min(rank, values.numel())).indices
     line_index, axis_index = order // channels, order % channels
     bases = axes.transpose(1, 2)[line_index, axis_index].to(target.dtype)
     planes = torch.einsum("kf,kfp->kp", bases, coefficients[line_index])
-    return lines[:, line_index], planes, bases.t()
+    return _padded(lines[:, line_index], planes, bases.t(), rank)
+
+
+def _padded(
+    lines: Tensor, planes: Tensor, bases: Tensor, rank: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The terms, with zero terms added up to `rank`."""
+    missing = rank - lines.shape[1]
+    return (
+        F.pad(lines, (0, missing)),
+        F.pad(planes, (0, 0, 0, missing)),
+        F.pad(bases, (0, missing)),
+    )
 
 
 def _rebuild(terms: tuple[Tensor, Tensor, Tensor], shape: torch.Size) -> Tensor:

@@ -50,7 +50,7 @@ def translator(teacher: Field, latent: Tensor, rgb: Tensor, d: Tensor, w: Tensor
         return Translator(
             teacher, torch.zeros(LATENT - 1), torch.eye(LATENT - 1), teacher.color_head
         )
-    seen = w > 0.01
+    seen = w > min(0.01, 0.1 * float(w.max()))
     features = latent[seen, 1:]
     mean = features.mean(dim=0)
     variance, axes = torch.linalg.eigh((features - mean).t().cov().double())

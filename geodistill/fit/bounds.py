@@ -99,12 +99,12 @@ def _carve(cameras: Camera, gaps: Tensor, cube: Similarity, resolution: int) -> 
     size = COARSE
     while True:
         index = index[_on_foreground(cameras, gaps, cube, index, size)]
-        if size == resolution:
+        if size == resolution or len(index) == 0:
             break
         children = torch.cartesian_prod(*[torch.arange(2)] * 3)
         index = (2 * index[:, None, :] + children).reshape(-1, 3)
         size *= 2
-    grid = torch.zeros((size,) * 3, dtype=torch.bool)
+    grid = torch.zeros((resolution,) * 3, dtype=torch.bool)
     grid[tuple(index.unbind(-1))] = True
     return grid
 
@@ -126,10 +126,10 @@ def _on_foreground(
         x, y = torch.floor(uv.nan_to_num(-1.0)).long().unbind(-1)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         gap = gaps[v][y.clamp(0, height - 1), x.clamp(0, width - 1)]
-        radius_px = float(camera.K[0, 0]) * reach / depth.clamp_min(reach) + 1.0
+        radius_px = float(camera.K[:2, :2].max()) * reach / depth.clamp_min(reach) + 1.0
         keep[alive] = ~inside | (gap <= radius_px) | (radius_px >= FAR_PX)
         seen[alive] += inside
-    return keep & (seen > 0) & (seen >= SEEN_FRACTION * seen.max())
+    return keep & (seen > 0) & (seen >= SEEN_FRACTION * seen.amax(dim=0))
 
 
 def _cube_around(cube: Similarity, cells: Tensor) -> Similarity:

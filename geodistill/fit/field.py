@@ -45,6 +45,7 @@ OCCUPANCY_EVERY = 16
 OCCUPANCY_CELLS = 1 << 16
 OCCUPANCY_DECAY = 0.95
 OCCUPANCY_ALPHA = 2.5e-2
+UNKNOWN = -1.0
 WARMUP_STEPS = 128
 PRUNE_AFTER = 256
 FREE_POINTS = 1024
@@ -57,10 +58,10 @@ class FitJob:
 
     def __init__(self, field: Field, data: PosedImages, settings: FitSettings) -> None:
         self.field, self.settings = field, settings
-        self.images = data.images
+        self.data = data
         self.background = _background(data, settings.background)
         if self.background is None and data.has_alpha:
-            alpha = _alpha(self.images)
+            alpha = data.images[..., 3]
             frame, self.hull = carve_scene(data.cameras, alpha)
             self.pool = _near_foreground(alpha)
         else:
@@ -70,7 +71,7 @@ class FitJob:
         field.views, field.color_space = data.cameras, data.color_space
         self.cameras = unit_camera(field, data.cameras)
         field.occupancy = self.hull.clone()
-        self.alphas = torch.zeros(self.hull.shape)
+        self.alphas = torch.full(self.hull.shape, UNKNOWN)
         self.rays = MIN_RAYS
         self.stage = -1
         self._enter_stage(0)
@@ -96,7 +97,7 @@ class FitJob:
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         draw = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
-        views, xy_px, target, alpha = self._pixels(self.rays, draw)
+        views, xy_px, pixels = self._pixels(self.rays, draw)
         rays = pixel_rays(self.cameras[views], xy_px)
         jitter = torch.rand(len(views), generator=draw)
         samples = march(rays, self.field.occupancy, self.settings.step, jitter)
@@ -106,9 +107,9 @@ class FitJob:
         color, opacity = composite(self.field, samples)
         if self.background is None:
             behind = torch.rand(len(views), 3, generator=draw)
-            target = target * alpha[:, None] + behind * (1.0 - alpha[:, None])
         else:
             behind = torch.full((3,), self.background)
+        target = self.data.composite(pixels, behind)
         image = color + (1.0 - opacity)[:, None] * behind
         loss = F.mse_loss(image, target)
         psnr = -10.0 * torch.log10(loss.detach()).item()
@@ -130,19 +131,16 @@ class FitJob:
         wanted = self.rays * self.settings.samples / max(1, samples)
         self.rays = int(min(MAX_RAYS, max(MIN_RAYS, 0.5 * (self.rays + wanted))))
 
-    def _pixels(self, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _pixels(self, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Random pixels: their views [N], coordinates [N, 2] and stored values [N, 3 | 4]."""
         height, width = self.cameras.size
         if self.pool is None:
             flat = torch.randint(len(self.cameras) * height * width, (count,), generator=draw)
         else:
             flat = self.pool[torch.randint(len(self.pool), (count,), generator=draw)]
         view, pixel = flat // (height * width), flat % (height * width)
-        rgba = self.images.reshape(-1, self.images.shape[-1])[flat].float()
-        if self.images.dtype == torch.uint8:
-            rgba = rgba / 255.0
-        alpha = rgba[:, 3] if rgba.shape[1] == 4 else torch.ones(count)
         xy_px = torch.stack([pixel % width, pixel // width], dim=1) + 0.5
-        return view, xy_px, rgba[:, :3], alpha
+        return view, xy_px, self.data.images.reshape(-1, self.data.images.shape[-1])[flat]
 
     def _free_space(self, draw: torch.Generator) -> Tensor:
         """Mean opacity of unit-length segments at random unoccupied points."""
@@ -157,14 +155,17 @@ class FitJob:
         """Re-estimate a random part of the hull's cells; a cell is kept while it can be seen."""
         draw = torch.Generator().manual_seed(self.settings.seed * 7_000_003 + step)
         cells = self.hull.nonzero()
-        chosen = cells[torch.randint(len(cells), (OCCUPANCY_CELLS,), generator=draw)]
+        chosen = cells[torch.randperm(len(cells), generator=draw)[:OCCUPANCY_CELLS]]
         size = self.hull.shape[0]
         u = (chosen + torch.rand(len(chosen), 3, generator=draw)) * (2.0 / size) - 1.0
         alpha = 1.0 - torch.exp(-self.field.sigma(u) * self.settings.step)
         index = tuple(chosen.unbind(-1))
-        self.alphas[index] = torch.maximum(self.alphas[index] * OCCUPANCY_DECAY, alpha)
-        if step >= PRUNE_AFTER:
-            self.field.occupancy = self.hull & (self.alphas > OCCUPANCY_ALPHA)
+        before = (self.alphas[index] * OCCUPANCY_DECAY).clamp_min(0.0)
+        self.alphas[index] = torch.maximum(before, alpha)
+        kept = self.hull & ((self.alphas == UNKNOWN) | (self.alphas > OCCUPANCY_ALPHA))
+        # A field still transparent everywhere has yet to learn; without samples it never would.
+        if step >= PRUNE_AFTER and kept.any():
+            self.field.occupancy = kept
 
 
 def fit(
@@ -216,10 +217,6 @@ def _background(data: PosedImages, background: Background) -> float | None:
     if data.has_alpha:
         raise UsageError(f"the images have alpha: leave out --background {background}")
     return {"white": 1.0, "black": 0.0}[background]
-
-
-def _alpha(images: Tensor) -> Tensor:
-    return images[..., 3].float() if images.dtype != torch.uint8 else images[..., 3]
 
 
 def _near_foreground(alpha: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Every function here checks its arguments and hands over to one implementation: the C++ library for
 float32 tensors in CPU memory where it was built, the pure-torch reference for everything else. Both
-have the same meaning. Gradients are first order; for second derivatives call `kernels.reference`.
+have the same meaning; derivatives beyond the first are always the reference's.
 """
 
 from __future__ import annotations
@@ -235,6 +235,10 @@ def sparse_adam_step(
     check(grad=(grad, shape), exp_avg=(exp_avg, shape), exp_avg_sq=(exp_avg_sq, shape))
     if step < 1:
         raise UsageError(f"step must be at least 1, got {step}")
+    tensors = {"param": param, "grad": grad, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            raise UsageError(f"{name} must be contiguous to be changed in place: pass a copy")
     run = _implementation("sparse_adam_step", param, grad, exp_avg, exp_avg_sq)
     with torch.no_grad():
         run(param, grad, exp_avg, exp_avg_sq, lr, beta1, beta2, eps, step)
@@ -265,5 +269,8 @@ def _check_offsets(offsets: Tensor, samples: int) -> None:
         raise ShapeError(
             f"offsets must be int64 of shape [N + 1], got {offsets.dtype} {list(offsets.shape)}"
         )
+    steps = offsets.diff()
+    if int(offsets[0]) != 0 or (len(steps) and int(steps.min()) < 0):
+        raise ShapeError("offsets must start at 0 and never decrease, these do not")
     if int(offsets[-1]) != samples:
         raise ShapeError(f"offsets end at {int(offsets[-1])}, but there are {samples} samples")

@@ -6,13 +6,15 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
-from ctypes import c_int32, c_int64, c_void_p
+from ctypes import c_int32, c_int64, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
 # torch first: the library takes its OpenMP symbols from the runtime that torch has loaded.
 import torch
 from torch import Tensor
+
+from geodistill.kernels.digest import digest
 
 SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 PATH = Path(__file__).with_name(f"_kernels.{SUFFIX}")
@@ -26,14 +28,22 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if not PATH.exists():
         return None, "the C++ library was not built: no compiler was found at install time"
     try:
-        return ctypes.CDLL(str(PATH)), ""
-    except OSError as first:
+        library = _open()
+    except OSError as error:
+        return None, f"the C++ library does not load: {error}"
+    sources = digest(PATH.with_name("src"))
+    if sources not in (0, c_uint32(library.gd_digest(0)).value):
+        return None, "the C++ library is older than its sources: run pip install -e . again"
+    return library, ""
+
+
+def _open() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(PATH))
+    except OSError:
         # A torch that hides its OpenMP runtime, or has none: the system's serves the library alone.
-        try:
-            ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
-            return ctypes.CDLL(str(PATH)), ""
-        except OSError:
-            return None, f"the C++ library does not load: {first}"
+        ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(PATH))
 
 
 LIBRARY, REASON = _load()
@@ -42,7 +52,6 @@ LIBRARY, REASON = _load()
 
 if LIBRARY is not None:
     LIBRARY.gd_march.restype = c_void_p
-    LIBRARY.gd_bad_offset.restype = c_int64
 
 
 def call(name: str, *arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from geodistill.geometry.fields import Field
 from geodistill.io.images import write_png
 from geodistill.io.posed import PosedImages
 from geodistill.log import progress
-from geodistill.metrics.image import eight_bit, psnr, ssim
+from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, psnr, ssim
 from geodistill.render.fields import GBuffer, render_view
 from geodistill.render.viewpoints import viewpoints
 
@@ -77,7 +77,8 @@ def psnr_to_images(field: Field, data: PosedImages) -> float:
 
 def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> Comparison:
     start = time.perf_counter()
-    scores: list[tuple[float, float]] = []
+    scores: list[float] = []
+    similar: list[float] = []
     truth: list[tuple[float, float]] = []
     rows: list[Tensor] = []
     gaps: list[Tensor] = []
@@ -87,7 +88,9 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
         for i in range(len(cameras)):
             view_a, view_b = render_view(a, cameras[i]), render_view(b, cameras[i])
             image_a, image_b = _picture(view_a), _picture(view_b)
-            scores.append((psnr(image_b, image_a), ssim(image_b, image_a)))
+            scores.append(psnr(image_b, image_a))
+            if min(image_a.shape[:2]) >= SSIM_WINDOW_PX:
+                similar.append(ssim(image_b, image_a))
             solid_a, solid_b = view_a.opacity > OPAQUE, view_b.opacity > OPAQUE
             both += int((solid_a & solid_b).sum())
             either += int((solid_a | solid_b).sum())
@@ -102,8 +105,8 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
     diagonal = 2.0 * math.sqrt(3.0) * float(a.frame.s)
     gap = torch.cat(gaps)
     report: dict[str, Any] = {
-        "psnr_db": _mean([s[0] for s in scores]),
-        "ssim": _mean([s[1] for s in scores]),
+        "psnr_db": _mean(scores),
+        "ssim": _mean(similar) if similar else None,
         "opacity_iou": both / either if either else 1.0,
         "depth_error": float(gap.median()) / diagonal if len(gap) else None,
         "views": len(cameras),

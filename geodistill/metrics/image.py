@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import check
+from geodistill.checks import ShapeError, check
+
+SSIM_WINDOW_PX = 11
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -34,6 +36,8 @@ def ssim(a: Tensor, b: Tensor) -> float:
         ShapeError: the shapes differ, or an image is smaller than the window.
     """
     check(a=(a, "H W C"), b=(b, "H W C"))
+    if min(a.shape[:2]) < SSIM_WINDOW_PX:
+        raise ShapeError(f"SSIM needs images of at least 11 x 11 pixels, got {[*a.shape]}")
     window = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=torch.float64) / 1.5) ** 2)
     window = (window / window.sum()).to(a.device)
     x, y = (image.double().permute(2, 0, 1)[:, None] for image in (a, b))

@@ -22,7 +22,7 @@ from geodistill.render.samples import (
 
 STOP = 1e-3
 """Transmittance at which a ray ends."""
-NEGLIGIBLE = 1e-4
+NEGLIGIBLE = 1e-5
 """Weight below which a sample's colour is not evaluated."""
 RAYS_PER_CHUNK = 1 << 14
 

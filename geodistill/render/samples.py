@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,8 +16,6 @@ from geodistill.rays import Rays
 
 DEFAULT_STEP = 1.0 / 192
 """March step in units of the cube's half width: three samples per cell of a 128^3 grid."""
-MAX_SAMPLES = 2048
-"""More than a diagonal of the cube holds at the default step."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,8 @@ def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = No
         jitter: [R] in [0, 1), the phase of each ray's samples; the middle (0.5) when None.
     """
     near, far = cube_interval(rays)
-    found = kernels.march(
-        rays.origins, rays.directions, near, far, step, occupancy, jitter, MAX_SAMPLES
-    )
+    most = math.ceil(2.0 * math.sqrt(3.0) / step) + 1  # along a diagonal of the cube
+    found = kernels.march(rays.origins, rays.directions, near, far, step, occupancy, jitter, most)
     ray = _ray_index(found.offsets.diff())
     d = rays.directions[ray]
     u = (rays.origins[ray] + found.t[:, None] * d).clamp(-1.0, 1.0)

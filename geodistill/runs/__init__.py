@@ -2,7 +2,7 @@
 
 from geodistill.runs.files import atomic_write
 from geodistill.runs.folder import Run
-from geodistill.runs.layout import jsonable, output_paths, result
+from geodistill.runs.layout import jsonable, make_folder, output_paths, result
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "atomic_write",
     "jsonable",
     "load_tensors",
+    "make_folder",
     "output_paths",
     "read_metadata",
     "result",

@@ -53,10 +53,14 @@ def write_error(path: Path, error: OSError) -> InputError:
         return InputError(f"no space left on the disk to write {path}: free some and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(f"no permission to write {path}: choose another output")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return InputError(f"cannot write {path}: a file stands where a folder is needed")
+    if error.errno == errno.ENOENT:
         return InputError(f"cannot write {path}: the folder {path.parent} does not exist")
     if error.errno == errno.EISDIR:
         return InputError(f"cannot write {path}: it is a folder")
+    if error.errno == errno.EFBIG:
+        return InputError(f"cannot write {path}: a file may not be that large here")
     return InputError(f"cannot write {path}: {error.strerror or error}")
 
 

@@ -64,6 +64,7 @@ def expect_usable(folder: Path, overwrite: bool) -> None:
 
 
 def make_folder(folder: Path) -> None:
+    """Make a folder with its parents; InputError where the system refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +74,8 @@ def make_folder(folder: Path) -> None:
 def holds_same(folder: Path, command: str, config: dict[str, Any], overwrite: bool) -> bool:
     """Whether `folder` holds an interrupted run of this command and config.
 
-    An interrupted run of anything else is a UsageError that says what differs, unless `overwrite`.
+    An interrupted run of anything else is a UsageError that says what differs, unless `overwrite`
+    or it has no checkpoint to lose.
     """
     if not (folder / CONFIG).exists():
         return False
@@ -81,7 +83,7 @@ def holds_same(folder: Path, command: str, config: dict[str, Any], overwrite: bo
     differing = differing_keys(read_yaml(folder / CONFIG), config)
     if before == command and not differing:
         return True
-    if overwrite:
+    if overwrite or not (folder / CHECKPOINT).exists():
         return False
     what = f"with other {', '.join(differing)}" if before == command else f"of {before!r}"
     raise UsageError(

@@ -95,11 +95,16 @@ def test_rays_see_something(cache: TeacherCache) -> None:
     assert cache.opacity.min() > VISIBLE_WEIGHT / 2
 
 
-def test_samples_behind_the_surface_are_left_out(cache: TeacherCache) -> None:
-    tau = cache.sigma * cache.samples.dt
-    depth = torch.zeros(cache.rays).index_add_(0, cache.samples.ray, tau)
-    # Rounds of the early stop end at most one doubling after the light does.
-    assert depth.median() < 60
+def test_most_of_what_lies_behind_the_surface_is_left_out(cache: TeacherCache) -> None:
+    """The early stop works in rounds, so some samples without light remain."""
+    dark = 0
+    spans = zip(
+        cache.samples.offsets[:-1].tolist(), cache.samples.offsets[1:].tolist(), strict=True
+    )
+    for start, end in spans:
+        tau = (cache.sigma[start:end] * cache.samples.dt[start:end]).double()
+        dark += int((torch.exp(tau - tau.cumsum(0)) < 1e-3).sum())
+    assert dark < 0.45 * len(cache.samples)
 
 
 def test_a_cache_is_a_function_of_its_seed(teacher: AnalyticField, cache: TeacherCache) -> None:

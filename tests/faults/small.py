@@ -18,12 +18,12 @@ def shrink(set_attribute: Callable[[object, str, Any], None] = setattr) -> None:
 
     set_attribute(field, "WARMUP_STEPS", 8)
     set_attribute(field, "OCCUPANCY_EVERY", 4)
-    set_attribute(field, "PRUNE_AFTER", 96)
+    set_attribute(field, "PRUNE_AFTER", 400)
     set_attribute(field, "FitSettings", partial(field.FitSettings, samples=1 << 12, step=1 / 48))
     set_attribute(latents, "HEAD_STEPS", 60)
     progressive = PvdSettings(rays=128, poses=4, resolution=32, step=1 / 48)
     set_attribute(
         pvd, "ConvertSettings", partial(pvd.ConvertSettings, cache_rays=4000, pvd=progressive)
     )
-    set_attribute(fidelity, "compare", partial(fidelity.compare, views=4, resolution=24))
+    set_attribute(fidelity.compare, "__defaults__", (4, 24, 0))
     set_attribute(train, "REPORT_EVERY", 5)

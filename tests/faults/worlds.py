@@ -24,7 +24,9 @@ TINY = (
 FLIP_YZ = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 
 
-def write_world(folder: Path, world: Similarity | None = None, resolution: int = RESOLUTION) -> Path:
+def write_world(
+    folder: Path, world: Similarity | None = None, resolution: int = RESOLUTION
+) -> Path:
     """Photograph the analytic object from all around, placed in the user's world by `world`."""
     world = world or Similarity.identity()
     field = AnalyticField()

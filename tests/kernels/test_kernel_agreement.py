@@ -67,6 +67,21 @@ def test_mlps_agree_for_every_shape(widths: tuple[int, ...]) -> None:
     assert_agrees(mlp_case(1000, FLOAT, widths))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_second_derivatives_agree(name: str) -> None:
+    """Gradients of the squared length of the gradients, through kernels that feed one another."""
+    case = CASES[name](40, FLOAT)
+    results = []
+    for module in (kernels, reference):
+        inputs = [v.clone().requires_grad_() for v in case.inputs]
+        # The second factor makes the outputs nonlinear, so that nothing is constant.
+        loss = torch.stack([o.pow(3).sum() for o in case.run(module, *inputs)]).sum()
+        slopes = torch.autograd.grad(loss, inputs, create_graph=True)
+        length = torch.stack([slope.pow(2).sum() for slope in slopes]).sum()
+        results.append(list(torch.autograd.grad(length, inputs)))
+    assert_close(results[0], results[1], tolerance=1e-4)
+
+
 def border_points() -> torch.Tensor:
     """Corners, edges and the middle of the unit cube, and points outside of it."""
     ticks = torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.5])

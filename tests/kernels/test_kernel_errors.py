@@ -91,12 +91,3 @@ def test_offsets_that_go_back_are_refused(offsets: list[int], dtype: torch.dtype
     ones = torch.ones(4, dtype=dtype)
     with pytest.raises(GeodistillError, match="offsets must start at 0 and never decrease"):
         kernels.ray_weights(ones, ones, torch.tensor(offsets))
-
-
-def test_second_derivatives_are_refused_rather_than_wrong() -> None:
-    x = torch.rand(4, 3, requires_grad=True)
-    if kernels.backends()["line_product"]["cpu"] == "reference":
-        pytest.skip(kernels.library_status())
-    (slope,) = torch.autograd.grad(kernels.line_product(x, LINES).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()

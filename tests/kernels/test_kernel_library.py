@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ def python(code: str, **environment: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=tempfile.gettempdir(),
         capture_output=True,
         text=True,
         check=True,
@@ -80,9 +83,20 @@ def test_without_a_compiler_the_build_goes_on(
     assert callable(compile_library)
     for compiler in ("false", "no-such-compiler-anywhere"):
         monkeypatch.setenv("CXX", compiler)
-        assert compile_library(tmp_path / "_kernels.so") is False
+        assert compile_library(tmp_path) is None
         assert "the kernels will run in pure torch" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@needs_library
+def test_a_library_older_than_its_sources_is_not_used(tmp_path: Path) -> None:
+    package = tmp_path / "geodistill"
+    shutil.copytree(ROOT / "geodistill", package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (package / "kernels" / "src" / "rays.cpp").open("a") as source:
+        source.write("// A change.\n")
+    code = "from geodistill import kernels; print(kernels.library_status())"
+    found = python(code, PYTHONPATH=str(tmp_path))
+    assert found == "the C++ library is older than its sources: run pip install -e . again"
 
 
 @pytest.mark.slow
@@ -96,6 +110,5 @@ def test_without_openmp_the_kernels_run_on_one_thread(
     monkeypatch.setenv("CXX", str(wrapper))
     compile_library = build["compile_library"]
     assert callable(compile_library)
-    assert compile_library(tmp_path / "_kernels.so")
-    symbols = (tmp_path / "_kernels.so").read_bytes()
+    symbols = compile_library(tmp_path).read_bytes()
     assert b"gd_hash_forward" in symbols and b"GOMP_parallel" not in symbols

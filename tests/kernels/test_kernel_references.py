@@ -12,16 +12,19 @@ from kernel_cases import (
     Case,
     composite_case,
     draw,
+    hash_case,
     ray_weights_case,
     segment_sum_case,
 )
 
-from geodistill.kernels import reference
+from geodistill.kernels import HashSpec, reference
 
 DOUBLE = torch.float64
+TINY = HashSpec(levels=2, log2_size=4, base_resolution=2, max_resolution=5)
 
 SMALL: dict[str, Callable[[], Case]] = {
     **{name: lambda build=build: build(3, DOUBLE) for name, build in CASES.items()},
+    "hash_encode": lambda: hash_case(3, DOUBLE, TINY),
     "ray_weights": lambda: ray_weights_case(6, DOUBLE, longest=4),
     "segment_sum": lambda: segment_sum_case(6, DOUBLE, longest=4),
     "composite": lambda: composite_case(6, DOUBLE, longest=4),

@@ -11,7 +11,7 @@ from torch import Tensor
 from geodistill import kernels
 from geodistill.kernels import library, reference
 
-RATES = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-15}
+RATES = (1e-2, 0.9, 0.99, 1e-15)
 
 both = pytest.mark.parametrize(
     "module",
@@ -46,7 +46,7 @@ def test_touched_rows_follow_adam_and_the_others_stay(
         grad = gradients(step, shape) * touched[..., None]
         learned.grad = grad.clone()
         optimiser.step()
-        module.sparse_adam_step(param, grad, exp_avg, exp_avg_sq, **RATES, step=step)
+        module.sparse_adam_step(param, grad, exp_avg, exp_avg_sq, *RATES, step=step)
         assert not grad.any()
     torch.testing.assert_close(param[touched], learned.detach()[touched], rtol=1e-5, atol=1e-6)
     assert torch.equal(param[~touched], start[~touched])
@@ -57,7 +57,7 @@ def test_touched_rows_follow_adam_and_the_others_stay(
 def test_momentum_does_not_move_a_row_without_gradient(module: ModuleType) -> None:
     param, grad = torch.ones(3, 2), torch.tensor([[0.0, 0.0], [-0.0, 0.0], [0.0, 1e-30]])
     exp_avg, exp_avg_sq = torch.ones(3, 2), torch.ones(3, 2)
-    module.sparse_adam_step(param, grad, exp_avg, exp_avg_sq, **RATES, step=5)
+    module.sparse_adam_step(param, grad, exp_avg, exp_avg_sq, *RATES, step=5)
     assert (param[:2] == 1).all() and (exp_avg[:2] == 1).all()
     # One number of a row is enough for the whole row to take its step.
     assert (param[2] < 1).all() and (exp_avg[2] < 1).all()
@@ -66,10 +66,10 @@ def test_momentum_does_not_move_a_row_without_gradient(module: ModuleType) -> No
 @both
 def test_nan_gradients_are_not_swallowed(module: ModuleType) -> None:
     param, grad = torch.ones(2, 2), torch.tensor([[torch.nan, 0.0], [0.0, 0.0]])
-    module.sparse_adam_step(param, grad, torch.zeros(2, 2), torch.zeros(2, 2), **RATES, step=1)
+    module.sparse_adam_step(param, grad, torch.zeros(2, 2), torch.zeros(2, 2), *RATES, step=1)
     assert param[0, 0].isnan() and param[1].isfinite().all()
 
 
 def test_an_empty_table_is_fine() -> None:
-    empty = [torch.zeros(0, 2) for _ in range(4)]
-    kernels.sparse_adam_step(*empty, **RATES, step=1)
+    empty = torch.zeros(0, 2)
+    kernels.sparse_adam_step(empty, empty, empty, empty, *RATES, step=1)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from geodistill.checks import UsageError
-from geodistill.convert.cache import survey
+from geodistill.convert.cache import VISIBLE_WEIGHT, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
 from geodistill.distill.pvd.transfer import TransferJob, TransferSettings
 from geodistill.geometry.fields import Field, build_field
+from geodistill.geometry.fields.heads import LatentField
 from geodistill.log import say
 from geodistill.runs import Run
 from geodistill.train import Budget, train
@@ -43,6 +44,10 @@ class ConvertSettings:
     """Of viewpoints, the student's random parameters and batches."""
     cache_rays: int = 120_000
     """Teacher rays in the cache."""
+    start: Literal["closed-form", "head"] = "closed-form"
+    """What a student starts from: the closed form, or no more than the teacher's colour head."""
+    visible_weight: float = VISIBLE_WEIGHT
+    """Contribution to a ray from which a cell counts as seen."""
     transfer: TransferSettings = field(default_factory=TransferSettings)
     """The default recipe's weights and phases."""
     pvd: PvdSettings = field(default_factory=PvdSettings)
@@ -92,10 +97,15 @@ def convert(
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
-    cache = survey(teacher, settings.cache_rays, settings.seed)
+    cache = survey(
+        teacher, settings.cache_rays, settings.seed, visible_weight=settings.visible_weight
+    )
     student.occupancy = cache.occupancy.clone()
     translate = translator(teacher, cache.latent, cache.rgb, cache.samples.d, cache.weights)
-    initialise(student, teacher, cache, translate)
+    if settings.start == "closed-form":
+        initialise(student, teacher, cache, translate)
+    elif isinstance(student, LatentField):
+        student.color_head.load_state_dict(translate.color_head.state_dict())
     job = TransferJob(student, cache, translate, settings.transfer, settings.seed)
     say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 
-from geodistill.checks import choose
+from geodistill.checks import UsageError, choose
 from geodistill.geometry.fields.base import Field
 from geodistill.geometry.fields.composite import CompositeConfig, SumBranch
 from geodistill.geometry.fields.heads import Branch, LatentField
@@ -45,6 +46,23 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         CompositeConfig(ngp=_SMALL_NGP, tensorf=TensorfConfig(128, 8, 24)),
     ),
 }
+
+
+SMALLEST = {"resolution": 8, "depth": 2}
+"""Least values of sizes; that of every other size is 1."""
+
+
+def check_config(config: Any, prefix: str = "") -> None:
+    """Raise UsageError for a size that is too small and for a number that is not finite."""
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        least = SMALLEST.get(field.name, 1)
+        if is_dataclass(value):
+            check_config(value, f"{name}.")
+        elif isinstance(value, int) and not isinstance(value, bool) and value < least:
+            raise UsageError(f"'{name}' must be at least {least}, got {value}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"'{name}' must be finite, got {value}")
 
 
 def build_field(architecture: str, config: Any, seed: int = 0) -> Field:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from geodistill import config as configs
-from geodistill.cameras import Camera
-from geodistill.checks import InputError, UsageError, check_finite, choose
+from geodistill.cameras import Camera, Similarity
+from geodistill.checks import InputError, check_finite, choose
 from geodistill.geometry.fields.base import Field
 from geodistill.geometry.fields.build import ARCHITECTURES, build_field
-from geodistill.geometry.fields.plenoxels import Plenoxels
+from geodistill.geometry.fields.plenoxels import CHANNELS, Plenoxels
 from geodistill.runs import load_tensors, save_tensors
 
 KIND = "field"
@@ -51,7 +51,7 @@ def load_field(path: Path | str, device: str | torch.device = "cpu") -> Field:
         raise InputError(f"{path} was written by a newer geodistill: update this one")
     try:
         field = field_from_tensors(tensors, metadata)
-    except (KeyError, RuntimeError, UsageError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold what its description says: {error}") from None
     return field.to(device)
 
@@ -80,8 +80,10 @@ def field_tensors(field: Field) -> dict[str, Tensor]:
     if isinstance(field, Plenoxels):
         tensors["nodes"] = _pack(field.links >= 0)
     if field.views is not None:
-        tensors["views.K"] = field.views.K.float().cpu()
-        tensors["views.world_from_cam"] = field.views.world_from_cam.double().cpu()
+        tensors["views.K"] = field.views.K.cpu()
+        tensors["views.world_from_cam"] = field.views.world_from_cam.cpu()
+        if field.views.distortion is not None:
+            tensors["views.distortion"] = field.views.distortion.cpu()
         tensors["views.size"] = torch.tensor(field.views.size)
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
@@ -108,7 +110,12 @@ def field_from_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> 
     restore_field(field, tensors)
     if "views.K" in tensors:
         height, width = tensors["views.size"].tolist()
-        field.views = Camera(tensors["views.K"], tensors["views.world_from_cam"], (height, width))
+        field.views = Camera(
+            tensors["views.K"],
+            tensors["views.world_from_cam"],
+            (height, width),
+            tensors.get("views.distortion"),
+        )
     return field
 
 
@@ -116,10 +123,15 @@ def restore_field(field: Field, tensors: dict[str, Tensor]) -> None:
     """Put stored tensors back into a field of the same configuration and resolution."""
     check_finite(**{name: t for name, t in tensors.items() if t.is_floating_point()})
     field.occupancy = _unpack(tensors["occupancy"], field.occupancy.shape[0])
+    Similarity.from_matrix(tensors["world_from_field"])  # refuses what is not one
     field.world_from_field = tensors["world_from_field"].double()
     if isinstance(field, Plenoxels):
-        values = tensors["param.values"]
-        field.allocate(_unpack(tensors["nodes"], field.links.shape[0]), values)
+        nodes, values = _unpack(tensors["nodes"], field.links.shape[0]), tensors["param.values"]
+        if values.shape != (int(nodes.sum()), CHANNELS):
+            raise InputError(
+                f"{int(nodes.sum())} voxel nodes, but values of shape {[*values.shape]}"
+            )
+        field.allocate(nodes, values)
     with torch.no_grad():
         for name, parameter in field.named_parameters():
             stored = tensors[f"param.{name}"]
@@ -158,5 +170,8 @@ def _pack(bits: Tensor) -> Tensor:
 
 
 def _unpack(packed: Tensor, resolution: int) -> Tensor:
+    expected = -(-(resolution**3) // 8)
+    if packed.numel() != expected:
+        raise InputError(f"a grid of {resolution}^3 bits takes {expected} bytes, not {len(packed)}")
     bits = np.unpackbits(packed.numpy(), count=resolution**3).astype(bool)
     return torch.from_numpy(bits).reshape((resolution,) * 3)

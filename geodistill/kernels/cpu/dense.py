@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from geodistill.kernels import reference
+from geodistill.kernels.cpu.higher import differentiable_gradients
 from geodistill.kernels.library import call, pointers
 
 
@@ -40,16 +41,17 @@ class _Layer(ctypes.Structure):
 class _FusedMlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
-        x, weights = x.contiguous(), tuple(weight.contiguous() for weight in weights)
         ctx.save_for_backward(x, *weights)
         out = x.new_empty(len(x), len(weights[-1]))
         call("gd_mlp_forward", *_layers(weights), x, len(x), out)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = lambda x, *weights: reference.fused_mlp(x, weights)  # noqa: E731
+            return differentiable_gradients(run, (x, *weights), ctx.needs_input_grad, grads)
         grad = grads[0].contiguous()
         grad_weights = [torch.empty_like(weight) for weight in weights]
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
@@ -64,4 +66,4 @@ def _layers(weights: Sequence[Tensor]) -> tuple[Any, c_int32]:
 
 
 def fused_mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    return _FusedMlp.apply(x, *weights)
+    return _FusedMlp.apply(x.contiguous(), *(weight.contiguous() for weight in weights))

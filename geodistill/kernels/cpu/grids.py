@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_uint32, c_void_p
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from geodistill.kernels import reference
+from geodistill.kernels.cpu.higher import differentiable_gradients
 from geodistill.kernels.hashspec import HashSpec
 from geodistill.kernels.library import call, pointers
 
@@ -45,7 +46,6 @@ def _hash_layout(spec: HashSpec) -> Any:
 class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: Tensor, spec: HashSpec) -> Tensor:
-        x, table = x.contiguous(), table.contiguous()
         ctx.save_for_backward(x, table)
         ctx.spec = spec
         out = x.new_empty(len(x), spec.width)
@@ -53,9 +53,12 @@ class _HashEncode(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, table = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = partial(reference.hash_encode, spec=ctx.spec)
+            wanted = ctx.needs_input_grad[:2]
+            return *differentiable_gradients(run, (x, table), wanted, grads), None
         grad, layout = grads[0].contiguous(), _hash_layout(ctx.spec)
         grad_x = grad_table = None
         if ctx.needs_input_grad[1]:
@@ -69,7 +72,7 @@ class _HashEncode(torch.autograd.Function):
 
 
 def hash_encode(x: Tensor, table: Tensor, spec: HashSpec) -> Tensor:
-    return _HashEncode.apply(x, table, spec)
+    return _HashEncode.apply(x.contiguous(), table.contiguous(), spec)
 
 
 class _Factor(ctypes.Structure):
@@ -98,7 +101,6 @@ def _factors(planes: Sequence[Tensor], lines: Sequence[Tensor]) -> Any:
 class _PlaneLine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parts: Tensor) -> Tensor:
-        x, parts = x.contiguous(), tuple(part.contiguous() for part in parts)
         ctx.save_for_backward(x, *parts)
         channels = parts[0].shape[2]
         out = x.new_empty(len(x), 3, channels)
@@ -107,9 +109,11 @@ class _PlaneLine(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *parts = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = lambda x, *parts: reference.plane_line(x, parts[:3], parts[3:])  # noqa: E731
+            return differentiable_gradients(run, (x, *parts), ctx.needs_input_grad, grads)
         grad, factors = grads[0].contiguous(), _factors(parts[:3], parts[3:])
         common = (c_int32(parts[0].shape[2]), x, len(x), grad)
         grad_x, grad_parts = None, [None] * 6
@@ -129,7 +133,7 @@ class _PlaneLine(torch.autograd.Function):
 
 
 def plane_line(x: Tensor, planes: Sequence[Tensor], lines: Sequence[Tensor]) -> Tensor:
-    return _PlaneLine.apply(x, *planes, *lines)
+    return _PlaneLine.apply(*(v.contiguous() for v in (x, *planes, *lines)))
 
 
 class _Line(ctypes.Structure):
@@ -139,16 +143,17 @@ class _Line(ctypes.Structure):
 class _LineProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *lines: Tensor) -> Tensor:
-        x, lines = x.contiguous(), tuple(line.contiguous() for line in lines)
         ctx.save_for_backward(x, *lines)
         out = x.new_empty(len(x), lines[0].shape[1])
         call("gd_line_product_forward", *_lines(lines), x, len(x), out)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *lines = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = lambda x, *lines: reference.line_product(x, lines)  # noqa: E731
+            return differentiable_gradients(run, (x, *lines), ctx.needs_input_grad, grads)
         grad = grads[0].contiguous()
         grad_x, grad_lines = None, [None] * 3
         nodes, channels = _lines(lines)
@@ -168,7 +173,7 @@ def _lines(lines: Sequence[Tensor]) -> tuple[Any, c_int32]:
 
 
 def line_product(x: Tensor, lines: Sequence[Tensor]) -> Tensor:
-    return _LineProduct.apply(x, *lines)
+    return _LineProduct.apply(x.contiguous(), *(line.contiguous() for line in lines))
 
 
 class _Grid(ctypes.Structure):
@@ -178,19 +183,19 @@ class _Grid(ctypes.Structure):
 class _VoxelInterp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: Tensor, values: Tensor) -> Tensor:
-        x, links = x.contiguous(), links.contiguous()
-        # Some channels of a wider table are read where they are.
-        if values.stride(1) != 1 and values.shape[1] > 1:
-            values = values.contiguous()
         ctx.save_for_backward(x, links, values)
         out = x.new_empty(len(x), values.shape[1])
         call("gd_voxel_forward", *_voxels(links, values), x, len(x), out)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, links, values = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = lambda x, values: reference.voxel_interp(x, links, values)  # noqa: E731
+            wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[2])
+            grad_x, grad_values = differentiable_gradients(run, (x, values), wanted, grads)
+            return grad_x, None, grad_values
         grad, grid = grads[0].contiguous(), _voxels(links, values)
         grad_x = grad_values = None
         if ctx.needs_input_grad[2]:
@@ -208,4 +213,7 @@ def _voxels(links: Tensor, values: Tensor) -> tuple[Any, Tensor, c_int64, c_int3
 
 
 def voxel_interp(x: Tensor, links: Tensor, values: Tensor) -> Tensor:
-    return _VoxelInterp.apply(x, links, values)
+    # Some channels of a wider table are read where they are.
+    if values.stride(1) != 1 and values.shape[1] > 1:
+        values = values.contiguous()
+    return _VoxelInterp.apply(x.contiguous(), links.contiguous(), values)

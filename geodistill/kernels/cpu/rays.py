@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import c_double, c_int32, c_int64, c_void_p
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from geodistill.checks import ShapeError
+from geodistill.kernels import reference
+from geodistill.kernels.cpu.higher import differentiable_gradients
 from geodistill.kernels.library import call
 from geodistill.kernels.reference import Composite, Samples
 
@@ -57,7 +58,6 @@ def march(
 class _RayWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
-        sigma, dt = sigma.contiguous(), dt.contiguous()
         rays = len(offsets) - 1
         weights, opacity = torch.empty_like(sigma), sigma.new_empty(rays)
         call("gd_ray_weights_forward", sigma, dt, offsets, rays, weights, opacity)
@@ -65,11 +65,13 @@ class _RayWeights(torch.autograd.Function):
         return weights
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         sigma, dt, offsets, weights, opacity = ctx.saved_tensors
-        grad, rays = grads[0].contiguous(), len(offsets) - 1
         wanted = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            run = partial(reference.ray_weights, offsets=offsets)
+            return *differentiable_gradients(run, (sigma, dt), wanted, grads), None
+        grad, rays = grads[0].contiguous(), len(offsets) - 1
         results = [torch.empty_like(sigma) if want else None for want in wanted]
         inputs = (sigma, dt, offsets, rays, weights, opacity, grad)
         call("gd_ray_weights_backward", *inputs, *results)
@@ -77,13 +79,12 @@ class _RayWeights(torch.autograd.Function):
 
 
 def ray_weights(sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
-    return _RayWeights.apply(sigma, dt, _checked(offsets))
+    return _RayWeights.apply(sigma.contiguous(), dt.contiguous(), offsets.contiguous())
 
 
 class _SegmentSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
-        weights, values = weights.contiguous(), values.contiguous()
         ctx.save_for_backward(weights, values, offsets)
         rays, channels = len(offsets) - 1, values.shape[1]
         out = values.new_empty(rays, channels)
@@ -91,9 +92,12 @@ class _SegmentSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weights, values, offsets = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = partial(reference.segment_sum, offsets=offsets)
+            wanted = ctx.needs_input_grad[:2]
+            return *differentiable_gradients(run, (weights, values), wanted, grads), None
         grad, channels = grads[0].contiguous(), c_int32(values.shape[1])
         grad_weights = torch.empty_like(weights) if ctx.needs_input_grad[0] else None
         grad_values = torch.empty_like(values) if ctx.needs_input_grad[1] else None
@@ -103,7 +107,7 @@ class _SegmentSum(torch.autograd.Function):
 
 
 def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
-    return _SegmentSum.apply(weights, values, _checked(offsets))
+    return _SegmentSum.apply(weights.contiguous(), values.contiguous(), offsets.contiguous())
 
 
 class _Composited(ctypes.Structure):
@@ -132,8 +136,6 @@ class _Composite(torch.autograd.Function):
         ctx: Any, sigma: Tensor, dt: Tensor, offsets: Tensor, *values: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        sigma, dt = sigma.contiguous(), dt.contiguous()
-        values = tuple(v.contiguous() for v in values)
         rays, none = len(offsets) - 1, [None] * len(values)
         weights, opacity = torch.empty_like(sigma), sigma.new_empty(rays)
         sums = [sigma.new_empty(rays, v.shape[1]) for v in values]
@@ -144,9 +146,14 @@ class _Composite(torch.autograd.Function):
         return weights, opacity, *sums
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         sigma, dt, offsets, weights, opacity, *values = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            inputs, needed = (sigma, dt, *values), (*wanted[:2], *wanted[3:])
+            run = partial(_reference_composite, offsets)
+            first, second, *others = differentiable_gradients(run, inputs, needed, grads)
+            return first, second, None, *others
         rays = len(offsets) - 1
         grad_weights = None if grads[0] is None else grads[0].contiguous()
         grad_opacity, *grad_sums = (
@@ -155,7 +162,6 @@ class _Composite(torch.autograd.Function):
                 grads[1:], [(rays,), *((rays, v.shape[1]) for v in values)], strict=True
             )
         )
-        wanted = ctx.needs_input_grad
         grad_sigma, grad_dt = (torch.empty_like(sigma) if want else None for want in wanted[:2])
         pairs = zip(values, wanted[3:], strict=True)
         grad_values = [torch.empty_like(v) if want else None for v, want in pairs]
@@ -165,17 +171,14 @@ class _Composite(torch.autograd.Function):
         return grad_sigma, grad_dt, None, *grad_values
 
 
+def _reference_composite(
+    offsets: Tensor, sigma: Tensor, dt: Tensor, *values: Tensor
+) -> tuple[Tensor, ...]:
+    seen = reference.composite(sigma, dt, values, offsets)
+    return seen.weights, seen.opacity, *seen.sums
+
+
 def composite(sigma: Tensor, dt: Tensor, values: Sequence[Tensor], offsets: Tensor) -> Composite:
-    weights, opacity, *sums = _Composite.apply(sigma, dt, _checked(offsets), *values)
+    inputs = (v.contiguous() for v in (sigma, dt, offsets, *values))
+    weights, opacity, *sums = _Composite.apply(*inputs)
     return Composite(weights, opacity, tuple(sums))
-
-
-def _checked(offsets: Tensor) -> Tensor:
-    """Offsets the kernels can follow blindly."""
-    offsets = offsets.contiguous()
-    bad = call("gd_bad_offset", offsets, len(offsets))
-    if bad >= 0:
-        raise ShapeError(
-            f"offsets must start at 0 and never decrease, got {int(offsets[bad])} at index {bad}"
-        )
-    return offsets

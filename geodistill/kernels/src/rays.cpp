@@ -312,14 +312,6 @@ void by_runs(const int64_t* offsets, int64_t begin, int64_t end, const Body& bod
 
 }  // namespace
 
-// The first of `count` offsets that does not continue a sequence from 0 upwards, or -1.
-API int64_t gd_bad_offset(const int64_t* offsets, int64_t count, int) {
-    int64_t previous = 0;
-    for (int64_t i = 0; i < count; previous = offsets[i++])
-        if (i == 0 ? offsets[i] != 0 : offsets[i] < previous) return i;
-    return -1;
-}
-
 // offsets: [n + 1].  weights: [offsets[n]].  opacity: [n], the sum of each ray's weights.
 API void gd_ray_weights_forward(const float* sigma, const float* dt, const int64_t* offsets,
                                 int64_t n, float* weights, float* opacity, int threads) {
