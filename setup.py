@@ -111,9 +111,11 @@ class BuildPy(build_py):
 class Wheel(bdist_wheel):
     """One wheel per platform for every Python: the library does not know the Python ABI."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
+    def run(self) -> None:
         self.root_is_pure = compiled() is None
+        # Decides between purelib and platlib; there are no extension modules to ask.
+        self.distribution.has_ext_modules = lambda: not self.root_is_pure
+        super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
         tag = super().get_tag()

@@ -9,6 +9,9 @@ from torch import Tensor
 from geodistill.footprint import Footprint
 from geodistill.render.samples import RayFootprint, RaySamples
 
+# torch warns of what is new in its CSR tensors, which only tests and exact solves ask for.
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse")
+
 COUNTS = (4, 0, 7, 1, 0, 12, 0)
 
 

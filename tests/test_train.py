@@ -174,6 +174,29 @@ def test_the_optimiser_s_state_continues_it_exactly() -> None:
     assert_equal(after.everything(), through.everything())
 
 
+def test_a_parameter_without_a_gradient_so_far_continues_exactly_too() -> None:
+    """Adam corrects its bias by the steps that a parameter took, not by those of the others."""
+
+    def run(saved_after: int | None) -> Tensor:
+        early, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        groups = [ParamGroup([early, late], 0.1, lazy=False)]
+        adam = Adam(groups)
+        for step in range(8):
+            if step == saved_after:
+                state, count = adam.state(), adam.count
+                adam = Adam(groups)
+                adam.load(state, count)
+            loss = (early * torch.tensor([1.0, -2.0, 3.0])).sum()
+            if step >= 5:
+                loss = loss + ((late - torch.tensor([0.5, 2.0, 9.0])) ** 2).sum()
+            loss.backward()
+            adam.step(1.0)
+        return late.detach()
+
+    whole = run(None)
+    assert all(torch.equal(run(step), whole) for step in (2, 5, 6))
+
+
 def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert list(a) == list(b)
     different = [name for name in a if not torch.equal(a[name], b[name])]

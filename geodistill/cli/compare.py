@@ -47,11 +47,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.fields import field_path, load_field
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views
+    from geodistill.render.viewpoints import expect_in_view
 
     a = load_field(arguments.a, arguments.device)
     b = load_field(arguments.b, arguments.device)
     if arguments.data is not None:
-        judged = compare_on_views(a, b, load_posed_images(arguments.data, "test"))
+        images = load_posed_images(arguments.data, "test")
+        expect_in_view(a, images.cameras, arguments.data)
+        judged = compare_on_views(a, b, images)
     else:
         judged = compare(a, b, arguments.views, arguments.resolution, arguments.seed)
     result = dict(judged.report)

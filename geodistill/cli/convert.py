@@ -43,9 +43,10 @@ class Arguments(Student):
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
     from geodistill.distill.pvd import ConvertSettings, convert, default_budget
-    from geodistill.geometry.fields import load_field, save_field
+    from geodistill.geometry.fields import field_path, load_field, save_field
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views
+    from geodistill.render.viewpoints import expect_in_view
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
 
@@ -58,7 +59,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
             f"{arguments.teacher}: leave --from out or name the architecture it has"
         )
     images = load_posed_images(arguments.data, "test") if arguments.data else None
+    if images is not None:
+        expect_in_view(teacher, images.cameras, arguments.data)
     folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
+    if file.resolve() == field_path(arguments.source or BUNDLED).resolve():
+        raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
     budget = default_budget(arguments.to, arguments.recipe)
     if arguments.steps is not None or arguments.budget is not None:

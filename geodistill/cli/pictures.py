@@ -17,7 +17,7 @@ from geodistill.io.images import write_mp4, write_png
 from geodistill.io.posed import load_camera_file, load_cameras
 from geodistill.log import progress
 from geodistill.render.fields import GBuffer, render_view
-from geodistill.render.viewpoints import DEFAULT_FOV_RAD, framing_distance
+from geodistill.render.viewpoints import DEFAULT_FOV_RAD, expect_in_view, framing_distance
 from geodistill.runs import make_folder
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _cameras(arguments: Arguments, field: Field) -> tuple[Camera, list[str]]:
         assert arguments.cameras is not None
         posed = load_camera_file(arguments.cameras)
     cameras = posed.cameras
+    expect_in_view(field, cameras, arguments.data or arguments.cameras)
     if arguments.resolution is not None:
         cameras = cameras.scaled(arguments.resolution / max(cameras.size))
     return cameras, [f"{i:04d}_{Path(name).stem}" for i, name in enumerate(posed.names)]

@@ -27,23 +27,36 @@ MASK_PIXELS = 256
 
 def focus(cameras: Camera) -> tuple[Tensor, float]:
     """The point nearest to all optical axes, in the least-squares sense, and the median distance
-    of the cameras from it. ([3], world units)"""
+    of the cameras from it. ([3], world units)
+
+    Raises:
+        InputError: the cameras stand in one place, or most have that point behind them.
+    """
     centers = cameras.centers.double()
     axes = cameras.world_from_cam[:, :3, 2].double()
     projector = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
     normal = projector.sum(dim=0)
     # Parallel axes leave the point free along them: the centroid is the least-norm answer.
     mean = centers.mean(dim=0)
+    if (centers - mean).norm(dim=1).max() <= 1e-9 * mean.norm():
+        raise InputError("all cameras stand in one place: a scene needs views from several places")
     rhs = (projector @ (centers - mean)[:, :, None]).sum(dim=0)[:, 0]
     point = mean + torch.linalg.pinv(normal, rtol=1e-4) @ rhs
-    return point, float((centers - point).norm(dim=1).median())
+    distances = (centers - point).norm(dim=1)
+    behind = ((point - centers) * axes).sum(dim=1) < -0.5 * distances
+    if behind.double().mean() > 0.5:
+        raise InputError(
+            "most cameras look away from what they could have in common: check the axes of their "
+            "poses (OpenGL's y and z point the other way than OpenCV's)"
+        )
+    return point, float(distances.median())
 
 
 def carve_scene(cameras: Camera, alpha: Tensor) -> tuple[Similarity, Tensor]:
     """The tight cube around what the masks allow, and the occupancy they allow in it.
 
     A cell stays if it falls on foreground in every image that sees it (the visual hull,
-    Laurentini 1994).
+    Laurentini 1994). Images without any foreground have no say.
 
     Args:
         cameras: V cameras.
@@ -55,8 +68,11 @@ def carve_scene(cameras: Camera, alpha: Tensor) -> tuple[Similarity, Tensor]:
     Raises:
         InputError: the masks agree on no point in space.
     """
-    cameras, gaps = _foreground_distance(cameras.to(dtype=torch.float64), alpha > 0)
+    shown = (alpha > 0).flatten(1).any(dim=1)
+    if not shown.any():
+        raise InputError("every image is transparent everywhere: check the alpha channel")
     center, distance = focus(cameras)
+    cameras, gaps = _foreground_distance(cameras[shown].to(dtype=torch.float64), alpha[shown] > 0)
     cube = Similarity(torch.eye(3, dtype=torch.float64), center, distance)
     for _ in range(PASSES):  # each pass sees the object in a tighter cube, hence at finer cells
         cells = _carve(cameras, gaps, cube, SEARCH_RESOLUTION)

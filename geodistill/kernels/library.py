@@ -26,7 +26,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get(SWITCH) == "reference":
         return None, f"switched off by {SWITCH}=reference"
     if not PATH.exists():
-        return None, "the C++ library was not built: no compiler was found at install time"
+        return None, "the C++ library was not built: no compiler worked at install time"
     try:
         library = _open()
     except OSError as error:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from geodistill.cameras import Camera, Similarity, sphere_cameras
+from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
-from geodistill.rays import Rays, pixel_rays
-from geodistill.render.samples import unit_camera
+from geodistill.rays import Rays, camera_rays, pixel_rays
+from geodistill.render.samples import cube_interval, unit_camera
 
 SWAY_RAD = math.radians(12.0)
 """How far a viewpoint may turn about the scene's centre, away from a camera of the field."""
@@ -49,6 +50,19 @@ def viewpoints(field: Field, count: int, resolution: int, seed: int) -> Camera:
     local = about.apply_camera(base.to(dtype=torch.float64)).world_from_cam.clone()
     local[:, :3] = turn @ local[:, :3]
     return about.inverse().apply_camera(replace(base.to(dtype=torch.float64), world_from_cam=local))
+
+
+def expect_in_view(field: Field, cameras: Camera, source: object) -> None:
+    """Raise InputError, naming where the cameras are from, if none has the field's cube in it."""
+    local = unit_camera(field, cameras)
+    for i in range(len(local)):
+        near, far = cube_interval(camera_rays(local[i]))
+        if (near < far).any():
+            return
+    raise InputError(
+        f"none of the {len(cameras)} cameras of {source} sees the scene: they look away from it or "
+        "belong to another one"
+    )
 
 
 def framing_distance(field: Field) -> float:

@@ -34,7 +34,7 @@ def voxels() -> Field:
 @pytest.fixture
 def network() -> LatentField:
     field = build_field(
-        "tensorf", TensorfConfig(resolution=6, density_rank=1, color_rank=2, floor=1.0)
+        "tensorf", TensorfConfig(resolution=8, density_rank=1, color_rank=2, floor=1.0)
     )
     assert isinstance(field, LatentField)
     return field

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from scenes import AnalyticField
 
 from geodistill.checks import InputError, UsageError
 from geodistill.distill.pvd import ConvertSettings, convert
@@ -22,7 +23,6 @@ from geodistill.metrics.fidelity import compare
 from geodistill.render.samples import RayFootprint, RaySamples, march
 from geodistill.render.viewpoints import random_rays
 from geodistill.train import Budget
-from scenes import AnalyticField
 
 CONFIGS = {
     "ngp": NgpConfig(levels=8, log2_size=13, max_resolution=128),

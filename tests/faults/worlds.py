@@ -1,4 +1,4 @@
-"""Data sets on disk for whole commands: a small analytic object, photographed in Blender's layout."""
+"""Data sets on disk for whole commands: a small analytic object in Blender's layout."""
 
 from __future__ import annotations
 

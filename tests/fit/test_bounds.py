@@ -11,7 +11,14 @@ from scenes import AnalyticField, photograph, ring
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.cameras import Camera, Similarity, look_at, orbit_cameras, sphere_cameras
+from geodistill.cameras import (
+    Camera,
+    Similarity,
+    look_at,
+    opencv_from_opengl,
+    orbit_cameras,
+    sphere_cameras,
+)
 from geodistill.checks import InputError
 from geodistill.fit import bounds
 from geodistill.fit.bounds import carve_scene, focus, open_scene
@@ -102,6 +109,20 @@ def test_parallel_cameras_have_a_focus_too() -> None:
     point, distance = focus(cameras)
     assert point.isfinite().all() and math.isfinite(distance)
     torch.testing.assert_close(point[:2], torch.tensor([1 / 3, 1 / 3]).double(), rtol=0, atol=1e-4)
+
+
+def test_cameras_in_one_place_have_no_focus() -> None:
+    eyes = torch.tensor([[2.0, 1.0, 0.0]]).expand(3, 3)
+    cameras = Camera.from_fov(0.7, (8, 8), look_at(eyes, eyes + torch.eye(3)[[0, 1, 1]]))
+    with pytest.raises(InputError, match="stand in one place"):
+        focus(cameras)
+
+
+def test_poses_with_opengl_axes_are_noticed() -> None:
+    cameras = orbit_cameras(6, (0.0, 0.0, 0.0), 3.0, 0.4, 0.8, (8, 8))
+    flipped = replace(cameras, world_from_cam=opencv_from_opengl(cameras.world_from_cam))
+    with pytest.raises(InputError, match="check the axes of their poses"):
+        focus(flipped)
 
 
 # -- carving ---------------------------------------------------------------------------------
@@ -205,8 +226,16 @@ def test_masks_that_agree_on_nothing_are_an_error(masks: str) -> None:
     if masks == "contradictory":
         alpha[::2, :4, :4] = 1.0
         alpha[1::2, -4:, :4] = 1.0
-    with pytest.raises(InputError, match="check the camera poses and the alpha channel"):
+    with pytest.raises(InputError, match=r"check the .*alpha channel"):
         carve_scene(cameras, alpha)
+
+
+def test_a_picture_without_foreground_has_no_say() -> None:
+    cameras = sphere_cameras(9, torch.zeros(3).double(), 3.0, 0.7, (32, 32), seed=0)
+    alpha = silhouettes(cameras, torch.zeros(3).double(), 0.5)
+    alpha[4] = 0.0
+    cube, cells = carve_scene(cameras, alpha)
+    assert kept(cube, cells, points_in_ball(torch.zeros(3).double(), 0.48)).all()
 
 
 def test_any_alpha_above_zero_is_foreground() -> None:

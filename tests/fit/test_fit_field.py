@@ -228,12 +228,17 @@ def test_dense_cells_survive_the_first_pruning_and_empty_ones_do_not(
     assert not (job.field.occupancy & ~job.hull).any()
 
 
-@pytest.mark.usefixtures("in_place")
+@pytest.mark.usefixtures("quick")
 def test_a_field_that_is_still_thin_everywhere_is_not_pruned_to_nothing(
-    photos: PosedImages,
+    photos: PosedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A refresh looks at a quarter of the cells: some stay unknown for a while, none for ever."""
     field = build_field("tensorf", replace(VM, floor=-6.0))
-    assert refreshed(field, photos).field.occupancy.any()
+    job = FitJob(field, photos, QUICK)
+    monkeypatch.setattr(fitting, "OCCUPANCY_CELLS", int(job.hull.sum()) // 4)
+    for step in range(0, 4 * fitting.PRUNE_AFTER, fitting.OCCUPANCY_EVERY):
+        job.before(step, 0.0)
+        assert field.occupancy.sum() > 0.1 * job.hull.sum(), step
 
 
 @pytest.mark.usefixtures("quick")

@@ -25,7 +25,7 @@ from geodistill.rays import camera_rays
 from geodistill.runs import load_tensors, save_tensors
 
 NGP = NgpConfig(levels=3, log2_size=7, base_resolution=4, max_resolution=16, convention="tcnn")
-VM = TensorfConfig(resolution=7, density_rank=2, color_rank=3, floor=-5.5)
+VM = TensorfConfig(resolution=9, density_rank=2, color_rank=3, floor=-5.5)
 TINY = {
     "ngp": NGP,
     "tensorf": VM,
@@ -181,7 +181,7 @@ def drop_occupancy(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None
 
 
 def other_shape(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    metadata["config"]["resolution"] = 8
+    metadata["config"]["resolution"] = 10
 
 
 def unknown_architecture(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

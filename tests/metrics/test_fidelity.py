@@ -127,6 +127,15 @@ def test_photographs_tell_the_original_from_the_copy(
     assert report["psnr_db"] == pytest.approx(report["truth_psnr_db_b"], abs=1.0)
 
 
+@pytest.mark.parametrize("grey", [0.0, 1.0, 0.5])
+def test_photographs_without_alpha_are_compared_on_their_own_background(
+    scene: AnalyticField, photos: PosedImages, grey: float
+) -> None:
+    painted = (photos.composite(photos.images, grey) * 255).round().to(torch.uint8)
+    data = replace(photos, images=painted)
+    assert psnr_to_images(scene, data, background=grey) > 45
+
+
 def test_the_field_that_was_photographed_matches_its_photographs(
     scene: AnalyticField, photos: PosedImages
 ) -> None:

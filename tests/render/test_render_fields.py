@@ -215,12 +215,12 @@ def test_training_rays_and_whole_views_agree(scene: AnalyticField) -> None:
 
 
 NGP = NgpConfig(levels=2, log2_size=6, base_resolution=3, max_resolution=6, hidden=8)
-VM = TensorfConfig(resolution=5, density_rank=2, color_rank=2, floor=0.5)
+VM = TensorfConfig(resolution=8, density_rank=2, color_rank=2, floor=0.5)
 TINY = {
     "ngp": NGP,
     "tensorf": VM,
-    "tensorf-cp": TensorfCpConfig(resolution=5, density_rank=3, color_rank=4, floor=0.5),
-    "plenoxels": PlenoxelsConfig(resolution=4),
+    "tensorf-cp": TensorfCpConfig(resolution=8, density_rank=3, color_rank=4, floor=0.5),
+    "plenoxels": PlenoxelsConfig(resolution=8),
     "mlp": MlpConfig(depth=3, width=16, octaves=2, bf16=False),
     "composite": CompositeConfig(NGP, VM),
 }
@@ -230,8 +230,8 @@ def tiny(architecture: str) -> Field:
     field = build_field(architecture, TINY[architecture], seed=1).double()
     draw = torch.Generator().manual_seed(2)
     if isinstance(field, Plenoxels):
-        values = torch.rand(64, CHANNELS, generator=draw, dtype=torch.float64) + 0.1
-        field.allocate(torch.ones(4, 4, 4, dtype=torch.bool), values)
+        values = torch.rand(512, CHANNELS, generator=draw, dtype=torch.float64) + 0.1
+        field.allocate(torch.ones(8, 8, 8, dtype=torch.bool), values)
     for name, p in field.named_parameters():
         if "table" in name or "lines" in name or "planes" in name:
             p.data = torch.randn(p.shape, generator=draw, dtype=torch.float64)

@@ -19,7 +19,7 @@ CENTER = torch.tensor([5.0, -3.0, 1.0], dtype=torch.float64)
 
 
 def field(views: Camera | None, scale: float = 2.0) -> Field:
-    made = build_field("tensorf-cp", TensorfCpConfig(resolution=3, density_rank=1, color_rank=1))
+    made = build_field("tensorf-cp", TensorfCpConfig(resolution=8, density_rank=1, color_rank=1))
     made.world_from_field = Similarity(torch.eye(3).double(), CENTER, scale).matrix()
     made.views = views
     return made

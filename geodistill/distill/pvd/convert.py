@@ -94,6 +94,7 @@ def convert(
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)
     if settings.recipe == "pvd":
+        survey(teacher, 1, settings.seed)  # refuses an empty teacher
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
