@@ -62,9 +62,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         settings = FitSettings(seed=arguments.seed, background=arguments.background)
         field = fit(images, arguments.architecture, config, budget, settings, opened)
         save_field(field, opened.staged(file))
+        behind = 0.0 if arguments.background in ("black", "scene") else 1.0
         result = {
             "output": str(arguments.output),
-            "test_psnr_db": psnr_to_images(field, held_out),
+            "test_psnr_db": psnr_to_images(field, held_out, behind),
             "seconds": budget.elapsed(),
             "parameters": field.parameter_count(),
             "bytes": opened.staged(file).stat().st_size,

@@ -44,7 +44,8 @@ def focus(cameras: Camera) -> tuple[Tensor, float]:
     point = mean + torch.linalg.pinv(normal, rtol=1e-4) @ rhs
     distances = (centers - point).norm(dim=1)
     behind = ((point - centers) * axes).sum(dim=1) < -0.5 * distances
-    if behind.double().mean() > 0.5:
+    meet = torch.linalg.eigvalsh(normal)[0] > 1e-4 * len(centers)
+    if meet and behind.double().mean() > 0.5:
         raise InputError(
             "most cameras look away from what they could have in common: check the axes of their "
             "poses (OpenGL's y and z point the other way than OpenCV's)"

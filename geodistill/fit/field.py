@@ -162,10 +162,12 @@ class FitJob:
         index = tuple(chosen.unbind(-1))
         before = (self.alphas[index] * OCCUPANCY_DECAY).clamp_min(0.0)
         self.alphas[index] = torch.maximum(before, alpha)
-        kept = self.hull & ((self.alphas == UNKNOWN) | (self.alphas > OCCUPANCY_ALPHA))
-        # A field still transparent everywhere has yet to learn; without samples it never would.
-        if step >= PRUNE_AFTER and kept.any():
-            self.field.occupancy = kept
+        if step >= PRUNE_AFTER:
+            # A field that is still thin everywhere keeps its denser half, or it would never learn.
+            mean = self.alphas[self.hull & (self.alphas != UNKNOWN)].mean()
+            threshold = min(OCCUPANCY_ALPHA, 0.5 * float(mean))
+            kept = (self.alphas == UNKNOWN) | (self.alphas > threshold)
+            self.field.occupancy = self.hull & kept
 
 
 def fit(

@@ -65,12 +65,15 @@ def compare_on_views(a: Field, b: Field, data: PosedImages) -> Comparison:
     return _compare(a, b, data.cameras, data)
 
 
-def psnr_to_images(field: Field, data: PosedImages) -> float:
-    """Mean PSNR in dB over a data set's views: whole 8-bit images on white."""
+def psnr_to_images(field: Field, data: PosedImages, background: float = BACKGROUND) -> float:
+    """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey (white) background."""
     total = 0.0
     with progress(len(data.cameras), "test views") as bar:
         for i in range(len(data.cameras)):
-            total += psnr(_picture(render_view(field, data.cameras[i])), _photograph(data, i))
+            total += psnr(
+                _picture(render_view(field, data.cameras[i]), background),
+                _photograph(data, i, background),
+            )
             bar.advance()
     return total / len(data.cameras)
 
@@ -119,12 +122,12 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
     return Comparison(report, (torch.cat(rows) * 255.0).round().to(torch.uint8))
 
 
-def _picture(view: GBuffer) -> Tensor:
-    return eight_bit(view.over(BACKGROUND)).cpu()
+def _picture(view: GBuffer, background: float = BACKGROUND) -> Tensor:
+    return eight_bit(view.over(background)).cpu()
 
 
-def _photograph(data: PosedImages, i: int) -> Tensor:
-    return eight_bit(data.composite(data.images[i], BACKGROUND))
+def _photograph(data: PosedImages, i: int, background: float = BACKGROUND) -> Tensor:
+    return eight_bit(data.composite(data.images[i], background))
 
 
 def _mean(values: list[float]) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geodistill import config as config_files
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.runs import layout
 from geodistill.runs.files import atomic_write, remove_leftovers, write_error
 from geodistill.runs.lock import Lock
@@ -105,7 +105,8 @@ class Run:
         path = self.path(layout.CHECKPOINT)
         if not path.exists():
             return None
-        tensors, metadata = load_tensors(path)
+        with _explained(path):
+            tensors, metadata = load_tensors(path)
         return metadata["step"], tensors, metadata["extra"]
 
     def log(self, step: int, **metrics: Any) -> None:
@@ -145,9 +146,20 @@ class Run:
         if not path.exists():
             return
         checkpoint = self.path(layout.CHECKPOINT)
-        last = read_metadata(checkpoint)["step"] if checkpoint.exists() else -1
+        with _explained(checkpoint):
+            last = read_metadata(checkpoint)["step"] if checkpoint.exists() else -1
         kept = [line for line in path.read_bytes().split(b"\n") if _step(line) <= last]
         atomic_write(path, b"".join(line + b"\n" for line in kept))
+
+
+@contextlib.contextmanager
+def _explained(checkpoint: Path) -> Iterator[None]:
+    """A checkpoint cannot be made again, only done without."""
+    try:
+        yield
+    except InputError as error:
+        reason = str(error).removesuffix("make it again").rstrip(":; ")
+        raise InputError(f"{reason}: delete {checkpoint} to begin this run anew") from None
 
 
 def _expect_absent(outputs: Sequence[Path]) -> None:

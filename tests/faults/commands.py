@@ -64,3 +64,23 @@ class Host:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+
+
+def complaint(result: Result, code: int) -> str:
+    """The one line with which a command refused, after checking that it said nothing else."""
+    assert result.code == code, result
+    assert result.out == "", result
+    lines = result.err.splitlines()
+    assert len(lines) == 1, result
+    assert lines[0].startswith("geodistill "), result
+    return lines[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, without what an unfinished run keeps for itself."""
+    own = {".work", ".lock"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not own & set(path.relative_to(folder).parts)
+    }

@@ -41,7 +41,12 @@ STRIKES: dict[str, Callable[[], None]] = {
 
 
 def arm(point: str, call: int, strike: str) -> None:
-    """Strike this process when it enters call number `call` (from 1) of a point's function."""
+    """Strike this process when it enters call number `call` (from 1) of a point's function.
+
+    Call 0 strikes before the command begins.
+    """
+    if call == 0:
+        STRIKES[strike]()
     owner, name = _find(POINTS[point])
     original = getattr(owner, name)
     count = 0

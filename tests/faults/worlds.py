@@ -15,12 +15,6 @@ from geodistill.io.images import write_png
 
 VIEWS = {"train": 12, "test": 2}
 RESOLUTION = 32
-TINY = (
-    *("--threads", "1", "--quiet"),
-    *("--set", "log2_size=10", "--set", "levels=4", "--set", "max_resolution=64"),
-)
-"""A hash grid of a few thousand parameters."""
-
 FLIP_YZ = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 
 

@@ -89,7 +89,7 @@ def convert(
     if settings.recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
     if settings.active and settings.recipe != "pvd":
-        raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
+        raise UsageError("active levels belong to the pvd recipe: choose it or leave them out")
     teacher.requires_grad_(False).eval()
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)

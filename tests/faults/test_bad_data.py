@@ -1,0 +1,173 @@
+"""Data sets that a field cannot be made from, and scenes with nothing in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.faults.commands import Host, complaint, contents
+from tests.faults.conftest import SMALL
+from tests.faults.worlds import RESOLUTION
+
+from geodistill.runs import load_tensors, save_tensors
+
+FIT = ("--as", "plenoxels", "--set", "resolution=16", "--steps", "4")
+
+
+@pytest.fixture
+def data(world: Path, tmp_path: Path) -> Path:
+    """A data set that a test may spoil."""
+    return shutil.copytree(world, tmp_path / "data")
+
+
+def each_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        for path in data.rglob("*.png"):
+            change(Image.open(path)).save(path)
+
+    return spoil
+
+
+def each_pose(change: Callable[[np.ndarray], np.ndarray], *splits: str) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        for split in splits or ("train", "test"):
+            path = data / f"transforms_{split}.json"
+            table = json.loads(path.read_text())
+            for frame in table["frames"]:
+                frame["transform_matrix"] = change(np.array(frame["transform_matrix"])).tolist()
+            path.write_text(json.dumps(table))
+
+    return spoil
+
+
+def away(pose: np.ndarray) -> np.ndarray:
+    """Half a turn about the camera's upward axis."""
+    return pose * np.array([-1.0, 1.0, -1.0, 1.0])
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda data: (data / name).unlink()
+
+
+def smaller(name: str) -> Callable[[Path], None]:
+    return lambda data: Image.new("RGBA", (20, 20)).save(data / name)
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    return lambda data: (data / name).write_bytes((data / name).read_bytes()[:200])
+
+
+def one_frame(data: Path) -> None:
+    path = data / "transforms_train.json"
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps({**table, "frames": table["frames"][:1]}))
+
+
+SIZE = f"{RESOLUTION}x{RESOLUTION}"
+CASES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no data set": (shutil.rmtree, "data does not exist: give the folder of a data set"),
+    "no poses": (without("transforms_train.json"), "data has no transforms_train.json"),
+    "no test poses": (without("transforms_test.json"), "data has no transforms_test.json"),
+    "cut poses": (cut("transforms_train.json"), "transforms_train.json is not valid JSON"),
+    "missing image": (
+        without("train/r_3.png"),
+        "transforms_train.json are missing, the first is {data}/train/r_3.png: put them there",
+    ),
+    "missing test image": (without("test/r_1.png"), "the first is {data}/test/r_1.png"),
+    "other size": (
+        smaller("train/r_3.png"),
+        f"train/r_0.png is {SIZE} but {{data}}/train/r_3.png is 20x20: all pictures of a data set",
+    ),
+    "other test size": (smaller("test/r_1.png"), "test/r_1.png is 20x20"),
+    "cut image": (cut("train/r_3.png"), "train/r_3.png is truncated or damaged"),
+    "no alpha": (each_image(lambda image: image.convert("RGB")), "pass --background white"),
+    "transparent": (
+        each_image(lambda image: Image.new("RGBA", image.size)),
+        "every image is transparent everywhere: check the alpha channel",
+    ),
+    "looking away": (each_pose(away), "most cameras look away from what they could have in common"),
+    "one place": (each_pose(lambda pose: np.eye(4)), "all cameras stand in one place"),
+    "one view": (one_frame, "all cameras stand in one place: a scene needs views from several"),
+    "nan pose": (each_pose(lambda pose: pose * np.nan), "transform_matrix holds NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_is_refused(case: str, host: Host, data: Path, done: Path, tmp_path: Path) -> None:
+    spoil, reason = CASES[case]
+    spoil(data)
+    before = contents(done)
+    said = complaint(host.run(tmp_path, "fit", data, "-o", done, "--overwrite", *FIT), 1)
+    assert reason.format(data=data) in said
+    assert contents(done) == before
+
+
+def test_what_the_remedy_says_helps(host: Host, data: Path, tmp_path: Path) -> None:
+    """The same output with another option: there was nothing in it to resume."""
+    each_image(lambda image: image.convert("RGB"))(data)
+    complaint(host.run(tmp_path, "fit", data, "-o", "out", *FIT), 1)
+    fitted = host.run(tmp_path, "fit", data, "-o", "out", "--background", "white", "--json", *FIT)
+    assert fitted.code == 0 and (tmp_path / "out" / "field.safetensors").exists()
+
+
+def test_a_blank_picture_spoils_nothing(host: Host, data: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (RESOLUTION, RESOLUTION)).save(data / "train" / "r_3.png")
+    fitted = host.run(tmp_path, "fit", data, "-o", "out", "--json", *FIT[:-1], "40")
+    assert fitted.json["test_psnr_db"] > 12
+
+
+LOOKERS = {
+    "compare": ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png"),
+    "render": ("render", "{src}", "--data", "{data}", "-o", "views"),
+    "camera file": (
+        *("render", "{src}", "--cameras", "{data}/transforms_test.json"),
+        *("--resolution", "16", "-o", "views"),
+    ),
+    "convert": ("convert", "{src}", "--data", "{data}", "-o", "done", "--overwrite", *SMALL),
+}
+
+
+@pytest.mark.parametrize("verb", LOOKERS)
+def test_cameras_that_see_nothing_are_refused(
+    verb: str, host: Host, teacher: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
+    each_pose(away)(data)
+    (tmp_path / "old.png").write_bytes(b"an older sheet")
+    argv = [part.format(src=teacher, data=data) for part in LOOKERS[verb]]
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, *argv), 1)
+    assert "none of the 2 cameras of" in said and "sees the scene" in said
+    assert contents(tmp_path) == before
+
+
+def transparent(field: dict) -> None:
+    field["param.values"][:, 0] = -1.0
+
+
+def unoccupied(field: dict) -> None:
+    field["occupancy"][:] = 0
+
+
+@pytest.mark.parametrize("recipe", ["default", "pvd"])
+@pytest.mark.parametrize("drain", [transparent, unoccupied])
+def test_an_empty_scene_cannot_be_converted(
+    drain: Callable[[dict], None],
+    recipe: str,
+    host: Host,
+    teacher: Path,
+    done: Path,
+    tmp_path: Path,
+) -> None:
+    tensors, metadata = load_tensors(teacher)
+    drain(tensors)
+    save_tensors(tmp_path / "empty.safetensors", tensors, metadata)
+    before = contents(done)
+    command = ("convert", "empty.safetensors", "--recipe", recipe, "-o", "done", "--overwrite")
+    said = complaint(host.run(tmp_path, *command, *SMALL), 1)
+    assert "the scene is empty" in said
+    assert contents(done) == before

@@ -1,0 +1,145 @@
+"""Requests that make no sense: refused without touching what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.faults.commands import Host, complaint, contents
+from tests.faults.conftest import SMALL
+
+CASES: dict[str, tuple[tuple[str, ...], str]] = {
+    "architecture to": (
+        ("convert", "{src}", "--to", "tensorff"),
+        "'--to' must be one of ngp, tensorf, tensorf-cp, plenoxels, mlp, composite, "
+        "got 'tensorff' (did you mean 'tensorf'?)",
+    ),
+    "architecture from": (
+        ("convert", "{src}", "--from", "plenoxel", "--to", "ngp"),
+        "got 'plenoxel' (did you mean 'plenoxels'?)",
+    ),
+    "architecture as": (("fit", "{data}", "--as", "mpl"), "got 'mpl' (did you mean 'mlp'?)"),
+    "wrong from": (
+        ("convert", "{src}", "--from", "ngp", "--to", "ngp"),
+        "teacher.safetensors is plenoxels, not ngp: leave --from out or name the architecture",
+    ),
+    "unknown key": (
+        ("convert", "{src}", "--to", "ngp", "--set", "levls=3"),
+        "unknown key 'levls' (did you mean 'levels'?); known: levels, features, ",
+    ),
+    "key of another": (
+        ("convert", "{src}", "--to", "mlp", "--set", "levels=3"),
+        "unknown key 'levels'",
+    ),
+    "nested key": (
+        ("fit", "{data}", "--as", "composite", "--set", "ngp.levls=3"),
+        "unknown key 'ngp.levls' (did you mean 'levels'?)",
+    ),
+    "not key=value": (
+        ("convert", "{src}", "--to", "ngp", "--set", "levels"),
+        "'levels' is not of the form key=value",
+    ),
+    "type": (
+        ("convert", "{src}", "--to", "ngp", "--set", "levels=three"),
+        "'levels' must be an integer, got 'three'",
+    ),
+    "choice": (
+        ("convert", "{src}", "--to", "ngp", "--set", "convention=tiny"),
+        "'convention' must be one of",
+    ),
+    "no levels": (
+        ("convert", "{src}", "--to", "ngp", "--set", "levels=0"),
+        "'levels' must be at least 1, got 0",
+    ),
+    "no width": (
+        ("fit", "{data}", "--as", "mlp", "--set", "width=-4"),
+        "'width' must be at least 1, got -4",
+    ),
+    "no voxels": (
+        ("convert", "{src}", "--to", "plenoxels", "--set", "resolution=0"),
+        "'resolution' must be at least 8, got 0",
+    ),
+    "no rank": (
+        ("convert", "{src}", "--to", "composite", "--set", "tensorf.density_rank=0"),
+        "'tensorf.density_rank' must be at least 1, got 0",
+    ),
+    "nan": (
+        ("convert", "{src}", "--to", "tensorf", "--set", "floor=nan"),
+        "'floor' must be finite, got nan",
+    ),
+    "huge table": (
+        ("convert", "{src}", "--to", "ngp", "--set", "log2_size=60"),
+        "log2_size is 60; it must be from 3 to 28",
+    ),
+    "steps": (("convert", "{src}", "--to", "ngp", "--steps", "0"), "--steps must be at least 1"),
+    "steps and budget": (
+        ("convert", "{src}", "--to", "ngp", "--steps", "9", "--budget", "9s"),
+        "--steps and --budget both say when to stop: give one of them",
+    ),
+    "budget": (
+        ("convert", "{src}", "--to", "ngp", "--budget", "soon"),
+        "--budget: 'soon' is not a duration: write it as 90s, 2m or 1h",
+    ),
+    "seed": (("fit", "{data}", "--as", "ngp", "--seed", "-1"), "--seed must be from 0 to"),
+    "active": (
+        ("convert", "{src}", "--to", "ngp", "--active", "rays"),
+        "--active belongs to --recipe pvd: add it or leave --active out",
+    ),
+    "level": (
+        ("convert", "{src}", "--to", "ngp", "--recipe", "pvd", "--active", "ray"),
+        "got 'ray' (did you mean 'rays'?)",
+    ),
+    "split": (
+        ("render", "{src}", "--data", "{data}", "--split", "tset"),
+        "unknown split 'tset' (did you mean 'test'?)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused(
+    case: str, host: Host, teacher: Path, world: Path, done: Path, tmp_path: Path
+) -> None:
+    argv, reason = CASES[case]
+    argv = tuple(part.format(src=teacher, data=world) for part in argv)
+    if argv[0] != "render":
+        argv = (*argv, "--overwrite")
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, *argv, "-o", done), 2)
+    assert reason in said
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_output_is_not_replaced_unasked(
+    host: Host, teacher: Path, done: Path, tmp_path: Path
+) -> None:
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, "convert", teacher, "-o", "done", *SMALL), 2)
+    assert "done exists and is finished: choose another -o or pass --overwrite" in said
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["source.safetensors", "source.run/../source.safetensors"])
+def test_a_source_is_not_overwritten_by_its_student(
+    target: str, host: Host, teacher: Path, tmp_path: Path
+) -> None:
+    """A run that is interrupted after that could not be resumed: its teacher would be gone."""
+    source = tmp_path / "source.safetensors"
+    source.write_bytes(teacher.read_bytes())
+    (tmp_path / "source.run").mkdir()
+    command = ("convert", "source.safetensors", "-o", target, "--overwrite")
+    said = complaint(host.run(tmp_path, *command, *SMALL), 2)
+    assert "is what is to be converted: choose another -o" in said
+    assert source.read_bytes() == teacher.read_bytes()
+
+
+def test_an_interrupted_run_is_not_taken_for_another(
+    host: Host, teacher: Path, tmp_path: Path
+) -> None:
+    command = ("convert", teacher, "-o", "out", "--quiet", *SMALL)
+    assert host.run(tmp_path, *command, strike=("finish", 1, "kill")).code == -9
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, *command, "--seed", "1"), 2)
+    assert "out holds an interrupted run with other seed: run it as before" in said
+    assert contents(tmp_path) == before
+    assert host.run(tmp_path, *command).code == 0
