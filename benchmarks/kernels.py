@@ -331,6 +331,9 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+FAR = 1.5
+
+
 def cpu_ms(run: Form) -> float:
     start = time.process_time()
     run()
@@ -338,13 +341,22 @@ def cpu_ms(run: Form) -> float:
 
 
 def medians(forms: dict[str, Form], repeats: int) -> dict[str, float]:
-    """Median CPU milliseconds of each form, the forms taking turns."""
+    """Median CPU milliseconds of each form, the forms taking turns.
+
+    A torch form that is far from the best after its first turns is not repeated any further.
+    """
     times: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(repeats + 1):
+        best = min(
+            (min(spent) for name, spent in times.items() if spent and name != "ours"), default=0
+        )
         for name, run in forms.items():
-            spent = cpu_ms(run)
+            spent = times[name]
+            if name != "ours" and len(spent) >= 2 and min(spent) > FAR * best:
+                continue
+            milliseconds = cpu_ms(run)
             if turn:
-                times[name].append(spent)
+                spent.append(milliseconds)
     return {name: statistics.median(spent) for name, spent in times.items()}
 
 

@@ -39,11 +39,6 @@ class Arguments(Student):
     ] = None
     sheet: Annotated[bool, Option("do not write the contact sheet", setting=False)] = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.active and self.recipe != "pvd":
-            raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
-
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)

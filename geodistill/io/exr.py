@@ -108,7 +108,11 @@ def write_exr(path: Path | str, channels: Mapping[str, Tensor]) -> None:
             library.File(header, arrays).write(str(scratch))
         except RuntimeError as error:
             raise InputError(f"cannot write {path}: {error}") from None
-        atomic_write(path, scratch.read_bytes())
+        data = scratch.read_bytes()
+        if _is_cut_short(data):  # the library does not notice a full disk
+            place = tempfile.gettempdir()
+            raise InputError(f"no space left in {place} to make {path}: free some and run again")
+        atomic_write(path, data)
 
 
 def _open(path: Path, header_only: bool) -> Any:
@@ -145,7 +149,7 @@ def _open(path: Path, header_only: bool) -> Any:
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Whether a single-part scanline file ends before its last chunk; False for other kinds.
+    """Whether a single-part scanline file lacks a chunk or its end; False for other kinds.
 
     Behind the header stands a table of chunk offsets; a chunk is int32 y, int32 size, then its
     bytes (OpenEXR file layout).
@@ -160,13 +164,14 @@ def _is_cut_short(data: bytes) -> bool:
         _, top, _, bottom = struct.unpack("<4i", attributes["dataWindow"])
         lines = _LINES_PER_CHUNK[attributes["compression"][0]]
         count = -(-(bottom - top + 1) // lines)
-        last = max(struct.unpack_from(f"<{count}Q", data, table))
+        chunks = struct.unpack_from(f"<{count}Q", data, table)
+        last = max(chunks)
         packed = struct.unpack_from("<i", data, last + 4)[0]
     except (KeyError, IndexError, ValueError):
         return not attributes
     except struct.error:
         return True
-    return last + 8 + packed > len(data)
+    return 0 in chunks or last + 8 + packed > len(data)
 
 
 def _header(data: bytes) -> tuple[dict[str, bytes], int]:

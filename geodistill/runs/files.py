@@ -60,7 +60,9 @@ def write_error(path: Path, error: OSError) -> InputError:
     if error.errno == errno.EISDIR:
         return InputError(f"cannot write {path}: it is a folder")
     if error.errno == errno.EFBIG:
-        return InputError(f"cannot write {path}: a file may not be that large here")
+        return InputError(
+            f"cannot write {path}: files may not grow that large here, choose another output"
+        )
     return InputError(f"cannot write {path}: {error.strerror or error}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.faults.commands import Host
 from tests.faults.worlds import write_world
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ def serve() -> None:
     import torch._dynamo  # torch's optimisers import it on first use, for seconds
 
     torch.set_num_threads(1)
+    from geodistill.cli import VERBS
     from tests.faults.small import shrink
 
+    for module in VERBS.values():
+        import_module(module)
     shrink()
     for line in sys.stdin:
         print(json.dumps(_run(json.loads(line))), flush=True)

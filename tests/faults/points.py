@@ -13,11 +13,12 @@ POINTS = {
     "written": ("os", "replace"),  # a file is complete but has not its name yet
     "removed": ("os", "unlink"),
     "folder": ("os", "mkdir"),
-    "step": ("geodistill.train.Adam", "step"),
+    "step": ("geodistill.train.Budget", "progress"),  # the step that follows is not done
     "checkpoint": ("geodistill.train", "checkpoint"),
     "log": ("geodistill.runs.Run", "log"),
+    "survey": ("geodistill.convert.cache", "march"),
     "field": ("geodistill.geometry.fields", "save_field"),
-    "compare": ("geodistill.metrics.fidelity", "compare"),
+    "judge": ("geodistill.metrics.fidelity", "render_view"),
     "finish": ("geodistill.runs.Run", "finish"),
 }
 """name -> the owner and the function whose calls are counted."""

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from geodistill.runs import load_tensors, save_tensors
 from tests.faults.commands import Host, complaint, contents
 from tests.faults.conftest import SMALL
 from tests.faults.worlds import RESOLUTION
-
-from geodistill.runs import load_tensors, save_tensors
 
 FIT = ("--as", "plenoxels", "--set", "resolution=16", "--steps", "4")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.faults.commands import Host, complaint, contents
-from tests.faults.conftest import SMALL
 
 from geodistill.runs import load_tensors, save_tensors
+from tests.faults.commands import Host, complaint, contents
+from tests.faults.conftest import SMALL
 
 
 def half(path: Path) -> None:

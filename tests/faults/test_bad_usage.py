@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.faults.commands import Host, complaint, contents
 from tests.faults.conftest import SMALL
 

@@ -105,12 +105,24 @@ def test_borders_and_the_outside_are_clamped_alike() -> None:
     assert_close(list(case.run(kernels, *inputs)), list(case.run(reference, *inputs)), 1e-6)
 
 
-def test_outside_points_get_no_gradient() -> None:
-    x = torch.tensor([[1.5, 0.3, -0.2], [0.4, 0.3, 0.2]], requires_grad=True)
-    spec = hash_spec()
-    table = draw(0, FLOAT)(spec.entries, spec.features)
-    (grad,) = torch.autograd.grad(kernels.hash_encode(x, table, spec).sum(), x)
-    assert grad[0, 0] == 0 and grad[0, 2] == 0 and grad[1].all()
+@pytest.mark.parametrize("name", ["hash_encode", "plane_line", "line_product", "voxel_interp"])
+def test_outside_points_get_no_gradient(name: str) -> None:
+    case = CASES[name](1, FLOAT)
+    x = torch.tensor([[9.5, 0.3, -7.2], [0.4, 0.3, 0.2], [-4.0, 8.0, 0.6]])
+    outside = (x < -1) | (x > 7)
+    moved = Case(case.run, (x, *case.inputs[1:]))
+    assert_agrees(moved)
+    grad = moved.outputs_and_gradients(kernels)[1]
+    assert not grad[outside].any() and grad[~outside].any()
+
+
+def test_links_past_the_table_are_empty() -> None:
+    links = torch.full((2, 2, 2), 7, dtype=torch.int32)
+    # There is more memory behind the table, which must not be read.
+    values = torch.ones(20, 1)[:7].requires_grad_()
+    out = kernels.voxel_interp(torch.rand(5, 3), links, values)
+    (grad,) = torch.autograd.grad(out.sum(), values)
+    assert not out.any() and not grad.any()
 
 
 def test_axes_of_one_node_agree() -> None:

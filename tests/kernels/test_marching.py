@@ -97,6 +97,15 @@ def test_axis_aligned_rays_on_cell_borders(module: ModuleType) -> None:
 
 
 @both
+def test_near_is_sampled_and_far_is_not(module: ModuleType) -> None:
+    zeros, along = torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.0]])
+    bounds = torch.tensor([0.25]), torch.tensor([0.75])
+    occupancy = torch.ones(2, 2, 2, dtype=torch.bool)
+    found = module.march(zeros, along, *bounds, 0.125, occupancy, torch.zeros(1), 100)
+    assert found.t.tolist() == [0.25, 0.375, 0.5, 0.625]
+
+
+@both
 def test_what_gives_no_samples(module: ModuleType) -> None:
     bad = torch.tensor([torch.nan, torch.inf, 0.0])
     origins = torch.cat([torch.zeros(3, 3), bad[:, None].expand(3, 3)])

@@ -24,7 +24,7 @@ STEPS = {
     "tensorf": 700,
     "tensorf-cp": 900,
     "ngp": 1000,
-    "mlp": 4000,
+    "mlp": 1400,
     "composite": 500,
 }
 """Steps of the default recipe, by student architecture."""
@@ -89,7 +89,7 @@ def convert(
     if settings.recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
     if settings.active and settings.recipe != "pvd":
-        raise UsageError("active levels belong to the pvd recipe: choose it or leave them out")
+        raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
     teacher.requires_grad_(False).eval()
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)
