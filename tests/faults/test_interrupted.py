@@ -123,7 +123,9 @@ def then(host: Host, folder: Path, command: tuple[object, ...]) -> dict[str, byt
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_a_fit_survives_kills(name: str, host: Host, world: Path, tmp_path: Path) -> None:
+def test_a_fit_survives_kills(
+    name: str, host: Host, reference: Reference, world: Path, tmp_path: Path
+) -> None:
     command, folder = fit(world, name), tmp_path / "killed"
     folder.mkdir()
     points = EVERYWHERE if name == "ngp" else SOME
@@ -141,7 +143,7 @@ CONVERSIONS = {
 
 @pytest.mark.parametrize("recipe", CONVERSIONS)
 def test_a_conversion_survives_kills(
-    recipe: str, host: Host, teacher: Path, tmp_path: Path
+    recipe: str, host: Host, reference: Reference, teacher: Path, tmp_path: Path
 ) -> None:
     name, more = CONVERSIONS[recipe]
     command, folder = convert(teacher, name, *more), tmp_path / "killed"
@@ -153,7 +155,7 @@ def test_a_conversion_survives_kills(
 
 
 def test_a_fresh_process_goes_on_where_a_killed_one_stopped(
-    host: Host, world: Path, tmp_path: Path
+    host: Host, reference: Reference, world: Path, tmp_path: Path
 ) -> None:
     """Nothing that decides the result is left over from the process of the other tests."""
     command, folder = fit(world, "ngp"), tmp_path / "killed"
@@ -171,7 +173,7 @@ def test_a_fresh_process_goes_on_where_a_killed_one_stopped(
 
 @pytest.mark.parametrize("strike", ["interrupt", "terminate"])
 def test_ctrl_c_ends_with_one_line_and_a_run_that_goes_on(
-    strike: str, host: Host, world: Path, tmp_path: Path
+    strike: str, host: Host, reference: Reference, world: Path, tmp_path: Path
 ) -> None:
     command, folder = fit(world, "ngp"), tmp_path / "stopped"
     folder.mkdir()
@@ -183,7 +185,9 @@ def test_ctrl_c_ends_with_one_line_and_a_run_that_goes_on(
     assert then(host, folder, command) == reference(command)
 
 
-def test_ctrl_c_stops_a_conversion(host: Host, teacher: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_conversion(
+    host: Host, reference: Reference, teacher: Path, tmp_path: Path
+) -> None:
     command, folder = convert(teacher, "tensorf"), tmp_path / "stopped"
     folder.mkdir()
     for result in struck(host, folder, command, (("survey", 1), *SOME), "interrupt"):
@@ -197,7 +201,7 @@ OVERWRITING = (("step", 1), ("begun", 3), ("step", 9), ("field", 1), ("judge", 1
 
 @pytest.mark.parametrize("strike", ["kill", "interrupt", "full"])
 def test_a_finished_run_stays_until_the_new_one_is_complete(
-    strike: str, host: Host, teacher: Path, done: Path, tmp_path: Path
+    strike: str, host: Host, reference: Reference, teacher: Path, done: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "struck"
     folder.mkdir()
@@ -211,7 +215,7 @@ def test_a_finished_run_stays_until_the_new_one_is_complete(
 
 
 def test_a_field_file_is_the_old_one_or_the_new_one(
-    host: Host, teacher: Path, tmp_path: Path
+    host: Host, reference: Reference, teacher: Path, tmp_path: Path
 ) -> None:
     """An output that is given as a file has its run folder beside it."""
     command = (*convert(teacher, "tensorf")[:-1], "new.safetensors", "--overwrite")
@@ -230,7 +234,7 @@ FULL = (("folder", 1), ("step", 1), ("checkpoint", 2), ("log", 1), ("field", 1),
 
 @pytest.mark.parametrize("verb", ["fit", "convert"])
 def test_a_full_disk_ends_with_one_line_and_a_run_that_goes_on(
-    verb: str, host: Host, world: Path, teacher: Path, tmp_path: Path
+    verb: str, host: Host, reference: Reference, world: Path, teacher: Path, tmp_path: Path
 ) -> None:
     command = fit(world, "ngp") if verb == "fit" else convert(teacher, "tensorf")
     folder = tmp_path / "full"
@@ -247,6 +251,7 @@ def test_a_full_disk_ends_with_one_line_and_a_run_that_goes_on(
 def test_a_disk_without_space_for_the_new_run_keeps_the_old_one(
     free_kb: int,
     host: Host,
+    reference: Reference,
     teacher: Path,
     finished: Path,
     mount: Callable[[str], Path],
