@@ -45,7 +45,7 @@ def hash_case() -> Case:
     """16 levels, 2^19 entries, 2^18 uniform points, gradient to the table."""
     spec = kernels.HashSpec()
     x = torch.rand(2**18, 3)
-    table = torch.randn(spec.entries, spec.features).mul_(1e-2).requires_grad_()
+    table = torch.randn(spec.entries, spec.features, requires_grad=True)
 
     def by_level(look_up: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         parts = []
@@ -379,7 +379,31 @@ def with_gradients(run: Form, learned: list[Tensor]) -> Form:
     return lambda: torch.autograd.grad(outputs(), learned, grads)
 
 
+def as_columns(result: object) -> Tensor | None:
+    """What a form returns as one [N, columns] tensor, to compare forms; None: it works in place."""
+    if isinstance(result, kernels.Samples):
+        result = result.t
+    if isinstance(result, Tensor):
+        result = (result,)
+    if not isinstance(result, tuple):
+        return None
+    return torch.cat([part.reshape(len(part), -1) for part in result], 1)
+
+
+def check_forms(case: Case) -> None:
+    """A comparison means something only where all forms compute the same."""
+    with torch.no_grad():
+        expected = as_columns(case.ours())
+        for name, run in case.forms.items():
+            found = as_columns(run())
+            if expected is None or found is None:
+                continue
+            if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+                raise RuntimeError(f"{case.name}: {name} computes something else")
+
+
 def measure(case: Case, repeats: int) -> dict[str, object]:
+    check_forms(case)
     everything = {"ours": case.ours, **case.forms}
     result: dict[str, object] = {"kernel": case.name}
     modes = {"forward": {name: without_gradients(run) for name, run in everything.items()}}

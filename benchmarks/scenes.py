@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from assets import ASSETS, AssetError, cache_root, fetch
 
 Array = np.ndarray
