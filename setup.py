@@ -43,27 +43,20 @@ def compilers() -> list[list[str]]:
     return [[name] for name in ("g++", "clang++", "c++") if shutil.which(name)]
 
 
-def run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def attempt(compiler: list[str], openmp: bool, folder: Path) -> Path:
-    """Compile and link in `folder`. The OpenMP runtime stays out of the link where it can.
-
-    Its symbols are then found in the runtime that torch has loaded, whatever that one is called,
-    and no second runtime comes into the process. clang on Linux calls and links one of its own.
-    """
+def build(compiler: list[str], folder: Path) -> Path:
+    """Compile and link in `folder`. No OpenMP flag: the library is given torch's threads later."""
     digest = runpy.run_path(str(ROOT / KERNELS / "digest.py"))["digest"](SOURCES)
-    flags = [*FLAGS, f"-DGEODISTILL_DIGEST={digest}u", *(["-fopenmp"] if openmp else [])]
+    flags = [*FLAGS, f"-DGEODISTILL_DIGEST={digest}u"]
     objects = {source: folder / f"{source.stem}.o" for source in sorted(SOURCES.glob("*.cpp"))}
     commands = [[*compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(run, commands))
-    shared = ["-dynamiclib", "-undefined", "dynamic_lookup"] if SUFFIX == "dylib" else ["-shared"]
-    own_runtime = openmp and SUFFIX == "so" and "clang" in run([*compiler, "--version"])
-    runtime = ["-fopenmp"] if own_runtime else []
     library = folder / LIBRARY.name
-    run([*compiler, *shared, *runtime, *map(str, objects.values()), "-o", str(library)])
+    run([*compiler, "-shared", *map(str, objects.values()), "-o", str(library)])
     return library
 
 
@@ -71,11 +64,10 @@ def compile_library(folder: Path) -> Path | None:
     """The library, built in `folder`; None, and a line that says why, where that is impossible."""
     reason = "no C++ compiler was found"
     for compiler in compilers():
-        for openmp in (True, False):
-            try:
-                return attempt(compiler, openmp, folder)
-            except (OSError, subprocess.CalledProcessError) as error:
-                reason = str(getattr(error, "stderr", None) or error).strip()
+        try:
+            return build(compiler, folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = str(getattr(error, "stderr", None) or error).strip()
     print(f"geodistill: the kernels will run in pure torch: {reason}", file=sys.stderr)
     return None
 

@@ -1,4 +1,4 @@
-"""Loads the C++ library into the process, beside the OpenMP runtime that torch brings."""
+"""Loads the C++ library into the process and puts it on the threads that torch has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctypes import c_int32, c_int64, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
-# torch first: the library takes its OpenMP symbols from the runtime that torch has loaded.
+# torch first: the library runs on the threads of the OpenMP runtime that torch loads.
 import torch
 from torch import Tensor
 
@@ -28,30 +28,42 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if not PATH.exists():
         return None, "the C++ library was not built: no compiler worked at install time"
     try:
-        library = _open()
+        library = ctypes.CDLL(str(PATH))
     except OSError as error:
         return None, f"the C++ library does not load: {error}"
-    sources = digest(PATH.with_name("src"))
-    if sources not in (0, c_uint32(library.gd_digest(0)).value):
+    if digest(PATH.with_name("src")) not in (0, c_uint32(library.gd_digest()).value):
         return None, "the C++ library is older than its sources: run pip install -e . again"
+    library.gd_march.restype = c_void_p
+    library.gd_use_team(_team())
     return library, ""
 
 
-def _open() -> ctypes.CDLL:
+def openmp_runtimes() -> list[str]:
+    """Files of the OpenMP runtimes in this process; more than one means competing thread pools.
+
+    Reads the process's memory map, so it is empty where the system has none (macOS, Windows).
+    """
     try:
-        return ctypes.CDLL(str(PATH))
+        lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
-        # A torch that hides its OpenMP runtime, or has none: the system's serves the library alone.
-        ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
-        return ctypes.CDLL(str(PATH))
+        return []
+    names = ("libgomp", "libomp", "libiomp")
+    files = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
+    return sorted(file for file in files if Path(file).name.startswith(names))
+
+
+def _team() -> c_void_p | None:
+    """Address of GOMP_parallel in the runtime that torch has loaded; None: one thread."""
+    for runtime in [*openmp_runtimes(), None]:
+        try:
+            return ctypes.cast(ctypes.CDLL(runtime).GOMP_parallel, c_void_p)
+        except (OSError, AttributeError, TypeError):
+            continue
+    return None
 
 
 LIBRARY, REASON = _load()
 """The library, or None and the reason in one sentence."""
-
-
-if LIBRARY is not None:
-    LIBRARY.gd_march.restype = c_void_p
 
 
 def call(name: str, *arguments: Any) -> Any:
@@ -72,17 +84,3 @@ def _plain(argument: Any) -> Any:
 def pointers(tensors: Sequence[Tensor]) -> Any:
     """An array of the tensors' addresses."""
     return (c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
-def openmp_runtimes() -> list[str]:
-    """Files of the OpenMP runtimes in this process; more than one means competing thread pools.
-
-    Reads the process's memory map, so it is empty where the system has none (macOS, Windows).
-    """
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return []
-    names = ("libgomp", "libomp", "libiomp")
-    files = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
-    return sorted(file for file in files if Path(file).name.startswith(names))

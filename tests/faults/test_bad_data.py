@@ -105,6 +105,7 @@ def test_a_fit_is_refused(case: str, host: Host, data: Path, done: Path, tmp_pat
     said = complaint(host.run(tmp_path, "fit", data, "-o", done, "--overwrite", *FIT), 1)
     assert reason.format(data=data) in said
     assert contents(done) == before
+    assert not (done / ".work" / "checkpoint.safetensors").exists(), "it trained before it looked"
 
 
 def test_what_the_remedy_says_helps(host: Host, data: Path, tmp_path: Path) -> None:

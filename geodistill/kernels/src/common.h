@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,10 +20,14 @@
 
 // Several versions of one function, chosen when the library is loaded. Only functions that carry
 // this macro, and what is inlined into them, use the wider instructions.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if !defined(__x86_64__) || !defined(__GLIBC__) || defined(__clang__)
+#define CLONED
+#elif __GNUC__ >= 12
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
-#define CLONED
+// Without the levels of the architecture: "avx512f" would fuse multiply-adds in whole vectors but
+// not in what is left of a loop, and results would depend on where a thread's range begins.
+#define CLONED __attribute__((target_clones("default", "avx2")))
 #endif
 
 #define INLINE inline __attribute__((always_inline))
@@ -47,7 +52,7 @@ inline void large_pages(float* memory, int64_t count) {
                     end = (address + bytes) / page * page;
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else
-    (void)bytes;
+    (void)memory, (void)bytes;
 #endif
 }
 
@@ -60,18 +65,29 @@ std::unique_ptr<T[]> scratch(int64_t count) {
     return memory;
 }
 
+// GOMP_parallel of the OpenMP runtime that is in the process already: it runs a function on a team
+// of threads and waits for them. libgomp, libomp and libiomp5 all have it. Called by its address,
+// it needs no -fopenmp and can bring no second runtime along. Null: everything runs on the caller.
+using Team = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+extern Team team;
+
 // Calls body(item) for item = 0 .. items - 1. Which thread gets which item is left open, so a body
 // must own what it writes; results then do not depend on the number of threads.
 template <class Body>
 void parallel(int64_t items, int threads, const Body& body) {
-    if (threads <= 1 || items <= 1) {
-        for (int64_t item = 0; item < items; ++item) body(item);
-        return;
-    }
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-#endif
-    for (int64_t item = 0; item < items; ++item) body(item);
+    struct Job {
+        const Body& body;
+        const int64_t items;
+        std::atomic<int64_t> next{0};
+
+        void work() {
+            for (int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;)
+                body(item);
+        }
+    } job{body, items};
+    const int64_t most = std::min<int64_t>(threads, items);
+    if (team == nullptr || most <= 1) return job.work();
+    team([](void* data) { static_cast<Job*>(data)->work(); }, &job, static_cast<unsigned>(most), 0);
 }
 
 // Calls body(begin, end) on consecutive ranges of [0, count), about equal and at least `grain`
