@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,14 @@ import torch
 
 from geodistill import runs
 from geodistill.checks import InputError, UsageError
-from geodistill.runs import Run, atomic_write, load_tensors, read_metadata, save_tensors
+from geodistill.runs import (
+    Run,
+    atomic_write,
+    load_tensors,
+    read_metadata,
+    save_tensors,
+    scratch_folder,
+)
 
 TENSORS = {
     "weights": torch.arange(12, dtype=torch.float32).reshape(3, 4) / 7,
@@ -551,3 +559,16 @@ def test_jsonable() -> None:
     assert runs.jsonable(value) == {"a": [1, 2.5], "b": [1.0, None], "c": "x/y", "3": True}
     with pytest.raises(TypeError):
         runs.jsonable(object())
+
+
+def test_a_scratch_folder_is_gone_afterwards(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "film.mp4") as folder:
+        (folder / "part").write_bytes(b"half")
+    assert not folder.exists() and not list(tmp_path.iterdir())
+
+
+def test_no_scratch_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    said = pytest.raises(InputError, match=r"cannot write film\.mp4: .* set TMPDIR")
+    with said, scratch_folder(Path("film.mp4")):
+        pass

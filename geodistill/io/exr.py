@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError, ShapeError, check_finite
 from geodistill.io.extras import require
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, scratch_folder
 
 MAGIC = b"\x76\x2f\x31\x01"
 _SUFFIX = ".exr"
@@ -102,15 +101,15 @@ def write_exr(path: Path | str, channels: Mapping[str, Tensor]) -> None:
             f"the channels of {path.name} must all have one shape [H, W], got {shapes}"
         )
     header = {"compression": library.ZIP_COMPRESSION, "type": library.scanlineimage}
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "image.exr"
+    with scratch_folder(path) as folder:
+        scratch = folder / "image.exr"
         try:
             library.File(header, arrays).write(str(scratch))
         except RuntimeError as error:
             raise InputError(f"cannot write {path}: {error}") from None
         data = scratch.read_bytes()
         if _is_cut_short(data):  # the library does not notice a full disk
-            place = tempfile.gettempdir()
+            place = folder.parent
             raise InputError(f"no space left in {place} to make {path}: free some and run again")
         atomic_write(path, data)
 

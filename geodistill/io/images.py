@@ -11,7 +11,6 @@ import io
 import itertools
 import shutil
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -27,7 +26,7 @@ from torch import Tensor
 from geodistill.checks import GeodistillError, InputError, ShapeError, UsageError, check_finite
 from geodistill.io.exr import colour_names, exr_header, is_exr, read_exr_image
 from geodistill.io.extras import require
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, scratch_folder
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".exr")
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -126,8 +125,8 @@ def write_mp4(path: Path | str, frames: Iterable[Tensor], fps: float = 30.0) -> 
     first = next(stream, None)
     if first is None:
         raise InputError(f"there are no frames to write to {path}")
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "film.mp4"
+    with scratch_folder(path) as folder:
+        scratch = folder / "film.mp4"
         try:
             _encode(library, scratch, itertools.chain([first], stream), first.shape, fps, path)
         except (OSError, RuntimeError) as error:

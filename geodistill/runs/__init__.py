@@ -1,6 +1,6 @@
 """Run folders and the files in them: atomic, checksummed, resumable, relocatable."""
 
-from geodistill.runs.files import atomic_write
+from geodistill.runs.files import atomic_write, scratch_folder
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import jsonable, make_folder, output_paths, result
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
@@ -15,4 +15,5 @@ __all__ = [
     "read_metadata",
     "result",
     "save_tensors",
+    "scratch_folder",
 ]

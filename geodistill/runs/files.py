@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +46,22 @@ def atomic_write(path: Path | str, content: bytes | Callable[[IO[bytes]], Any]) 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder for a library that writes files by itself on the way to `path`.
+
+    Raises InputError where no folder for temporary files takes any.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError:
+        raise InputError(
+            f"cannot write {path}: no folder for temporary files has space, set TMPDIR to one"
+        ) from None
+    with folder as name:
+        yield Path(name)
 
 
 def write_error(path: Path, error: OSError) -> InputError:
