@@ -1,8 +1,9 @@
 """Everything a student needs of its teacher, evaluated once.
 
 Random rays through the scene give, per ray, the teacher's colour and opacity and, per sample that
-light reaches, its density, colour and latent. The cells that those samples lie in are the
-student's occupancy: what no ray sees is not worth a parameter.
+light reaches, its density; where a sample is lit, that is contributes to its ray, its colour and
+latent too. The cells that lit samples lie in are the student's occupancy: what no ray sees is not
+worth a parameter.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill import kernels
 from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.log import progress
@@ -29,7 +31,12 @@ STOP = 1e-3
 """Rays end where less light than this arrives."""
 VISIBLE_WEIGHT = 4e-3
 """A cell counts as seen if some sample in it contributes this much to a ray."""
-CHUNK = 1 << 12
+LIT_WEIGHT = 1e-3
+"""Contribution to a ray below which a sample's colour and latent are not kept."""
+CHUNK = 1 << 13
+"""Rays traced at a time."""
+LIT_CHUNK = 1 << 18
+"""Samples shaded at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,20 @@ class TeacherCache:
     Attributes:
         samples: positions, directions, steps.
         sigma: [S] teacher density per unit length.
-        rgb: [S, 3] teacher colour.
-        latent: [S, C] teacher latent.
         weights: [S] contribution to the ray.
+        rgb: [S, 3] teacher colour of lit samples, of the others the mean of their ray.
+        lit: int64 [L], which of the samples contribute to their rays.
+        latent: [L, C] teacher latent of these.
         color: [R, 3] premultiplied; opacity: [R].
         occupancy: bool [G, G, G], the visible cells and their neighbours.
     """
 
     samples: RaySamples
     sigma: Tensor
-    rgb: Tensor
-    latent: Tensor
     weights: Tensor
+    rgb: Tensor
+    lit: Tensor
+    latent: Tensor
     color: Tensor
     opacity: Tensor
     occupancy: Tensor
@@ -86,7 +95,8 @@ def survey(
                 raise InputError(
                     "the scene is empty: hardly a ray from any viewpoint meets density above zero"
                 )
-    return _join(parts, _dilate(_seen_cells(teacher, parts, visible_weight)) & teacher.occupancy)
+    occupancy = _dilate(_seen_cells(teacher, parts, visible_weight)) & teacher.occupancy
+    return _join(teacher, parts, occupancy)
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,6 @@ class _Part:
 
     samples: RaySamples
     sigma: Tensor
-    latent: Tensor
-    rgb: Tensor
     weights: Tensor
 
 
@@ -104,15 +112,11 @@ def _trace(teacher: Field, seed: int, step: float, visible_weight: float) -> _Pa
     rays = random_rays(teacher, CHUNK, seed)
     draw = torch.Generator().manual_seed(seed)
     samples = march(rays, teacher.occupancy, step, torch.rand(CHUNK, generator=draw))
-    weights, reached = visible(teacher, samples, STOP)
+    sigma, weights, seen = visible(teacher, samples, STOP)
     alive = torch.zeros(samples.rays, dtype=torch.bool)
     alive[samples.ray[weights > visible_weight]] = True
-    samples = samples.select(reached & alive[samples.ray]).without_empty_rays()
-    latent = teacher.latent(samples.u)
-    sigma = teacher.sigma_of(latent)
-    rgb = teacher.rgb_of(latent, samples.d)
-    footprint = RayFootprint.from_density(sigma, samples)
-    return _Part(samples, sigma, latent, rgb, footprint.weights)
+    keep = seen & alive[samples.ray]
+    return _Part(samples.select(keep).without_empty_rays(), sigma[keep], weights[keep])
 
 
 def _seen_cells(teacher: Field, parts: list[_Part], visible_weight: float) -> Tensor:
@@ -135,26 +139,32 @@ def _dilate(cells: Tensor) -> Tensor:
     return F.max_pool3d(grown, 3, stride=1, padding=1)[0, 0] > 0
 
 
-def _join(parts: list[_Part], occupancy: Tensor) -> TeacherCache:
+def _join(teacher: Field, parts: list[_Part], occupancy: Tensor) -> TeacherCache:
     """All rays as one batch, restricted to the student's occupancy."""
     kept = []
     for part in parts:
         index = cell_index(part.samples.u, occupancy.shape[0])
         keep = occupancy[tuple(index.unbind(-1))]
-        kept.append((part, keep, part.samples.select(keep)))
-    samples = RaySamples.concatenate([s for _, _, s in kept])
-    sigma = torch.cat([part.sigma[keep] for part, keep, _ in kept])
-    rgb = torch.cat([part.rgb[keep] for part, keep, _ in kept])
-    latent = torch.cat([part.latent[keep] for part, keep, _ in kept])
-    footprint = RayFootprint.from_density(sigma, samples)
-    image = footprint.render(torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1))
+        kept.append((part.samples.select(keep), part.sigma[keep]))
+    samples = RaySamples.concatenate([samples for samples, _ in kept])
+    sigma = torch.cat([sigma for _, sigma in kept])
+    weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
+    lit = (weights > LIT_WEIGHT).nonzero()[:, 0]
+    latent = torch.cat([teacher.latent(samples.u[rows]) for rows in lit.split(LIT_CHUNK)])
+    footprint = RayFootprint(weights, samples.offsets, samples.ray)
+    shaded = torch.zeros(len(samples), 4)
+    shaded[lit] = F.pad(teacher.rgb_of(latent, samples.d[lit]), (0, 1), value=1.0)
+    lit_image, opacity = footprint.render(shaded), footprint.row_sums()
+    mean = lit_image[:, :3] / lit_image[:, 3:].clamp_min(1e-6)
+    rgb = torch.where(shaded[:, 3:] > 0, shaded[:, :3], mean[samples.ray])
     return TeacherCache(
         samples=samples,
         sigma=sigma,
+        weights=weights,
         rgb=rgb,
+        lit=lit,
         latent=latent,
-        weights=footprint.weights,
-        color=image[:, :3],
-        opacity=image[:, 3],
+        color=mean * opacity[:, None],
+        opacity=opacity,
         occupancy=occupancy,
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill.convert.cache import TeacherCache
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.heads import LATENT, LatentField, Mlp, new_color_head, shade
 
@@ -36,28 +37,24 @@ class Translator:
 
 
 @torch.no_grad()
-def translator(teacher: Field, latent: Tensor, rgb: Tensor, d: Tensor, w: Tensor) -> Translator:
+def translator(teacher: Field, cache: TeacherCache) -> Translator:
     """The translator of a teacher, given samples of it.
 
     A latent field passes its latent and its head on as they are. Any other latent is reduced to its
     15 principal components and a head is trained to decode them.
-
-    Args:
-        teacher: the field the samples come from.
-        latent: [S, C]; rgb: [S, 3]; d: [S, 3] unit directions; w: [S] ray weights.
     """
     if isinstance(teacher, LatentField):
         return Translator(
             teacher, torch.zeros(LATENT - 1), torch.eye(LATENT - 1), teacher.color_head
         )
-    seen = w > min(0.01, 0.1 * float(w.max()))
-    features = latent[seen, 1:]
+    features = cache.latent[:, 1:]
     mean = features.mean(dim=0)
     variance, axes = torch.linalg.eigh((features - mean).t().cov().double())
     order = variance.argsort(descending=True)[: LATENT - 1]
     scaled = (axes[:, order] / variance[order[0]].sqrt().clamp_min(1e-9)).to(latent.dtype)
     projection = F.pad(scaled, (0, LATENT - 1 - len(order)))
-    head = _train_head((features - mean) @ projection, d[seen], rgb[seen], w[seen])
+    rgb, d, w = (t[cache.lit] for t in (cache.rgb, cache.samples.d, cache.weights))
+    head = _train_head((features - mean) @ projection, d, rgb, w)
     return Translator(teacher, mean, projection, head)
 
 

@@ -51,6 +51,9 @@ PRUNE_AFTER = 256
 FREE_POINTS = 1024
 MIN_RAYS, MAX_RAYS = 128, 8192
 STOP = 1e-4
+"""Transmittance at which a training ray ends."""
+UNLIT = 1e-4
+"""Weight below which a sample's colour is not evaluated (TensoRF's rayMarch_weight_thres)."""
 
 
 class FitJob:
@@ -101,10 +104,11 @@ class FitJob:
         rays = pixel_rays(self.cameras[views], xy_px)
         jitter = torch.rand(len(views), generator=draw)
         samples = march(rays, self.field.occupancy, self.settings.step, jitter)
-        _, keep = visible(self.field, samples, STOP)
-        samples = samples.select(keep)
+        found = visible(self.field, samples, STOP)
+        samples = samples.select(found.seen)
+        lit = (found.weights[found.seen] > UNLIT).nonzero()[:, 0]
         self._adapt_rays(len(samples))
-        color, opacity = composite(self.field, samples)
+        color, opacity = composite(self.field, samples, lit)
         if self.background is None:
             behind = torch.rand(len(views), 3, generator=draw)
         else:

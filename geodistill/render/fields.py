@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geodistill import kernels
 from geodistill.cameras import Camera
 from geodistill.geometry.fields import Field
 from geodistill.rays import Rays, camera_rays
@@ -90,18 +91,24 @@ def render_views(
         yield render_view(field, cameras[i], step, normals)
 
 
-def composite(field: Field, samples: RaySamples) -> tuple[Tensor, Tensor]:
-    """Differentiable colour [R, 3] (premultiplied) and opacity [R] of rays with given samples."""
-    latent = field.latent(samples.u)
-    footprint = RayFootprint.from_density(field.sigma_of(latent), samples)
-    rgb = field.rgb_of(latent, samples.d)
-    image = footprint.render(torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1))
-    return image[:, :3], image[:, 3]
+def composite(field: Field, samples: RaySamples, lit: Tensor) -> tuple[Tensor, Tensor]:
+    """Differentiable colour [R, 3] (premultiplied) and opacity [R] of rays with given samples.
+
+    Args:
+        field: the scene.
+        samples: S samples of R rays.
+        lit: int64 [K], the samples whose colour counts; the others are black.
+    """
+    sigma, latent_at = field.sigma_first(samples.u)
+    rgb = field.rgb_of(latent_at(lit), samples.d[lit])
+    rgb = rgb.new_zeros(len(samples), 3).index_copy(0, lit, rgb)
+    seen = kernels.composite(sigma, samples.dt, (rgb,), samples.offsets)
+    return seen.sums[0], seen.opacity
 
 
 def _render_chunk(field: Field, rays: Rays, step: float, normals: bool) -> GBuffer:
     samples = march(rays, field.occupancy, step)
-    weights, _ = visible(field, samples, STOP)
+    weights = visible(field, samples, STOP).weights
     keep = weights > NEGLIGIBLE
     samples, weights = samples.select(keep), weights[keep]
     rgb = field.rgb_of(field.latent(samples.u), samples.d)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,14 +171,25 @@ def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = No
     return RaySamples(found.offsets, ray, found.t, found.dt, u, d)
 
 
+class Visible(NamedTuple):
+    """What light reaches of S samples.
+
+    Attributes:
+        sigma: [S] density, zero where it was not evaluated.
+        weights: [S] contribution to the ray.
+        seen: bool [S], whether density was evaluated.
+    """
+
+    sigma: Tensor
+    weights: Tensor
+    seen: Tensor
+
+
 @torch.no_grad()
-def visible(field: Field, samples: RaySamples, stop: float) -> tuple[Tensor, Tensor]:
+def visible(field: Field, samples: RaySamples, stop: float) -> Visible:
     """Evaluate density front to back until a ray's transmittance falls below `stop`.
 
     Rays are advanced in rounds of doubling length, so what lies behind a surface is never queried.
-
-    Returns:
-        weights [S] of the samples (zero behind the stop) and bool [S], those that were evaluated.
     """
     total = len(samples)
     sigma = torch.zeros(total, device=samples.t.device)
@@ -197,4 +209,4 @@ def visible(field: Field, samples: RaySamples, stop: float) -> tuple[Tensor, Ten
         alive = alive[torch.exp(-depth[samples.ray[alive]]) >= stop]
         start, width = start + width, width * 2
     weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
-    return weights, seen
+    return Visible(sigma, weights, seen)

@@ -102,7 +102,7 @@ def convert(
         teacher, settings.cache_rays, settings.seed, visible_weight=settings.visible_weight
     )
     student.occupancy = cache.occupancy.clone()
-    translate = translator(teacher, cache.latent, cache.rgb, cache.samples.d, cache.weights)
+    translate = translator(teacher, cache)
     if settings.start == "closed-form":
         initialise(student, teacher, cache, translate)
     elif isinstance(student, LatentField):

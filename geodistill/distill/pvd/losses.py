@@ -5,25 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geodistill.convert.cache import TeacherCache
+from geodistill import kernels
 from geodistill.geometry.fields import Field
-from geodistill.render.samples import RayFootprint, RaySamples
+from geodistill.render.samples import RaySamples
 
 FREE_POINTS = 1024
 
 
-def alpha_loss(sigma: Tensor, teacher_sigma: Tensor, dt: Tensor) -> Tensor:
-    """Mean squared difference of the opacity of one march step, alpha = 1 - exp(-sigma dt).
+def alpha_error(sigma: Tensor, teacher_sigma: Tensor, dt: Tensor) -> Tensor:
+    """Squared difference of the opacity of one march step, alpha = 1 - exp(-sigma dt). [S]
 
     Where density is indistinguishable in an image, alpha is too: there is nothing to clamp
     (KiloNeRF, Reiser et al. 2021, distils in alpha as well).
     """
-    return (torch.exp(-sigma * dt) - torch.exp(-teacher_sigma * dt)).square().mean()
+    return (torch.exp(-sigma * dt) - torch.exp(-teacher_sigma * dt)).square()
 
 
-def color_loss(rgb: Tensor, teacher_rgb: Tensor, weights: Tensor) -> Tensor:
-    """Squared colour difference weighted by what each sample contributes to its ray."""
-    return ((rgb - teacher_rgb).square().sum(dim=1) * weights).sum() / weights.sum().clamp_min(1e-6)
+def weighted_error(value: Tensor, teacher_value: Tensor, weights: Tensor) -> Tensor:
+    """Mean over points of the squared difference [N, C], weighted by what each gives its ray."""
+    error = (value - teacher_value).square().sum(dim=1)
+    return (error * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
 def ray_loss(
@@ -36,13 +37,12 @@ def ray_loss(
         color: [R, 3] premultiplied teacher colour; opacity: [R].
         behind: [R, 3] background.
     """
-    footprint = RayFootprint.from_density(sigma, samples)
-    image = footprint.render(torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1))
-    error = image[:, :3] - color + (opacity - image[:, 3])[:, None] * behind
+    seen = kernels.composite(sigma, samples.dt, (rgb,), samples.offsets)
+    error = seen.sums[0] - color + (opacity - seen.opacity)[:, None] * behind
     return error.square().mean()
 
 
-def free_space_loss(student: Field, cache: TeacherCache, draw: torch.Generator) -> Tensor:
+def free_space_loss(student: Field, draw: torch.Generator) -> Tensor:
     """Mean opacity of unit-length segments at random points outside the occupancy.
 
     It keeps the student transparent where its grid would hide what it holds.

@@ -15,13 +15,20 @@ from torch import Tensor
 
 from geodistill.convert.cache import TeacherCache
 from geodistill.convert.latents import Translator
-from geodistill.distill.pvd.losses import alpha_loss, color_loss, free_space_loss, ray_loss
+from geodistill.distill.pvd.losses import (
+    alpha_error,
+    free_space_loss,
+    ray_loss,
+    weighted_error,
+)
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.geometry.fields.heads import LatentField
+from geodistill.render.fields import NEGLIGIBLE, STOP, composite
+from geodistill.render.samples import visible
 from geodistill.train import Adam
 
-HELD_OUT = 0.04
+HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
 LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
 """Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
@@ -31,8 +38,10 @@ LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
 class TransferSettings:
     """What the default recipe weighs and when it turns from points to rays."""
 
-    rays: int = 1024
-    """Rays per step; all their samples are used."""
+    rays: int = 2048
+    """Rays per step."""
+    unlit: float = 0.2
+    """Chance of a sample that is not lit to be looked at; otherwise the teacher stands in."""
     polish_from: float = 0.5
     """Fraction of the budget after which the ray loss joins."""
     decay_from: float = 0.5
@@ -60,6 +69,8 @@ class TransferJob:
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
         self.looked, self.flat = 0, False
+        self.row = torch.full((len(cache.samples),), -1, dtype=torch.int32)
+        self.row[cache.lit] = torch.arange(len(cache.lit), dtype=torch.int32)
         self.features = None
         if translate is not None and isinstance(student, LatentField):
             with torch.no_grad():
@@ -86,28 +97,42 @@ class TransferJob:
         return self.flat
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        w = self.settings
+        w, cache = self.settings, self.cache
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         rays = torch.randint(self.train_rays, (w.rays,), generator=draw)
-        samples, index = self.cache.samples.take(rays)
+        samples, index = cache.samples.take(rays)
+        row = self.row[index]
+        chance = torch.where(row >= 0, 1.0, w.unlit)
+        asked = (torch.rand(len(index), generator=draw) < chance).nonzero()[:, 0]
+        row = row[asked]
+        lit = (row >= 0).nonzero()[:, 0]
+        row = row[lit]
+
         polish = progress >= w.polish_from
-        latent = self.student.latent(samples.u)
-        sigma = self.student.sigma_of(latent)
-        total = w.alpha_weight * alpha_loss(sigma, self.cache.sigma[index], samples.dt)
-        weights = self.cache.weights[index]
+        sigma, latent_at = self.student.sigma_first(samples.u[asked])
+        taught = cache.sigma[index]
+        error = alpha_error(sigma, taught[asked], samples.dt[asked]) / chance[asked]
+        total = w.alpha_weight * error.sum() / len(index)
+        latent = latent_at(lit)
+        weights = cache.weights[index[asked[lit]]]
         if self.features is not None and not polish:
-            error = (latent[:, 1:] - self.features[index]).square().mean(dim=1)
-            total = total + w.latent_weight * (error * weights).sum() / weights.sum()
+            follow = weighted_error(latent[:, 1:], self.features[row], weights)
+            total = total + w.latent_weight * follow
         if self.features is None or polish:
-            rgb = self.student.rgb_of(latent, samples.d)
-            total = total + w.color_weight * color_loss(rgb, self.cache.rgb[index], weights)
+            rgb = self.student.rgb_of(latent, samples.d[asked[lit]])
+            teacher_rgb = cache.rgb[index]
+            shown = weighted_error(rgb, teacher_rgb[asked[lit]], weights)
+            total = total + w.color_weight * shown
         if polish:
             behind = torch.rand(len(rays), 3, generator=draw)
-            color, opacity = self.cache.color[rays], self.cache.opacity[rays]
-            image = ray_loss(sigma, rgb, samples, color, opacity, behind)
+            all_sigma = taught.index_copy(0, asked, sigma)
+            all_rgb = teacher_rgb.index_copy(0, asked[lit], rgb)
+            image = ray_loss(
+                all_sigma, all_rgb, samples, cache.color[rays], cache.opacity[rays], behind
+            )
             total = total + w.ray_weight * image
-        total = total + w.free_weight * free_space_loss(self.student, self.cache, draw)
-        return total, {"samples": float(len(samples))}
+        total = total + w.free_weight * free_space_loss(self.student, draw)
+        return total, {"samples": float(len(asked))}
 
     @torch.no_grad()
     def held_out_psnr(self) -> float:
@@ -115,10 +140,10 @@ class TransferJob:
         errors = []
         for rays in torch.arange(self.train_rays, self.cache.rays).split(4096):
             samples, _ = self.cache.samples.take(rays)
-            latent = self.student.latent(samples.u)
-            sigma, rgb = self.student.sigma_of(latent), self.student.rgb_of(latent, samples.d)
-            color, opacity = self.cache.color[rays], self.cache.opacity[rays]
-            errors.append(ray_loss(sigma, rgb, samples, color, opacity, torch.ones(len(rays), 3)))
+            lit = (visible(self.student, samples, STOP).weights > NEGLIGIBLE).nonzero()[:, 0]
+            color, opacity = composite(self.student, samples, lit)
+            missing = (self.cache.opacity[rays] - opacity)[:, None]
+            errors.append((color - self.cache.color[rays] + missing).square().mean())
         return float(-10.0 * torch.log10(torch.stack(errors).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

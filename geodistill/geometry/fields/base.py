@@ -8,6 +8,7 @@ It is split in the two blocks of progressive volume distillation (Fang et al., A
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,6 +40,8 @@ class Field(nn.Module):
         architecture: name in `ARCHITECTURES`.
         latent_kind: fields that name the same kind share what their latents mean; None if the
             latent is not comparable with any other architecture's.
+        density_apart: whether density alone costs far less than the latent; then what has no
+            influence on a pixel is worth skipping before its latent is computed.
         config: the frozen dataclass that built it.
         occupancy: bool [G, G, G] over the unit cube, index [ix, iy, iz]; the field is transparent
             where it is False.
@@ -48,6 +51,7 @@ class Field(nn.Module):
     """
 
     latent_kind: ClassVar[str | None] = None
+    density_apart: bool = False
     occupancy: Tensor
     world_from_field: Tensor
 
@@ -78,6 +82,16 @@ class Field(nn.Module):
     def sigma(self, u: Tensor) -> Tensor:
         """Density per unit-cube length at [N, 3], without the occupancy grid. [N]"""
         return self.sigma_of(self.latent(u))
+
+    def sigma_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Density at [N, 3], and the way from indices [K] of these points to their latents [K, C].
+
+        What only the latent needs is left undone until then, where that saves something.
+        """
+        if self.density_apart:
+            return self.sigma(u), lambda index: self.latent(u[index])
+        latent = self.latent(u)
+        return self.sigma_of(latent), lambda index: latent.index_select(0, index)
 
     def param_groups(self) -> list[ParamGroup]:
         """Parameters with the learning rates that suit the architecture."""

@@ -25,6 +25,8 @@ class CompositeConfig:
 class SumBranch(Branch):
     """latent = hash latent + VM latent."""
 
+    raw_apart = True
+
     def __init__(self, config: CompositeConfig) -> None:
         super().__init__()
         self.hash = HashBranch(config.ngp)

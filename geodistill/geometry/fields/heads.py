@@ -50,6 +50,9 @@ def shade(color_head: Mlp, features: Tensor, directions: Tensor) -> Tensor:
 class Branch(nn.Module):
     """Block 1 of a latent field: positions in the unit cube [N, 3] -> latent [N, 16]."""
 
+    raw_apart = False
+    """Whether `raw` costs far less than the whole latent."""
+
     def raw(self, u: Tensor) -> Tensor:
         """The log-density channel alone. [N, 3] -> [N]"""
         return self(u)[:, 0]
@@ -69,6 +72,7 @@ class LatentField(Field):
     def __init__(self, architecture: str, config: Any, branch: Branch) -> None:
         super().__init__(architecture, config)
         self.branch = branch
+        self.density_apart = branch.raw_apart
         self.color_head = new_color_head()
 
     def latent(self, u: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Plenoxels(Field):
     `values` are [raw density, 9 harmonics of red, of green, of blue].
     """
 
+    density_apart = True
     config: PlenoxelsConfig
     links: Tensor
 

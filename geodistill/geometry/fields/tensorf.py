@@ -48,6 +48,7 @@ class TensorfCpConfig:
 class FactoredBranch(Branch):
     """raw = floor + sum of density components; g = basis @ appearance components."""
 
+    raw_apart = True
     basis: nn.Parameter
     density_lines: nn.ParameterList
     color_lines: nn.ParameterList

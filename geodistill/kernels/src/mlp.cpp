@@ -21,21 +21,32 @@ struct Matrix {
 
 enum class Finish { kStore, kRelu, kAdd };
 
+template <Finish finish>
+INLINE void finish_tile(v8 total, float* to) {
+    if constexpr (finish == Finish::kAdd) total += load<v8>(to);
+    // Written so that NaN stays NaN.
+    if constexpr (finish == Finish::kRelu) total = total < 0.0f ? v8{} : total;
+    store(to, total);
+}
+
 // to[m][0:16] = sum over k of a(m, k) b[k][0:16]
 template <int M, Finish finish>
 INLINE void tile(const Matrix& a, const float* RESTRICT b, int64_t b_row, int depth,
                  float* RESTRICT to, int64_t to_row) {
-    v16 total[M] = {};
+    v8 left[M] = {}, right[M] = {};
     for (int k = 0; k < depth; ++k) {
-        const v16 row = load<v16>(b + k * b_row);
-        for (int m = 0; m < M; ++m) total[m] += row * a.data[m * a.row + k * a.column];
+        const v8 first = load<v8>(b + k * b_row), second = load<v8>(b + k * b_row + kLanes);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+            const float factor = a.data[m * a.row + k * a.column];
+            left[m] += first * factor;
+            right[m] += second * factor;
+        }
     }
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-        float* target = to + m * to_row;
-        if constexpr (finish == Finish::kAdd) total[m] += load<v16>(target);
-        // Written so that NaN stays NaN.
-        if constexpr (finish == Finish::kRelu) total[m] = total[m] < 0.0f ? v16{} : total[m];
-        store(target, total[m]);
+        finish_tile<finish>(left[m], to + m * to_row);
+        finish_tile<finish>(right[m], to + m * to_row + kLanes);
     }
 }
 

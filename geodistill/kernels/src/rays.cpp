@@ -50,11 +50,11 @@ INLINE int64_t block_end(const int64_t* offsets, int64_t ray, int64_t at, int64_
 
 // opacity[i] = 1 - exp(-depth[i]), in place.
 INLINE void absorb(float* opacity, int64_t count) {
-    for (int64_t at = 0; at < count; at += 16) {
-        float room[16] = {};
-        const int lanes = static_cast<int>(std::min<int64_t>(16, count - at));
+    for (int64_t at = 0; at < count; at += kLanes) {
+        float room[kLanes] = {};
+        const int lanes = static_cast<int>(std::min<int64_t>(kLanes, count - at));
         std::memcpy(room, opacity + at, lanes * sizeof(float));
-        store(room, -expm1_negative(load<v16>(room)));
+        store(room, -expm1_negative(load<v8>(room)));
         std::memcpy(opacity + at, room, lanes * sizeof(float));
     }
 }
@@ -63,15 +63,15 @@ INLINE void absorb(float* opacity, int64_t count) {
 CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt,
                   const int64_t* RESTRICT offsets, float* RESTRICT weights, float* RESTRICT opacity,
                   int64_t begin, int64_t end) {
-    alignas(64) float tau[kBlock] = {}, before[kBlock] = {}, room[16];
+    alignas(64) float tau[kBlock] = {}, before[kBlock] = {}, room[kLanes];
     int64_t ray = begin;
     float depth = 0.0f;
     std::fill(opacity + begin, opacity + end, 0.0f);
     for (int64_t at = offsets[begin]; at < offsets[end];) {
         const int count = static_cast<int>(block_end(offsets, ray, at, end) - at);
         for (int i = 0; i < count; ++i) tau[i] = sigma[at + i] * dt[at + i];
-        v16 thickest = {};
-        for (int i = 0; i < count; i += 16) thickest = larger(thickest, load<v16>(tau + i));
+        v8 thickest = {};
+        for (int i = 0; i < count; i += kLanes) thickest = larger(thickest, load<v8>(tau + i));
         const bool thin = largest(thickest) <= kSmall;
         for (int i = 0; i < count;) {
             while (offsets[ray + 1] <= at + i) ++ray, depth = 0.0f;
@@ -79,11 +79,11 @@ CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt,
             opacity[ray] = depth = accumulate(tau + i, before + i, run, depth);
             i += run;
         }
-        for (int i = 0; i < count; i += 16) {
-            const v16 x = load<v16>(tau + i);
-            const v16 kept = thin ? expm1_small(-x) : expm1_negative(x);
-            const v16 w = -(exp_negative(load<v16>(before + i)) * kept);
-            if (i + 16 <= count) {
+        for (int i = 0; i < count; i += kLanes) {
+            const v8 x = load<v8>(tau + i);
+            const v8 kept = thin ? expm1_small(-x) : expm1_negative(x);
+            const v8 w = -(exp_negative(load<v8>(before + i)) * kept);
+            if (i + kLanes <= count) {
                 store(weights + at + i, w);
             } else {
                 store(room, w);
@@ -196,14 +196,14 @@ CLONED void sum_rays(const float* RESTRICT weights, const float* RESTRICT values
 }
 
 // to[i] = from[ray of sample i] for the samples [at, stop), the first of which is in `ray`. `to`
-// starts at sample `at` and has room for 16 more: a ray's number is written 16 at a time and the
-// next ray corrects.
+// starts at sample `at` and has room for kLanes more: a ray's number is written kLanes at a time
+// and the next ray corrects.
 INLINE void expand(const float* RESTRICT from, int64_t stride, const int64_t* RESTRICT offsets,
                    int64_t ray, int64_t at, int64_t stop, float* RESTRICT to) {
     for (int64_t i = at; i < stop; ++ray) {
-        const v16 value = v16{} + from[ray * stride];
+        const v8 value = v8{} + from[ray * stride];
         const int64_t last = std::min(offsets[ray + 1], stop);
-        for (int64_t j = i; j < last; j += 16) store(to + (j - at), value);
+        for (int64_t j = i; j < last; j += kLanes) store(to + (j - at), value);
         i = std::max(i, last);
     }
 }
@@ -214,7 +214,7 @@ INLINE void spread_few(const float* RESTRICT weights, const float* RESTRICT valu
                        const int64_t* RESTRICT offsets, const float* RESTRICT grad,
                        float* RESTRICT grad_weights, float* RESTRICT grad_values, int64_t begin,
                        int64_t end) {
-    float g[C][kBlock + 16];
+    float g[C][kBlock + kLanes];
     int64_t ray = begin;
     for (int64_t at = offsets[begin]; at < offsets[end]; at += kBlock) {
         const int64_t stop = std::min(at + kBlock, offsets[end]);
@@ -384,7 +384,7 @@ API void gd_composite_backward(const float* sigma, const float* dt, const int64_
         int64_t longest = kRun;
         for (int64_t ray = from; ray < to; ++ray)
             longest = std::max(longest, offsets[ray + 1] - offsets[ray]);
-        const auto room = scratch<float>(longest + 16);
+        const auto room = scratch<float>(longest + kLanes);
         by_runs(offsets, from, to, [&](int64_t begin, int64_t end) {
             float* grad_weights = room.get() - offsets[begin];
             spread_opacity(grad_opacity, offsets, room.get(), begin, end);
