@@ -132,6 +132,7 @@ class _Table:
         rows = [t.view(-1, t.shape[-1]) for t in (self.p.data, self.p.grad, self.m, self.v)]
         beta1, beta2 = Adam.BETAS
         kernels.sparse_adam_step(*rows, lr=lr, beta1=beta1, beta2=beta2, eps=Adam.EPS, step=count)
+        self.p.grad = None
 
 
 class Job(Protocol):
@@ -169,6 +170,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     Raises:
         InputError: the loss became NaN or infinite.
     """
+    kernels.keep_memory()
     step = _resume(job, budget, run)
     saved = time.perf_counter()
     total = torch.zeros(())  # one loss that is not finite spoils the sum for good

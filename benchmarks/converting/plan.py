@@ -41,20 +41,12 @@ VARIANTS = (
     ),
     Variant("default without the closed-form start", overrides=("start=head",)),
     Variant(
-        "default without the point stage (rays only)",
-        overrides=(
-            "transfer.polish_from=0",
-            "transfer.alpha_weight=0",
-            "transfer.color_weight=0",
-            "transfer.latent_weight=0",
-        ),
+        "default with rays alone",
+        overrides=("transfer.alpha_weight=0", "transfer.color_weight=0"),
     ),
-    Variant(
-        "default without an order (points and rays throughout)",
-        overrides=("transfer.polish_from=0",),
-    ),
-    Variant("default without the ray polish", overrides=("transfer.polish_from=1",)),
-    Variant("default without latents to follow", overrides=("transfer.latent_weight=0",)),
+    Variant("default with points alone", overrides=("transfer.rays_from=1",)),
+    Variant("default with points first, rays from half", overrides=("transfer.rays_from=0.5",)),
+    Variant("default with every sample", overrides=("transfer.unlit=1",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
     Variant("default with a quarter of the cache", overrides=("cache_rays=30000",)),
@@ -140,7 +132,7 @@ def smoke_scale() -> Scale:
         variants=(
             Variant("default"),
             Variant("pvd", "pvd", overrides=("pvd.rays=256", "pvd.resolution=32")),
-            Variant("default without the ray polish", overrides=("transfer.polish_from=1",)),
+            Variant("default with points alone", overrides=("transfer.rays_from=1",)),
         ),
     )
 

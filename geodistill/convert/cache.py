@@ -82,6 +82,7 @@ def survey(
     Raises:
         InputError: hardly any ray meets anything: the scene is empty.
     """
+    kernels.keep_memory()
     parts: list[_Part] = []
     found = tried = 0
     with progress(rays, "teacher samples") as bar:

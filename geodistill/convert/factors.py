@@ -73,7 +73,7 @@ def cp_from_vm(
         rank: number of components kept.
 
     Returns:
-        lines along z, y, x, each [R, rank], and the basis [F, rank] (zeros [1, rank] for a scalar).
+        lines along z, y, x, each [R, rank], and the basis [F, rank] (ones [1, rank] for a scalar).
     """
     found = []
     for m in range(3):
@@ -86,8 +86,7 @@ def cp_from_vm(
     order = torch.cat([f[3].reshape(-1) for f in found]).topk(rank).indices
     size = planes[0].shape[0]
     out = [torch.zeros(size, rank) for _ in range(3)]
-    channels = bases[0].shape[0] if bases is not None else 1
-    basis = torch.zeros(channels, rank)
+    basis = torch.ones(1, rank) if bases is None else torch.zeros(len(bases[0]), rank)
     per_mode = found[0][3].numel()
     keep = found[0][3].shape[1]
     for column, flat in enumerate(order.tolist()):

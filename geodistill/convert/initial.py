@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.convert.cache import TeacherCache
+from geodistill.convert.cp import refine_cp
 from geodistill.convert.factors import (
     cp_from_vm,
     resize_lines,
@@ -13,59 +14,82 @@ from geodistill.convert.factors import (
     vm_scalar,
     vm_vector,
 )
-from geodistill.convert.latents import Translator, grid_latents
+from geodistill.convert.hashes import resample_table, same_networks
+from geodistill.convert.latents import Translator, node_latents
 from geodistill.convert.voxels import fill_voxels
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.composite import SumBranch
 from geodistill.geometry.fields.heads import Branch, LatentField
+from geodistill.geometry.fields.ngp import HashBranch
 from geodistill.geometry.fields.plenoxels import Plenoxels
-from geodistill.geometry.fields.tensorf import FactoredBranch, VmBranch
+from geodistill.geometry.fields.tensorf import CpBranch, FactoredBranch, VmBranch
 from geodistill.geometry.grids import nodes_near
 
 DENSITY_RESOLUTION, COLOR_RESOLUTION = 160, 96
 """Grids are sampled at these resolutions for the SVD; finer factors are interpolated from them."""
+CP_DENSITY_RESOLUTION, CP_COLOR_RESOLUTION, CP_SWEEPS = 128, 96, 5
+"""The same for least squares, which cost more per node."""
 
 
 @torch.no_grad()
-def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: Translator) -> None:
+def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: Translator) -> bool:
     """Fill the student with the best closed-form approximation of the teacher that is known.
 
     Plenoxels: sampled densities and least-squares harmonics. VM: alternating SVD. CP: rank-1 terms
-    of the VM planes. Every latent student takes over the colour head. Hash grids and MLPs have no
-    closed form here and keep their random start.
+    of the VM planes, refined by alternating least squares. Hash grids from hash grids: the levels'
+    features. Every latent student takes over the colour head. MLPs, and hash grids from anything
+    else, keep their random start.
+
+    Returns:
+        Whether there was a closed form for more than the head.
     """
     if isinstance(student, Plenoxels):
         fill_voxels(student, teacher, cache)
-        return
+        return True
     assert isinstance(student, LatentField)
     student.color_head.load_state_dict(translate.color_head.state_dict())
     branch: Branch = student.branch
     if isinstance(branch, SumBranch):
         branch = branch.vm
-    if isinstance(branch, FactoredBranch):
-        fill_factors(branch, teacher, cache, translate)
-
-
-def fill_factors(
-    branch: FactoredBranch, teacher: Field, cache: TeacherCache, translate: Translator
-) -> None:
-    """VM or CP factors of the translated latents on a grid."""
-    density = _sampled(branch, teacher, cache, translate, DENSITY_RESOLUTION)[0] - branch.floor
-    color = _sampled(branch, teacher, cache, translate, COLOR_RESOLUTION)[1:]
-    rank_density, rank_color = branch.density_lines[0].shape[1], branch.color_lines[0].shape[1]
     if isinstance(branch, VmBranch):
-        planes, lines = vm_scalar(density, rank_density)
-        color_planes, color_lines, bases = vm_vector(color, rank_color)
-        basis = torch.cat(bases, dim=1)
-        _assign(branch.density_planes, resize_planes(planes, branch.resolution))
-        _assign(branch.color_planes, resize_planes(color_planes, branch.resolution))
-    else:
-        planes, lines = vm_scalar(density, -(-rank_density // 3))
-        lines, _ = cp_from_vm(planes, lines, None, rank_density)
-        color_planes, color_lines, bases = vm_vector(color, -(-rank_color // 6))
-        color_lines, basis = cp_from_vm(color_planes, color_lines, bases, rank_color)
+        fill_vm(branch, teacher, cache, translate)
+    elif isinstance(branch, CpBranch):
+        fill_cp(branch, teacher, cache, translate)
+    elif isinstance(branch, HashBranch) and isinstance(teacher, LatentField):
+        source = teacher.branch
+        if isinstance(source, HashBranch) and same_networks(branch, source):
+            resample_table(branch, source, cache)
+            return True
+    return isinstance(branch, FactoredBranch)
+
+
+def fill_vm(branch: VmBranch, teacher: Field, cache: TeacherCache, translate: Translator) -> None:
+    """Planes and lines of the translated latents on a grid, zero where nothing is seen."""
+    nodes, latents = _sampled(branch, teacher, cache, translate, DENSITY_RESOLUTION)
+    density = _dense(nodes, latents[:, :1] - branch.floor)[0]
+    planes, lines = vm_scalar(density, branch.density_lines[0].shape[1])
+    nodes, latents = _sampled(branch, teacher, cache, translate, COLOR_RESOLUTION)
+    color = _dense(nodes, latents[:, 1:])
+    color_planes, color_lines, bases = vm_vector(color, branch.color_lines[0].shape[1])
+    _assign(branch.density_planes, resize_planes(planes, branch.resolution))
     _assign(branch.density_lines, resize_lines(lines, branch.resolution))
+    _assign(branch.color_planes, resize_planes(color_planes, branch.resolution))
     _assign(branch.color_lines, resize_lines(color_lines, branch.resolution))
+    branch.basis.copy_(torch.cat(bases, dim=1))
+
+
+def fill_cp(branch: CpBranch, teacher: Field, cache: TeacherCache, translate: Translator) -> None:
+    """Lines that fit the translated latents at the nodes near what is seen."""
+    nodes, latents = _sampled(branch, teacher, cache, translate, CP_DENSITY_RESOLUTION)
+    rank, values = branch.density_lines[0].shape[1], latents[:, :1] - branch.floor
+    planes, lines = vm_scalar(_dense(nodes, values)[0], -(-rank // 3))
+    lines, _ = refine_cp(*cp_from_vm(planes, lines, None, rank), values, nodes, CP_SWEEPS)
+    _assign(branch.density_lines, resize_lines(lines, branch.resolution))
+    nodes, latents = _sampled(branch, teacher, cache, translate, CP_COLOR_RESOLUTION)
+    rank, values = branch.color_lines[0].shape[1], latents[:, 1:]
+    planes, lines, bases = vm_vector(_dense(nodes, values), -(-rank // 6))
+    lines, basis = refine_cp(*cp_from_vm(planes, lines, bases, rank), values, nodes, CP_SWEEPS)
+    _assign(branch.color_lines, resize_lines(lines, branch.resolution))
     branch.basis.copy_(basis)
 
 
@@ -75,11 +99,22 @@ def _sampled(
     cache: TeacherCache,
     translate: Translator,
     resolution: int,
-) -> Tensor:
-    """Translated latents [16, R, R, R] near seen cells, at no more than the branch's resolution."""
+) -> tuple[Tensor, Tensor]:
+    """Nodes near seen cells, bool [R, R, R], and translated latents there, [M, 16].
+
+    R is `resolution`, but not more than the branch's.
+    """
     size = min(resolution, branch.resolution)
     nodes = nodes_near(cache.occupancy, size, centred=False)
-    return grid_latents(teacher, translate, nodes, torch.linspace(-1.0, 1.0, size))
+    spacing = torch.linspace(-1.0, 1.0, size)
+    return nodes, node_latents(teacher, translate, nodes.nonzero(), spacing)
+
+
+def _dense(nodes: Tensor, values: Tensor) -> Tensor:
+    """[F, R, R, R] with values [M, F] at the nodes and zeros elsewhere."""
+    out = values.new_zeros(values.shape[1], *nodes.shape)
+    out[:, nodes] = values.t()
+    return out
 
 
 def _assign(factors: nn.ParameterList, values: list[Tensor]) -> None:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.convert.cache import TeacherCache
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.heads import LATENT, LatentField, Mlp, new_color_head, shade
 
@@ -37,24 +36,28 @@ class Translator:
 
 
 @torch.no_grad()
-def translator(teacher: Field, cache: TeacherCache) -> Translator:
+def translator(teacher: Field, latent: Tensor, rgb: Tensor, d: Tensor, w: Tensor) -> Translator:
     """The translator of a teacher, given samples of it.
 
     A latent field passes its latent and its head on as they are. Any other latent is reduced to its
     15 principal components and a head is trained to decode them.
+
+    Args:
+        teacher: the field the samples come from.
+        latent: [S, C]; rgb: [S, 3]; d: [S, 3] unit directions; w: [S] ray weights.
     """
     if isinstance(teacher, LatentField):
         return Translator(
             teacher, torch.zeros(LATENT - 1), torch.eye(LATENT - 1), teacher.color_head
         )
-    features = cache.latent[:, 1:]
+    seen = w > min(0.01, 0.1 * float(w.max()))
+    features = latent[seen, 1:]
     mean = features.mean(dim=0)
     variance, axes = torch.linalg.eigh((features - mean).t().cov().double())
     order = variance.argsort(descending=True)[: LATENT - 1]
     scaled = (axes[:, order] / variance[order[0]].sqrt().clamp_min(1e-9)).to(latent.dtype)
     projection = F.pad(scaled, (0, LATENT - 1 - len(order)))
-    rgb, d, w = (t[cache.lit] for t in (cache.rgb, cache.samples.d, cache.weights))
-    head = _train_head((features - mean) @ projection, d, rgb, w)
+    head = _train_head((features - mean) @ projection, d[seen], rgb[seen], w[seen])
     return Translator(teacher, mean, projection, head)
 
 
@@ -76,22 +79,15 @@ def _train_head(g: Tensor, d: Tensor, rgb: Tensor, w: Tensor) -> Mlp:
     return head
 
 
-def grid_latents(teacher: Field, translate: Translator, nodes: Tensor, spacing: Tensor) -> Tensor:
-    """Translated latents at grid nodes, floor and zeros where a node is not wanted.
+def node_latents(teacher: Field, translate: Translator, index: Tensor, spacing: Tensor) -> Tensor:
+    """Translated latents at nodes of a grid.
 
     Args:
-        nodes: bool [R, R, R], where to evaluate; node i of an axis lies at spacing[i].
+        index: int64 [M, 3] the nodes; node i of an axis lies at spacing[i].
         spacing: [R] unit-cube coordinate of the nodes along each axis.
 
     Returns:
-        [16, R, R, R].
+        [M, 16].
     """
-    size = nodes.shape[0]
-    out = torch.zeros(LATENT, size**3)
-    out[0] = RAW_MIN
-    flat = nodes.reshape(-1).nonzero()[:, 0]
-    for part in flat.split(1 << 17):
-        ix, iy, iz = part // size**2, part // size % size, part % size
-        u = torch.stack([spacing[ix], spacing[iy], spacing[iz]], dim=1)
-        out[:, part] = translate(teacher.latent(u)).t()
-    return out.reshape(LATENT, size, size, size)
+    parts = [translate(teacher.latent(spacing[rows])) for rows in index.split(1 << 17)]
+    return torch.cat(parts) if parts else torch.zeros(0, LATENT)

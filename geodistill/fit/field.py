@@ -17,7 +17,14 @@ from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.io.posed import PosedImages
 from geodistill.rays import pixel_rays
 from geodistill.render.fields import composite
-from geodistill.render.samples import DEFAULT_STEP, march, unit_camera, visible
+from geodistill.render.samples import (
+    DEFAULT_STEP,
+    free_points,
+    free_space_loss,
+    march,
+    unit_camera,
+    visible,
+)
 from geodistill.runs import Run
 from geodistill.train import Adam, Budget, train
 
@@ -48,7 +55,6 @@ OCCUPANCY_ALPHA = 2.5e-2
 UNKNOWN = -1.0
 WARMUP_STEPS = 128
 PRUNE_AFTER = 256
-FREE_POINTS = 1024
 MIN_RAYS, MAX_RAYS = 128, 8192
 STOP = 1e-4
 """Transmittance at which a training ray ends."""
@@ -106,9 +112,13 @@ class FitJob:
         samples = march(rays, self.field.occupancy, self.settings.step, jitter)
         found = visible(self.field, samples, STOP)
         samples = samples.select(found.seen)
-        lit = (found.weights[found.seen] > UNLIT).nonzero()[:, 0]
+        weights = found.weights[found.seen]
+        # Where a field is thin everywhere, its brightest samples must learn their colour still.
+        brightest = float(weights.max()) if len(weights) else 0.0
+        lit = (weights > min(UNLIT, 0.1 * brightest)).nonzero()[:, 0]
         self._adapt_rays(len(samples))
-        color, opacity = composite(self.field, samples, lit)
+        free = free_points(self.field, draw)
+        color, opacity, free_sigma = composite(self.field, samples, lit, free)
         if self.background is None:
             behind = torch.rand(len(views), 3, generator=draw)
         else:
@@ -117,7 +127,7 @@ class FitJob:
         image = color + (1.0 - opacity)[:, None] * behind
         loss = F.mse_loss(image, target)
         psnr = -10.0 * torch.log10(loss.detach()).item()
-        total = loss + self.settings.free_weight * self._free_space(draw)
+        total = loss + self.settings.free_weight * free_space_loss(free_sigma)
         return total, {"psnr_db": round(psnr, 3), "rays": len(views)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -145,14 +155,6 @@ class FitJob:
         view, pixel = flat // (height * width), flat % (height * width)
         xy_px = torch.stack([pixel % width, pixel // width], dim=1) + 0.5
         return view, xy_px, self.data.images.reshape(-1, self.data.images.shape[-1])[flat]
-
-    def _free_space(self, draw: torch.Generator) -> Tensor:
-        """Mean opacity of unit-length segments at random unoccupied points."""
-        u = torch.rand(FREE_POINTS, 3, generator=draw) * 2.0 - 1.0
-        u = u[~self.field.occupied(u)]
-        if len(u) == 0:
-            return torch.zeros(())
-        return (1.0 - torch.exp(-self.field.sigma(u))).sum() / FREE_POINTS
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from geodistill.checks import ShapeError, UsageError, check
 from geodistill.kernels import cpu, library, reference
 from geodistill.kernels.hashspec import HashSpec
-from geodistill.kernels.library import openmp_runtimes
+from geodistill.kernels.library import keep_memory, openmp_runtimes
 from geodistill.kernels.reference import LINE_AXES, PLANE_AXES, Composite, Samples, ray_index
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "composite",
     "fused_mlp",
     "hash_encode",
+    "keep_memory",
     "library_status",
     "line_product",
     "march",
@@ -55,7 +56,7 @@ KERNELS = (
 )
 
 
-MLP_WIDTH = 128
+MLP_WIDTH = 320
 """Widest layer for which the fused MLP keeps a block of points in the cache."""
 
 # The one table: kernel -> what runs it on float32 tensors in CPU memory, where not the reference.

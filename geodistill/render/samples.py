@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from geodistill import kernels
 from geodistill.cameras import Camera
@@ -177,7 +178,7 @@ class Visible(NamedTuple):
     Attributes:
         sigma: [S] density, zero where it was not evaluated.
         weights: [S] contribution to the ray.
-        seen: bool [S], whether density was evaluated.
+        seen: bool [S], whether light arrives: the transmittance in front is at least `stop`.
     """
 
     sigma: Tensor
@@ -193,20 +194,40 @@ def visible(field: Field, samples: RaySamples, stop: float) -> Visible:
     """
     total = len(samples)
     sigma = torch.zeros(total, device=samples.t.device)
-    seen = torch.zeros(total, dtype=torch.bool, device=samples.t.device)
     rank = torch.arange(total, device=samples.t.device) - samples.offsets[samples.ray]
     depth = torch.zeros(samples.rays, device=samples.t.device)
     longest = int(samples.offsets.diff().max()) if total else 0
+    evaluated = torch.zeros(total, dtype=torch.bool, device=samples.t.device)
     start, width = 0, 6
     alive = torch.arange(total, device=samples.t.device)
     while start < longest:
         rank_alive = rank[alive]
         index = alive[rank_alive < start + width]
         sigma[index] = field.sigma(samples.u[index])
-        seen[index] = True
+        evaluated[index] = True
         depth.index_add_(0, samples.ray[index], sigma[index] * samples.dt[index])
         alive = alive[rank_alive >= start + width]
         alive = alive[torch.exp(-depth[samples.ray[alive]]) >= stop]
         start, width = start + width, width * 2
+    before = F.pad((sigma * samples.dt).double().cumsum(0), (1, 0))
+    light = torch.exp(before[samples.offsets[samples.ray]] - before[:-1])
+    seen = evaluated & (light >= stop)
     weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
     return Visible(sigma, weights, seen)
+
+
+FREE_POINTS = 1024
+
+
+def free_points(field: Field, draw: torch.Generator) -> Tensor:
+    """Random unit-cube points outside the occupancy. [N, 3], N at most `FREE_POINTS`"""
+    u = torch.rand(FREE_POINTS, 3, generator=draw) * 2.0 - 1.0
+    return u[~field.occupied(u)]
+
+
+def free_space_loss(sigma: Tensor) -> Tensor:
+    """Mean opacity of unit-length segments at `free_points`, given the densities there.
+
+    It keeps a field transparent where its occupancy grid would hide what it holds.
+    """
+    return (1.0 - torch.exp(-sigma)).sum() / FREE_POINTS

@@ -11,7 +11,13 @@ from scenes import AnalyticField, ring
 from torch.nn import functional as F
 
 from geodistill.checks import InputError
-from geodistill.convert.cache import VISIBLE_WEIGHT, TeacherCache, cell_index, survey
+from geodistill.convert.cache import (
+    LIT_WEIGHT,
+    VISIBLE_WEIGHT,
+    TeacherCache,
+    cell_index,
+    survey,
+)
 from geodistill.rays import Rays
 from geodistill.render.fields import render_rays
 from geodistill.render.samples import RayFootprint
@@ -40,11 +46,13 @@ def cache(teacher: AnalyticField) -> TeacherCache:
 
 
 def test_it_is_the_teacher_at_its_samples(teacher: AnalyticField, cache: TeacherCache) -> None:
-    latent = teacher.latent(cache.samples.u)
-    torch.testing.assert_close(cache.latent, latent, rtol=1e-4, atol=1e-4)
+    latent, lit = teacher.latent(cache.samples.u), cache.lit
+    torch.testing.assert_close(cache.latent, latent[lit], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(cache.sigma, teacher.sigma_of(latent), rtol=1e-4, atol=1e-4)
     rgb = teacher.rgb_of(latent, cache.samples.d)
-    torch.testing.assert_close(cache.rgb, rgb, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(cache.rgb[lit], rgb[lit], rtol=1e-4, atol=1e-4)
+    assert torch.equal(lit, (cache.weights > LIT_WEIGHT).nonzero()[:, 0])
+    assert cache.weights[lit].sum() > 0.98 * cache.weights.sum()
 
 
 def test_its_rays_have_the_colours_that_rendering_shows(
@@ -95,8 +103,7 @@ def test_rays_see_something(cache: TeacherCache) -> None:
     assert cache.opacity.min() > VISIBLE_WEIGHT / 2
 
 
-def test_most_of_what_lies_behind_the_surface_is_left_out(cache: TeacherCache) -> None:
-    """The early stop works in rounds, so some samples without light remain."""
+def test_what_lies_behind_the_surface_is_left_out(cache: TeacherCache) -> None:
     dark = 0
     spans = zip(
         cache.samples.offsets[:-1].tolist(), cache.samples.offsets[1:].tolist(), strict=True
@@ -104,7 +111,7 @@ def test_most_of_what_lies_behind_the_surface_is_left_out(cache: TeacherCache) -
     for start, end in spans:
         tau = (cache.sigma[start:end] * cache.samples.dt[start:end]).double()
         dark += int((torch.exp(tau - tau.cumsum(0)) < 1e-3).sum())
-    assert dark < 0.45 * len(cache.samples)
+    assert dark == 0
 
 
 def test_a_cache_is_a_function_of_its_seed(teacher: AnalyticField, cache: TeacherCache) -> None:

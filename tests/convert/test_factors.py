@@ -12,6 +12,7 @@ from torch import Tensor
 from geodistill import kernels
 from geodistill.convert import factors
 from geodistill.convert.cache import survey
+from geodistill.convert.cp import refine_cp
 from geodistill.convert.factors import (
     cp_from_vm,
     resize_lines,
@@ -218,6 +219,63 @@ def test_the_strongest_cp_terms_are_kept_first() -> None:
     assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-5
 
 
+def cp_values(nodes: Tensor, lines: list[Tensor], basis: Tensor) -> Tensor:
+    """The CP field [M, F] at the nodes of a bool grid, as TensoRF evaluates it."""
+    size = nodes.shape[0]
+    u = nodes.nonzero() * (2.0 / (size - 1)) - 1.0
+    return kernels.line_product(u, tuple(lines)) @ basis.t()
+
+
+def exact_cp(size: int, rank: int, channels: int) -> tuple[list[Tensor], Tensor]:
+    draw = torch.Generator().manual_seed(rank)
+    lines = [torch.randn(size, rank, generator=draw) for _ in range(3)]
+    basis = torch.ones(1, rank) if channels == 1 else torch.randn(channels, rank, generator=draw)
+    return lines, basis
+
+
+def some_nodes(size: int, share: float) -> Tensor:
+    return torch.rand(size, size, size, generator=torch.Generator().manual_seed(5)) < share
+
+
+def cp_factors(
+    values: Tensor, nodes: Tensor, rank: int, sweeps: int
+) -> tuple[list[Tensor], Tensor]:
+    """Refined from a random start."""
+    lines, basis = exact_cp(nodes.shape[0], rank, values.shape[1])
+    return refine_cp([0.5 * line for line in lines], basis, values, nodes, sweeps)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_cp_is_found_from_a_third_of_its_nodes(channels: int) -> None:
+    nodes = some_nodes(12, 0.35)
+    truth = exact_cp(12, 3, channels)
+    values = cp_values(nodes, *truth)
+    lines, basis = cp_factors(values, nodes, rank=6, sweeps=60)
+    assert [line.shape for line in lines] == [(12, 6)] * 3 and basis.shape == (channels, 6)
+    assert error(cp_values(nodes, lines, basis), values) < 0.02
+    unseen = cp_values(~nodes, *truth)
+    assert error(cp_values(~nodes, lines, basis), unseen) < 0.15
+
+
+def test_every_sweep_of_cp_helps() -> None:
+    nodes = some_nodes(14, 0.5)
+    values = torch.stack([smooth(14, 3)[f][nodes] for f in range(3)], dim=1)
+    errors = [
+        error(cp_values(nodes, *cp_factors(values, nodes, 8, sweeps)), values)
+        for sweeps in (1, 2, 4, 8, 16)
+    ]
+    assert all(later < earlier for earlier, later in pairwise(errors)) and errors[-1] < 0.1
+
+
+def test_cp_of_nothing_is_finite() -> None:
+    nodes = some_nodes(8, 0.2)
+    for values in (torch.zeros(int(nodes.sum()), 1), torch.zeros(int(nodes.sum()), 3)):
+        lines, basis = cp_factors(values, nodes, 4, 2)
+        assert all(bool(t.isfinite().all()) for t in (*lines, basis))
+    lines, basis = cp_factors(torch.zeros(0, 2), torch.zeros_like(nodes), 4, 2)
+    assert all(bool(t.isfinite().all()) for t in (*lines, basis))
+
+
 # -- resampling ------------------------------------------------------------------------------
 
 
@@ -278,7 +336,9 @@ def test_a_factored_student_starts_as_its_teacher(
 ) -> None:
     monkeypatch.setattr("geodistill.convert.cache.CHUNK", 256)
     cache = survey(teacher, 200, seed=0, step=0.05)
-    translate = translator(teacher, cache.latent, cache.rgb, cache.samples.d, cache.weights)
+    lit = cache.lit
+    rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
+    translate = translator(teacher, cache.latent, rgb, d, weights)
     everywhere = copy.copy(cache)
     object.__setattr__(everywhere, "occupancy", torch.ones_like(cache.occupancy))
     student = build_field(architecture, STUDENTS[architecture])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from scenes import AnalyticField
 from torch import Tensor
 
 from geodistill.convert import latents
-from geodistill.convert.latents import RAW_MAX, RAW_MIN, Translator, grid_latents, translator
+from geodistill.convert.latents import RAW_MAX, RAW_MIN, Translator, node_latents, translator
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.heads import LATENT, LatentField, shade
 from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, PlenoxelsConfig
@@ -153,17 +151,12 @@ def test_a_teacher_with_few_channels_fills_the_rest_with_zeros() -> None:
     assert out[:, 1:4].std(dim=0).min() > 0 and not out[:, 4:].any()
 
 
-def test_grid_latents_are_the_teacher_s_at_the_wanted_nodes(network: LatentField) -> None:
-    size = 5
-    nodes = torch.rand(size, size, size, generator=torch.Generator().manual_seed(1)) < 0.4
-    spacing = torch.linspace(-0.9, 0.7, size)
+def test_node_latents_are_the_teacher_s_at_the_nodes(network: LatentField) -> None:
+    index = torch.randint(5, (40, 3), generator=torch.Generator().manual_seed(1))
+    spacing = torch.linspace(-0.9, 0.7, 5)
     translate = Translator(network, torch.zeros(15), torch.eye(15), network.color_head)
     with torch.no_grad():
-        grid = grid_latents(network, translate, nodes, spacing)
-    assert grid.shape == (LATENT, size, size, size)
-    for ix, iy, iz in nodes.nonzero()[:20].tolist():
-        u = torch.stack([spacing[ix], spacing[iy], spacing[iz]])[None]
-        torch.testing.assert_close(grid[:, ix, iy, iz], network.latent(u)[0], rtol=1e-4, atol=1e-4)
-    unwanted = grid[:, ~nodes]
-    assert (unwanted[0] == RAW_MIN).all() and not unwanted[1:].any()
-    assert math.isfinite(float(grid.sum()))
+        latents = node_latents(network, translate, index, spacing)
+        expected = network.latent(spacing[index])
+    torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
+    assert node_latents(network, translate, index[:0], spacing).shape == (0, LATENT)

@@ -24,7 +24,7 @@ def seen(occupancy: Tensor) -> TeacherCache:
     none, triple = torch.zeros(0), torch.zeros(0, 3)
     offsets = torch.zeros(1, dtype=torch.int64)
     samples = RaySamples(offsets, torch.zeros(0, dtype=torch.int64), none, none, triple, triple)
-    return TeacherCache(samples, none, triple, triple, none, triple, none, occupancy)
+    return TeacherCache(samples, none, none, triple, offsets[:0], triple, triple, none, occupancy)
 
 
 def voxel_field(resolution: int) -> Plenoxels:

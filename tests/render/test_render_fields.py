@@ -28,7 +28,7 @@ from geodistill.render.fields import (
     render_view,
     render_views,
 )
-from geodistill.render.samples import march, unit_camera
+from geodistill.render.samples import RayFootprint, march, unit_camera
 
 
 class Medium(Field):
@@ -208,10 +208,23 @@ def test_normals_of_the_ball_point_outwards(movable: AnalyticField) -> None:
 def test_training_rays_and_whole_views_agree(scene: AnalyticField) -> None:
     rays = camera_rays(unit_camera(scene, ring(1, 24)[0]))
     samples = march(rays, scene.occupancy, 1 / 192)
-    color, opacity = composite(scene, samples)
+    everywhere = torch.arange(len(samples))
+    color, opacity, sigma = composite(scene, samples, everywhere, samples.u)
     view = render_rays(scene, rays)
+    assert torch.equal(sigma, scene.sigma(samples.u))
     torch.testing.assert_close(color, view.color, rtol=0, atol=6e-3)
     torch.testing.assert_close(opacity, view.opacity, rtol=0, atol=6e-3)
+
+
+def test_what_is_not_lit_is_black(scene: AnalyticField) -> None:
+    samples = march(camera_rays(unit_camera(scene, ring(1, 16)[0])), scene.occupancy, 1 / 96)
+    lit = torch.arange(0, len(samples), 2)
+    color, opacity, _ = composite(scene, samples, lit, samples.u[:0])
+    footprint = RayFootprint.from_density(scene.sigma(samples.u), samples)
+    rgb = scene.rgb_of(scene.latent(samples.u), samples.d)
+    rgb[1::2] = 0.0
+    torch.testing.assert_close(color, footprint.render(rgb))
+    torch.testing.assert_close(opacity, footprint.row_sums())
 
 
 NGP = NgpConfig(levels=2, log2_size=6, base_resolution=3, max_resolution=6, hidden=8)
@@ -247,10 +260,11 @@ def test_the_gradient_of_an_image_is_its_difference_quotient(architecture: str) 
     directions = torch.nn.functional.normalize(-origins + 0.3 * torch.randn(12, 3, generator=draw))
     samples = march(Rays(origins, directions), torch.ones(2, 2, 2, dtype=torch.bool), 0.23)
     target = torch.rand(12, 4, generator=draw, dtype=torch.float64)
+    everywhere = torch.arange(len(samples))
     parameters = list(field.parameters())
 
     def loss() -> Tensor:
-        color, opacity = composite(field, samples)
+        color, opacity, _ = composite(field, samples, everywhere, samples.u[:0])
         return (torch.cat([color, opacity[:, None]], dim=1) - target).square().sum()
 
     gradient = torch.autograd.grad(loss(), parameters)
@@ -273,5 +287,6 @@ def test_the_gradient_of_an_image_is_its_difference_quotient(architecture: str) 
 def test_rays_without_samples_composite_to_nothing() -> None:
     field = tiny("tensorf").float()
     rays = Rays(torch.full((3, 3), 4.0), torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3))
-    color, opacity = composite(field, march(rays, field.occupancy, 0.1))
+    samples, none = march(rays, field.occupancy, 0.1), torch.zeros(0, dtype=torch.long)
+    color, opacity, _ = composite(field, samples, none, samples.u)
     assert torch.equal(color, torch.zeros(3, 3)) and torch.equal(opacity, torch.zeros(3))

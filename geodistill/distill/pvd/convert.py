@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from geodistill.checks import UsageError
@@ -20,14 +20,16 @@ from geodistill.train import Budget, train
 RECIPES = ("default", "pvd")
 
 STEPS = {
-    "plenoxels": 150,
-    "tensorf": 700,
-    "tensorf-cp": 900,
-    "ngp": 1000,
-    "mlp": 1400,
-    "composite": 500,
+    "plenoxels": 80,
+    "tensorf": 220,
+    "tensorf-cp": 450,
+    "ngp": 300,
+    "mlp": 1800,
+    "composite": 250,
 }
 """Steps of the default recipe, by student architecture."""
+MLP_RAYS = 512
+"""Rays per step for MLP students, whose every point costs ten times what it costs others."""
 
 PVD_STEPS = 30_000
 
@@ -102,12 +104,19 @@ def convert(
         teacher, settings.cache_rays, settings.seed, visible_weight=settings.visible_weight
     )
     student.occupancy = cache.occupancy.clone()
-    translate = translator(teacher, cache)
+    lit = cache.lit
+    rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
+    translate = translator(teacher, cache.latent, rgb, d, weights)
+    warm = False
     if settings.start == "closed-form":
-        initialise(student, teacher, cache, translate)
+        warm = initialise(student, teacher, cache, translate)
     elif isinstance(student, LatentField):
         student.color_head.load_state_dict(translate.color_head.state_dict())
-    job = TransferJob(student, cache, translate, settings.transfer, settings.seed)
+    transfer = settings.transfer
+    if architecture == "mlp" and transfer.rays is None:
+        transfer = replace(transfer, rays=MLP_RAYS)
+    latents = None if warm else translate(cache.latent)
+    job = TransferJob(student, cache, transfer, settings.seed, warm, latents)
     say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
     return student

@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 
 from geodistill import kernels
-from geodistill.geometry.fields import Field
 from geodistill.render.samples import RaySamples
-
-FREE_POINTS = 1024
 
 
 def alpha_error(sigma: Tensor, teacher_sigma: Tensor, dt: Tensor) -> Tensor:
@@ -21,8 +18,8 @@ def alpha_error(sigma: Tensor, teacher_sigma: Tensor, dt: Tensor) -> Tensor:
     return (torch.exp(-sigma * dt) - torch.exp(-teacher_sigma * dt)).square()
 
 
-def weighted_error(value: Tensor, teacher_value: Tensor, weights: Tensor) -> Tensor:
-    """Mean over points of the squared difference [N, C], weighted by what each gives its ray."""
+def point_loss(value: Tensor, teacher_value: Tensor, weights: Tensor) -> Tensor:
+    """Squared difference of [N, C] weighted by what each sample contributes to its ray."""
     error = (value - teacher_value).square().sum(dim=1)
     return (error * weights).sum() / weights.sum().clamp_min(1e-6)
 
@@ -40,15 +37,3 @@ def ray_loss(
     seen = kernels.composite(sigma, samples.dt, (rgb,), samples.offsets)
     error = seen.sums[0] - color + (opacity - seen.opacity)[:, None] * behind
     return error.square().mean()
-
-
-def free_space_loss(student: Field, draw: torch.Generator) -> Tensor:
-    """Mean opacity of unit-length segments at random points outside the occupancy.
-
-    It keeps the student transparent where its grid would hide what it holds.
-    """
-    u = torch.rand(FREE_POINTS, 3, generator=draw) * 2.0 - 1.0
-    u = u[~student.occupied(u)]
-    if len(u) == 0:
-        return torch.zeros(())
-    return (1.0 - torch.exp(-student.sigma(u))).sum() / FREE_POINTS

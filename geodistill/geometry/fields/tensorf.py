@@ -60,7 +60,8 @@ class FactoredBranch(Branch):
         raise NotImplementedError
 
     def forward(self, u: Tensor) -> Tensor:
-        return torch.cat([self.raw(u)[:, None], self.appearance(u) @ self.basis.t()], dim=1)
+        features = kernels.fused_mlp(self.appearance(u), (self.basis,))
+        return torch.cat([self.raw(u)[:, None], features], dim=1)
 
 
 class VmBranch(FactoredBranch):

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kAxes[3] = {2, 1, 0};  // the axis of line k
 constexpr int64_t kGrain = 256;
-constexpr int kGroup = 16;
+constexpr int kGroup = 48;
 
 }  // namespace
 
