@@ -16,7 +16,8 @@ from geodistill import train as loop
 from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import ParamGroup
 from geodistill.runs import Run
-from geodistill.train import Adam, Budget, train
+from geodistill.train import Budget, train
+from geodistill.train.optimiser import BETAS, EPS, Optimiser, _orthogonal
 
 
 class Clock:
@@ -48,8 +49,8 @@ class TableJob:
         self.table = nn.Parameter(torch.randn(50, 4, generator=draw))
         self.matrix = nn.Parameter(torch.randn(4, 3, generator=draw))
         self.target = torch.randn(50, 3, generator=draw)
-        self.optimiser = Adam(
-            [ParamGroup([self.table], 0.05, lazy=True), ParamGroup([self.matrix], 0.02, lazy=False)]
+        self.optimiser = Optimiser(
+            [ParamGroup([self.table], 0.05, "lazy-adam"), ParamGroup([self.matrix], 0.02)]
         )
         self.clock, self.seconds = clock, seconds_per_step
         self.interrupt_at = self.stop_at = self.nan_from = math.inf
@@ -104,15 +105,15 @@ def steps_of(p: nn.Parameter, optimise: Any, count: int) -> Tensor:
     return p.detach().clone()
 
 
-@pytest.mark.parametrize("lazy", [True, False])
-def test_adam_is_torch_s_where_every_row_is_touched(lazy: bool) -> None:
+@pytest.mark.parametrize("rule", ["adam", "lazy-adam"])
+def test_adam_is_torch_s_where_every_row_is_touched(rule: Any) -> None:
     start = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     scales = [1.0, 0.7, 0.3, 2.0, 0.1] * 4
     ours = nn.Parameter(start.clone())
-    adam = Adam([ParamGroup([ours], 0.03, lazy)])
+    adam = Optimiser([ParamGroup([ours], 0.03, rule)])
     got = steps_of(ours, lambda i: adam.step(scales[i]), 20)
     theirs = nn.Parameter(start.clone())
-    torch_adam = torch.optim.Adam([theirs], betas=Adam.BETAS, eps=Adam.EPS)
+    torch_adam = torch.optim.Adam([theirs], betas=BETAS, eps=EPS)
 
     def step(i: int) -> None:
         torch_adam.param_groups[0]["lr"] = 0.03 * scales[i]
@@ -123,28 +124,50 @@ def test_adam_is_torch_s_where_every_row_is_touched(lazy: bool) -> None:
     assert (expected - start).abs().min() > 1e-3
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
     moments = adam.state()
-    torch.testing.assert_close(moments["adam.0.m"], torch_adam.state[theirs]["exp_avg"])
-    torch.testing.assert_close(moments["adam.0.v"], torch_adam.state[theirs]["exp_avg_sq"])
+    torch.testing.assert_close(moments["optimiser.0.m"], torch_adam.state[theirs]["exp_avg"])
+    torch.testing.assert_close(moments["optimiser.0.v"], torch_adam.state[theirs]["exp_avg_sq"])
 
 
 def test_rows_that_no_gradient_touches_stay_with_their_moments() -> None:
     p = nn.Parameter(torch.randn(10, 3))
     start = p.detach().clone()
-    adam = Adam([ParamGroup([p], 0.1, lazy=True)])
+    adam = Optimiser([ParamGroup([p], 0.1, "lazy-adam")])
     (p[:5] ** 2).sum().backward()
     adam.step(1.0)
     first = p.detach().clone()
     assert torch.equal(first[5:], start[5:]) and (first[:5] != start[:5]).all()
     (p[5:] ** 2).sum().backward()
-    moments = adam.state()["adam.0.m"].clone()
+    moments = adam.state()["optimiser.0.m"].clone()
     adam.step(1.0)
     assert torch.equal(p.detach()[:5], first[:5]) and (p.detach()[5:] != first[5:]).all()
-    assert torch.equal(adam.state()["adam.0.m"][:5], moments[:5])
+    assert torch.equal(adam.state()["optimiser.0.m"][:5], moments[:5])
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (20, 7), (5, 30)])
+def test_an_orthogonal_step_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=draw) @ torch.diag(torch.logspace(0, -1, shape[1]))
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    way = _orthogonal(matrix)
+    assert torch.linalg.svdvals(way).min() > 0.3 and torch.linalg.svdvals(way).max() < 1.4
+    assert ((way * (u @ vh)).sum() / (way.norm() * (u @ vh).norm())) > 0.95
+
+
+def test_muon_moves_by_its_rate_whatever_the_gradient() -> None:
+    lengths = []
+    for scale in (1e-6, 1.0, 1e6):
+        p = nn.Parameter(torch.zeros(16, 8))
+        optimiser = Optimiser([ParamGroup([p], 0.1, "muon")])
+        draw = torch.Generator().manual_seed(3)
+        (p * torch.randn(16, 8, generator=draw) * scale).sum().backward()
+        optimiser.step(0.5)
+        lengths.append(float(torch.linalg.matrix_norm(p.detach(), 2)))
+    assert lengths == pytest.approx([0.05 * 2**0.5] * 3, rel=0.4)
 
 
 def test_a_step_clears_the_gradients() -> None:
     table, dense = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.randn(4))
-    adam = Adam([ParamGroup([table], 0.1, True), ParamGroup([dense], 0.1, False)])
+    adam = Optimiser([ParamGroup([table], 0.1, "lazy-adam"), ParamGroup([dense], 0.1)])
     (table.sum() + dense.sum()).backward()
     adam.step(1.0)
     for p in (table, dense):
@@ -153,7 +176,7 @@ def test_a_step_clears_the_gradients() -> None:
 
 def test_the_learning_rate_of_a_group_scales_its_first_step() -> None:
     p, q = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3, 2))
-    adam = Adam([ParamGroup([p], 0.1, True), ParamGroup([q], 0.01, False)])
+    adam = Optimiser([ParamGroup([p], 0.1, "lazy-adam"), ParamGroup([q], 0.01)])
     (5 * p.sum() + 3 * q.sum()).backward()
     adam.step(0.5)  # Adam's first step is the rate itself, whatever the gradient
     torch.testing.assert_close(p.detach(), torch.full((3, 2), 0.95))
@@ -179,12 +202,12 @@ def test_a_parameter_without_a_gradient_so_far_continues_exactly_too() -> None:
 
     def run(saved_after: int | None) -> Tensor:
         early, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
-        groups = [ParamGroup([early, late], 0.1, lazy=False)]
-        adam = Adam(groups)
+        groups = [ParamGroup([early, late], 0.1)]
+        adam = Optimiser(groups)
         for step in range(8):
             if step == saved_after:
                 state, count = adam.state(), adam.count
-                adam = Adam(groups)
+                adam = Optimiser(groups)
                 adam.load(state, count)
             loss = (early * torch.tensor([1.0, -2.0, 3.0])).sum()
             if step >= 5:
@@ -201,6 +224,13 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert list(a) == list(b)
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert different == []
+
+
+def test_a_checkpoint_of_another_version_is_one_line(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", "test", {"a": 1}) as run:
+        run.checkpoint(3, {"adam.0.m": torch.zeros(2)}, {"job": {}, "seconds": 1.0, "updates": 3})
+        with pytest.raises(InputError, match=r"another version .*pass --overwrite to begin again"):
+            train(TableJob(), Budget(steps=5), run, "test")
 
 
 # -- budgets ---------------------------------------------------------------------------------

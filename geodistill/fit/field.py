@@ -26,7 +26,8 @@ from geodistill.render.samples import (
     visible,
 )
 from geodistill.runs import Run
-from geodistill.train import Adam, Budget, train
+from geodistill.train import Budget, train
+from geodistill.train.optimiser import Optimiser
 
 Background = Literal["auto", "white", "black", "scene"]
 
@@ -88,7 +89,7 @@ class FitJob:
     def _enter_stage(self, stage: int) -> None:
         set_stage(self.field, stage)
         self.stage = stage
-        self.optimiser = Adam(self.field.param_groups())
+        self.optimiser = Optimiser(self.field.param_groups())
 
     def lr_scale(self, progress: float) -> float:
         """A short warm-up, then exponential decay to 3 %."""
@@ -137,7 +138,7 @@ class FitJob:
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
         self._enter_stage(extra["stage"])
         restore_field(self.field, tensors)
-        self.optimiser = Adam(self.field.param_groups())
+        self.optimiser = Optimiser(self.field.param_groups())
         self.alphas, self.rays = tensors["alphas"], extra["rays"]
 
     def _adapt_rays(self, samples: int) -> None:

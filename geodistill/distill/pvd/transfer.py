@@ -20,7 +20,7 @@ from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.render.fields import NEGLIGIBLE, STOP, composite
 from geodistill.render.samples import free_points, free_space_loss, visible
-from geodistill.train import Adam
+from geodistill.train.optimiser import Optimiser
 
 HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
@@ -78,7 +78,7 @@ class TransferJob:
         self.rays = settings.rays or RAYS
         self.lr = settings.warm_lr if warm else 1.0
         self.decay_from = settings.warm_decay_from if warm else settings.decay_from
-        self.optimiser = Adam(student.param_groups())
+        self.optimiser = Optimiser(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
         self.looked, self.flat, self.decaying = 0, False, False
@@ -163,4 +163,4 @@ class TransferJob:
         for name, value in extra.items():
             setattr(self, name, value)
         restore_field(self.student, tensors)
-        self.optimiser = Adam(self.student.param_groups())
+        self.optimiser = Optimiser(self.student.param_groups())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,13 @@ OCCUPANCY_RESOLUTION = 128
 class ParamGroup:
     """Parameters that train alike.
 
-    `lazy` marks tables [rows, C] of which a step touches few rows: Adam skips the others.
+    `rule` is "adam"; "lazy-adam" for tables [rows, C] of which a step touches few rows; or "muon"
+    for the matrices of a wide network.
     """
 
     params: list[nn.Parameter]
     lr: float
-    lazy: bool
+    rule: Literal["adam", "lazy-adam", "muon"] = "adam"
 
 
 class Field(nn.Module):

@@ -88,5 +88,5 @@ class LatentField(Field):
         return shade(self.color_head, latent[:, 1:], directions)
 
     def param_groups(self) -> list[ParamGroup]:
-        head = ParamGroup(list(self.color_head.parameters()), HEAD_LR, lazy=False)
+        head = ParamGroup(list(self.color_head.parameters()), HEAD_LR)
         return [*self.branch.param_groups(), head]

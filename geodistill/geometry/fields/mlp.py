@@ -12,6 +12,7 @@ from geodistill.geometry.fields.activations import positional_encoding
 from geodistill.geometry.fields.base import ParamGroup
 from geodistill.geometry.fields.heads import LATENT, Branch, Mlp
 
+TRUNK_LR = 2e-2
 TRUNK_OUT = 28
 """Width of the trunk's output: a drop-in for a 14 x 2 hash encoding, as in PVD."""
 
@@ -59,7 +60,10 @@ class MlpBranch(Branch):
         return self.density_net(hidden.to(u.dtype))
 
     def param_groups(self) -> list[ParamGroup]:
-        return [ParamGroup(list(self.parameters()), 1e-3, lazy=False)]
+        wide = [p for p in self.trunk.parameters() if p.ndim == 2]
+        rest = [p for p in self.trunk.parameters() if p.ndim == 1]
+        rest += self.density_net.parameters()
+        return [ParamGroup(wide, TRUNK_LR, "muon"), ParamGroup(rest, 1e-3)]
 
 
 def _has_native_bf16(device: torch.device) -> bool:

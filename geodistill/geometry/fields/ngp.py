@@ -54,5 +54,5 @@ class HashBranch(Branch):
         return self.density_net(kernels.hash_encode((u + 1.0) * 0.5, self.table, self.spec))
 
     def param_groups(self) -> list[ParamGroup]:
-        net = ParamGroup(list(self.density_net.parameters()), HEAD_LR, lazy=False)
-        return [ParamGroup([self.table], 1e-2, lazy=True), net]
+        net = ParamGroup(list(self.density_net.parameters()), HEAD_LR)
+        return [ParamGroup([self.table], 1e-2, "lazy-adam"), net]

@@ -79,4 +79,4 @@ class Plenoxels(Field):
         return ((weights * basis[:, None, :]).sum(dim=-1) + 0.5).clamp_min(0.0)
 
     def param_groups(self) -> list[ParamGroup]:
-        return [ParamGroup([self.values], 1e-2, lazy=True)]
+        return [ParamGroup([self.values], 1e-2, "lazy-adam")]

@@ -89,9 +89,9 @@ class VmBranch(FactoredBranch):
         planes = [*self.density_planes, *self.color_planes]
         lines = [*self.density_lines, *self.color_lines]
         return [
-            ParamGroup(planes, FACTOR_LR, lazy=True),
-            ParamGroup(lines, FACTOR_LR, lazy=False),
-            ParamGroup([self.basis], BASIS_LR, lazy=False),
+            ParamGroup(planes, FACTOR_LR, "lazy-adam"),
+            ParamGroup(lines, FACTOR_LR),
+            ParamGroup([self.basis], BASIS_LR),
         ]
 
 
@@ -114,8 +114,8 @@ class CpBranch(FactoredBranch):
     def param_groups(self) -> list[ParamGroup]:
         lines = [*self.density_lines, *self.color_lines]
         return [
-            ParamGroup(lines, FACTOR_LR, lazy=False),
-            ParamGroup([self.basis], BASIS_LR, lazy=False),
+            ParamGroup(lines, FACTOR_LR),
+            ParamGroup([self.basis], BASIS_LR),
         ]
 
 

@@ -21,7 +21,7 @@ from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.rays import Rays, pixel_rays
 from geodistill.render.samples import march, unit_camera
 from geodistill.render.viewpoints import viewpoints
-from geodistill.train import Adam
+from geodistill.train.optimiser import Optimiser
 
 LEVELS = ("cameras", "rays", "points")
 POINT_TERMS = ("feature", "rgb", "log_density")
@@ -59,7 +59,7 @@ class PvdJob:
         teacher.requires_grad_(False)
         inherit(student, teacher)
         enter_window(student, settings)
-        self.optimiser: Adam = make_optimiser(student, settings)
+        self.optimiser: Optimiser = make_optimiser(student, settings)
         kind = student.latent_kind
         self.shared = kind is not None and kind == teacher.latent_kind
         self.epoch, self.viewpoints = -1, None

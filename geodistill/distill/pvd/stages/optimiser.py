@@ -11,7 +11,7 @@ from geodistill.distill.pvd.stages.settings import PvdSettings
 from geodistill.geometry.fields import Field, ParamGroup
 from geodistill.geometry.fields.mlp import MlpBranch
 from geodistill.geometry.fields.tensorf import FactoredBranch
-from geodistill.train import Adam
+from geodistill.train.optimiser import BETAS, EPS, Optimiser
 
 
 def make_optimiser(student: Field, settings: PvdSettings) -> AdamW:
@@ -24,13 +24,13 @@ def make_optimiser(student: Field, settings: PvdSettings) -> AdamW:
         (heads if head else main).append(p)
     lr = settings.mlp_lr if MlpBranch in kinds else settings.lr
     groups = [
-        ParamGroup(main, lr, lazy=False),
-        ParamGroup(heads, settings.tensorf_head_lr, lazy=False),
+        ParamGroup(main, lr),
+        ParamGroup(heads, settings.tensorf_head_lr),
     ]
     return AdamW(groups, settings.weight_decay)
 
 
-class AdamW(Adam):
+class AdamW(Optimiser):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), dense for every group.
 
     A parameter without a gradient is left as it is, and its own count of steps with it.
@@ -42,8 +42,8 @@ class AdamW(Adam):
         self._rates = [g.lr for g in groups]
         self._inner = torch.optim.AdamW(
             [{"params": g.params} for g in groups],
-            betas=self.BETAS,
-            eps=self.EPS,
+            betas=BETAS,
+            eps=EPS,
             weight_decay=weight_decay,
             fused=True,
         )
@@ -62,14 +62,14 @@ class AdamW(Adam):
             known = self._inner.state.get(p)
             for name, key in (("m", "exp_avg"), ("v", "exp_avg_sq"), ("step", "step")):
                 empty = torch.zeros(()) if name == "step" else torch.zeros_like(p)
-                tensors[f"adam.{i}.{name}"] = known[key] if known else empty
+                tensors[f"optimiser.{i}.{name}"] = known[key] if known else empty
         return tensors
 
     def load(self, state: Mapping[str, Tensor], count: int) -> None:
         self.count = count
         for i, p in enumerate(self._params):
             self._inner.state[p] = {
-                "step": state[f"adam.{i}.step"].to(p.device).clone(),
-                "exp_avg": state[f"adam.{i}.m"].to(p.device).clone(),
-                "exp_avg_sq": state[f"adam.{i}.v"].to(p.device).clone(),
+                "step": state[f"optimiser.{i}.step"].to(p.device).clone(),
+                "exp_avg": state[f"optimiser.{i}.m"].to(p.device).clone(),
+                "exp_avg_sq": state[f"optimiser.{i}.v"].to(p.device).clone(),
             }

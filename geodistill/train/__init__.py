@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill import kernels
 from geodistill.checks import InputError, UsageError
-from geodistill.geometry.fields import ParamGroup
 from geodistill.log import progress
 from geodistill.runs import Run
+from geodistill.train.optimiser import Optimiser
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_EVERY = 50
@@ -51,94 +50,10 @@ class Budget:
         self.spent, self._since = spent, time.perf_counter()
 
 
-class Adam:
-    """Adam (Kingma and Ba 2015) over parameter groups.
-
-    Rows of lazy tables that a step did not touch keep their value and their moments, as in the
-    sparse update of Instant-NGP; all other parameters follow the dense rule.
-    """
-
-    BETAS = (0.9, 0.99)
-    EPS = 1e-15
-
-    def __init__(self, groups: Sequence[ParamGroup]) -> None:
-        self.count = 0
-        self._lazy = [(g.lr, _Table.of(p)) for g in groups if g.lazy for p in g.params]
-        self._dense = [
-            (g.lr, torch.optim.Adam(g.params, betas=self.BETAS, eps=self.EPS, fused=True))
-            for g in groups
-            if not g.lazy and g.params
-        ]
-
-    def step(self, lr_scale: float) -> None:
-        """Update every parameter that has a gradient, and clear the gradients."""
-        self.count += 1
-        for rate, table in self._lazy:
-            table.update(rate * lr_scale, self.count)
-        for rate, optimiser in self._dense:
-            optimiser.param_groups[0]["lr"] = rate * lr_scale
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-
-    def state(self) -> dict[str, Tensor]:
-        """Moments, to be stored beside the parameters."""
-        pairs: list[tuple[Tensor, ...]] = [(table.m, table.v) for _, table in self._lazy]
-        pairs += [_moments(optimiser, p) for optimiser, p in self._dense_parameters()]
-        return {
-            f"adam.{i}.{name}": moment
-            for i, pair in enumerate(pairs)
-            for name, moment in zip(("m", "v", "step"), pair, strict=False)
-        }
-
-    def load(self, state: Mapping[str, Tensor], count: int) -> None:
-        """The inverse of `state` after `count` steps."""
-        self.count = count
-        for i, (_, table) in enumerate(self._lazy):
-            table.m, table.v = state[f"adam.{i}.m"].clone(), state[f"adam.{i}.v"].clone()
-        for i, (optimiser, p) in enumerate(self._dense_parameters(), start=len(self._lazy)):
-            optimiser.state[p] = {
-                "step": state[f"adam.{i}.step"].to(p.device).clone(),
-                "exp_avg": state[f"adam.{i}.m"].clone(),
-                "exp_avg_sq": state[f"adam.{i}.v"].clone(),
-            }
-
-    def _dense_parameters(self) -> list[tuple[torch.optim.Adam, nn.Parameter]]:
-        return [(o, p) for _, o in self._dense for p in o.param_groups[0]["params"]]
-
-
-def _moments(optimiser: torch.optim.Adam, p: nn.Parameter) -> tuple[Tensor, ...]:
-    """Both moments and the number of steps that had a gradient."""
-    known = optimiser.state.get(p)
-    if not known:
-        return torch.zeros_like(p), torch.zeros_like(p), torch.zeros(())
-    return known["exp_avg"], known["exp_avg_sq"], known["step"]
-
-
-@dataclass
-class _Table:
-    """A lazily updated parameter with its moments."""
-
-    p: nn.Parameter
-    m: Tensor
-    v: Tensor
-
-    @classmethod
-    def of(cls, p: nn.Parameter) -> _Table:
-        return cls(p, torch.zeros_like(p), torch.zeros_like(p))
-
-    def update(self, lr: float, count: int) -> None:
-        if self.p.grad is None:
-            return
-        rows = [t.view(-1, t.shape[-1]) for t in (self.p.data, self.p.grad, self.m, self.v)]
-        beta1, beta2 = Adam.BETAS
-        kernels.sparse_adam_step(*rows, lr=lr, beta1=beta1, beta2=beta2, eps=Adam.EPS, step=count)
-        self.p.grad = None
-
-
 class Job(Protocol):
     """What `train` drives: one optimisation with everything it needs to be continued exactly."""
 
-    optimiser: Adam
+    optimiser: Optimiser
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of this step (a function of the step and the state alone) and what to report."""
@@ -216,11 +131,17 @@ def checkpoint(job: Job, budget: Budget, run: Run, step: int) -> None:
 
 def _resume(job: Job, budget: Budget, run: Run | None) -> int:
     saved = run.latest() if run is not None else None
-    if saved is None:
+    if run is None or saved is None:
         budget.restart(0.0)
         return 0
     step, tensors, extra = saved
-    job.load(tensors, extra["job"])
-    job.optimiser.load(tensors, extra["updates"])
+    try:
+        job.load(tensors, extra["job"])
+        job.optimiser.load(tensors, extra["updates"])
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            f"the checkpoint in {run.folder} was written by another version ({error}): pass "
+            "--overwrite to begin again"
+        ) from None
     budget.restart(extra["seconds"])
     return step
