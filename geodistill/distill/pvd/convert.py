@@ -24,7 +24,7 @@ STEPS = {
     "tensorf": 220,
     "tensorf-cp": 450,
     "ngp": 300,
-    "mlp": 1800,
+    "mlp": 1200,
     "composite": 250,
 }
 """Steps of the default recipe, by student architecture."""

@@ -48,7 +48,7 @@ class TransferSettings:
     alpha_weight: float = 1.0
     color_weight: float = 0.3
     ray_weight: float = 1.0
-    latent_weight: float = 0.03
+    latent_weight: float = 0.01
     """Of the latents, which only students without a closed-form start are led by."""
     free_weight: float = 5e-2
 
