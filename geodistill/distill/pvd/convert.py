@@ -115,7 +115,8 @@ def convert(
     transfer = settings.transfer
     if architecture == "mlp" and transfer.rays is None:
         transfer = replace(transfer, rays=MLP_RAYS)
-    latents = None if warm else translate(cache.latent)
+    led = isinstance(student, LatentField) and not warm
+    latents = translate(cache.latent) if led else None
     job = TransferJob(student, cache, transfer, settings.seed, warm, latents)
     say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")

@@ -25,6 +25,7 @@ from geodistill.train.optimiser import Optimiser
 HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
 RAYS = 2048
+"""Rays per step of most students."""
 LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
 """Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
 
