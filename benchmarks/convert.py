@@ -4,13 +4,17 @@
     python benchmarks/convert.py [--part rows|matrix|scratch|ablation|teachers|all]
                                  [--scenes NAME ...] [--only TEXT] [--list] [--report]
 
-Every measurement is a cell: one JSON file in ``$GEODISTILL_CACHE/benchmarks/convert`` (by default
-below ``~/.cache/geodistill``), with the field and a contact sheet (teacher | student | difference)
-beside it, named by what was measured and by a fingerprint of the code that it depends on. The
-command runs the cells that are missing, the important and cheap ones first, and may be
-interrupted at any time; the same command goes on. At the end, or when interrupted, it prints all
-tables and writes them between the markers in ``docs/benchmarks.md``, which ``--only`` and
-``--scenes`` leave alone unless ``--out`` names a page.
+Every measurement is a cell: one line of ``records.jsonl``, with a fingerprint of the code and the
+data that it depends on. Records, fields and contact sheets (teacher | student | difference) lie in
+``$GEODISTILL_CACHE/benchmarks/convert``, by default below ``~/.cache/geodistill``. The command runs
+the cells that are missing, the important and cheap ones first, and may be interrupted at any time;
+the same command goes on. At the end, or when interrupted, it prints all tables and writes them
+between the markers in ``docs/benchmarks.md``, which ``--only`` and ``--scenes`` leave alone unless
+``--out`` names a page.
+
+The figures of that page are ``benchmarks/results/convert.jsonl``: with ``--records`` naming a copy
+of it, measuring goes on where they end. A teacher that is on record but not in the cache is fitted
+again; conversions of it stand if it has the same bits.
 """
 
 from __future__ import annotations
@@ -60,6 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
     store = Store(
         root / "benchmarks" / "convert",
         root / "scenes",
+        arguments.records,
         arguments.keep_stale,
         arguments.max_others,
     )
@@ -103,7 +108,9 @@ def listing(cells: Sequence[Cell], store: Store) -> str:
     lines, left = [], 0.0
     for cell in cells:
         seconds, state = store.expected_seconds(cell), state_of(cell, store)
-        left += seconds if state == "missing" else 0.0
+        if state == "done" and is_due(cell, cells, store):
+            state = "again"
+        left += seconds if state in ("missing", "again") else 0.0
         lines.append(f"{state:<8} {seconds / 60:7.1f} min  {cell.title}")
         if state == "lacking":
             lines[-1] += f" ({reason_lacking(cell)})"
@@ -118,6 +125,13 @@ def state_of(cell: Cell, store: Store) -> str:
     if record is not None:
         return "stale" if record["stale"] else "done"
     return "lacking" if reason_lacking(cell) else "missing"
+
+
+def is_due(cell: Cell, cells: Sequence[Cell], store: Store) -> bool:
+    """Whether it was never measured, or is a teacher whose field is gone and still needed."""
+    if cell.kind != "fit" or store.record(cell) is None or store.has_field(cell):
+        return state_of(cell, store) == "missing"
+    return any(c.teacher == cell and state_of(c, store) == "missing" for c in cells)
 
 
 def reason_lacking(cell: Cell) -> str | None:
@@ -138,7 +152,7 @@ def run_cells(cells: Sequence[Cell], store: Store) -> int:
     failed = 0
     try:
         for number, cell in enumerate(cells, start=1):
-            if state_of(cell, store) != "missing":
+            if not is_due(cell, cells, store):
                 continue
             say(f"[{number}/{len(cells)}] {cell.title}")
             failed += not _attempt(cell, store)
@@ -193,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE.md", help="page to write (default: docs/benchmarks.md)")
     add("--list", action="store_true", help="show the cells, their state and time, and stop")
     add("--report", action="store_true", help="measure nothing, write the tables")
+    add("--records", type=Path, metavar="FILE.jsonl", help="where figures are kept")
     add("--keep-stale", action="store_true", help="accept and mark what older code measured")
     add(
         "--max-others",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -84,9 +85,9 @@ def smoke_cells() -> list[Any]:
     return bench.chosen(plan.smoke_scale(), "all")
 
 
-def files_of(root: Path) -> dict[str, int]:
-    folder = root / "benchmarks" / "convert"
-    return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix == ".json"}
+def records_of(root: Path) -> dict[str, Any]:
+    text = (root / "benchmarks" / "convert" / "records.jsonl").read_text()
+    return {record["name"]: record for record in map(json.loads, text.splitlines())}
 
 
 def conversion(target: str = "tensorf") -> Any:
@@ -127,9 +128,9 @@ def test_a_second_run_measures_nothing(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(measure, "measure", refuse)
-    before = files_of(folder)
+    before = records_of(folder)
     assert bench.main(["--smoke", str(folder)]) == 0
-    assert files_of(folder) == before
+    assert records_of(folder) == before
     printed = capsys.readouterr().out
     page = (folder / "benchmarks.md").read_text()
     assert page == f"{bench.BEGIN}\n\n{printed}\n{bench.END}\n"
@@ -167,12 +168,13 @@ def test_list_shows_every_cell_with_its_state(
     assert any(line.endswith("analytic: scratch tensorf, 1 x its conversion") for line in lines)
 
 
-def forget(root: Path, cell: Any) -> tuple[Path, str]:
-    """Remove a record; returns where it was and what it said."""
-    path = store_of(root).path(cell, ".json")
-    text = path.read_text()
-    path.unlink()
-    return path, text
+def forget(root: Path, cell: Any) -> None:
+    """Remove a record."""
+    file = store_of(root).records
+    lines = file.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["name"] != cell.name]
+    assert len(kept) == len(lines) - 1
+    file.write_text("".join(kept))
 
 
 def test_an_interrupted_conversion_leaves_no_record(
@@ -181,17 +183,17 @@ def test_an_interrupted_conversion_leaves_no_record(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    store, cell = store_of(folder), conversion("mlp")
+    cell = conversion("mlp")
     forget(folder, cell)
-    before = files_of(folder)
+    before = records_of(folder)
     with monkeypatch.context() as patched:
         patched.setattr(measure, "compare_on_views", interrupt)
         assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp, seed 0"]) == 130
-    assert files_of(folder) == before and store.record(cell) is None
+    assert records_of(folder) == before and store_of(folder).record(cell) is None
     assert not list((folder / "benchmarks" / "convert").glob(".*tmp*"))
     assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp, seed 0"]) == 0
-    assert store.record(cell) is not None
-    assert set(files_of(folder)) == {*before, store.path(cell, ".json").name}
+    assert store_of(folder).record(cell) is not None
+    assert set(records_of(folder)) == {*before, cell.name}
 
 
 def test_an_interrupted_run_from_scratch_goes_on(
@@ -221,7 +223,8 @@ def test_a_cell_that_fails_does_not_stop_the_others(
         raise InputError("broken")
 
     bad, good = conversion("mlp"), plan.curve_cells(plan.smoke_scale())[0]
-    path, text = forget(folder, bad)
+    text = store_of(folder).records.read_text()
+    forget(folder, bad)
     forget(folder, good)
     real = measure.measure
     monkeypatch.setattr(
@@ -229,7 +232,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     )
     assert bench.main(["--smoke", str(folder), "--only", "ngp to mlp"]) == 1
     assert store_of(folder).record(bad) is None and store_of(folder).record(good) is not None
-    path.write_text(text)
+    store_of(folder).records.write_text(text)
 
 
 def test_records_of_older_code_are_kept_only_on_request(
@@ -246,16 +249,53 @@ def test_records_of_older_code_are_kept_only_on_request(
     assert page.startswith("Nothing has been measured yet.")
 
 
-def test_newer_code_replaces_fields_but_not_figures(tmp_path: Path) -> None:
+def test_newer_code_replaces_figures_and_fields(tmp_path: Path) -> None:
     cell = conversion()
-    (tmp_path / "scenes").mkdir()
-    store = store_module.Store(tmp_path, tmp_path / "scenes")
-    for kind in (".json", ".safetensors", ".png"):
-        store.path(cell, kind, "01d").write_text("{}")
-    store.path(cell, ".safetensors", "new").write_text("")
-    store.save(cell, {"fingerprint": "new", "date": "2000-01-01"})
-    kept = {path.name.removeprefix(cell.name) for path in tmp_path.glob(f"{cell.name}*")}
-    assert kept == {".01d.json", ".new.json", ".new.safetensors"}
+    store = store_module.Store(tmp_path / "cache", tmp_path / "scenes", tmp_path / "kept.jsonl")
+    store.folder.mkdir()
+    for fingerprint in ("01d", "new"):
+        for kind in (".safetensors", ".png"):
+            store.path(cell, kind, fingerprint).write_text("")
+        store.save(cell, {"fingerprint": fingerprint, "date": "2000-01-01"})
+    kept = {path.name.removeprefix(cell.name) for path in store.folder.glob(f"{cell.name}*")}
+    assert kept == {".new.png", ".new.safetensors"}
+    (line,) = store.records.read_text().splitlines()
+    assert json.loads(line)["fingerprint"] == "new"
+
+
+def test_a_damaged_file_of_records_is_one_clear_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "records.jsonl"
+    for damage in ("{", "[]", "{}"):
+        records.write_text(damage)
+        assert bench.main(["--smoke", str(folder), "--records", str(records), "--report"]) == 1
+        assert "line 1 is no record" in capsys.readouterr().err
+
+
+def test_figures_outlive_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a fresh machine, a lost teacher is fitted again, and conversions of it stand."""
+    records, other = tmp_path / "kept.jsonl", tmp_path / "other"
+    shutil.copy(store_of(folder).records, records)
+    shutil.copytree(folder / "scenes", other / "scenes")
+    arguments = ["--smoke", str(other), "--records", str(records)]
+    measured: list[Any] = []
+    real = measure.measure
+
+    def spy(cell: Any, store: Any) -> Any:
+        measured.append(cell)
+        return real(cell, store)
+
+    monkeypatch.setattr(measure, "measure", spy)
+    assert bench.main([*arguments, "--part", "rows"]) == 0
+    assert not measured
+    lines = records.read_text().splitlines(keepends=True)
+    gone = conversion()
+    records.write_text("".join(t for t in lines if json.loads(t)["name"] != gone.name))
+    assert bench.main([*arguments, "--part", "rows"]) == 0
+    assert measured == [gone.teacher, gone]
 
 
 def test_busy_measurements_can_be_refused(folder: Path) -> None:
@@ -308,7 +348,7 @@ def test_a_missing_scene_is_one_clear_line(
 ) -> None:
     assert bench.main(["--smoke", str(tmp_path), "--only", "fit ngp"]) == 1
     assert "run python benchmarks/scenes.py first" in capsys.readouterr().err
-    assert not list((tmp_path / "benchmarks" / "convert").glob("*.json"))
+    assert not store_of(tmp_path).records.exists()
 
 
 def test_an_unknown_scene_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from converting.cells import Cell
 from converting.machine import Stopwatch, machine
-from converting.store import Store
+from converting.store import Store, digest
 from geodistill import config as configs
 from geodistill import runs
 from geodistill.checks import InputError
@@ -83,7 +83,7 @@ def settings_of(cell: Cell) -> ConvertSettings:
 def _measure_fit(cell: Cell, store: Store) -> dict[str, Any]:
     folder = store.path(cell, ".run")
     done = runs.result(folder)
-    if done is not None and not store.path(cell, ".json").exists():
+    if done is not None:
         return done  # the last attempt was killed just before its record was written
     train_views, test_views = (images(store.scenes / cell.scene, s) for s in ("train", "test"))
     with Run.open(folder, "fit", cell.identity(), overwrite=True) as run:
@@ -103,6 +103,7 @@ def _measure_fit(cell: Cell, store: Store) -> dict[str, Any]:
             "truth_psnr_db": psnr_to_images(field, test_views),
             "parameters": field.parameter_count(),
             "bytes": file.stat().st_size,
+            "field_digest": digest(file.read_bytes()),
         }
         run.finish(result)
     return result

@@ -16,6 +16,14 @@ TEACHER = "ngp"
 HALF = "ngp-half"
 ROWS = ("plenoxels", "tensorf", "tensorf-cp", HALF, "mlp")
 LEVELS = ("cameras", "rays", "points")
+TEACHER_STEPS = {
+    "ngp": 2500,
+    "tensorf": 2500,
+    "tensorf-cp": 2500,
+    "plenoxels": 2500,
+    "mlp": 2500,
+    "composite": 2500,
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Scale:
         architectures: of the matrix.
         rows: students of the main table.
         models: every model, by name: `ngp`, `ngp-half`, `ngp-small` and so on.
-        fit: how long a teacher is fitted.
+        teacher_steps: how long a teacher is fitted, by architecture. Counted in steps, so that the
+            same teacher can be made again.
         convert: limit of a conversion; None is the default.
         fit_settings: overrides of `FitSettings`, of teachers and of runs from scratch.
         settings: overrides of `ConvertSettings`, of every conversion.
@@ -78,7 +87,7 @@ class Scale:
     seeds: tuple[int, ...]
     architectures: tuple[str, ...]
     models: Mapping[str, Model]
-    fit: Limit
+    teacher_steps: Mapping[str, int]
     convert: Limit | None = None
     fit_settings: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -101,7 +110,7 @@ def full_scale() -> Scale:
         seeds=(0, 1, 2),
         architectures=tuple(ARCHITECTURES),
         models={model.name: model for model in models},
-        fit=Limit("seconds", 600.0),
+        teacher_steps=TEACHER_STEPS,
         curve_seconds=(300.0, 1200.0, 2400.0),
     )
 
@@ -121,7 +130,7 @@ def smoke_scale() -> Scale:
         seeds=(0,),
         architectures=("ngp", "tensorf"),
         models={model.name: model for model in models},
-        fit=Limit("steps", 60),
+        teacher_steps=dict.fromkeys(ARCHITECTURES, 60),
         convert=Limit("steps", 4),
         fit_settings=("samples=8192",),
         settings=("cache_rays=6000",),
@@ -139,7 +148,8 @@ def smoke_scale() -> Scale:
 
 def teacher(scale: Scale, scene: str, name: str = TEACHER) -> Cell:
     model, overrides = scale.models[name], scale.fit_settings
-    return Cell("fit", scene, model, overrides=overrides, limit=scale.fit)
+    limit = Limit("steps", scale.teacher_steps[name])
+    return Cell("fit", scene, model, overrides=overrides, limit=limit)
 
 
 def conversion(scale: Scale, scene: str, source: str, target: str, seed: int = 0) -> Cell:

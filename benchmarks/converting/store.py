@@ -1,4 +1,4 @@
-"""Where measurements are kept: one JSON file per cell and code fingerprint, results beside it."""
+"""Where measurements are kept: one line of JSON per cell; fields and pictures in a cache."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from converting import sources
 from converting.cells import Cell
+from geodistill.checks import InputError
 from geodistill.runs import atomic_write, jsonable
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the meaning of a record changes."""
 ENTRY_POINTS = {
     "fit": ("geodistill.fit.field", "geodistill.metrics.fidelity"),
@@ -26,11 +27,12 @@ SAME_LIMIT = 1.25
 
 
 class Store:
-    """Records of cells, found by what was measured and by the code that it depends on.
+    """Records of cells: what was measured, with which code, and the newest figures.
 
     Attributes:
-        folder: where the files are.
+        folder: where fields, pictures and unfinished runs are.
         scenes: folder of the data sets.
+        records: file of the records, which need nothing else to be read.
         keep_stale: accept records of older code where there is none of today's.
         max_others: cores that other processes may have used during an acceptable measurement.
     """
@@ -39,10 +41,13 @@ class Store:
         self,
         folder: Path,
         scenes: Path,
+        records: Path | None = None,
         keep_stale: bool = False,
         max_others: float | None = None,
     ) -> None:
         self.folder, self.scenes = folder, scenes
+        self.records = records or folder / "records.jsonl"
+        self._known = _read(self.records)
         self.keep_stale, self.max_others = keep_stale, max_others
         self._code = {kind: sources.fingerprint(*names) for kind, names in ENTRY_POINTS.items()}
         self._scene_marks: dict[str, str] = {}
@@ -52,26 +57,26 @@ class Store:
         if cell.kind == "convert":
             assert cell.teacher is not None
             taught = self.record(cell.teacher)
-            origin = f"{taught['fingerprint']} {taught['date']}" if taught else "none"
+            origin = taught["field_digest"] if taught else "none"
         else:
             origin = self._scene_mark(cell.scene)
-        return _digest(f"{FORMAT} {self._code[cell.kind]} {origin}".encode())
+        return digest(f"{FORMAT} {self._code[cell.kind]} {origin}".encode())
 
     def path(self, cell: Cell, suffix: str, fingerprint: str | None = None) -> Path:
         return self.folder / f"{cell.name}.{fingerprint or self.fingerprint(cell)}{suffix}"
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
         """The record that stands for the cell, or None. `stale` in it says if the code is older."""
-        current = self.fingerprint(cell)
-        record = _read(self.path(cell, ".json", current))
-        if record is not None and self._stands(cell, record):
-            return {**record, "stale": False}
-        if not self.keep_stale:
+        record = self._known.get(cell.name)
+        if record is None or not self._stands(cell, record):
             return None
-        known = [r for r in self._all(cell) if self._stands(cell, r)]
-        if not known:
-            return None
-        return {**max(known, key=lambda r: r["date"]), "stale": True}
+        stale = record["fingerprint"] != self.fingerprint(cell)
+        return {**record, "stale": stale} if self.keep_stale or not stale else None
+
+    def has_field(self, cell: Cell) -> bool:
+        """Whether the field of a recorded fit is still in the cache."""
+        record = self.record(cell)
+        return record is not None and (self.field_file(cell, record) / "DONE").is_file()
 
     def field_file(self, cell: Cell, record: Mapping[str, Any]) -> Path:
         """The field that a record is about: a run folder of a fit, a file of a conversion."""
@@ -81,36 +86,30 @@ class Store:
     def save(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Keep a record; fields and pictures of the cell made by older code are given up."""
         fingerprint = record["fingerprint"]
-        text = json.dumps(jsonable(record), indent=1) + "\n"
-        atomic_write(self.path(cell, ".json", fingerprint), text.encode())
+        self._known[cell.name] = jsonable(record)
+        lines = [json.dumps({"name": n, **r}) for n, r in sorted(self._known.items())]
+        self.records.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.records, ("\n".join(lines) + "\n").encode())
         for old in self.folder.glob(f"{cell.name}.*"):
             # The run folder of a curve is no more than a place to resume from.
             if fingerprint in old.name.split(".") and cell.kind != "scratch":
                 continue
-            if old.suffix == ".run":
+            if old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
-            elif old.suffix in (".safetensors", ".png"):
+            else:
                 with contextlib.suppress(OSError):
                     old.unlink()
 
     def expected_seconds(self, cell: Cell) -> float:
         """How long the cell took last time, or is assumed to take."""
-        known = self._all(cell)
-        if not known:
-            return cell.assumed_seconds()
-        return float(max(known, key=lambda r: r["date"])["cell_seconds"])
-
-    def _all(self, cell: Cell) -> list[dict[str, Any]]:
-        found = (_read(path) for path in self.folder.glob(f"{cell.name}.*.json"))
-        return [record for record in found if record is not None]
+        known = self._known.get(cell.name)
+        return cell.assumed_seconds() if known is None else float(known["cell_seconds"])
 
     def _stands(self, cell: Cell, record: Mapping[str, Any]) -> bool:
         """Whether a record of this cell still says what the cell asks."""
         others = record.get("others_cores")
         if self.max_others is not None and others is not None and others > self.max_others:
             return False
-        if cell.kind == "fit":
-            return (self.field_file(cell, record) / "DONE").is_file()
         return cell.kind != "scratch" or self._answers(cell, record)
 
     def _answers(self, cell: Cell, record: Mapping[str, Any]) -> bool:
@@ -127,20 +126,32 @@ class Store:
 
     def _scene_mark(self, scene: str) -> str:
         if scene not in self._scene_marks:
-            names = ("scene.json", "transforms_train.json", "transforms_test.json")
-            files = [self.scenes / scene / name for name in names]
+            root = self.scenes / scene
+            files = [root / f"transforms_{split}.json" for split in ("train", "test")]
+            files += sorted([*root.glob("train/*.png"), *root.glob("test/*.png")])
             content = b"".join(file.read_bytes() for file in files if file.is_file())
-            self._scene_marks[scene] = _digest(content)
+            self._scene_marks[scene] = digest(content)
         return self._scene_marks[scene]
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """Eight hex digits that change with the content."""
     return hashlib.sha256(content).hexdigest()[:8]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Records by name.
+
+    Raises:
+        InputError: a line is no record.
+    """
+    if not path.exists():
+        return {}
+    known = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            known[record.pop("name")] = record
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(f"{path}, line {number} is no record of a measurement") from None
+    return known

@@ -309,12 +309,13 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
     for task in plan.teachers(scale):
         record = store.record(task.cell)
         if record is None:
-            lines.append([task.cell.target.name, task.cell.scene, *[EMPTY] * 4])
+            lines.append([task.cell.target.name, task.cell.scene, *[EMPTY] * 5])
             continue
         lines.append(
             [
                 marked(task.cell.target.name, [record]),
                 task.cell.scene,
+                f"{scale.teacher_steps[task.cell.target.name]}",
                 f"{record['truth_psnr_db']:.2f}",
                 f"{record['seconds']:.0f}",
                 f"{record['parameters']:,}",
@@ -323,8 +324,8 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
         )
     return section(
         "The teachers",
-        f"`geodistill fit` at the defaults, {scale.fit}.",
-        ["architecture", "scene", "PSNR to truth", "seconds", "parameters", "MB"],
+        "`geodistill fit` at the defaults.",
+        ["architecture", "scene", "steps", "PSNR to truth", "seconds", "parameters", "MB"],
         lines,
     )
 
