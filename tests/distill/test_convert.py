@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -114,6 +115,19 @@ def test_active_levels_need_the_published_recipe() -> None:
 
 def _samples() -> RaySamples:
     return march(random_rays(teacher(), 64, seed=3), teacher().occupancy, 0.05)
+
+
+def test_voxels_have_no_head_to_start_from() -> None:
+    settings = ConvertSettings(start="head")
+    with pytest.raises(UsageError, match="plenoxels have none"):
+        convert(teacher(), "plenoxels", CONFIGS["plenoxels"], Budget(steps=1), settings)
+
+
+def test_the_head_alone_is_a_start() -> None:
+    student = convert(
+        teacher(), "tensorf", CONFIGS["tensorf"], Budget(steps=120), replace(SETTINGS, start="head")
+    )
+    assert fidelity(student)["psnr_db"] > 20.0
 
 
 def test_losses_vanish_at_the_teacher_and_only_there() -> None:

@@ -83,7 +83,8 @@ def convert(
         The student, in the teacher's frame, with its cameras.
 
     Raises:
-        UsageError: unknown recipe or architecture, or active levels without the pvd recipe.
+        UsageError: unknown recipe or architecture, active levels without the pvd recipe, or a start
+            that the student cannot have.
         InputError: the teacher is empty, or training diverged.
     """
     settings = settings or ConvertSettings()
@@ -92,6 +93,8 @@ def convert(
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
     if settings.active and settings.recipe != "pvd":
         raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
+    if settings.start == "head" and architecture == "plenoxels":
+        raise UsageError("start=head is for students with a colour head: plenoxels have none")
     teacher.requires_grad_(False).eval()
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)
@@ -110,7 +113,8 @@ def convert(
     warm = False
     if settings.start == "closed-form":
         warm = initialise(student, teacher, cache, translate)
-    elif isinstance(student, LatentField):
+    else:
+        assert isinstance(student, LatentField)
         student.color_head.load_state_dict(translate.color_head.state_dict())
     transfer = settings.transfer
     if architecture == "mlp" and transfer.rays is None:

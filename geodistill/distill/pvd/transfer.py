@@ -9,7 +9,7 @@ student is not asked for at a step the teacher fills in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.render.fields import NEGLIGIBLE, STOP, composite
-from geodistill.render.samples import free_points, free_space_loss, visible
+from geodistill.render.samples import RaySamples, free_points, free_space_loss, visible
 from geodistill.train.optimiser import Optimiser
 
 HELD_OUT = 0.02
@@ -52,6 +52,24 @@ class TransferSettings:
     latent_weight: float = 0.01
     """Of the latents, which only students without a closed-form start are led by."""
     free_weight: float = 5e-2
+
+
+class _Batch(NamedTuple):
+    """Rays of the cache, and which of their samples the student is asked for.
+
+    Attributes:
+        rays: int64 [R] rows of the cache's rays.
+        samples: theirs, S in all.
+        index: int64 [S] rows of the cache's samples.
+        asked: int64 [A], which of the S the student is asked for.
+        chance: [A] how likely that was.
+    """
+
+    rays: Tensor
+    samples: RaySamples
+    index: Tensor
+    asked: Tensor
+    chance: Tensor
 
 
 class TransferJob:
@@ -110,39 +128,56 @@ class TransferJob:
         return self.flat
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        w, cache = self.settings, self.cache
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        rays = torch.randint(self.train_rays, (self.rays,), generator=draw)
-        samples, index = cache.samples.take(rays)
-        chance = torch.where(self.lit[index], 1.0, w.unlit)
-        asked = (torch.rand(len(index), generator=draw) < chance).nonzero()[:, 0]
+        batch = self._draw(draw)
         free = free_points(self.student, draw)
-
-        sigma, latent_at = self.student.sigma_first(torch.cat([samples.u[asked], free]))
-        sigma, free_sigma = sigma.split([len(asked), len(free)])
-        taught = cache.sigma[index]
-        error = alpha_error(sigma, taught[asked], samples.dt[asked]) / chance[asked]
-        total = w.alpha_weight * error.sum() / len(index)
-        total = total + w.free_weight * free_space_loss(free_sigma)
-
-        lit = self.lit[index[asked]].nonzero()[:, 0]
-        shown = asked[lit]
+        points = torch.cat([batch.samples.u[batch.asked], free])
+        sigma, latent_at = self.student.sigma_first(points)
+        sigma, free_sigma = sigma.split([len(batch.asked), len(free)])
+        lit = self.lit[batch.index[batch.asked]].nonzero()[:, 0]
+        shown = batch.asked[lit]
         latent = latent_at(lit)
-        rgb = self.student.rgb_of(latent, samples.d[shown])
-        teacher_rgb, weights = cache.rgb[index], cache.weights[index]
-        color = point_loss(rgb, teacher_rgb[shown], weights[shown])
-        total = total + w.color_weight * color
+        rgb = self.student.rgb_of(latent, batch.samples.d[shown])
+        total = self.settings.free_weight * free_space_loss(free_sigma)
+        total = total + self._point_terms(batch, sigma, shown, rgb, latent)
+        if progress >= self.settings.rays_from:
+            behind = torch.rand(len(batch.rays), 3, generator=draw)
+            total = total + self._ray_term(batch, sigma, shown, rgb, behind)
+        return total, {"samples": float(len(batch.asked))}
+
+    def _draw(self, draw: torch.Generator) -> _Batch:
+        rays = torch.randint(self.train_rays, (self.rays,), generator=draw)
+        samples, index = self.cache.samples.take(rays)
+        chance = torch.where(self.lit[index], 1.0, self.settings.unlit)
+        asked = (torch.rand(len(index), generator=draw) < chance).nonzero()[:, 0]
+        return _Batch(rays, samples, index, asked, chance[asked])
+
+    def _point_terms(
+        self, batch: _Batch, sigma: Tensor, shown: Tensor, rgb: Tensor, latent: Tensor
+    ) -> Tensor:
+        """Density at the samples `batch.asked`; colour and latent at those `shown`."""
+        w, cache, asked = self.settings, self.cache, batch.asked
+        error = alpha_error(sigma, cache.sigma[batch.index[asked]], batch.samples.dt[asked])
+        total = w.alpha_weight * (error / batch.chance).sum() / len(batch.index)
+        index = batch.index[shown]
+        weights = cache.weights[index]
+        total = total + w.color_weight * point_loss(rgb, cache.rgb[index], weights)
         if self.latents is not None:
-            row = self.row[index[shown]]
-            follow = point_loss(latent, self.latents[row], weights[shown])
+            follow = point_loss(latent, self.latents[self.row[index]], weights)
             total = total + w.latent_weight * follow
-        if progress >= w.rays_from:
-            behind = torch.rand(len(rays), 3, generator=draw)
-            sigma = taught.index_copy(0, asked, sigma)
-            rgb = teacher_rgb.index_copy(0, shown, rgb)
-            image = ray_loss(sigma, rgb, samples, cache.color[rays], cache.opacity[rays], behind)
-            total = total + w.ray_weight * image
-        return total, {"samples": float(len(asked))}
+        return total
+
+    def _ray_term(
+        self, batch: _Batch, sigma: Tensor, shown: Tensor, rgb: Tensor, behind: Tensor
+    ) -> Tensor:
+        """Whole rays; where the student was not asked, the teacher's samples stand in."""
+        cache, index, rays = self.cache, batch.index, batch.rays
+        sigma = cache.sigma[index].index_copy(0, batch.asked, sigma)
+        rgb = cache.rgb[index].index_copy(0, shown, rgb)
+        color, opacity = cache.color[rays], cache.opacity[rays]
+        return self.settings.ray_weight * ray_loss(
+            sigma, rgb, batch.samples, color, opacity, behind
+        )
 
     @torch.no_grad()
     def held_out_psnr(self) -> float:
