@@ -90,7 +90,9 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     saved = time.perf_counter()
     total = torch.zeros(())  # one loss that is not finite spoils the sum for good
     shown = 0
-    with progress(1000, what) as bar:
+    total_ticks = budget.steps or max(1, round(budget.seconds or 0))
+    unit = "steps" if budget.steps else "seconds"
+    with progress(total_ticks, f"{what}, {unit}") as bar:
         while (done := budget.progress(step)) < 1.0 and not job.finished(step):
             job.before(step, done)
             loss, metrics = job.loss(step, done)
@@ -103,13 +105,14 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
                 if run is not None:
                     seconds = round(budget.elapsed(), 3)
                     run.log(step, loss=float(loss.detach()), seconds=seconds, **metrics)
-                bar.advance(int(done * 1000) - shown, **metrics)
-                shown = int(done * 1000)
+                now = round(budget.progress(step) * total_ticks)
+                bar.advance(now - shown, **metrics)
+                shown = now
             if run is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 _expect_finite(total, what, step)
                 checkpoint(job, budget, run, step)
                 saved = time.perf_counter()
-        bar.advance(1000 - shown)
+        bar.advance(total_ticks - shown)
     _expect_finite(total, what, step)
     if run is not None:
         checkpoint(job, budget, run, step)
