@@ -1,7 +1,7 @@
 """Measure every conversion: fidelity, seconds, speed-up over training from scratch, ablations.
 
     python benchmarks/scenes.py                      # once: the three scenes
-    python benchmarks/convert.py [--part rows|matrix|scratch|ablation|teachers|all]
+    python benchmarks/convert.py [--part rows|matrix|scratch|ablation|teachers|fits|all]
                                  [--scenes NAME ...] [--only TEXT] [--list] [--report]
 
 Every measurement is a cell: one line of ``records.jsonl``, with a fingerprint of the code and the

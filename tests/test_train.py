@@ -17,7 +17,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import ParamGroup
 from geodistill.runs import Run
 from geodistill.train import Budget, train
-from geodistill.train.optimiser import BETAS, EPS, Optimiser, _orthogonal
+from geodistill.train.optimiser import BETAS, Optimiser, _orthogonal
 
 
 class Clock:
@@ -106,14 +106,15 @@ def steps_of(p: nn.Parameter, optimise: Any, count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("rule", ["adam", "lazy-adam"])
-def test_adam_is_torch_s_where_every_row_is_touched(rule: Any) -> None:
+@pytest.mark.parametrize("eps", [1e-15, 1.0])
+def test_adam_is_torch_s_where_every_row_is_touched(rule: Any, eps: float) -> None:
     start = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     scales = [1.0, 0.7, 0.3, 2.0, 0.1] * 4
     ours = nn.Parameter(start.clone())
-    adam = Optimiser([ParamGroup([ours], 0.03, rule)])
+    adam = Optimiser([ParamGroup([ours], 0.03, rule, eps)])
     got = steps_of(ours, lambda i: adam.step(scales[i]), 20)
     theirs = nn.Parameter(start.clone())
-    torch_adam = torch.optim.Adam([theirs], betas=BETAS, eps=EPS)
+    torch_adam = torch.optim.Adam([theirs], betas=BETAS, eps=eps)
 
     def step(i: int) -> None:
         torch_adam.param_groups[0]["lr"] = 0.03 * scales[i]

@@ -50,15 +50,18 @@ VARIANTS = (
     Variant("default without the closed-form start", overrides=("start=head",)),
     Variant(
         "default with rays alone",
-        overrides=("transfer.alpha_weight=0", "transfer.color_weight=0"),
+        overrides=("transfer.warm_alpha_weight=0", "transfer.color_weight=0"),
+    ),
+    Variant(
+        "default with opacities weighted as colours", overrides=("transfer.warm_alpha_weight=1",)
     ),
     Variant("default with points alone", overrides=("transfer.rays_from=1",)),
     Variant("default with points first, rays from half", overrides=("transfer.rays_from=0.5",)),
     Variant("default with every sample", overrides=("transfer.unlit=1",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
-    Variant("default with a quarter of the cache", overrides=("cache_rays=30000",)),
-    Variant("default with twice the cache", overrides=("cache_rays=240000",)),
+    Variant("default with a quarter of the cache", overrides=("cache_rays=50000",)),
+    Variant("default with twice the cache", overrides=("cache_rays=400000",)),
 )
 
 
@@ -78,6 +81,7 @@ class Scale:
         fit_settings: overrides of `FitSettings`, of teachers and of runs from scratch.
         settings: overrides of `ConvertSettings`, of every conversion.
         curve_seconds: training times of the slow student's curve.
+        longer: lengths of the fits that teachers are compared with, in teachers.
         schedules: lengths of the runs from scratch, in conversions.
         ablated: students of the ablation.
         variants: its rows; the first is the default.
@@ -93,6 +97,7 @@ class Scale:
     settings: tuple[str, ...] = ()
     curve_seconds: tuple[float, ...] = ()
     schedules: tuple[float, ...] = (24.0,)
+    longer: tuple[int, ...] = (2, 5)
     rows: tuple[str, ...] = ROWS
     ablated: tuple[str, ...] = ("tensorf", HALF)
     variants: tuple[Variant, ...] = VARIANTS
@@ -141,6 +146,10 @@ def smoke_scale() -> Scale:
         variants=(
             Variant("default"),
             Variant("pvd", "pvd", overrides=("pvd.rays=256", "pvd.resolution=32")),
+            Variant(
+                "default with opacities weighted as colours",
+                overrides=("transfer.warm_alpha_weight=1",),
+            ),
             Variant("default with points alone", overrides=("transfer.rays_from=1",)),
         ),
     )
@@ -211,6 +220,17 @@ def teachers(scale: Scale) -> list[Task]:
     return [Task(0 if cell.target.name == TEACHER else 4, cell) for cell in cells]
 
 
+def longer_fits(scale: Scale, name: str) -> list[Cell]:
+    """The teacher of an architecture on the first scene, and fits of more steps."""
+    base = teacher(scale, scale.scenes[0], name)
+    steps = scale.teacher_steps[name]
+    return [base, *(replace(base, limit=Limit("steps", n * steps)) for n in scale.longer)]
+
+
+def fits(scale: Scale) -> list[Task]:
+    return [Task(8, cell) for name in scale.architectures for cell in longer_fits(scale, name)]
+
+
 def rows(scale: Scale) -> list[Task]:
     tasks = []
     for target in scale.rows:
@@ -256,4 +276,5 @@ PARTS: Mapping[str, Callable[[Scale], list[Task]]] = {
     "matrix": matrix,
     "scratch": scratch,
     "ablation": ablation,
+    "fits": fits,
 }

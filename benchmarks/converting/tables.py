@@ -24,6 +24,7 @@ from converting.wording import (
 
 BUSY_CORES = 0.25
 PAIR_SLACK_DB = 1.5
+LONGER_DB = 1.0
 MARKS = (2.0, 5.0, 10.0, 24.0)
 
 
@@ -58,6 +59,7 @@ def report(scale: plan.Scale, store: Store) -> str:
         _ablation(scale, store),
         _curve(scale, store),
         _teachers(scale, store),
+        _fits(scale, store),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -326,6 +328,27 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
         "The teachers",
         "`geodistill fit` at the defaults.",
         ["architecture", "scene", "steps", "PSNR to truth", "seconds", "parameters", "MB"],
+        lines,
+    )
+
+
+def _fits(scale: plan.Scale, store: Store) -> str:
+    lines = []
+    for name in scale.architectures:
+        records = [store.record(cell) for cell in plan.longer_fits(scale, name)]
+        label = marked(name, [r for r in records if r is not None])
+        figures = [f"{r['truth_psnr_db']:.2f}" if r else EMPTY for r in records]
+        first, last = records[0], records[-1]
+        gain = EMPTY
+        if first and last:
+            db = last["truth_psnr_db"] - first["truth_psnr_db"]
+            gain = f"{db:.2f} (≤ {LONGER_DB:g}: {at_most(db, LONGER_DB)})"
+        lines.append([label, f"{scale.teacher_steps[name]}", *figures, gain])
+    return section(
+        "Longer fits",
+        f"PSNR to truth on {scale.scenes[0]} of fits with the teacher's steps, about ten minutes "
+        "on two idle cores, and with a multiple of them.",
+        ["architecture", "steps", "1x, dB", *[f"{n}x, dB" for n in scale.longer], "gain, dB"],
         lines,
     )
 

@@ -13,7 +13,7 @@ from geodistill.geometry.fields.activations import spherical_harmonics
 from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, SH_DEGREE, Plenoxels
 from geodistill.geometry.grids import nodes_near
 
-DIRECTIONS = 24
+DIRECTIONS = 12
 RIDGE = 1e-2
 SIGMA_MAX = 1500.0
 """Density per scene radius beyond which one march step is opaque anyway."""

@@ -12,7 +12,6 @@ from geodistill import kernels
 from geodistill.geometry.fields import ParamGroup
 
 BETAS = (0.9, 0.99)
-EPS = 1e-15
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration that brings singular values near 1 in five steps."""
@@ -23,15 +22,15 @@ class Optimiser:
 
     def __init__(self, groups: Sequence[ParamGroup]) -> None:
         self.count = 0
-        self._rules = [(g.lr, RULES[g.rule](p)) for g in groups for p in g.params]
+        self._rules = [(g, RULES[g.rule](p)) for g in groups for p in g.params]
 
     def step(self, lr_scale: float) -> None:
         """Update every parameter that has a gradient, and drop the gradients."""
         self.count += 1
         with torch.no_grad():
-            for rate, rule in self._rules:
+            for group, rule in self._rules:
                 if rule.p.grad is not None:
-                    rule.update(rule.p.grad, rate * lr_scale, self.count)
+                    rule.update(rule.p.grad, group.lr * lr_scale, group.eps, self.count)
                     rule.p.grad = None
 
     def state(self) -> dict[str, Tensor]:
@@ -57,7 +56,7 @@ class Rule:
     p: nn.Parameter
     moments: dict[str, Tensor] = field(default_factory=dict)
 
-    def update(self, grad: Tensor, lr: float, count: int) -> None:
+    def update(self, grad: Tensor, lr: float, eps: float, count: int) -> None:
         raise NotImplementedError
 
 
@@ -68,13 +67,13 @@ class Adam(Rule):
         zeros = torch.zeros_like(p.data)
         super().__init__(p, {"m": zeros, "v": zeros.clone(), "steps": torch.zeros(())})
 
-    def update(self, grad: Tensor, lr: float, count: int) -> None:
+    def update(self, grad: Tensor, lr: float, eps: float, count: int) -> None:
         m, v, steps = self.moments.values()
         steps += 1
         m.lerp_(grad, 1.0 - BETAS[0])
         v.mul_(BETAS[1]).addcmul_(grad, grad, value=1.0 - BETAS[1])
         first, second = (1.0 - beta ** float(steps) for beta in BETAS)
-        self.p.addcdiv_(m, (v / second).sqrt_().add_(EPS), value=-lr / first)
+        self.p.addcdiv_(m, (v / second).sqrt_().add_(eps), value=-lr / first)
 
 
 class LazyAdam(Rule):
@@ -87,9 +86,9 @@ class LazyAdam(Rule):
         zeros = torch.zeros_like(p.data)
         super().__init__(p, {"m": zeros, "v": zeros.clone()})
 
-    def update(self, grad: Tensor, lr: float, count: int) -> None:
+    def update(self, grad: Tensor, lr: float, eps: float, count: int) -> None:
         m, v = self.moments.values()
-        kernels.sparse_adam_step(self.p.data, grad, m, v, lr, *BETAS, EPS, count)
+        kernels.sparse_adam_step(self.p.data, grad, m, v, lr, *BETAS, eps, count)
 
 
 class Muon(Rule):
@@ -102,7 +101,7 @@ class Muon(Rule):
     def __init__(self, p: nn.Parameter) -> None:
         super().__init__(p, {"m": torch.zeros_like(p.data)})
 
-    def update(self, grad: Tensor, lr: float, count: int) -> None:
+    def update(self, grad: Tensor, lr: float, eps: float, count: int) -> None:
         m = self.moments["m"]
         m.mul_(MOMENTUM).add_(grad)
         rows, columns = m.shape

@@ -28,8 +28,9 @@ STEPS = {
     "composite": 250,
 }
 """Steps of the default recipe, by student architecture."""
-MLP_RAYS = 512
-"""Rays per step for MLP students, whose every point costs ten times what it costs others."""
+RAYS = {"mlp": 512, "plenoxels": 8192}
+"""Rays per step of students other than most: of an MLP every point costs ten times what it costs
+others, of voxels every step costs a pass over all of them."""
 
 PVD_STEPS = 30_000
 
@@ -44,7 +45,7 @@ class ConvertSettings:
     """PVD-AL's levels for the pvd recipe: any of cameras, rays, points."""
     seed: int = 0
     """Of viewpoints, the student's random parameters and batches."""
-    cache_rays: int = 120_000
+    cache_rays: int = 200_000
     """Teacher rays in the cache."""
     start: Literal["closed-form", "head"] = "closed-form"
     """What a student starts from: the closed form, or no more than the teacher's colour head."""
@@ -117,8 +118,8 @@ def convert(
         assert isinstance(student, LatentField)
         student.color_head.load_state_dict(translate.color_head.state_dict())
     transfer = settings.transfer
-    if architecture == "mlp" and transfer.rays is None:
-        transfer = replace(transfer, rays=MLP_RAYS)
+    if transfer.rays is None:
+        transfer = replace(transfer, rays=RAYS.get(architecture))
     led = isinstance(student, LatentField) and not warm
     latents = translate(cache.latent) if led else None
     job = TransferJob(student, cache, transfer, settings.seed, warm, latents)

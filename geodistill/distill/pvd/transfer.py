@@ -47,6 +47,9 @@ class TransferSettings:
     warm_decay_from: float = 0.2
     """and when they begin to fall."""
     alpha_weight: float = 1.0
+    """Of the samples' opacities,"""
+    warm_alpha_weight: float = 0.1
+    """and after a closed-form start, when density no longer needs to be found."""
     color_weight: float = 0.3
     ray_weight: float = 1.0
     latent_weight: float = 0.01
@@ -96,6 +99,7 @@ class TransferJob:
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         self.rays = settings.rays or RAYS
         self.lr = settings.warm_lr if warm else 1.0
+        self.alpha_weight = settings.warm_alpha_weight if warm else settings.alpha_weight
         self.decay_from = settings.warm_decay_from if warm else settings.decay_from
         self.optimiser = Optimiser(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
@@ -158,7 +162,7 @@ class TransferJob:
         """Density at the samples `batch.asked`; colour and latent at those `shown`."""
         w, cache, asked = self.settings, self.cache, batch.asked
         error = alpha_error(sigma, cache.sigma[batch.index[asked]], batch.samples.dt[asked])
-        total = w.alpha_weight * (error / batch.chance).sum() / len(batch.index)
+        total = self.alpha_weight * (error / batch.chance).sum() / len(batch.index)
         index = batch.index[shown]
         weights = cache.weights[index]
         total = total + w.color_weight * point_loss(rgb, cache.rgb[index], weights)

@@ -26,12 +26,14 @@ class ParamGroup:
     """Parameters that train alike.
 
     `rule` is "adam"; "lazy-adam" for tables [rows, C] of which a step touches few rows; or "muon"
-    for the matrices of a wide network.
+    for the matrices of a wide network. `eps` is the first two rules': gradients far below it move a
+    parameter in proportion to their size instead of as much as any other.
     """
 
     params: list[nn.Parameter]
     lr: float
     rule: Literal["adam", "lazy-adam", "muon"] = "adam"
+    eps: float = 1e-15
 
 
 class Field(nn.Module):

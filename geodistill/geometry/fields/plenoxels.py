@@ -15,6 +15,9 @@ SH_DEGREE = 2
 DENSITY_UNIT = 1000.0
 """Density per scene radius that a raw value of 1 stands for: raw values and harmonics then have
 like magnitudes, and one learning rate suits both."""
+EPS = 3e-7
+"""Adam's epsilon. Nodes that few rays see have gradients below it: they move little and keep what
+they started with, where Adam's usual full steps fit them to these few rays."""
 CHANNELS = 1 + 3 * (SH_DEGREE + 1) ** 2
 
 
@@ -33,7 +36,6 @@ class Plenoxels(Field):
     `values` are [raw density, 9 harmonics of red, of green, of blue].
     """
 
-    density_apart = True
     config: PlenoxelsConfig
     links: Tensor
 
@@ -79,4 +81,4 @@ class Plenoxels(Field):
         return ((weights * basis[:, None, :]).sum(dim=-1) + 0.5).clamp_min(0.0)
 
     def param_groups(self) -> list[ParamGroup]:
-        return [ParamGroup([self.values], 1e-2, "lazy-adam")]
+        return [ParamGroup([self.values], 1e-2, "lazy-adam", eps=EPS)]

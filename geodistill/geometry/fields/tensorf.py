@@ -14,6 +14,7 @@ from geodistill.geometry.fields.heads import LATENT, Branch
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 LINE_AXES = (2, 1, 0)
 FACTOR_LR = 2e-2
+CP_LR = 4e-2
 BASIS_LR = 1e-3
 
 
@@ -114,7 +115,7 @@ class CpBranch(FactoredBranch):
     def param_groups(self) -> list[ParamGroup]:
         lines = [*self.density_lines, *self.color_lines]
         return [
-            ParamGroup(lines, FACTOR_LR),
+            ParamGroup(lines, CP_LR),
             ParamGroup([self.basis], BASIS_LR),
         ]
 

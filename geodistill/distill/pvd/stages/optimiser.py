@@ -11,7 +11,7 @@ from geodistill.distill.pvd.stages.settings import PvdSettings
 from geodistill.geometry.fields import Field, ParamGroup
 from geodistill.geometry.fields.mlp import MlpBranch
 from geodistill.geometry.fields.tensorf import FactoredBranch
-from geodistill.train.optimiser import BETAS, EPS, Optimiser
+from geodistill.train.optimiser import BETAS, Optimiser
 
 
 def make_optimiser(student: Field, settings: PvdSettings) -> AdamW:
@@ -41,9 +41,8 @@ class AdamW(Optimiser):
         groups = [g for g in groups if g.params]
         self._rates = [g.lr for g in groups]
         self._inner = torch.optim.AdamW(
-            [{"params": g.params} for g in groups],
+            [{"params": g.params, "eps": g.eps} for g in groups],
             betas=BETAS,
-            eps=EPS,
             weight_decay=weight_decay,
             fused=True,
         )

@@ -1,0 +1,69 @@
+"""Documentation: its commands are commands, its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+import geodistill
+from geodistill import cli
+from geodistill.cli.arguments import parse
+from geodistill.geometry.fields import build_field, save_field
+from geodistill.geometry.fields.ngp import NgpConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+INLINE = re.compile(r"`(geodistill [^`]+)`")
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+
+
+def blocks(kind: str) -> list[str]:
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    return [body for text in texts for language, body in BLOCK.findall(text) if language == kind]
+
+
+def commands() -> list[str]:
+    """Every geodistill command line in blocks, in prose, and in the program's own help."""
+    prose = [c for page in PAGES for c in INLINE.findall(page.read_text(encoding="utf-8"))]
+    lines = [line for text in [*blocks("sh"), cli.HELP] for line in text.splitlines()]
+    shown = [line[line.index("geodistill ") :] for line in lines if "geodistill " in line]
+    verbs = tuple(f"geodistill {verb} -" for verb in cli.VERBS)
+    examples = [c for c in shown if c.split()[1] in cli.VERBS and "ARGUMENTS" not in c]
+    return sorted({*examples, *(c for c in prose if c.startswith(verbs) or len(c.split()) > 2)})
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_shown_is_understood(command: str) -> None:
+    verb, *arguments = shlex.split(command.replace("OUT", "out"))[1:]
+    arguments = ["ngp" if word == "NAME" else word for word in arguments]
+    module = import_module(cli.VERBS[verb])
+    assert parse(module.Arguments, arguments, f"geodistill {verb}") is not None
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = build_field("ngp", NgpConfig(levels=2, log2_size=8, max_resolution=32))
+    save_field(field, tmp_path / "field.safetensors")
+    (tmp_path / "bundled_tensorf").mkdir()
+    (tmp_path / "field.safetensors").rename(tmp_path / "bundled_tensorf" / "field.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert blocks("python")
+    for body in blocks("python"):
+        names = {"points": torch.rand(10, 3) - 0.5, "geodistill": geodistill}
+        exec(compile(body, "documentation", "exec"), names)
+        assert names["density"].shape == (10,)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in LINK.findall(page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
