@@ -41,7 +41,7 @@ class FitSettings:
     background: Background = "auto"
     """What lies behind the object: auto reads alpha; white or black for images painted on one;
     scene when the images show their surroundings."""
-    samples: int = 1 << 15
+    samples: int = 1 << 14
     """Samples per step: the number of rays follows from how many samples one takes."""
     step: float = DEFAULT_STEP
     """March step in scene radii."""
