@@ -376,7 +376,7 @@ def test_the_full_plan() -> None:
     assert len(pairs) == 36 and len(pairs - set(rows)) == 31
     every = bench.chosen(scale, "all")
     assert len({cell.name for cell in every}) == len(every)
-    assert sum(cell.kind == "fit" for cell in every) == 8
+    assert sum(cell.kind == "fit" for cell in every) == 8 + 2 * 6
     for i, cell in enumerate(every):
         assert set(cell.needs) <= set(every[:i])
     assert every[1] == plan.conversion(scale, "dragon", "ngp", "plenoxels")

@@ -142,6 +142,7 @@ def smoke_scale() -> Scale:
         settings=("cache_rays=6000",),
         curve_seconds=(0.2,),
         schedules=(1.0,),
+        longer=(2, 3),
         rows=("plenoxels", "tensorf", HALF, "mlp"),
         ablated=("tensorf",),
         variants=(
