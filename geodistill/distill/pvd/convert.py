@@ -20,12 +20,12 @@ from geodistill.train import Budget, train
 RECIPES = ("default", "pvd")
 
 STEPS = {
-    "plenoxels": 80,
-    "tensorf": 220,
-    "tensorf-cp": 450,
-    "ngp": 300,
+    "plenoxels": 160,
+    "tensorf": 400,
+    "tensorf-cp": 850,
+    "ngp": 450,
     "mlp": 1200,
-    "composite": 250,
+    "composite": 400,
 }
 """Steps of the default recipe, by student architecture."""
 RAYS = {"mlp": 512, "plenoxels": 8192}

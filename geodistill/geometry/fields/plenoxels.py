@@ -15,7 +15,7 @@ SH_DEGREE = 2
 DENSITY_UNIT = 1000.0
 """Density per scene radius that a raw value of 1 stands for: raw values and harmonics then have
 like magnitudes, and one learning rate suits both."""
-EPS = 3e-7
+EPS = 1e-7
 """Adam's epsilon. Nodes that few rays see have gradients below it: they move little and keep what
 they started with, where Adam's usual full steps fit them to these few rays."""
 CHANNELS = 1 + 3 * (SH_DEGREE + 1) ** 2
