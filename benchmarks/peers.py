@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from assets import cache_root
-from geodistill.checks import GeodistillError, UsageError
+from geodistill.checks import GeodistillError
 from geodistill.fit import field as fitting
 from geodistill.geometry.fields import Field, ParamGroup, build_field
 from geodistill.geometry.fields.heads import HEAD_LR, LATENT, Branch, LatentField
@@ -163,7 +163,7 @@ class FullSizeFit(fitting.FitJob):
         super().before(step, 1.0)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -180,13 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             cells = [f"{ours:.2f}", f"{theirs:.2f}", f"{our_seconds:.0f}", f"{their_seconds:.0f}"]
             print(f"| {name} | {arguments.steps} | {' | '.join(cells)} |", flush=True)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except GeodistillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"error: {error}")
 
 
 def pair(name: str) -> tuple[Field, Field]:
@@ -208,4 +203,4 @@ def fitted(field: Field, scene: str, steps: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

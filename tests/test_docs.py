@@ -33,9 +33,8 @@ def commands() -> list[str]:
     prose = [c for page in PAGES for c in INLINE.findall(page.read_text(encoding="utf-8"))]
     lines = [line for text in [*blocks("sh"), cli.HELP] for line in text.splitlines()]
     shown = [line[line.index("geodistill ") :] for line in lines if "geodistill " in line]
-    verbs = tuple(f"geodistill {verb} -" for verb in cli.VERBS)
-    examples = [c for c in shown if c.split()[1] in cli.VERBS and "ARGUMENTS" not in c]
-    return sorted({*examples, *(c for c in prose if c.startswith(verbs) or len(c.split()) > 2)})
+    found = [c for c in [*prose, *shown] if "ARGUMENTS" not in c and len(c.split()) > 2]
+    return sorted({c for c in found if c.split()[1] in cli.VERBS})
 
 
 def test_there_are_commands_to_check() -> None:

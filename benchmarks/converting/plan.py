@@ -148,10 +148,6 @@ def smoke_scale() -> Scale:
         variants=(
             Variant("default"),
             Variant("pvd", "pvd", overrides=("pvd.rays=256", "pvd.resolution=32")),
-            Variant(
-                "default with opacities weighted as colours",
-                overrides=("transfer.warm_alpha_weight=1",),
-            ),
             Variant("default with points alone", overrides=("transfer.rays_from=1",)),
         ),
     )

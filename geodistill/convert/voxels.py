@@ -14,7 +14,7 @@ from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, SH_DEGREE, Plenox
 from geodistill.geometry.grids import nodes_near
 
 DIRECTIONS = 12
-RIDGE = 1e-2
+RIDGE = 5e-3
 SIGMA_MAX = 1500.0
 """Density per scene radius beyond which one march step is opaque anyway."""
 NODES_PER_CHUNK = 1 << 14

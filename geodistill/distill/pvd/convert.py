@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from geodistill.checks import UsageError
@@ -28,10 +28,6 @@ STEPS = {
     "composite": 400,
 }
 """Steps of the default recipe, by student architecture."""
-RAYS = {"mlp": 512, "plenoxels": 8192}
-"""Rays per step of students other than most: of an MLP every point costs ten times what it costs
-others, of voxels every step costs a pass over all of them."""
-
 PVD_STEPS = 30_000
 
 
@@ -104,6 +100,14 @@ def convert(
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
+    job = _default_job(student, teacher, settings)
+    say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
+    train(job, budget, run, f"{teacher.architecture} to {architecture}")
+    return student
+
+
+def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> TransferJob:
+    """The teacher's cache, the student's start, and the job that trains it."""
     cache = survey(
         teacher, settings.cache_rays, settings.seed, visible_weight=settings.visible_weight
     )
@@ -117,12 +121,6 @@ def convert(
     else:
         assert isinstance(student, LatentField)
         student.color_head.load_state_dict(translate.color_head.state_dict())
-    transfer = settings.transfer
-    if transfer.rays is None:
-        transfer = replace(transfer, rays=RAYS.get(architecture))
     led = isinstance(student, LatentField) and not warm
     latents = translate(cache.latent) if led else None
-    job = TransferJob(student, cache, transfer, settings.seed, warm, latents)
-    say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
-    train(job, budget, run, f"{teacher.architecture} to {architecture}")
-    return student
+    return TransferJob(student, cache, settings.transfer, settings.seed, warm, latents)
