@@ -114,7 +114,6 @@ def _rows(scale: plan.Scale, store: Store) -> str:
         count = len(scale.scenes) * len(scale.seeds)
         label = marked(name + f" ({len(records)} of {count})" * (len(records) < count), records)
         if not records:
-            lines.append([label, *[EMPTY] * 5])
             continue
         psnr, lost = _median(records, "psnr_db"), median(_lost(r) for r in records)
         seconds = _median(records, "seconds")
@@ -181,7 +180,6 @@ def _matrix(scale: plan.Scale, store: Store) -> str:
             cell = plan.matrix_pair(scale, source, target)
             record = store.record(cell)
             if record is None:
-                lines.append([source, cell.target.name, *[EMPTY] * 6])
                 continue
             verdict, slack = "its row", _slack(scale, store, cell, record)
             if source != plan.TEACHER:
@@ -218,7 +216,6 @@ def _scratch(scale: plan.Scale, store: Store) -> str:
         converted = _row(scale, store, scene, target, scale.seeds[0])
         curves = _curves(scale, store, scene, target)
         if converted is None or not curves:
-            lines.append([target, scene, *[EMPTY] * (4 + len(MARKS))])
             continue
         seconds, goal = converted["seconds"], converted["truth_psnr_db"]
         speed = _row_speed(scale, store, scene, target)
@@ -256,7 +253,6 @@ def _ablation(scale: plan.Scale, store: Store) -> str:
         for variant in scale.variants:
             record = store.record(plan.variant_cell(scale, target, variant))
             if record is None:
-                lines.append([target, variant.label, *[EMPTY] * 5])
                 continue
             gap = EMPTY
             if default is not None and variant.label != "default":
@@ -311,7 +307,6 @@ def _teachers(scale: plan.Scale, store: Store) -> str:
     for task in plan.teachers(scale):
         record = store.record(task.cell)
         if record is None:
-            lines.append([task.cell.target.name, task.cell.scene, *[EMPTY] * 5])
             continue
         lines.append(
             [
@@ -336,6 +331,8 @@ def _fits(scale: plan.Scale, store: Store) -> str:
     lines = []
     for name in scale.architectures:
         records = [store.record(cell) for cell in plan.longer_fits(scale, name)]
+        if not any(records[1:]):
+            continue
         label = marked(name, [r for r in records if r is not None])
         figures = [f"{r['truth_psnr_db']:.2f}" if r else EMPTY for r in records]
         *_, ten, fifty = records
