@@ -149,6 +149,13 @@ def look_at(eye: Vector, target: Vector, up: Vector = (0.0, 0.0, 1.0)) -> Tensor
     return _rigid(torch.stack([right, down, forward], dim=-1), eye_t.expand_as(forward))
 
 
+def rotations(vectors: Tensor) -> Tensor:
+    """Rotations about the vectors [..., 3] by their lengths in radians. [..., 3, 3]"""
+    basis = torch.eye(3).to(vectors).expand(*vectors.shape[:-1], 3, 3)
+    skew = torch.linalg.cross(vectors[..., None, :].expand_as(basis), basis, dim=-1).mT
+    return torch.linalg.matrix_exp(skew)
+
+
 def sphere_cameras(
     n: int,
     center: Vector,

@@ -118,7 +118,7 @@ def test_every_cell_is_recorded_with_its_field_and_sheet(folder: Path) -> None:
         if cell.kind == "scratch":
             times, steps, _ = zip(*record["curve"], strict=True)
             assert list(times) == sorted(times) and list(steps) == sorted(steps)
-            assert times[-1] <= record["limit_seconds"] and record["ended"] in ("goal", "limit")
+            assert times[-1] <= record["budget_seconds"] and record["ended"] in ("goal", "limit")
 
 
 def test_a_second_run_measures_nothing(
@@ -321,7 +321,7 @@ def test_a_curve_is_run_again_when_its_conversion_has_changed(folder: Path) -> N
         other.record = known.get
         return other._answers(cell, {**curve, "ended": ended})
 
-    seconds = curve["limit_seconds"]
+    seconds = curve["budget_seconds"]
     assert stands(seconds, best, "goal")
     assert not stands(seconds, best + 1, "goal")  # it stopped before it got that far
     assert stands(seconds, best + 1, "limit")
@@ -394,7 +394,7 @@ def test_a_choice_brings_what_it_needs() -> None:
     scale = plan.full_scale()
     chosen = bench.chosen(scale, "scratch", ["robot"], "scratch tensorf,")
     assert [cell.title for cell in chosen] == [
-        "robot: fit ngp",
+        "robot: fit ngp, 6000 steps",
         "robot: ngp to tensorf, seed 0",
         "robot: scratch tensorf, 24 x its conversion",
     ]

@@ -14,15 +14,25 @@ from geodistill import config as configs
 Kind = Literal["fit", "convert", "scratch"]
 
 SECONDS = {
-    "plenoxels": 15.0,
-    "tensorf": 50.0,
-    "tensorf-cp": 50.0,
-    "ngp": 80.0,
-    "mlp": 600.0,
-    "composite": 80.0,
+    "plenoxels": 20.0,
+    "tensorf": 30.0,
+    "tensorf-cp": 60.0,
+    "ngp": 25.0,
+    "mlp": 120.0,
+    "composite": 40.0,
 }
 """How long a conversion is assumed to take before one was measured, by student."""
-LOOK_SECONDS = {"mlp": 120.0}
+FIT_STEPS = {
+    "ngp": 6000,
+    "tensorf": 7000,
+    "tensorf-cp": 6500,
+    "plenoxels": 11000,
+    "mlp": 1000,
+    "composite": 3300,
+}
+"""Steps of a fit that take about five minutes on two idle cores."""
+FIT_SECONDS = 300.0
+LOOK_SECONDS = {"mlp": 60.0}
 """How long the test views of a field are assumed to take; of most, `LOOK_DEFAULT`."""
 LOOK_DEFAULT = 6.0
 SLOW_SURVEY_SECONDS = 60.0
@@ -91,7 +101,7 @@ class Cell:
     def title(self) -> str:
         """What it is, for people."""
         if self.kind == "fit":
-            return f"{self.scene}: fit {self.target.name}"
+            return f"{self.scene}: fit {self.target.name}, {self.limit}"
         if self.kind == "scratch":
             return f"{self.scene}: scratch {self.target.name}, {self.limit}"
         assert self.teacher is not None
@@ -131,6 +141,8 @@ class Cell:
             seconds = self.limit.amount
         elif self.limit is not None and self.limit.unit == "conversions":
             seconds *= self.limit.amount
+        elif self.limit is not None and self.kind == "fit":
+            seconds = FIT_SECONDS * self.limit.amount / FIT_STEPS[self.target.architecture]
         looks = self.target.look_seconds * (SCRATCH_LOOKS if self.kind == "scratch" else 1)
         if self.teacher is not None and self.kind == "convert":
             looks += self.teacher.target.look_seconds

@@ -142,7 +142,7 @@ def _measure_scratch(cell: Cell, store: Store) -> dict[str, Any]:
     budget = budget_of(cell, store)
     assert budget is not None and budget.seconds is not None
     folder = store.path(cell, ".run")
-    goal = {"psnr_db": reference["truth_psnr_db"], "limit_seconds": budget.seconds}
+    goal = {"psnr_db": reference["truth_psnr_db"], "budget_seconds": budget.seconds}
     config = {**cell.identity(), **goal}
     with Run.open(folder, "scratch", config, overwrite=True) as run, Stopwatch() as watch:
         start = time.perf_counter()
@@ -164,7 +164,7 @@ def _measure_scratch(cell: Cell, store: Store) -> dict[str, Any]:
         "resumed": run.resumed,
         "setup_seconds": setup,
         "goal_psnr_db": goal["psnr_db"],
-        "limit_seconds": goal["limit_seconds"],
+        "budget_seconds": goal["budget_seconds"],
         "curve": job.curve,
         "ended": "goal" if job.reached else "limit",
     }

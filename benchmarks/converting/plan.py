@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from converting.cells import Cell, Limit, Model, Task
+from converting.cells import FIT_STEPS, Cell, Limit, Model, Task
 from geodistill.geometry.fields import ARCHITECTURES
 from geodistill.geometry.fields.mlp import MlpConfig
 from geodistill.geometry.fields.ngp import NgpConfig
@@ -16,15 +16,6 @@ TEACHER = "ngp"
 HALF = "ngp-half"
 ROWS = ("plenoxels", "tensorf", "tensorf-cp", HALF, "mlp")
 LEVELS = ("cameras", "rays", "points")
-TEACHER_STEPS = {
-    "ngp": 6000,
-    "tensorf": 7000,
-    "tensorf-cp": 6500,
-    "plenoxels": 11000,
-    "mlp": 1000,
-    "composite": 3300,
-}
-"""About five minutes each on two idle cores."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ def full_scale() -> Scale:
         seeds=(0, 1, 2),
         architectures=tuple(ARCHITECTURES),
         models={model.name: model for model in models},
-        teacher_steps=TEACHER_STEPS,
+        teacher_steps=FIT_STEPS,
         curve_seconds=(300.0, 1200.0, 2400.0),
     )
 

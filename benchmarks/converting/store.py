@@ -23,7 +23,8 @@ ENTRY_POINTS = {
     "scratch": ("geodistill.fit.field", "geodistill.metrics.fidelity"),
 }
 SAME_LIMIT = 1.25
-"""A run from scratch stays valid while its limit is within this factor of what it would be now."""
+"""What was limited by a conversion's time stands while its limit is within this factor of what it
+would be now."""
 
 
 class Store:
@@ -110,17 +111,20 @@ class Store:
         others = record.get("others_cores")
         if self.max_others is not None and others is not None and others > self.max_others:
             return False
-        return cell.kind != "scratch" or self._answers(cell, record)
+        return cell.reference is None or self._answers(cell, record)
 
     def _answers(self, cell: Cell, record: Mapping[str, Any]) -> bool:
-        """Whether a curve reaches what its conversion reached, or went on as long as it had to."""
+        """Whether the limit is what the reference conversion makes of it now, and a curve from
+        scratch reaches what that conversion reached, or went on as long as it had to."""
         assert cell.reference is not None and cell.limit is not None
         reference = self.record(cell.reference)
         if reference is None:
             return False
         now = cell.limit.amount * reference["seconds"]
-        if not now / SAME_LIMIT <= record["limit_seconds"] <= now * SAME_LIMIT:
+        if not now / SAME_LIMIT <= record["budget_seconds"] <= now * SAME_LIMIT:
             return False
+        if cell.kind != "scratch":
+            return True
         best = max(psnr for _, _, psnr in record["curve"])
         return best >= reference["truth_psnr_db"] or record["ended"] == "limit"
 

@@ -335,10 +335,10 @@ def _fits(scale: plan.Scale, store: Store) -> str:
             continue
         label = marked(name, [r for r in records if r is not None])
         figures = [f"{r['truth_psnr_db']:.2f}" if r else EMPTY for r in records]
-        *_, ten, fifty = records
+        *_, before, last = records
         gain = EMPTY
-        if ten and fifty:
-            db = fifty["truth_psnr_db"] - ten["truth_psnr_db"]
+        if before and last:
+            db = last["truth_psnr_db"] - before["truth_psnr_db"]
             gain = f"{db:.2f} (≤ {LONGER_DB:g}: {at_most(db, LONGER_DB)})"
         lines.append([label, f"{scale.teacher_steps[name]}", *figures, gain])
     return section(

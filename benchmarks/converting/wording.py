@@ -30,11 +30,6 @@ def speed_verdict(speed: SpeedUp | None) -> str:
     return f"{speed} (≥ {SPEED_UP:g}: {verdicts[0]}, aim {SPEED_UP_AIM:g}: {verdicts[1]})"
 
 
-def budget(record: Record) -> str:
-    seconds = record["budget_seconds"]
-    return "default" if seconds is None else f"{seconds:g} s"
-
-
 def decibel(psnr: float | None) -> str:
     return "identical" if psnr is None else f"{psnr:.2f}"
 

@@ -40,6 +40,8 @@ class Arguments(Machine):
         for name, value in (("views", self.views), ("resolution", self.resolution)):
             if value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")
+        if self.output is not None and self.output.suffix.lower() != ".png":
+            raise UsageError(f"-o {self.output}: the contact sheet is a PNG, name it NAME.png")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

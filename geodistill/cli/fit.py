@@ -43,6 +43,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.fit.field import FitSettings, fit
     from geodistill.geometry.fields import save_field
     from geodistill.io.posed import load_posed_images
+    from geodistill.io.splits import NoSuchSplit
+    from geodistill.log import say
     from geodistill.metrics.fidelity import psnr_to_images
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
@@ -54,7 +56,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.steps is None and seconds is None:
         seconds = DEFAULT_BUDGET_S
     images = load_posed_images(arguments.dataset, "train")
-    held_out = load_posed_images(arguments.dataset, "test")
+    try:
+        held_out = load_posed_images(arguments.dataset, "test")
+    except NoSuchSplit:
+        say(f"{arguments.dataset} holds no test views: how good the fit is will not be measured")
+        held_out = None
     with Run.open(
         folder, "fit", arguments.settings(), arguments.overwrite, outputs=[file]
     ) as opened:
@@ -65,7 +71,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         behind = 0.0 if arguments.background in ("black", "scene") else 1.0
         result = {
             "output": str(arguments.output),
-            "test_psnr_db": psnr_to_images(field, held_out, behind),
+            "test_psnr_db": psnr_to_images(field, held_out, behind) if held_out else None,
             "seconds": budget.elapsed(),
             "parameters": field.parameter_count(),
             "bytes": opened.staged(file).stat().st_size,

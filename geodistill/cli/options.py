@@ -11,6 +11,7 @@ from geodistill.cli.arguments import Common, Option, parse_duration
 
 Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
 Size = Literal["reference", "small"]
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class Machine(Common):
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads must be at least 1, got {self.threads}")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(f"--threads must be at most {MOST_THREADS}, got {self.threads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class Student(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.device != "cpu":
+            raise UsageError("--device cuda: training runs on the CPU so far; leave --device out")
         if not 0 <= self.seed < 1 << 31:
             raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
         if self.steps is not None and self.steps < 1:

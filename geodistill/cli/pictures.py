@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from geodistill.runs import make_folder
 if TYPE_CHECKING:
     from geodistill.cli.render import Arguments
 
+OURS = re.compile(r"\d{4}(_.*)?\.(png|exr)")
+"""Names of the pictures that `render` writes."""
 ORBIT_ELEVATION_RAD = 0.4
 DEFAULT_RESOLUTION = 400
 
@@ -42,8 +45,9 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
         views = _render(arguments, field, cameras)
         write_mp4(output, (_picture(view, channel, opaque=True) for view in views))
         return {"output": str(output), "views": len(cameras)}
-    make_folder(output)
+    _expect_pictures(output)
     for name, view in zip(names, _render(arguments, field, cameras), strict=True):
+        make_folder(output)
         if kind == "exr":
             write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels))
             continue
@@ -51,6 +55,14 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
             suffix = "" if channel == "color" else f"_{channel}"
             write_png(output / f"{name}{suffix}.png", _picture(view, channel, opaque=False))
     return {"output": str(output), "views": len(cameras)}
+
+
+def _expect_pictures(output: Path) -> None:
+    """Raise UsageError if the folder holds anything but what an earlier `render` wrote there."""
+    if output.is_dir():
+        foreign = sorted(p.name for p in output.iterdir() if not OURS.fullmatch(p.name))
+        if foreign:
+            raise UsageError(f"{output} holds other things ({foreign[0]}): choose another -o")
 
 
 def _render(arguments: Arguments, field: Field, cameras: Camera) -> Iterator[GBuffer]:

@@ -12,6 +12,7 @@ from geodistill.cli.options import Machine, prepare
 from geodistill.cli.report import pairs
 
 Channel = Literal["color", "depth", "opacity", "normal"]
+NOT_A_FOLDER = (".png", ".jpg", ".jpeg", ".gif", ".exr", ".avi", ".mov", ".mkv", ".webm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class Arguments(Machine):
         for name, value in (("orbit", self.orbit), ("resolution", self.resolution)):
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")
+        if self.output is not None and self.output.suffix.lower() in NOT_A_FOLDER:
+            raise UsageError(
+                f"-o {self.output}: name a folder for pictures (--format png or exr) or NAME.mp4"
+            )
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

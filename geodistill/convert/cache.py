@@ -32,7 +32,8 @@ STOP = 1e-3
 VISIBLE_WEIGHT = 4e-3
 """A cell counts as seen if some sample in it contributes this much to a ray."""
 LIT_WEIGHT = 1e-3
-"""Contribution to a ray below which a sample's colour and latent are not kept."""
+"""Contribution to a ray below which a sample's colour and latent are not kept, unless no other
+sample of the ray contributes more."""
 CHUNK = 1 << 13
 """Rays traced at a time."""
 LIT_CHUNK = 1 << 18
@@ -47,8 +48,8 @@ class TeacherCache:
         samples: positions, directions, steps.
         sigma: [S] teacher density per unit length.
         weights: [S] contribution to the ray.
-        rgb: [S, 3] teacher colour of lit samples, of the others the mean of their ray.
-        lit: int64 [L], which of the samples contribute to their rays.
+        rgb: [S, 3] teacher colour of lit samples, at most 1; of the others the mean of their ray.
+        lit: int64 [L], which of the samples contribute to their rays; at least one of each ray.
         latent: [L, C] teacher latent of these.
         color: [R, 3] premultiplied; opacity: [R].
         occupancy: bool [G, G, G], the visible cells and their neighbours.
@@ -77,7 +78,15 @@ def survey(
     step: float = DEFAULT_STEP,
     visible_weight: float = VISIBLE_WEIGHT,
 ) -> TeacherCache:
-    """Trace about `rays` rays that meet the teacher's occupied space.
+    """Trace rays that meet the teacher's occupied space.
+
+    Args:
+        teacher: the scene.
+        rays: how many rays at least.
+        seed: of viewpoints, pixels and sample positions.
+        step: march step in scene radii.
+        visible_weight: contribution to a ray from which a cell counts as seen; rays without such a
+            sample are left out.
 
     Raises:
         InputError: hardly any ray meets anything: the scene is empty.
@@ -150,11 +159,12 @@ def _join(teacher: Field, parts: list[_Part], occupancy: Tensor) -> TeacherCache
     samples = RaySamples.concatenate([samples for samples, _ in kept])
     sigma = torch.cat([sigma for _, sigma in kept])
     weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
-    lit = (weights > LIT_WEIGHT).nonzero()[:, 0]
+    heaviest = torch.zeros(samples.rays).scatter_reduce(0, samples.ray, weights, "amax")
+    lit = ((weights > LIT_WEIGHT) | (weights == heaviest[samples.ray])).nonzero()[:, 0]
     latent = torch.cat([teacher.latent(samples.u[rows]) for rows in lit.split(LIT_CHUNK)])
     footprint = RayFootprint(weights, samples.offsets, samples.ray)
     shaded = torch.zeros(len(samples), 4)
-    shaded[lit] = F.pad(teacher.rgb_of(latent, samples.d[lit]), (0, 1), value=1.0)
+    shaded[lit] = F.pad(teacher.rgb_of(latent, samples.d[lit]).clamp(max=1.0), (0, 1), value=1.0)
     lit_image, opacity = footprint.render(shaded), footprint.row_sums()
     mean = lit_image[:, :3] / lit_image[:, 3:].clamp_min(1e-6)
     rgb = torch.where(shaded[:, 3:] > 0, shaded[:, :3], mean[samples.ray])

@@ -24,7 +24,6 @@ def refine_cp(
         basis: [F, K]; where F is 1 it stays as it is.
         values: [M, F] the known values, in index order.
         nodes: bool [R, R, R], where values are known.
-        rank: number of components K.
         sweeps: how often each line is solved for.
 
     Returns:

@@ -106,26 +106,6 @@ def cp_from_vm(
     return out, basis
 
 
-def resize_planes(planes: list[Tensor], size: int) -> list[Tensor]:
-    """Bilinear resampling with the end nodes kept. [R, R, K] -> [size, size, K]"""
-    return [
-        F.interpolate(p.permute(2, 0, 1)[None], (size, size), mode="bilinear", align_corners=True)[
-            0
-        ]
-        .permute(1, 2, 0)
-        .contiguous()
-        for p in planes
-    ]
-
-
-def resize_lines(lines: list[Tensor], size: int) -> list[Tensor]:
-    """Linear resampling with the end nodes kept. [R, K] -> [size, K]"""
-    return [
-        F.interpolate(v.t()[None], size, mode="linear", align_corners=True)[0].t().contiguous()
-        for v in lines
-    ]
-
-
 def _split(grid: Tensor, m: int) -> Tensor:
     """[F, R, R, R] -> [F, line, plane] with the plane's rows along its second axis."""
     line, second, first = _LINE_FIRST[m]

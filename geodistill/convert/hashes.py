@@ -30,7 +30,7 @@ def resample_table(student: HashBranch, teacher: HashBranch, cache: TeacherCache
     """
     student.density_net.load_state_dict(teacher.density_net.state_dict())
     draw = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(cache.samples), generator=draw)[:POINTS]
+    chosen = torch.randperm(len(cache.samples), generator=draw)[:POINTS].sort().values
     x = (cache.samples.u[chosen] + 1.0) * 0.5
     features = kernels.hash_encode(x, teacher.table, teacher.spec)
     table, way = torch.zeros_like(student.table), torch.zeros_like(student.table)

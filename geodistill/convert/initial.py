@@ -7,13 +7,7 @@ from torch import Tensor, nn
 
 from geodistill.convert.cache import TeacherCache
 from geodistill.convert.cp import refine_cp
-from geodistill.convert.factors import (
-    cp_from_vm,
-    resize_lines,
-    resize_planes,
-    vm_scalar,
-    vm_vector,
-)
+from geodistill.convert.factors import cp_from_vm, vm_scalar, vm_vector
 from geodistill.convert.hashes import resample_table, same_networks
 from geodistill.convert.latents import Translator, node_latents
 from geodistill.convert.voxels import fill_voxels
@@ -23,7 +17,7 @@ from geodistill.geometry.fields.heads import Branch, LatentField
 from geodistill.geometry.fields.ngp import HashBranch
 from geodistill.geometry.fields.plenoxels import Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, FactoredBranch, VmBranch
-from geodistill.geometry.grids import nodes_near
+from geodistill.geometry.grids import nodes_near, resize_lines, resize_planes
 
 DENSITY_RESOLUTION, COLOR_RESOLUTION = 160, 96
 """Grids are sampled at these resolutions for the SVD; finer factors are interpolated from them."""
@@ -39,6 +33,12 @@ def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: T
     of the VM planes, refined by alternating least squares. Hash grids from hash grids: the levels'
     features. Every latent student takes over the colour head. MLPs, and hash grids from anything
     else, keep their random start.
+
+    Args:
+        student: filled in place.
+        teacher: the field that it is to resemble.
+        cache: samples of the teacher.
+        translate: from the teacher's latent to the student's.
 
     Returns:
         Whether there was a closed form for more than the head.

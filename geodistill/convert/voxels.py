@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from geodistill.convert.cache import TeacherCache
+from geodistill.convert.latents import RAW_MAX
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.activations import spherical_harmonics
 from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, SH_DEGREE, Plenoxels
@@ -15,8 +16,7 @@ from geodistill.geometry.grids import nodes_near
 
 DIRECTIONS = 12
 RIDGE = 5e-3
-SIGMA_MAX = 1500.0
-"""Density per scene radius beyond which one march step is opaque anyway."""
+SIGMA_MAX = math.exp(RAW_MAX)
 NODES_PER_CHUNK = 1 << 14
 
 

@@ -93,13 +93,18 @@ def open_scene(cameras: Camera) -> tuple[Similarity, Tensor]:
     return Similarity(torch.eye(3, dtype=torch.float64), center, distance), everything
 
 
+def shrinkage(size: tuple[int, int]) -> int:
+    """Pixels of an image per pixel, along an edge, of the mask that the hull is carved from."""
+    return math.ceil(max(size) / MASK_PIXELS)
+
+
 def _foreground_distance(cameras: Camera, mask: Tensor) -> tuple[Camera, Tensor]:
     """Distance of each pixel from the foreground (Chebyshev, at most FAR_PX), at a reduced size.
 
     Returns:
         the cameras of the reduced images, and uint8 [V, h, w].
     """
-    shrink = math.ceil(max(cameras.size) / MASK_PIXELS)
+    shrink = shrinkage(cameras.size)
     image = F.max_pool2d(mask[:, None].float(), shrink, ceil_mode=True)[:, 0]
     gaps = torch.zeros(image.shape, dtype=torch.uint8)
     for _ in range(FAR_PX):

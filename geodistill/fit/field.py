@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import InputError, UsageError
-from geodistill.fit.bounds import carve_scene, open_scene
+from geodistill.fit.bounds import carve_scene, open_scene, shrinkage
 from geodistill.fit.growth import STAGES, set_stage, stage_at
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.files import field_tensors, restore_field
@@ -81,15 +81,15 @@ class FitJob:
         field.views, field.color_space = data.cameras, data.color_space
         self.cameras = unit_camera(field, data.cameras)
         field.occupancy = self.hull.clone()
+        self.cells = self.hull.nonzero()
         self.alphas = torch.full(self.hull.shape, UNKNOWN)
         self.rays = MIN_RAYS
-        self.stage = -1
         self._enter_stage(0)
 
-    def _enter_stage(self, stage: int) -> None:
+    def _enter_stage(self, stage: int, before: Optimiser | None = None) -> None:
         set_stage(self.field, stage)
         self.stage = stage
-        self.optimiser = Optimiser(self.field.param_groups())
+        self.optimiser = Optimiser(self.field.param_groups(), before)
 
     def lr_scale(self, progress: float) -> float:
         """A short warm-up, then exponential decay to 3 %."""
@@ -98,7 +98,7 @@ class FitJob:
     def before(self, step: int, progress: float) -> None:
         stage = stage_at(progress)
         if stage != self.stage:
-            self._enter_stage(stage)
+            self._enter_stage(stage, before=self.optimiser)
         if step % OCCUPANCY_EVERY == 0 and step >= PRUNE_AFTER // 2:
             self._refresh_occupancy(step)
 
@@ -161,8 +161,7 @@ class FitJob:
     def _refresh_occupancy(self, step: int) -> None:
         """Re-estimate a random part of the hull's cells; a cell is kept while it can be seen."""
         draw = torch.Generator().manual_seed(self.settings.seed * 7_000_003 + step)
-        cells = self.hull.nonzero()
-        chosen = cells[torch.randperm(len(cells), generator=draw)[:OCCUPANCY_CELLS]]
+        chosen = self.cells[torch.randperm(len(self.cells), generator=draw)[:OCCUPANCY_CELLS]]
         size = self.hull.shape[0]
         u = (chosen + torch.rand(len(chosen), 3, generator=draw)) * (2.0 / size) - 1.0
         alpha = 1.0 - torch.exp(-self.field.sigma(u) * self.settings.step)
@@ -214,21 +213,32 @@ def fit(
 def _background(data: PosedImages, background: Background) -> float | None:
     """What to composite over: a grey level, or None for a random colour behind alpha."""
     if background == "auto":
-        if not data.has_alpha:
+        if not data.has_alpha or _is_opaque(data):
+            lack = "are opaque everywhere" if data.has_alpha else "have no alpha channel"
             raise InputError(
-                "the images have no alpha channel, so what is background is unknown: pass "
-                "--background white or black if the object is shown on one, or scene if the "
-                "surroundings belong to the picture"
+                f"the images {lack}, so what is background is unknown: pass --background white or "
+                "black if the object is shown on one, or scene if the surroundings belong to the "
+                "picture"
             )
         return None
     if background == "scene":
         return 0.0
-    if data.has_alpha:
+    if data.has_alpha and not _is_opaque(data):
         raise UsageError(f"the images have alpha: leave out --background {background}")
     return {"white": 1.0, "black": 0.0}[background]
 
 
+def _is_opaque(data: PosedImages) -> bool:
+    alpha = data.images[..., 3]
+    return bool((alpha >= (255 if alpha.dtype == torch.uint8 else 1.0)).all())
+
+
 def _near_foreground(alpha: Tensor) -> Tensor:
-    """Flat indices of the pixels within a few pixels of foreground: all that rays can hit."""
+    """Flat indices of the pixels within a few of the hull's pixels of foreground: all that rays can
+    hit. [N]"""
+    margin = 4 * shrinkage((alpha.shape[1], alpha.shape[2]))
     mask = (alpha > 0).float()[:, None]
-    return F.max_pool2d(mask, 9, stride=1, padding=4).reshape(-1).nonzero()[:, 0]
+    for along in ((1, 0), (0, 1)):
+        size = [2 * margin * i + 1 for i in along]
+        mask = F.max_pool2d(mask, size, stride=1, padding=[margin * i for i in along])
+    return mask.reshape(-1).nonzero()[:, 0]

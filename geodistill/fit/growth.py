@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
-from geodistill.geometry.grids import nodes_near
+from geodistill.geometry.grids import nodes_near, resize_lines, resize_planes
 
 STAGES = ((0.0, 0.4), (0.08, 0.65), (0.2, 1.0))
 """(budget used, fraction of the final resolution) pairs."""
@@ -34,23 +33,16 @@ def set_stage(field: Field, stage: int) -> None:
 
 
 def _resample_factors(branch: VmBranch | CpBranch, resolution: int) -> None:
-    lines = [branch.density_lines, branch.color_lines]
-    for factors in lines:
-        for i, line in enumerate(factors):
-            resized = F.interpolate(
-                line.detach().t()[None], size=resolution, mode="linear", align_corners=True
-            )
-            factors[i] = nn.Parameter(resized[0].t().contiguous())
+    for lines in (branch.density_lines, branch.color_lines):
+        _replace(lines, resize_lines(list(lines), resolution))
     if isinstance(branch, VmBranch):
-        for factors in (branch.density_planes, branch.color_planes):
-            for i, plane in enumerate(factors):
-                resized = F.interpolate(
-                    plane.detach().permute(2, 0, 1)[None],
-                    size=(resolution, resolution),
-                    mode="bilinear",
-                    align_corners=True,
-                )
-                factors[i] = nn.Parameter(resized[0].permute(1, 2, 0).contiguous())
+        for planes in (branch.density_planes, branch.color_planes):
+            _replace(planes, resize_planes(list(planes), resolution))
+
+
+def _replace(factors: nn.ParameterList, values: list[Tensor]) -> None:
+    for i, value in enumerate(values):
+        factors[i] = nn.Parameter(value.detach())
 
 
 def _resample_voxels(field: Plenoxels, resolution: int) -> None:

@@ -1,9 +1,10 @@
-"""Relations between grids over one unit cube."""
+"""Relations between grids over one unit cube, of one resolution and another."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def nodes_near(occupancy: Tensor, resolution: int, centred: bool = True) -> Tensor:
@@ -25,6 +26,26 @@ def nodes_near(occupancy: Tensor, resolution: int, centred: bool = True) -> Tens
         running = torch.cat([start, nodes.cumsum(axis, dtype=torch.int32)], axis)
         nodes = running.index_select(axis, high) > running.index_select(axis, low)
     return nodes
+
+
+def resize_planes(planes: list[Tensor], size: int) -> list[Tensor]:
+    """Bilinear resampling with the end nodes kept. [R, R, K] -> [size, size, K]"""
+    return [
+        F.interpolate(p.permute(2, 0, 1)[None], (size, size), mode="bilinear", align_corners=True)[
+            0
+        ]
+        .permute(1, 2, 0)
+        .contiguous()
+        for p in planes
+    ]
+
+
+def resize_lines(lines: list[Tensor], size: int) -> list[Tensor]:
+    """Linear resampling with the end nodes kept. [R, K] -> [size, K]"""
+    return [
+        F.interpolate(v.t()[None], size, mode="linear", align_corners=True)[0].t().contiguous()
+        for v in lines
+    ]
 
 
 def _support(size: int, resolution: int, centred: bool) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geodistill.checks import InputError
 from geodistill.io.frames import FrameSet
+from geodistill.io.splits import NoSuchSplit
 from geodistill.io.transforms import read_transforms
 
 BLENDER_SPLITS = ("train", "val", "test")
@@ -23,7 +23,7 @@ def read_blender(folder: Path, split: str) -> FrameSet:
     """The frames of transforms_<split>.json in its order; "all" joins the files that exist."""
     present = [name for name in BLENDER_SPLITS if blender_file(folder, name).is_file()]
     if split != "all" and split not in present:
-        raise InputError(
+        raise NoSuchSplit(
             f"{folder} has no {blender_file(folder, split).name}, it has the splits "
             f"{', '.join(present)}: choose one"
         )

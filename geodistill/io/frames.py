@@ -14,6 +14,8 @@ from geodistill.cameras import Camera
 from geodistill.checks import InputError
 
 MAX_SIDE_PX = 100_000
+OUT_OF_PROPORTION = 1e4
+"""Distance of a camera from the cameras' middle, relative to their median distance."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def to_camera(
     K = torch.tensor([frame.lens.matrix(size) for frame in frames], dtype=dtype)
     world_from_cam = torch.from_numpy(np.stack([frame.world_from_cam for frame in frames]))
     _expect_resolved(world_from_cam[:, :3, 3], source, dtype)
+    _expect_together(world_from_cam[:, :3, 3], frames, source)
     distortion = None
     if any(any(frame.lens.distortion) for frame in frames):
         distortion = torch.tensor([frame.lens.distortion for frame in frames], dtype=dtype)
@@ -93,6 +96,17 @@ def size_text(size: tuple[int, int] | None) -> str:
 
 def _focal(angle_rad: float | None, side_px: int) -> float | None:
     return None if angle_rad is None else 0.5 * side_px / math.tan(0.5 * angle_rad)
+
+
+def _expect_together(centers: torch.Tensor, frames: list[Frame], source: Path) -> None:
+    """A single camera out of all proportion is a mistake, and would make the scene as large."""
+    away = (centers - centers.median(dim=0).values).norm(dim=-1)
+    usual, worst = float(away.median()), int(away.argmax())
+    if len(frames) > 2 and float(away[worst]) > OUT_OF_PROPORTION * max(usual, 1e-12):
+        raise InputError(
+            f"{source}: the camera of {frames[worst].name} stands {float(away[worst]):.3g} from "
+            f"the others' middle, they {usual:.3g}: correct its pose or remove it"
+        )
 
 
 def _expect_resolved(centers: torch.Tensor, source: Path, dtype: torch.dtype) -> None:

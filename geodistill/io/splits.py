@@ -8,6 +8,11 @@ from pathlib import Path
 from geodistill.checks import InputError, UsageError, suggest
 from geodistill.io.frames import Frame
 
+
+class NoSuchSplit(InputError):
+    """The data set is sound, but has no frames of that split."""
+
+
 SPLITS = ("train", "val", "test", "all")
 HOLD_EVERY = 8
 _WORDS = {
@@ -50,7 +55,7 @@ def split_frames(frames: list[Frame], split: str, source: Path) -> list[Frame]:
 
 def expect_frames(frames: list[Frame], split: str, source: Path, total: int) -> list[Frame]:
     if not frames:
-        raise InputError(
+        raise NoSuchSplit(
             f"{source}: the split '{split}' is empty ({total} frames in all): use the split 'all'"
         )
     return frames

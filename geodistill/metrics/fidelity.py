@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geodistill.cameras import Camera
+from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.io.images import write_png
 from geodistill.io.posed import PosedImages
@@ -56,17 +58,29 @@ def compare(
         views: number of viewpoints.
         resolution: pixels along an image's longer side.
         seed: of the viewpoints.
+
+    Raises:
+        InputError: one field is sRGB, the other linear.
     """
     return _compare(a, b, viewpoints(a, views, resolution, seed), None)
 
 
 def compare_on_views(a: Field, b: Field, data: PosedImages) -> Comparison:
-    """The same from a data set's cameras, with both fields' PSNR to its images beside it."""
+    """The same from a data set's cameras, with both fields' PSNR to its images beside it.
+
+    Raises:
+        InputError: fields and images are not all sRGB or all linear.
+    """
     return _compare(a, b, data.cameras, data)
 
 
 def psnr_to_images(field: Field, data: PosedImages, background: float = BACKGROUND) -> float:
-    """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey (white) background."""
+    """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey (white) background.
+
+    Raises:
+        InputError: field and images are not both sRGB or both linear.
+    """
+    _expect_one_space({"the field": field.color_space, "the images": data.color_space})
     total = 0.0
     with progress(len(data.cameras), "test views") as bar:
         for i in range(len(data.cameras)):
@@ -80,6 +94,8 @@ def psnr_to_images(field: Field, data: PosedImages, background: float = BACKGROU
 
 def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> Comparison:
     start = time.perf_counter()
+    spaces = {"A": a.color_space, "B": b.color_space}
+    _expect_one_space(spaces if data is None else {**spaces, "the images": data.color_space})
     scores: list[float] = []
     similar: list[float] = []
     truth: list[tuple[float, float]] = []
@@ -120,6 +136,12 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
         report["truth_psnr_db_a"] = _mean([t[0] for t in truth])
         report["truth_psnr_db_b"] = _mean([t[1] for t in truth])
     return Comparison(report, (torch.cat(rows) * 255.0).round().to(torch.uint8))
+
+
+def _expect_one_space(spaces: Mapping[str, str]) -> None:
+    if len(set(spaces.values())) > 1:
+        found = ", ".join(f"{what} {space}" for what, space in spaces.items())
+        raise InputError(f"colours of different spaces cannot be compared, and these are: {found}")
 
 
 def _picture(view: GBuffer, background: float = BACKGROUND) -> Tensor:

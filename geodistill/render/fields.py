@@ -53,7 +53,17 @@ class GBuffer:
 def render_rays(
     field: Field, rays: Rays, step: float = DEFAULT_STEP, normals: bool = False
 ) -> GBuffer:
-    """Render rays [N] of the field's unit cube, without gradients; depth comes in world units."""
+    """Render rays without gradients.
+
+    Args:
+        field: the scene.
+        rays: N rays in its unit cube.
+        step: march step in scene radii.
+        normals: whether normals are wanted.
+
+    Returns:
+        Channels [N, ...], depth in world units.
+    """
     chunks = [
         _render_chunk(field, Rays(origins, directions), step, normals)
         for origins, directions in zip(

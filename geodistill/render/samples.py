@@ -64,13 +64,13 @@ class RaySamples:
     def without_empty_rays(self) -> RaySamples:
         """The same samples, with the rays that have none removed."""
         counts = self.offsets.diff()
-        counts = counts[counts > 0]
-        return replace(self, offsets=_offsets(counts), ray=_ray_index(counts))
+        offsets = _offsets(counts[counts > 0])
+        return replace(self, offsets=offsets, ray=kernels.ray_index(offsets))
 
     def take(self, rays: Tensor) -> tuple[RaySamples, Tensor]:
         """A batch of the rays with the given indices, and which samples [S'] those are."""
-        counts = self.offsets.diff()[rays]
-        ray, offsets = _ray_index(counts), _offsets(counts)
+        offsets = _offsets(self.offsets.diff()[rays])
+        ray = kernels.ray_index(offsets)
         local = torch.arange(ray.shape[0], device=ray.device) - offsets[ray]
         index = self.offsets[rays][ray] + local
         taken = replace(
@@ -87,10 +87,10 @@ class RaySamples:
     @classmethod
     def concatenate(cls, parts: list[RaySamples]) -> RaySamples:
         """Several batches of rays as one."""
-        counts = torch.cat([part.offsets.diff() for part in parts])
+        offsets = _offsets(torch.cat([part.offsets.diff() for part in parts]))
         return cls(
-            offsets=_offsets(counts),
-            ray=_ray_index(counts),
+            offsets=offsets,
+            ray=kernels.ray_index(offsets),
             t=torch.cat([part.t for part in parts]),
             dt=torch.cat([part.dt for part in parts]),
             u=torch.cat([part.u for part in parts]),
@@ -100,10 +100,6 @@ class RaySamples:
 
 def _offsets(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-
-def _ray_index(counts: Tensor) -> Tensor:
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
 
 class RayFootprint(Footprint):
@@ -166,7 +162,7 @@ def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = No
     near, far = cube_interval(rays)
     most = math.ceil(2.0 * math.sqrt(3.0) / step) + 1  # along a diagonal of the cube
     found = kernels.march(rays.origins, rays.directions, near, far, step, occupancy, jitter, most)
-    ray = _ray_index(found.offsets.diff())
+    ray = kernels.ray_index(found.offsets)
     d = rays.directions[ray]
     u = (rays.origins[ray] + found.t[:, None] * d).clamp(-1.0, 1.0)
     return RaySamples(found.offsets, ray, found.t, found.dt, u, d)

@@ -6,16 +6,16 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from geodistill.cameras import Camera, Similarity, sphere_cameras
+from geodistill.cameras import Camera, Similarity, rotations, sphere_cameras
 from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.rays import Rays, camera_rays, pixel_rays
 from geodistill.render.samples import cube_interval, unit_camera
 
 SWAY_RAD = math.radians(12.0)
-"""How far a viewpoint may turn about the scene's centre, away from a camera of the field."""
+"""How far a viewpoint turns about each axis through the scene's centre, away from a camera of the
+field: two standard deviations."""
 DEFAULT_FOV_RAD = math.radians(40.0)
 
 
@@ -45,7 +45,7 @@ def viewpoints(field: Field, count: int, resolution: int, seed: int) -> Camera:
         chosen = torch.randperm(len(field.views), generator=draw)[:count]
     base = field.views[chosen]
     base = base.scaled(resolution / max(base.size))
-    turn = _rotations(torch.randn(count, 3, generator=draw, dtype=torch.float64) * SWAY_RAD / 2)
+    turn = rotations(torch.randn(count, 3, generator=draw, dtype=torch.float64) * SWAY_RAD / 2)
     about = Similarity(torch.eye(3, dtype=torch.float64), -field.frame.t.double())
     local = about.apply_camera(base.to(dtype=torch.float64)).world_from_cam.clone()
     local[:, :3] = turn @ local[:, :3]
@@ -66,23 +66,23 @@ def expect_in_view(field: Field, cameras: Camera, source: object) -> None:
 
 
 def framing_distance(field: Field) -> float:
-    """How far a camera of the default field of view must stand to see the scene whole."""
+    """How far a camera of the default field of view must stand, in world units, to see the scene
+    whole but for the corners of its cube."""
     return math.sqrt(2.0) * float(field.frame.s) / math.sin(DEFAULT_FOV_RAD / 2)
 
 
 def random_rays(field: Field, count: int, seed: int, cameras: int = 512) -> Rays:
-    """Rays through random pixels of random viewpoints of the scene, in its unit cube."""
+    """Rays through random pixels of random viewpoints of the scene, in its unit cube.
+
+    Args:
+        field: the scene.
+        count: number of rays N.
+        seed: of viewpoints and pixels.
+        cameras: number of viewpoints.
+    """
     draw = torch.Generator().manual_seed(seed)
     views = unit_camera(field, viewpoints(field, cameras, 256, seed))
     view = torch.randint(cameras, (count,), generator=draw)
     height, width = views.size
     xy_px = torch.rand(count, 2, generator=draw) * torch.tensor([width, height])
     return pixel_rays(views[view], xy_px)
-
-
-def _rotations(vectors: Tensor) -> Tensor:
-    """Rodrigues: axis-angle [N, 3] -> [N, 3, 3]"""
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
-    return torch.linalg.matrix_exp(skew)

@@ -53,6 +53,7 @@ class Run:
         """
         folder = Path(folder)
         config = config_files.to_dict(config)
+        _expect_kept(folder, overwrite, outputs)
         layout.expect_usable(folder, overwrite)
         if not overwrite and not (folder / layout.CONFIG).exists():
             _expect_absent(outputs)
@@ -160,6 +161,15 @@ def _explained(checkpoint: Path) -> Iterator[None]:
     except InputError as error:
         reason = str(error).removesuffix("make it again").rstrip(":; ")
         raise InputError(f"{reason}: delete {checkpoint} to begin this run anew") from None
+
+
+def _expect_kept(folder: Path, overwrite: bool, outputs: Sequence[Path]) -> None:
+    for output in outputs:
+        if not overwrite and (folder / layout.DONE).exists() and not output.exists():
+            raise UsageError(
+                f"{output} is gone, though its run {folder} is finished: pass --overwrite to make "
+                "it again"
+            )
 
 
 def _expect_absent(outputs: Sequence[Path]) -> None:

@@ -26,6 +26,10 @@ from geodistill.runs.files import atomic_write, remove_leftovers, write_error
 CONFIG, ENV, METRICS = "config.yaml", "env.json", "metrics.jsonl"
 CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
 WORK, LOCK = ".work", ".lock"
+OTHER_FORMATS = (
+    *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),
+    *(".msgpack", ".onnx", ".png", ".json", ".yaml"),
+)
 
 
 def output_paths(out: Path | str) -> tuple[Path, Path]:
@@ -33,8 +37,15 @@ def output_paths(out: Path | str) -> tuple[Path, Path]:
 
     A name that ends in .safetensors is the field's, with its run folder `NAME.run` beside it; any
     other is the run folder's, with `field.safetensors` inside.
+
+    Raises:
+        UsageError: the name ends like a file of a format that is not written.
     """
     out = Path(out)
+    if out.suffix.lower() in OTHER_FORMATS:
+        raise UsageError(
+            f"-o {out}: name a folder or NAME.safetensors, {out.suffix} is not written"
+        )
     if out.suffix == ".safetensors":
         return out.with_suffix(".run"), out
     return out, out / "field.safetensors"

@@ -15,6 +15,7 @@ from geodistill import kernels
 from geodistill.checks import InputError, UsageError
 from geodistill.log import progress
 from geodistill.runs import Run
+from geodistill.train.interrupts import HeldInterrupts
 from geodistill.train.optimiser import Optimiser
 
 CHECKPOINT_SECONDS = 30.0
@@ -79,11 +80,13 @@ class Job(Protocol):
 def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     """Train until the budget or the job ends; returns the number of steps.
 
-    With a run folder, the newest checkpoint is resumed, a new one is written every 30 seconds, and
-    metrics.jsonl grows. Interrupting and resuming a step-bounded run gives the same bits as not.
+    With a run folder, the newest checkpoint is resumed, a new one is written every 30 seconds and
+    at an interrupt, and metrics.jsonl grows. Interrupting and resuming a step-bounded run gives the
+    same bits as not.
 
     Raises:
         InputError: the loss became NaN or infinite.
+        KeyboardInterrupt: SIGINT or SIGTERM arrived; the step was ended first, and saved.
     """
     kernels.keep_memory()
     step = _resume(job, budget, run)
@@ -92,7 +95,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     shown = 0
     total_ticks = budget.steps or max(1, round(budget.seconds or 0))
     unit = "steps" if budget.steps else "seconds"
-    with progress(total_ticks, f"{what}, {unit}") as bar:
+    with HeldInterrupts() as interrupts, progress(total_ticks, f"{what}, {unit}") as bar:
         while (done := budget.progress(step)) < 1.0 and not job.finished(step):
             job.before(step, done)
             loss, metrics = job.loss(step, done)
@@ -108,6 +111,11 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
                 now = round(budget.progress(step) * total_ticks)
                 bar.advance(now - shown, **metrics)
                 shown = now
+            if interrupts.noted:
+                if run is not None:
+                    _expect_finite(total, what, step)
+                    checkpoint(job, budget, run, step)
+                raise KeyboardInterrupt
             if run is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 _expect_finite(total, what, step)
                 checkpoint(job, budget, run, step)

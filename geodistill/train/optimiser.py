@@ -20,9 +20,16 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 class Optimiser:
     """One rule per parameter, as its group says, and learning rates that scale together."""
 
-    def __init__(self, groups: Sequence[ParamGroup]) -> None:
-        self.count = 0
-        self._rules = [(g, RULES[g.rule](p)) for g in groups for p in g.params]
+    def __init__(self, groups: Sequence[ParamGroup], before: Optimiser | None = None) -> None:
+        """
+        Args:
+            groups: the parameters.
+            before: the optimiser that this one goes on from: its step count stands, and parameters
+                that it moved keep their moments.
+        """
+        self.count = before.count if before else 0
+        known = {id(rule.p): rule for _, rule in before._rules} if before else {}
+        self._rules = [(g, known.get(id(p)) or RULES[g.rule](p)) for g in groups for p in g.params]
 
     def step(self, lr_scale: float) -> None:
         """Update every parameter that has a gradient, and drop the gradients."""

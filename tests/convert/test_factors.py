@@ -15,8 +15,6 @@ from geodistill.convert.cache import survey
 from geodistill.convert.cp import refine_cp
 from geodistill.convert.factors import (
     cp_from_vm,
-    resize_lines,
-    resize_planes,
     vm_scalar,
     vm_vector,
 )
@@ -28,6 +26,7 @@ from geodistill.geometry.fields.heads import LatentField
 from geodistill.geometry.fields.mlp import MlpConfig
 from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
+from geodistill.geometry.grids import resize_lines, resize_planes
 
 Factors = tuple[list[Tensor], list[Tensor]]
 

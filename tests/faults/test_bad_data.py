@@ -45,6 +45,13 @@ def each_pose(change: Callable[[np.ndarray], np.ndarray], *splits: str) -> Calla
     return spoil
 
 
+def distant_pose(data: Path) -> None:
+    path = data / "transforms_train.json"
+    table = json.loads(path.read_text())
+    table["frames"][3]["transform_matrix"][0][3] = 1e30
+    path.write_text(json.dumps(table))
+
+
 def away(pose: np.ndarray) -> np.ndarray:
     """Half a turn about the camera's upward axis."""
     return pose * np.array([-1.0, 1.0, -1.0, 1.0])
@@ -72,7 +79,6 @@ SIZE = f"{RESOLUTION}x{RESOLUTION}"
 CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no data set": (shutil.rmtree, "data does not exist: give the folder of a data set"),
     "no poses": (without("transforms_train.json"), "data has no transforms_train.json"),
-    "no test poses": (without("transforms_test.json"), "data has no transforms_test.json"),
     "cut poses": (cut("transforms_train.json"), "transforms_train.json is not valid JSON"),
     "missing image": (
         without("train/r_3.png"),
@@ -93,6 +99,14 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "looking away": (each_pose(away), "most cameras look away from what they could have in common"),
     "one place": (each_pose(lambda pose: np.eye(4)), "all cameras stand in one place"),
     "one view": (one_frame, "all cameras stand in one place: a scene needs views from several"),
+    "distant pose": (
+        distant_pose,
+        "transforms_train.json: the camera of ./train/r_3 stands 1e+30 from the others' middle",
+    ),
+    "opaque": (
+        each_image(lambda image: image.convert("RGB").convert("RGBA")),
+        "the images are opaque everywhere, so what is background is unknown: pass --background",
+    ),
     "nan pose": (each_pose(lambda pose: pose * np.nan), "transform_matrix holds NaN or infinity"),
 }
 
@@ -106,6 +120,15 @@ def test_a_fit_is_refused(case: str, host: Host, data: Path, done: Path, tmp_pat
     assert reason.format(data=data) in said
     assert contents(done) == before
     assert not (done / ".work" / "checkpoint.safetensors").exists(), "it trained before it looked"
+
+
+def test_a_fit_without_test_views_says_that_it_is_not_judged(
+    host: Host, data: Path, tmp_path: Path
+) -> None:
+    without("transforms_test.json")(data)
+    fitted = host.run(tmp_path, "fit", data, "-o", "out", "--json", *FIT)
+    assert fitted.json["test_psnr_db"] is None and "data holds no test views" in fitted.err
+    assert (tmp_path / "out" / "field.safetensors").exists()
 
 
 def test_what_the_remedy_says_helps(host: Host, data: Path, tmp_path: Path) -> None:

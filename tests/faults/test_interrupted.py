@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from geodistill.runs.tensors import read_metadata
 from tests.faults.commands import Host, Result, complaint, contents
 from tests.faults.host import TESTS
 
@@ -52,6 +53,9 @@ EVERYWHERE = (
     ("finish", 1),
 )
 """Points and the number of the call that is struck, counted from where the last strike left off."""
+
+STOPPED = tuple(strike for strike in EVERYWHERE if strike != ("log", 2))
+"""The same for interrupts: each is obeyed once its step is done and saved, so fewer fit in."""
 
 SOME = (("step", 2), ("written", 3), ("log", 1), ("step", 6), ("judge", 1))
 
@@ -177,11 +181,22 @@ def test_ctrl_c_ends_with_one_line_and_a_run_that_goes_on(
 ) -> None:
     command, folder = fit(world, "ngp"), tmp_path / "stopped"
     folder.mkdir()
-    points = EVERYWHERE if strike == "interrupt" else SOME
+    points = STOPPED if strike == "interrupt" else SOME
     for result in struck(host, folder, command, points, strike):
         said = complaint(result, 130)
         assert said == "geodistill fit: interrupted; run the same command again to resume"
     assert not list(folder.rglob("*.tmp-*"))
+    assert then(host, folder, command) == reference(command)
+
+
+def test_ctrl_c_saves_what_was_done_since_the_last_checkpoint(
+    host: Host, reference: Reference, world: Path, tmp_path: Path
+) -> None:
+    command, folder = fit(world, "ngp"), tmp_path / "stopped"
+    folder.mkdir()
+    assert host.run(folder, *command, strike=("step", 9, "interrupt")).code == 130
+    checkpoint = folder / "out" / "checkpoint.safetensors"
+    assert read_metadata(checkpoint)["step"] == 8
     assert then(host, folder, command) == reference(command)
 
 

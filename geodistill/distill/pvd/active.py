@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from geodistill.cameras import Camera
+from geodistill.cameras import Camera, rotations
 from geodistill.rays import Rays
 from geodistill.render.samples import RaySamples
 
@@ -222,16 +222,9 @@ def turned(cameras: Camera, limit_rad: float, draw: torch.Generator) -> Camera:
     pose = cameras.world_from_cam.clone()
     angles = (torch.rand(len(cameras), 3, generator=draw) * 2.0 - 1.0) * limit_rad
     axes = torch.eye(3)[[2, 0, 1]]
-    z, x, y = _rotations(angles.to(pose)[..., None] * axes.to(pose)).unbind(1)
+    z, x, y = rotations(angles.to(pose)[..., None] * axes.to(pose)).unbind(1)
     pose[:, :3, :3] = z @ x @ y @ pose[:, :3, :3]
     return replace(cameras, world_from_cam=pose)
-
-
-def _rotations(vectors: Tensor) -> Tensor:
-    """Axis-angle [..., 3] -> [..., 3, 3]"""
-    basis = torch.eye(3).to(vectors).expand(*vectors.shape[:-1], 3, 3)
-    skew = torch.linalg.cross(vectors[..., None, :].expand_as(basis), basis, dim=-1).mT
-    return torch.linalg.matrix_exp(skew)
 
 
 def _each(function: Callable[..., Tensor], first: Camera, *others: Camera) -> Camera:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, choose
 from geodistill.convert.cache import VISIBLE_WEIGHT, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
 from geodistill.distill.pvd.transfer import TransferJob, TransferSettings
-from geodistill.geometry.fields import Field, build_field
+from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.log import say
 from geodistill.runs import Run
@@ -21,7 +21,7 @@ RECIPES = ("default", "pvd")
 
 STEPS = {
     "plenoxels": 160,
-    "tensorf": 400,
+    "tensorf": 520,
     "tensorf-cp": 850,
     "ngp": 450,
     "mlp": 1200,
@@ -69,7 +69,7 @@ def convert(
     """Distil a teacher into a student; no images are needed.
 
     Args:
-        teacher: any field.
+        teacher: any field; it is frozen and stays so.
         architecture: the student's, a key of `geometry.fields.ARCHITECTURES`.
         config: an instance of its config class.
         budget: steps or seconds of training; the architecture's default when None.
@@ -85,9 +85,10 @@ def convert(
         InputError: the teacher is empty, or training diverged.
     """
     settings = settings or ConvertSettings()
-    budget = budget or default_budget(architecture, settings.recipe)
+    choose("field architecture", architecture, ARCHITECTURES)
     if settings.recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
+    budget = budget or default_budget(architecture, settings.recipe)
     if settings.active and settings.recipe != "pvd":
         raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
     if settings.start == "head" and architecture == "plenoxels":
@@ -101,7 +102,7 @@ def convert(
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
     job = _default_job(student, teacher, settings)
-    say(f"closed-form start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
+    say(f"start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
     return student
 

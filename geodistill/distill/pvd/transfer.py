@@ -50,14 +50,17 @@ class TransferSettings:
     warm_decay_from: float = 0.2
     """and when they begin to fall."""
     alpha_weight: float = 1.0
-    """Of the samples' opacities,"""
+    """Weight of the samples' opacities."""
     warm_alpha_weight: float = 0.1
-    """and after a closed-form start, when density no longer needs to be found."""
+    """The same after a closed-form start, when density no longer needs to be found."""
     color_weight: float = 0.3
+    """Weight of the samples' colours."""
     ray_weight: float = 1.0
+    """Weight of the rays' colours."""
     latent_weight: float = 0.01
-    """Of the latents, which only students without a closed-form start are led by."""
+    """Weight of the latents, which only students without a closed-form start are led by."""
     free_weight: float = 5e-2
+    """Weight of the loss that keeps empty space empty without its occupancy grid."""
 
 
 class _Batch(NamedTuple):
@@ -111,7 +114,8 @@ class TransferJob:
         self.latents = latents
         self.lit = torch.zeros(len(cache.samples), dtype=torch.bool)
         self.lit[cache.lit] = True
-        self.row = self.lit.cumsum(0) - 1
+        if latents is not None:
+            self.row = self.lit.cumsum(0) - 1
 
     def lr_scale(self, progress: float) -> float:
         """A warm-up over 50 steps, constant, then a cosine to 2 %."""
@@ -192,7 +196,8 @@ class TransferJob:
         errors = []
         for rays in torch.arange(self.train_rays, self.cache.rays).split(4096):
             samples, _ = self.cache.samples.take(rays)
-            lit = (visible(self.student, samples, STOP).weights > NEGLIGIBLE).nonzero()[:, 0]
+            samples = samples.select(visible(self.student, samples, STOP).weights > NEGLIGIBLE)
+            lit = torch.arange(len(samples))
             color, opacity, _ = composite(self.student, samples, lit, samples.u[:0])
             missing = (self.cache.opacity[rays] - opacity)[:, None]
             errors.append((color - self.cache.color[rays] + missing).square().mean())

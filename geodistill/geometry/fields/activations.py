@@ -31,7 +31,8 @@ SH_C0 = 0.28209479177387814
 
 
 def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
-    """Real spherical harmonics with the Condon-Shortley phase, as 3DGS and Plenoxels order them.
+    """Real spherical harmonics with the Condon-Shortley phase, as 3DGS and Plenoxels order them
+    (Sloan, "Efficient spherical harmonic evaluation", 2013).
 
     Args:
         directions: [N, 3] unit vectors.

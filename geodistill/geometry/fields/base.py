@@ -43,8 +43,6 @@ class Field(nn.Module):
         architecture: name in `ARCHITECTURES`.
         latent_kind: fields that name the same kind share what their latents mean; None if the
             latent is not comparable with any other architecture's.
-        density_apart: whether density alone costs far less than the latent; then what has no
-            influence on a pixel is worth skipping before its latent is computed.
         config: the frozen dataclass that built it.
         occupancy: bool [G, G, G] over the unit cube, index [ix, iy, iz]; the field is transparent
             where it is False.
@@ -54,7 +52,6 @@ class Field(nn.Module):
     """
 
     latent_kind: ClassVar[str | None] = None
-    density_apart: bool = False
     occupancy: Tensor
     world_from_field: Tensor
 
@@ -79,7 +76,10 @@ class Field(nn.Module):
         raise NotImplementedError
 
     def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
-        """Block 2: [N, C] and unit directions [N, 3] -> [N, 3] in [0, 1]."""
+        """Block 2: [N, C] and unit directions [N, 3] -> [N, 3], never negative.
+
+        Harmonics may exceed 1, which an image clips; the colour head cannot.
+        """
         raise NotImplementedError
 
     def sigma(self, u: Tensor) -> Tensor:
@@ -91,8 +91,6 @@ class Field(nn.Module):
 
         What only the latent needs is left undone until then, where that saves something.
         """
-        if self.density_apart:
-            return self.sigma(u), lambda index: self.latent(u[index])
         latent = self.latent(u)
         return self.sigma_of(latent), lambda index: latent.index_select(0, index)
 

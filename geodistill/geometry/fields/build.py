@@ -52,8 +52,12 @@ SMALLEST = {"resolution": 8, "depth": 2}
 """Least values of sizes; that of every other size is 1."""
 
 
+LARGEST = 1e6
+"""Greatest magnitude of a setting that is no size."""
+
+
 def check_config(config: Any, prefix: str = "") -> None:
-    """Raise UsageError for a size that is too small and for a number that is not finite."""
+    """Raise UsageError for a size that is too small and for a number that is not finite or huge."""
     for field in fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
         least = SMALLEST.get(field.name, 1)
@@ -63,6 +67,8 @@ def check_config(config: Any, prefix: str = "") -> None:
             raise UsageError(f"'{name}' must be at least {least}, got {value}")
         elif isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"'{name}' must be finite, got {value}")
+        elif isinstance(value, float) and abs(value) > LARGEST:
+            raise UsageError(f"'{name}' must be from -{LARGEST:g} to {LARGEST:g}, got {value}")
 
 
 def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
@@ -74,9 +80,10 @@ def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
         seed: of the initial parameters.
 
     Raises:
-        UsageError: unknown architecture.
+        UsageError: unknown architecture, or a size that is too small.
     """
     branch = choose("field architecture", architecture, ARCHITECTURES).branch
+    check_config(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if branch is None:

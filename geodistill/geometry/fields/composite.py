@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -25,8 +26,6 @@ class CompositeConfig:
 class SumBranch(Branch):
     """latent = hash latent + VM latent."""
 
-    raw_apart = True
-
     def __init__(self, config: CompositeConfig) -> None:
         super().__init__()
         self.hash = HashBranch(config.ngp)
@@ -37,6 +36,10 @@ class SumBranch(Branch):
 
     def raw(self, u: Tensor) -> Tensor:
         return self.hash.raw(u) + self.vm.raw(u)
+
+    def raw_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        (a, a_at), (b, b_at) = self.hash.raw_first(u), self.vm.raw_first(u)
+        return a + b, lambda index: a_at(index) + b_at(index)
 
     def param_groups(self) -> list[ParamGroup]:
         return [*self.hash.param_groups(), *self.vm.param_groups()]

@@ -60,9 +60,11 @@ def field_path(path: Path | str) -> Path:
     """The field file that a path means: itself, or the one in a run folder.
 
     Raises:
-        InputError: a folder without one.
+        InputError: a folder without one, or a pipe or device.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is neither a file nor a folder")
     if not path.is_dir():
         return path
     file = path / FIELD_FILE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -50,12 +51,17 @@ def shade(color_head: Mlp, features: Tensor, directions: Tensor) -> Tensor:
 class Branch(nn.Module):
     """Block 1 of a latent field: positions in the unit cube [N, 3] -> latent [N, 16]."""
 
-    raw_apart = False
-    """Whether `raw` costs far less than the whole latent."""
-
     def raw(self, u: Tensor) -> Tensor:
         """The log-density channel alone. [N, 3] -> [N]"""
         return self(u)[:, 0]
+
+    def raw_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Log-density [N], and the way from indices [K] of these points to their latents [K, 16].
+
+        A branch whose log-density costs far less than its latent leaves the rest until then.
+        """
+        latent = self(u)
+        return latent[:, 0], lambda index: latent.index_select(0, index)
 
     def param_groups(self) -> list[ParamGroup]:
         raise NotImplementedError
@@ -72,7 +78,6 @@ class LatentField(Field):
     def __init__(self, architecture: str, config: Any, branch: Branch) -> None:
         super().__init__(architecture, config)
         self.branch = branch
-        self.density_apart = branch.raw_apart
         self.color_head = new_color_head()
 
     def latent(self, u: Tensor) -> Tensor:
@@ -80,6 +85,10 @@ class LatentField(Field):
 
     def sigma(self, u: Tensor) -> Tensor:
         return truncated_exp(self.branch.raw(u))
+
+    def sigma_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        raw, latent_at = self.branch.raw_first(u)
+        return truncated_exp(raw), latent_at
 
     def sigma_of(self, latent: Tensor) -> Tensor:
         return truncated_exp(latent[:, 0])

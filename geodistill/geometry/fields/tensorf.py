@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,6 @@ from geodistill import kernels
 from geodistill.geometry.fields.base import ParamGroup
 from geodistill.geometry.fields.heads import LATENT, Branch
 
-PLANE_AXES = ((0, 1), (0, 2), (1, 2))
-LINE_AXES = (2, 1, 0)
 FACTOR_LR = 2e-2
 CP_LR = 4e-2
 BASIS_LR = 1e-3
@@ -49,7 +48,6 @@ class TensorfCpConfig:
 class FactoredBranch(Branch):
     """raw = floor + sum of density components; g = basis @ appearance components."""
 
-    raw_apart = True
     basis: nn.Parameter
     density_lines: nn.ParameterList
     color_lines: nn.ParameterList
@@ -61,8 +59,15 @@ class FactoredBranch(Branch):
         raise NotImplementedError
 
     def forward(self, u: Tensor) -> Tensor:
+        return self._latent(self.raw(u), u)
+
+    def raw_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        raw = self.raw(u)
+        return raw, lambda index: self._latent(raw[index], u[index])
+
+    def _latent(self, raw: Tensor, u: Tensor) -> Tensor:
         features = kernels.fused_mlp(self.appearance(u), (self.basis,))
-        return torch.cat([self.raw(u)[:, None], features], dim=1)
+        return torch.cat([raw[:, None], features], dim=1)
 
 
 class VmBranch(FactoredBranch):

@@ -166,7 +166,9 @@ class PvdJob:
         self.optimiser = make_optimiser(self.student, self.settings)
         for name, level in self.levels.items():
             prefix = f"active.{name}."
-            mine = {k: t.to(self.student.device) for k, t in tensors.items() if prefix in k}
+            mine = {
+                k: t.to(self.student.device) for k, t in tensors.items() if k.startswith(prefix)
+            }
             level.load({k.removeprefix(prefix): t for k, t in mine.items()})
         # Viewpoints follow from the epoch's number unless replayed poses are among them.
         self.epoch, self.viewpoints = -1, None
