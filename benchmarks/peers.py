@@ -119,6 +119,8 @@ class MlpBranch(Branch):
         self.net = dense(TRUNK_OUT, LATENT, layers=2)
 
     def forward(self, u: Tensor) -> Tensor:
+        if len(u) == 0:  # the encoding cannot reshape nothing
+            return u.new_zeros(0, LATENT)
         return self.net(self.trunk(self.encoding(u / (2.0 * torch.pi))))
 
     def param_groups(self) -> list[ParamGroup]:
