@@ -65,7 +65,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if file.resolve() == field_path(arguments.source or BUNDLED).resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
-    budget = default_budget(arguments.to, arguments.recipe)
+    budget = default_budget(teacher, arguments.to, arguments.recipe)
     if arguments.steps is not None or arguments.budget is not None:
         budget = Budget(steps=arguments.steps, seconds=arguments.budget)
     with Run.open(

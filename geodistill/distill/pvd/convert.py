@@ -28,6 +28,8 @@ STEPS = {
     "composite": 400,
 }
 """Steps of the default recipe, by student architecture."""
+LED_NGP_STEPS = 900
+"""The same for a hash grid whose teacher has none: it starts at random, led by latents."""
 PVD_STEPS = 30_000
 
 
@@ -53,9 +55,12 @@ class ConvertSettings:
     """The pvd recipe's numbers."""
 
 
-def default_budget(architecture: str, recipe: str) -> Budget:
-    """The step count a conversion takes when no budget is given."""
-    return Budget(steps=PVD_STEPS if recipe == "pvd" else STEPS[architecture])
+def default_budget(teacher: Field, architecture: str, recipe: str) -> Budget:
+    """The step count that a conversion takes when no budget is given."""
+    if recipe == "pvd":
+        return Budget(steps=PVD_STEPS)
+    led = architecture == "ngp" and teacher.architecture != "ngp"
+    return Budget(steps=LED_NGP_STEPS if led else STEPS[architecture])
 
 
 def convert(
@@ -88,7 +93,7 @@ def convert(
     choose("field architecture", architecture, ARCHITECTURES)
     if settings.recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
-    budget = budget or default_budget(architecture, settings.recipe)
+    budget = budget or default_budget(teacher, architecture, settings.recipe)
     if settings.active and settings.recipe != "pvd":
         raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
     if settings.start == "head" and architecture == "plenoxels":
