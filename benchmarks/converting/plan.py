@@ -52,8 +52,8 @@ VARIANTS = (
     Variant("default with every sample", overrides=("transfer.unlit=1",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
-    Variant("default with a quarter of the cache", overrides=("cache_rays=50000",)),
-    Variant("default with twice the cache", overrides=("cache_rays=400000",)),
+    Variant("default with a quarter of the cache", overrides=("cache_rays=75000",)),
+    Variant("default with twice the cache", overrides=("cache_rays=600000",)),
 )
 
 

@@ -31,6 +31,10 @@ STEPS = {
 LED_NGP_STEPS = 900
 """The same for a hash grid whose teacher has none: it starts at random, led by latents."""
 PVD_STEPS = 30_000
+CACHE_RAYS = {"plenoxels": 200_000}
+"""Rays in the cache by student: tracing them is a good part of the short time that voxels take."""
+USUAL_CACHE_RAYS = 300_000
+"""Of the other students, which would learn fewer by heart."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class ConvertSettings:
     """PVD-AL's levels for the pvd recipe: any of cameras, rays, points."""
     seed: int = 0
     """Of viewpoints, the student's random parameters and batches."""
-    cache_rays: int = 200_000
-    """Teacher rays in the cache."""
+    cache_rays: int | None = None
+    """Teacher rays in the cache; what suits the architecture when None."""
     start: Literal["closed-form", "head"] = "closed-form"
     """What a student starts from: the closed form, or no more than the teacher's colour head."""
     visible_weight: float = VISIBLE_WEIGHT
@@ -114,9 +118,8 @@ def convert(
 
 def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
-    cache = survey(
-        teacher, settings.cache_rays, settings.seed, visible_weight=settings.visible_weight
-    )
+    rays = settings.cache_rays or CACHE_RAYS.get(student.architecture, USUAL_CACHE_RAYS)
+    cache = survey(teacher, rays, settings.seed, visible_weight=settings.visible_weight)
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit
     rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
