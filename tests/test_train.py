@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +57,8 @@ class TableJob:
         )
         self.clock, self.seconds = clock, seconds_per_step
         self.interrupt_at = self.stop_at = self.nan_from = math.inf
+        self.in_loss: dict[int, Callable[[], None]] = {}
+        self.in_finished: dict[int, Callable[[], None]] = {}
         self.seen: list[tuple[int, float]] = []
         self.counter = 0
 
@@ -66,10 +71,12 @@ class TableJob:
         self.counter += step
 
     def finished(self, step: int) -> bool:
+        self.in_finished.get(step, lambda: None)()
         return step >= self.stop_at
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         self.seen.append((step, progress))
+        self.in_loss.get(step, lambda: None)()
         rows = torch.randint(50, (8,), generator=torch.Generator().manual_seed(step))
         error = torch.tanh(self.table[rows] @ self.matrix) - self.target[rows]
         loss = error.square().mean()
@@ -225,6 +232,33 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert list(a) == list(b)
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert different == []
+
+
+def test_an_optimiser_that_goes_on_from_another_keeps_the_moments_of_what_stays() -> None:
+    draw = torch.Generator().manual_seed(0)
+    start, target = torch.randn(5, 3, generator=draw), torch.randn(5, 3, generator=draw)
+
+    def run(change_at: int | None, grown: bool) -> tuple[Tensor, Optimiser]:
+        stays = nn.Parameter(start.clone())
+        other = nn.Parameter(torch.ones(2))
+        adam = Optimiser([ParamGroup([other], 0.3), ParamGroup([stays], 0.1)])
+        for step in range(10):
+            if step == change_at:
+                other = nn.Parameter(torch.full((4,), 2.0)) if grown else other
+                groups = [ParamGroup([other], 0.3), ParamGroup([stays], 0.1)]
+                adam = Optimiser(groups, before=adam)
+            ((stays - target) ** 2).sum().add((other**2).sum()).backward()
+            adam.step(1.0)
+        return stays.detach(), adam
+
+    whole, adam = run(None, False)
+    for grown in (False, True):
+        stays, changed = run(6, grown)
+        assert torch.equal(stays, whole)
+        assert changed.count == adam.count == 10
+        assert torch.equal(changed.state()["optimiser.1.m"], adam.state()["optimiser.1.m"])
+    assert run(6, False)[1].state()["optimiser.0.steps"] == 10
+    assert changed.state()["optimiser.0.steps"] == 4  # what is new begins anew
 
 
 def test_a_checkpoint_of_another_version_is_one_line(tmp_path: Path) -> None:
@@ -390,3 +424,87 @@ def test_metrics_are_logged_at_their_steps(tmp_path: Path) -> None:
     run.close()
     assert [line["step"] for line in logged] == [50, 100, 150]
     assert all(line["rows"] == 8.0 and line["loss"] > 0 for line in logged)
+
+
+# -- signals ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Leaves signals as pytest has them, whatever a test does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("strike", [interrupt, terminate])
+def test_a_signal_ends_the_step_saves_and_stops(strike: Callable[[], None], tmp_path: Path) -> None:
+    whole, first, second = TableJob(), TableJob(), TableJob()
+    train(whole, Budget(steps=20), None, "test")
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    first.in_loss = {7: strike}
+    with Run.open(tmp_path / "run", "test", {}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            train(first, Budget(steps=20), run, "test")
+        latest = run.latest()
+    assert latest is not None and latest[0] == 8
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    with Run.open(tmp_path / "run", "test", {}) as run:
+        train(second, Budget(steps=20), run, "test")
+    assert second.seen[0][0] == 8
+    assert_equal(second.everything(), whole.everything())
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_while_the_end_is_decided_is_not_lost(tmp_path: Path) -> None:
+    job = TableJob()
+    job.stop_at, job.in_finished = 3, {3: interrupt}
+    with Run.open(tmp_path / "run", "test", {}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            train(job, Budget(steps=20), run, "test")
+        latest = run.latest()
+    assert latest is not None and latest[0] == 3
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_signal_is_obeyed_at_once(tmp_path: Path) -> None:
+    job = TableJob()
+
+    def twice() -> None:
+        interrupt()
+        interrupt()
+
+    job.in_loss = {5: twice}
+    with Run.open(tmp_path / "run", "test", {}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            train(job, Budget(steps=20), run, "test")
+        assert run.latest() is None
+    assert job.optimiser.count == 5  # the step that was struck was not taken
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """Of jobs that a shell's script puts in the background, it ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    job = TableJob()
+    job.in_loss = {5: interrupt}
+    assert train(job, Budget(steps=20), None, "test") == 20
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("handlers")
+def test_an_error_is_not_hidden_by_a_signal() -> None:
+    job = TableJob()
+    job.in_loss, job.nan_from = {5: interrupt}, 3
+    with pytest.raises(InputError, match="became nan"):
+        train(job, Budget(steps=20), None, "test")

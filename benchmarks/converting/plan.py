@@ -49,7 +49,6 @@ VARIANTS = (
     ),
     Variant("default with points alone", overrides=("transfer.rays_from=1",)),
     Variant("default with points first, rays from half", overrides=("transfer.rays_from=0.5",)),
-    Variant("default with every sample", overrides=("transfer.unlit=1",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
     Variant("default with a quarter of the cache", overrides=("cache_rays=75000",)),

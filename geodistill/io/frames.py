@@ -15,7 +15,7 @@ from geodistill.checks import InputError
 
 MAX_SIDE_PX = 100_000
 OUT_OF_PROPORTION = 1e4
-"""Distance of a camera from the cameras' middle, relative to their median distance."""
+"""Distance of a camera from the cameras' middle, relative to the median of what is not 0."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ def _focal(angle_rad: float | None, side_px: int) -> float | None:
 def _expect_together(centers: torch.Tensor, frames: list[Frame], source: Path) -> None:
     """A single camera out of all proportion is a mistake, and would make the scene as large."""
     away = (centers - centers.median(dim=0).values).norm(dim=-1)
-    usual, worst = float(away.median()), int(away.argmax())
-    if len(frames) > 2 and float(away[worst]) > OUT_OF_PROPORTION * max(usual, 1e-12):
+    if not away.any():
+        return
+    usual, worst = float(away[away > 0].median()), int(away.argmax())
+    if float(away[worst]) > OUT_OF_PROPORTION * usual:
         raise InputError(
             f"{source}: the camera of {frames[worst].name} stands {float(away[worst]):.3g} from "
             f"the others' middle, they {usual:.3g}: correct its pose or remove it"

@@ -96,7 +96,11 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     total_ticks = budget.steps or max(1, round(budget.seconds or 0))
     unit = "steps" if budget.steps else "seconds"
     with HeldInterrupts() as interrupts, progress(total_ticks, f"{what}, {unit}") as bar:
-        while (done := budget.progress(step)) < 1.0 and not job.finished(step):
+        while (
+            not interrupts.noted
+            and (done := budget.progress(step)) < 1.0
+            and not job.finished(step)
+        ):
             job.before(step, done)
             loss, metrics = job.loss(step, done)
             loss.backward()
@@ -111,19 +115,15 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
                 now = round(budget.progress(step) * total_ticks)
                 bar.advance(now - shown, **metrics)
                 shown = now
-            if interrupts.noted:
-                if run is not None:
-                    _expect_finite(total, what, step)
-                    checkpoint(job, budget, run, step)
-                raise KeyboardInterrupt
             if run is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 _expect_finite(total, what, step)
                 checkpoint(job, budget, run, step)
                 saved = time.perf_counter()
-        bar.advance(total_ticks - shown)
-    _expect_finite(total, what, step)
-    if run is not None:
-        checkpoint(job, budget, run, step)
+        if not interrupts.noted:
+            bar.advance(total_ticks - shown)
+        _expect_finite(total, what, step)
+        if run is not None:
+            checkpoint(job, budget, run, step)
     return step
 
 

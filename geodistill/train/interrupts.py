@@ -10,10 +10,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class HeldInterrupts:
-    """Notes SIGINT and SIGTERM instead of obeying them; a second one raises KeyboardInterrupt.
+    """A context that ends before SIGINT or SIGTERM is obeyed, with KeyboardInterrupt.
 
-    As a context manager in the main thread; in another thread, where Python delivers no signals, it
-    does nothing.
+    `noted` says that one has arrived; a second one is obeyed at once. What the process ignores, it
+    goes on ignoring. Outside the main thread, where Python delivers no signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,16 @@ class HeldInterrupts:
 
     def __enter__(self) -> HeldInterrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
+        if self.noted and kind is None:
+            raise KeyboardInterrupt
 
     def _note(self, number: int, frame: Any) -> None:
         if self.noted:

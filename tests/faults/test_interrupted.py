@@ -54,23 +54,20 @@ EVERYWHERE = (
 )
 """Points and the number of the call that is struck, counted from where the last strike left off."""
 
-STOPPED = tuple(strike for strike in EVERYWHERE if strike != ("log", 2))
-"""The same for interrupts: each is obeyed once its step is done and saved, so fewer fit in."""
-
 SOME = (("step", 2), ("written", 3), ("log", 1), ("step", 6), ("judge", 1))
 
 
-def fit(world: Path, name: str, *more: str) -> tuple[object, ...]:
-    return ("fit", world, "--as", name, *_rest(name, *more))
+def fit(world: Path, name: str, steps: int = STEPS) -> tuple[object, ...]:
+    return ("fit", world, "--as", name, *_rest(name, steps=steps))
 
 
 def convert(teacher: Path, name: str, *more: str) -> tuple[object, ...]:
     return ("convert", teacher, "--to", name, *_rest(name, *more))
 
 
-def _rest(name: str, *more: str) -> tuple[str, ...]:
+def _rest(name: str, *more: str, steps: int = STEPS) -> tuple[str, ...]:
     settings = (part for key in FITS[name] for part in ("--set", key))
-    return (*settings, "--steps", str(STEPS), "--quiet", "-o", "out", *more)
+    return (*settings, "--steps", str(steps), "--quiet", "-o", "out", *more)
 
 
 Reference = Callable[[tuple[object, ...]], dict[str, bytes]]
@@ -179,9 +176,10 @@ def test_a_fresh_process_goes_on_where_a_killed_one_stopped(
 def test_ctrl_c_ends_with_one_line_and_a_run_that_goes_on(
     strike: str, host: Host, reference: Reference, world: Path, tmp_path: Path
 ) -> None:
-    command, folder = fit(world, "ngp"), tmp_path / "stopped"
+    """Each strike is obeyed once its step is done and saved: all of them need twice the steps."""
+    command, folder = fit(world, "ngp", 2 * STEPS), tmp_path / "stopped"
     folder.mkdir()
-    points = STOPPED if strike == "interrupt" else SOME
+    points = EVERYWHERE if strike == "interrupt" else SOME
     for result in struck(host, folder, command, points, strike):
         said = complaint(result, 130)
         assert said == "geodistill fit: interrupted; run the same command again to resume"

@@ -10,7 +10,7 @@ from geodistill.convert.cache import VISIBLE_WEIGHT, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
-from geodistill.distill.pvd.transfer import TransferJob, TransferSettings
+from geodistill.distill.pvd.transfer import SUITED, TransferJob, TransferSettings
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.log import say
@@ -19,22 +19,9 @@ from geodistill.train import Budget, train
 
 RECIPES = ("default", "pvd")
 
-STEPS = {
-    "plenoxels": 160,
-    "tensorf": 520,
-    "tensorf-cp": 850,
-    "ngp": 450,
-    "mlp": 1200,
-    "composite": 400,
-}
-"""Steps of the default recipe, by student architecture."""
 LED_NGP_STEPS = 900
-"""The same for a hash grid whose teacher has none: it starts at random, led by latents."""
+"""Steps of a hash grid whose teacher has none: it starts at random, led by latents."""
 PVD_STEPS = 30_000
-CACHE_RAYS = {"plenoxels": 200_000}
-"""Rays in the cache by student: tracing them is a good part of the short time that voxels take."""
-USUAL_CACHE_RAYS = 300_000
-"""Of the other students, which would learn fewer by heart."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ def default_budget(teacher: Field, architecture: str, recipe: str) -> Budget:
     if recipe == "pvd":
         return Budget(steps=PVD_STEPS)
     led = architecture == "ngp" and teacher.architecture != "ngp"
-    return Budget(steps=LED_NGP_STEPS if led else STEPS[architecture])
+    return Budget(steps=LED_NGP_STEPS if led else SUITED[architecture].steps)
 
 
 def convert(
@@ -118,7 +105,7 @@ def convert(
 
 def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
-    rays = settings.cache_rays or CACHE_RAYS.get(student.architecture, USUAL_CACHE_RAYS)
+    rays = settings.cache_rays or SUITED[student.architecture].cache_rays
     cache = survey(teacher, rays, settings.seed, visible_weight=settings.visible_weight)
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit

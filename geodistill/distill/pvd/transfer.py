@@ -2,8 +2,7 @@
 
 It departs from progressive volume distillation (Fang et al., AAAI 2023) where that measures better:
 the teacher is evaluated once instead of at every step, densities are compared as opacities instead
-of clamped logarithms, every term is a mean, and rays need not wait for points, because what the
-student is not asked for at a step the teacher fills in.
+of clamped logarithms, every term is a mean, and rays need not wait for points.
 """
 
 from __future__ import annotations
@@ -24,13 +23,35 @@ from geodistill.train.optimiser import Optimiser
 
 HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
-RAYS = {"mlp": 512, "plenoxels": 8192}
-"""Rays per step by student: of an MLP every point costs ten times what it costs others, of voxels
-every step costs a pass over all of them."""
-USUAL_RAYS = 2048
-"""Rays per step of the other students."""
 LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
 """Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
+
+
+@dataclass(frozen=True)
+class Suited:
+    """What suits a student's architecture."""
+
+    steps: int
+    rays: int = 2048
+    """Rays per step."""
+    cache_rays: int = 300_000
+    """Rays in the teacher's cache: with fewer of them a student learns them by heart."""
+    warm_alpha_weight: float = 0.1
+    """Weight of opacities after a closed-form start, when density need not be found any more."""
+
+
+SUITED = {
+    "ngp": Suited(450),
+    "tensorf": Suited(520),
+    "tensorf-cp": Suited(850),
+    "composite": Suited(400),
+    # A point costs ten times what it costs others.
+    "mlp": Suited(1200, rays=512),
+    # A step costs a pass over all voxels, and tracing is a good part of their short time. What a
+    # sample says of its density is said to no other voxel: opacities must keep their weight.
+    "plenoxels": Suited(160, rays=8192, cache_rays=200_000, warm_alpha_weight=3.0),
+}
+"""By architecture of the student."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +60,6 @@ class TransferSettings:
 
     rays: int | None = None
     """Rays per step; what suits the architecture when None."""
-    unlit: float = 0.2
-    """Chance of a sample that is not lit to be looked at; otherwise the teacher stands in."""
     rays_from: float = 0.0
     """Fraction of the budget after which the ray loss joins the point losses."""
     decay_from: float = 0.5
@@ -51,8 +70,8 @@ class TransferSettings:
     """and when they begin to fall."""
     alpha_weight: float = 1.0
     """Weight of the samples' opacities."""
-    warm_alpha_weight: float = 0.1
-    """The same after a closed-form start, when density no longer needs to be found."""
+    warm_alpha_weight: float | None = None
+    """The same after a closed-form start; what suits the architecture when None."""
     color_weight: float = 0.3
     """Weight of the samples' colours."""
     ray_weight: float = 1.0
@@ -64,21 +83,19 @@ class TransferSettings:
 
 
 class _Batch(NamedTuple):
-    """Rays of the cache, and which of their samples the student is asked for.
+    """Rays of the cache.
 
     Attributes:
         rays: int64 [R] rows of the cache's rays.
         samples: theirs, S in all.
         index: int64 [S] rows of the cache's samples.
-        asked: int64 [A], which of the S the student is asked for.
-        chance: [A] how likely that was.
+        lit: int64 [K], which of the S are lit.
     """
 
     rays: Tensor
     samples: RaySamples
     index: Tensor
-    asked: Tensor
-    chance: Tensor
+    lit: Tensor
 
 
 class TransferJob:
@@ -103,9 +120,13 @@ class TransferJob:
             latents: [L, 16] what the student's latents should be at the lit samples, if known.
         """
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
-        self.rays = settings.rays or RAYS.get(student.architecture, USUAL_RAYS)
+        suited = SUITED[student.architecture]
+        self.rays = settings.rays or suited.rays
         self.lr = settings.warm_lr if warm else 1.0
-        self.alpha_weight = settings.warm_alpha_weight if warm else settings.alpha_weight
+        self.alpha_weight = settings.alpha_weight
+        if warm:
+            given = settings.warm_alpha_weight
+            self.alpha_weight = suited.warm_alpha_weight if given is None else given
         self.decay_from = settings.warm_decay_from if warm else settings.decay_from
         self.optimiser = Optimiser(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
@@ -142,49 +163,39 @@ class TransferJob:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         batch = self._draw(draw)
         free = free_points(self.student, draw)
-        points = torch.cat([batch.samples.u[batch.asked], free])
-        sigma, latent_at = self.student.sigma_first(points)
-        sigma, free_sigma = sigma.split([len(batch.asked), len(free)])
-        lit = self.lit[batch.index[batch.asked]].nonzero()[:, 0]
-        shown = batch.asked[lit]
-        latent = latent_at(lit)
-        rgb = self.student.rgb_of(latent, batch.samples.d[shown])
+        sigma, latent_at = self.student.sigma_first(torch.cat([batch.samples.u, free]))
+        sigma, free_sigma = sigma.split([len(batch.samples), len(free)])
+        latent = latent_at(batch.lit)
+        rgb = self.student.rgb_of(latent, batch.samples.d[batch.lit])
         total = self.settings.free_weight * free_space_loss(free_sigma)
-        total = total + self._point_terms(batch, sigma, shown, rgb, latent)
+        total = total + self._point_terms(batch, sigma, rgb, latent)
         if progress >= self.settings.rays_from:
             behind = torch.rand(len(batch.rays), 3, generator=draw)
-            total = total + self._ray_term(batch, sigma, shown, rgb, behind)
-        return total, {"samples": float(len(batch.asked))}
+            total = total + self._ray_term(batch, sigma, rgb, behind)
+        return total, {"samples": float(len(batch.samples))}
 
     def _draw(self, draw: torch.Generator) -> _Batch:
         rays = torch.randint(self.train_rays, (self.rays,), generator=draw)
         samples, index = self.cache.samples.take(rays)
-        chance = torch.where(self.lit[index], 1.0, self.settings.unlit)
-        asked = (torch.rand(len(index), generator=draw) < chance).nonzero()[:, 0]
-        return _Batch(rays, samples, index, asked, chance[asked])
+        return _Batch(rays, samples, index, self.lit[index].nonzero()[:, 0])
 
-    def _point_terms(
-        self, batch: _Batch, sigma: Tensor, shown: Tensor, rgb: Tensor, latent: Tensor
-    ) -> Tensor:
-        """Density at the samples `batch.asked`; colour and latent at those `shown`."""
-        w, cache, asked = self.settings, self.cache, batch.asked
-        error = alpha_error(sigma, cache.sigma[batch.index[asked]], batch.samples.dt[asked])
-        total = self.alpha_weight * (error / batch.chance).sum() / len(batch.index)
-        index = batch.index[shown]
+    def _point_terms(self, batch: _Batch, sigma: Tensor, rgb: Tensor, latent: Tensor) -> Tensor:
+        """Density at all samples; colour and latent at those that are lit."""
+        w, cache = self.settings, self.cache
+        error = alpha_error(sigma, cache.sigma[batch.index], batch.samples.dt)
+        index = batch.index[batch.lit]
         weights = cache.weights[index]
+        total = self.alpha_weight * error.mean()
         total = total + w.color_weight * point_loss(rgb, cache.rgb[index], weights)
         if self.latents is not None:
             follow = point_loss(latent, self.latents[self.row[index]], weights)
             total = total + w.latent_weight * follow
         return total
 
-    def _ray_term(
-        self, batch: _Batch, sigma: Tensor, shown: Tensor, rgb: Tensor, behind: Tensor
-    ) -> Tensor:
-        """Whole rays; where the student was not asked, the teacher's samples stand in."""
-        cache, index, rays = self.cache, batch.index, batch.rays
-        sigma = cache.sigma[index].index_copy(0, batch.asked, sigma)
-        rgb = cache.rgb[index].index_copy(0, shown, rgb)
+    def _ray_term(self, batch: _Batch, sigma: Tensor, rgb: Tensor, behind: Tensor) -> Tensor:
+        """Whole rays; the colours of samples that are not lit are the teacher's."""
+        cache, rays = self.cache, batch.rays
+        rgb = cache.rgb[batch.index].index_copy(0, batch.lit, rgb)
         color, opacity = cache.color[rays], cache.opacity[rays]
         return self.settings.ray_weight * ray_loss(
             sigma, rgb, batch.samples, color, opacity, behind
