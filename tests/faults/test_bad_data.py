@@ -139,10 +139,40 @@ def test_what_the_remedy_says_helps(host: Host, data: Path, tmp_path: Path) -> N
     assert fitted.code == 0 and (tmp_path / "out" / "field.safetensors").exists()
 
 
+def test_opaque_images_show_what_the_user_says_is_behind(
+    host: Host, data: Path, tmp_path: Path
+) -> None:
+    def on_white(image: Image.Image) -> Image.Image:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+    each_image(on_white)(data)
+    fitted = host.run(tmp_path, "fit", data, "-o", "out", "--background", "white", "--json", *FIT)
+    assert fitted.code == 0 and (tmp_path / "out" / "field.safetensors").exists()
+
+
 def test_a_blank_picture_spoils_nothing(host: Host, data: Path, tmp_path: Path) -> None:
     Image.new("RGBA", (RESOLUTION, RESOLUTION)).save(data / "train" / "r_3.png")
     fitted = host.run(tmp_path, "fit", data, "-o", "out", "--json", *FIT[:-1], "40")
     assert fitted.json["test_psnr_db"] > 12
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png"),
+        ("render", "{src}", "--data", "{data}", "--split", "test", "-o", "views"),
+        ("convert", "{src}", "--data", "{data}", "-o", "done", "--overwrite", *SMALL),
+    ],
+)
+def test_what_needs_test_views_says_that_there_are_none(
+    argv: tuple[str, ...], host: Host, teacher: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
+    without("transforms_test.json")(data)
+    (tmp_path / "old.png").write_bytes(b"an older sheet")
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, *(part.format(src=teacher, data=data) for part in argv)), 1)
+    assert "data has no transforms_test.json" in said
+    assert contents(tmp_path) == before
 
 
 LOOKERS = {

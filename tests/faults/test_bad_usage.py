@@ -82,6 +82,18 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         "--budget: 'soon' is not a duration: write it as 90s, 2m or 1h",
     ),
     "seed": (("fit", "{data}", "--as", "ngp", "--seed", "-1"), "--seed must be from 0 to"),
+    "threads": (
+        ("convert", "{src}", "--to", "ngp", "--threads", "100000000"),
+        "--threads must be at most 1024, got 100000000",
+    ),
+    "device of a fit": (
+        ("fit", "{data}", "--as", "ngp", "--device", "cuda"),
+        "--device cuda: training runs on the CPU so far; leave --device out",
+    ),
+    "device of a conversion": (
+        ("convert", "{src}", "--to", "ngp", "--device", "cuda"),
+        "--device cuda: training runs on the CPU so far",
+    ),
     "active": (
         ("convert", "{src}", "--to", "ngp", "--active", "rays"),
         "--active belongs to --recipe pvd: add it or leave --active out",
@@ -109,6 +121,54 @@ def test_it_is_refused(
     said = complaint(host.run(tmp_path, *argv, "-o", done), 2)
     assert reason in said
     assert contents(tmp_path) == before
+
+
+OUTPUTS = {
+    "fit": (
+        ("fit", "{data}", "--as", "ngp", "-o", "out.pth"),
+        "-o out.pth: name a folder or NAME.safetensors, .pth is not written",
+    ),
+    "convert": (
+        ("convert", "{src}", "--to", "ngp", "-o", "out.npz"),
+        "-o out.npz: name a folder or NAME.safetensors, .npz is not written",
+    ),
+    "compare": (
+        ("compare", "{src}", "{src}", "-o", "out.jpg"),
+        "-o out.jpg: the contact sheet is a PNG, name it NAME.png",
+    ),
+    "render": (
+        ("render", "{src}", "--orbit", "2", "-o", "out.gif"),
+        "-o out.gif: name a folder for pictures (--format png or exr) or NAME.mp4",
+    ),
+    "render into another's folder": (
+        ("render", "{src}", "--orbit", "2", "-o", "done"),
+        "done holds other things (",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_an_output_of_another_kind_is_refused(
+    case: str, host: Host, teacher: Path, world: Path, done: Path, tmp_path: Path
+) -> None:
+    argv, reason = OUTPUTS[case]
+    before = contents(tmp_path)
+    argv = tuple(part.format(src=teacher, data=world) for part in argv)
+    assert reason in complaint(host.run(tmp_path, *argv), 2)
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_run_whose_field_is_gone_says_so(
+    host: Host, teacher: Path, tmp_path: Path
+) -> None:
+    command = ("convert", teacher, "-o", "out.safetensors", "--quiet", *SMALL)
+    assert host.run(tmp_path, *command).code == 0
+    field = (tmp_path / "out.safetensors").read_bytes()
+    (tmp_path / "out.safetensors").unlink()
+    said = complaint(host.run(tmp_path, *command), 2)
+    assert "out.safetensors is gone, though its run out.run is finished: pass --overwrite" in said
+    assert host.run(tmp_path, *command, "--overwrite").code == 0
+    assert (tmp_path / "out.safetensors").read_bytes() == field
 
 
 def test_a_finished_output_is_not_replaced_unasked(

@@ -183,6 +183,32 @@ def test_autograd_reaches_every_parameter(field: Field) -> None:
     assert unreached == []
 
 
+def test_density_first_and_the_rest_where_asked_is_the_same_field(field: Field) -> None:
+    """And has the same gradients, though density is evaluated once."""
+    u, d, index = points(300), directions(120), torch.arange(60, 180)
+    grads = []
+    for first in (True, False):
+        if first:
+            sigma, latent_at = field.sigma_first(u)
+            latent = latent_at(index)
+        else:
+            whole = field.latent(u)
+            sigma, latent = field.sigma_of(whole), whole[index]
+        rgb = field.rgb_of(latent, d)
+        grads.append(
+            (sigma, rgb, torch.autograd.grad(loss_of(sigma, rgb), list(field.parameters())))
+        )
+    (sigma, rgb, got), (full_sigma, full_rgb, expected) = grads
+    torch.testing.assert_close(sigma, full_sigma, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(rgb, full_rgb, rtol=1e-5, atol=1e-6)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+
+
+def loss_of(sigma: Tensor, rgb: Tensor) -> Tensor:
+    return (-sigma.log1p()).exp().sum() + rgb.square().sum()
+
+
 def test_every_parameter_is_trained_by_exactly_one_group(field: Field) -> None:
     trained = [id(p) for group in field.param_groups() for p in group.params]
     assert sorted(trained) == sorted(id(p) for p in field.parameters())

@@ -70,6 +70,23 @@ def test_malformed_json(tmp_path: Path, text: str, pattern: str) -> None:
     refused(tmp_path, pattern)
 
 
+@pytest.mark.parametrize("twins", [1, 5, 7])
+def test_cameras_may_share_a_place(tmp_path: Path, twins: int) -> None:
+    """Most of them even, as on a tripod: only one out of all proportion to the others is wrong."""
+    cameras = scene()
+    table = transforms_table(cameras)
+    frames = table["frames"]
+    for frame in frames[:twins]:
+        for row in range(3):
+            frame["transform_matrix"][row][3] = frames[0]["transform_matrix"][row][3]
+    write_nerfstudio(tmp_path, cameras)
+    (tmp_path / "transforms.json").write_text(json.dumps(table))
+    assert len(load_cameras(tmp_path, "all").cameras) == len(frames)
+    frames[0]["transform_matrix"][0][3] = 1e9
+    (tmp_path / "transforms.json").write_text(json.dumps(table))
+    refused(tmp_path, "stands 1e\\+09 from the others' middle.*: correct its pose or remove it")
+
+
 def drop(key: str) -> Callable[[Table, Table], object]:
     return lambda table, frame: frame.pop(key)
 

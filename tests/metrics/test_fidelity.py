@@ -13,6 +13,7 @@ import torch
 from scenes import AnalyticField, photograph, ring
 
 from geodistill.cameras import Similarity
+from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.io.images import read_image
 from geodistill.io.posed import PosedImages
@@ -134,6 +135,21 @@ def test_photographs_without_alpha_are_compared_on_their_own_background(
     painted = (photos.composite(photos.images, grey) * 255).round().to(torch.uint8)
     data = replace(photos, images=painted)
     assert psnr_to_images(scene, data, background=grey) > 45
+
+
+def test_colours_of_different_spaces_are_not_compared(
+    scene: AnalyticField, photos: PosedImages
+) -> None:
+    linear = displaced(scene, 0.0)
+    linear.color_space = "linear"
+    for compared in (
+        lambda: compare(scene, linear, 1, SIDE),
+        lambda: compare_on_views(scene, linear, photos),
+        lambda: compare_on_views(linear, linear, photos),
+        lambda: psnr_to_images(linear, photos),
+    ):
+        with pytest.raises(InputError, match="linear"):
+            compared()
 
 
 def test_the_field_that_was_photographed_matches_its_photographs(
