@@ -31,10 +31,10 @@ STOP = 1e-3
 """Rays end where less light than this arrives."""
 VISIBLE_WEIGHT = 4e-3
 """A cell counts as seen if some sample in it contributes this much to a ray."""
-LIT_WEIGHT = 1e-3
-"""Contribution to a ray below which a sample's colour and latent are not kept, unless no other
-sample of the ray contributes more."""
-CHUNK = 1 << 13
+LIT_SHARE = 0.04
+"""Contribution to a ray, relative to the largest of its samples, from which a sample's colour and
+latent are kept."""
+CHUNK = 1 << 15
 """Rays traced at a time."""
 LIT_CHUNK = 1 << 18
 """Samples shaded at a time."""
@@ -160,7 +160,7 @@ def _join(teacher: Field, parts: list[_Part], occupancy: Tensor) -> TeacherCache
     sigma = torch.cat([sigma for _, sigma in kept])
     weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
     heaviest = torch.zeros(samples.rays).scatter_reduce(0, samples.ray, weights, "amax")
-    lit = ((weights > LIT_WEIGHT) | (weights == heaviest[samples.ray])).nonzero()[:, 0]
+    lit = (weights >= LIT_SHARE * heaviest[samples.ray]).nonzero()[:, 0]
     latent = torch.cat([teacher.latent(samples.u[rows]) for rows in lit.split(LIT_CHUNK)])
     footprint = RayFootprint(weights, samples.offsets, samples.ray)
     shaded = torch.zeros(len(samples), 4)

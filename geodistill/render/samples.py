@@ -50,16 +50,8 @@ class RaySamples:
     def select(self, keep: Tensor) -> RaySamples:
         """The samples where the bool mask [S] is True; the rays stay."""
         index = keep.nonzero()[:, 0]
-        ray = self.ray[index]
-        return replace(
-            self,
-            offsets=_offsets(torch.bincount(ray, minlength=self.rays)),
-            ray=ray,
-            t=self.t[index],
-            dt=self.dt[index],
-            u=self.u[index],
-            d=self.d[index],
-        )
+        ray = self.ray.index_select(0, index)
+        return self._at(index, _offsets(torch.bincount(ray, minlength=self.rays)), ray)
 
     def without_empty_rays(self) -> RaySamples:
         """The same samples, with the rays that have none removed."""
@@ -73,16 +65,11 @@ class RaySamples:
         ray = kernels.ray_index(offsets)
         local = torch.arange(ray.shape[0], device=ray.device) - offsets[ray]
         index = self.offsets[rays][ray] + local
-        taken = replace(
-            self,
-            offsets=offsets,
-            ray=ray,
-            t=self.t[index],
-            dt=self.dt[index],
-            u=self.u[index],
-            d=self.d[index],
-        )
-        return taken, index
+        return self._at(index, offsets, ray), index
+
+    def _at(self, index: Tensor, offsets: Tensor, ray: Tensor) -> RaySamples:
+        t, dt, u, d = (v.index_select(0, index) for v in (self.t, self.dt, self.u, self.d))
+        return RaySamples(offsets, ray, t, dt, u, d)
 
     @classmethod
     def concatenate(cls, parts: list[RaySamples]) -> RaySamples:
@@ -168,6 +155,10 @@ def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = No
     return RaySamples(found.offsets, ray, found.t, found.dt, u, d)
 
 
+FIRST_ROUND = 6
+"""Samples of each ray that are evaluated together at first."""
+
+
 class Visible(NamedTuple):
     """What light reaches of S samples.
 
@@ -188,25 +179,25 @@ def visible(field: Field, samples: RaySamples, stop: float) -> Visible:
 
     Rays are advanced in rounds of doubling length, so what lies behind a surface is never queried.
     """
-    total = len(samples)
-    sigma = torch.zeros(total, device=samples.t.device)
-    rank = torch.arange(total, device=samples.t.device) - samples.offsets[samples.ray]
-    depth = torch.zeros(samples.rays, device=samples.t.device)
-    longest = int(samples.offsets.diff().max()) if total else 0
-    evaluated = torch.zeros(total, dtype=torch.bool, device=samples.t.device)
-    start, width = 0, 6
-    alive = torch.arange(total, device=samples.t.device)
-    while start < longest:
-        rank_alive = rank[alive]
-        index = alive[rank_alive < start + width]
-        sigma[index] = field.sigma(samples.u[index])
-        evaluated[index] = True
-        depth.index_add_(0, samples.ray[index], sigma[index] * samples.dt[index])
-        alive = alive[rank_alive >= start + width]
-        alive = alive[torch.exp(-depth[samples.ray[alive]]) >= stop]
+    sigma = torch.zeros_like(samples.t)
+    evaluated = torch.zeros_like(sigma, dtype=torch.bool)
+    first, counts = samples.offsets[:-1], samples.offsets.diff()
+    optical_depth = torch.zeros_like(first, dtype=sigma.dtype)
+    start, width = 0, FIRST_ROUND
+    rays = counts.nonzero()[:, 0]
+    while len(rays):
+        rank = torch.arange(start, start + width, device=first.device)
+        inside = rank < counts[rays, None]
+        index = (first[rays, None] + rank)[inside]
+        found = field.sigma(samples.u.index_select(0, index))
+        sigma[index], evaluated[index] = found, True
+        tau = torch.zeros_like(inside, dtype=sigma.dtype)
+        tau[inside] = found * samples.dt[index]
+        optical_depth[rays] += tau.sum(dim=1)
         start, width = start + width, width * 2
+        rays = rays[(counts[rays] > start) & (torch.exp(-optical_depth[rays]) >= stop)]
     before = F.pad((sigma * samples.dt).double().cumsum(0), (1, 0))
-    light = torch.exp(before[samples.offsets[samples.ray]] - before[:-1])
+    light = torch.exp(before[first][samples.ray] - before[:-1])
     seen = evaluated & (light >= stop)
     weights = kernels.ray_weights(sigma, samples.dt, samples.offsets)
     return Visible(sigma, weights, seen)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import InputError
 from geodistill.convert.cache import (
-    LIT_WEIGHT,
+    LIT_SHARE,
     VISIBLE_WEIGHT,
     TeacherCache,
     cell_index,
@@ -51,7 +51,10 @@ def test_it_is_the_teacher_at_its_samples(teacher: AnalyticField, cache: Teacher
     torch.testing.assert_close(cache.sigma, teacher.sigma_of(latent), rtol=1e-4, atol=1e-4)
     rgb = teacher.rgb_of(latent, cache.samples.d)
     torch.testing.assert_close(cache.rgb[lit], rgb[lit], rtol=1e-4, atol=1e-4)
-    assert torch.equal(lit, (cache.weights > LIT_WEIGHT).nonzero()[:, 0])
+    owner = cache.samples.ray
+    most = torch.zeros(cache.rays).scatter_reduce(0, owner, cache.weights, "amax")
+    assert torch.equal(lit, (cache.weights >= LIT_SHARE * most[owner]).nonzero()[:, 0])
+    assert torch.equal(owner[lit].unique(), torch.arange(cache.rays))
     assert cache.weights[lit].sum() > 0.98 * cache.weights.sum()
 
 

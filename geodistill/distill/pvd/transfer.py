@@ -166,7 +166,7 @@ class TransferJob:
         sigma, latent_at = self.student.sigma_first(torch.cat([batch.samples.u, free]))
         sigma, free_sigma = sigma.split([len(batch.samples), len(free)])
         latent = latent_at(batch.lit)
-        rgb = self.student.rgb_of(latent, batch.samples.d[batch.lit])
+        rgb = self.student.rgb_of(latent, batch.samples.d.index_select(0, batch.lit))
         total = self.settings.free_weight * free_space_loss(free_sigma)
         total = total + self._point_terms(batch, sigma, rgb, latent)
         if progress >= self.settings.rays_from:
@@ -177,25 +177,27 @@ class TransferJob:
     def _draw(self, draw: torch.Generator) -> _Batch:
         rays = torch.randint(self.train_rays, (self.rays,), generator=draw)
         samples, index = self.cache.samples.take(rays)
-        return _Batch(rays, samples, index, self.lit[index].nonzero()[:, 0])
+        return _Batch(rays, samples, index, self.lit.index_select(0, index).nonzero()[:, 0])
 
     def _point_terms(self, batch: _Batch, sigma: Tensor, rgb: Tensor, latent: Tensor) -> Tensor:
         """Density at all samples; colour and latent at those that are lit."""
         w, cache = self.settings, self.cache
-        error = alpha_error(sigma, cache.sigma[batch.index], batch.samples.dt)
-        index = batch.index[batch.lit]
-        weights = cache.weights[index]
+        error = alpha_error(sigma, cache.sigma.index_select(0, batch.index), batch.samples.dt)
+        index = batch.index.index_select(0, batch.lit)
+        weights = cache.weights.index_select(0, index)
         total = self.alpha_weight * error.mean()
-        total = total + w.color_weight * point_loss(rgb, cache.rgb[index], weights)
+        total = total + w.color_weight * point_loss(rgb, cache.rgb.index_select(0, index), weights)
         if self.latents is not None:
-            follow = point_loss(latent, self.latents[self.row[index]], weights)
+            follow = point_loss(
+                latent, self.latents.index_select(0, self.row.index_select(0, index)), weights
+            )
             total = total + w.latent_weight * follow
         return total
 
     def _ray_term(self, batch: _Batch, sigma: Tensor, rgb: Tensor, behind: Tensor) -> Tensor:
         """Whole rays; the colours of samples that are not lit are the teacher's."""
         cache, rays = self.cache, batch.rays
-        rgb = cache.rgb[batch.index].index_copy(0, batch.lit, rgb)
+        rgb = cache.rgb.index_select(0, batch.index).index_copy(0, batch.lit, rgb)
         color, opacity = cache.color[rays], cache.opacity[rays]
         return self.settings.ray_weight * ray_loss(
             sigma, rgb, batch.samples, color, opacity, behind
