@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,16 +18,7 @@ from geodistill.geometry.fields import ParamGroup
 from geodistill.runs import Run
 from geodistill.train import Budget, train
 from geodistill.train.optimiser import BETAS, Optimiser, _orthogonal
-
-
-class Clock:
-    """A perf_counter that stands still unless told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.table_job import Clock, Interrupted, TableJob, assert_equal
 
 
 @pytest.fixture
@@ -38,66 +26,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=fake))
     return fake
-
-
-class Interrupted(Exception):
-    pass
-
-
-class TableJob:
-    """Fits a lazily trained table and a dense matrix to a fixed function of random rows."""
-
-    def __init__(self, clock: Clock | None = None, seconds_per_step: float = 1.0) -> None:
-        draw = torch.Generator().manual_seed(0)
-        self.table = nn.Parameter(torch.randn(50, 4, generator=draw))
-        self.matrix = nn.Parameter(torch.randn(4, 3, generator=draw))
-        self.target = torch.randn(50, 3, generator=draw)
-        self.optimiser = Optimiser(
-            [ParamGroup([self.table], 0.05, "lazy-adam"), ParamGroup([self.matrix], 0.02)]
-        )
-        self.clock, self.seconds = clock, seconds_per_step
-        self.interrupt_at = self.stop_at = self.nan_from = math.inf
-        self.in_loss: dict[int, Callable[[], None]] = {}
-        self.in_finished: dict[int, Callable[[], None]] = {}
-        self.seen: list[tuple[int, float]] = []
-        self.counter = 0
-
-    def lr_scale(self, progress: float) -> float:
-        return 1.0 - 0.9 * progress
-
-    def before(self, step: int, progress: float) -> None:
-        if step == self.interrupt_at:
-            raise Interrupted
-        self.counter += step
-
-    def finished(self, step: int) -> bool:
-        self.in_finished.get(step, lambda: None)()
-        return step >= self.stop_at
-
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        self.seen.append((step, progress))
-        self.in_loss.get(step, lambda: None)()
-        rows = torch.randint(50, (8,), generator=torch.Generator().manual_seed(step))
-        error = torch.tanh(self.table[rows] @ self.matrix) - self.target[rows]
-        loss = error.square().mean()
-        if self.clock is not None:
-            self.clock.now += self.seconds
-        return loss * (math.nan if step >= self.nan_from else 1.0), {"rows": 8.0}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {"table": self.table.data, "matrix": self.matrix.data}, {"counter": self.counter}
-
-    def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
-        self.table.data.copy_(tensors["table"])
-        self.matrix.data.copy_(tensors["matrix"])
-        self.counter = extra["counter"]
-
-    @torch.no_grad()
-    def error(self) -> float:
-        return float((torch.tanh(self.table @ self.matrix) - self.target).square().mean())
-
-    def everything(self) -> dict[str, Tensor]:
-        return {**self.state()[0], **self.optimiser.state()}
 
 
 # -- the optimiser ---------------------------------------------------------------------------
@@ -226,12 +154,6 @@ def test_a_parameter_without_a_gradient_so_far_continues_exactly_too() -> None:
 
     whole = run(None)
     assert all(torch.equal(run(step), whole) for step in (2, 5, 6))
-
-
-def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert list(a) == list(b)
-    different = [name for name in a if not torch.equal(a[name], b[name])]
-    assert different == []
 
 
 def test_an_optimiser_that_goes_on_from_another_keeps_the_moments_of_what_stays() -> None:
@@ -424,87 +346,3 @@ def test_metrics_are_logged_at_their_steps(tmp_path: Path) -> None:
     run.close()
     assert [line["step"] for line in logged] == [50, 100, 150]
     assert all(line["rows"] == 8.0 and line["loss"] > 0 for line in logged)
-
-
-# -- signals ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Leaves signals as pytest has them, whatever a test does."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("strike", [interrupt, terminate])
-def test_a_signal_ends_the_step_saves_and_stops(strike: Callable[[], None], tmp_path: Path) -> None:
-    whole, first, second = TableJob(), TableJob(), TableJob()
-    train(whole, Budget(steps=20), None, "test")
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    first.in_loss = {7: strike}
-    with Run.open(tmp_path / "run", "test", {}) as run:
-        with pytest.raises(KeyboardInterrupt):
-            train(first, Budget(steps=20), run, "test")
-        latest = run.latest()
-    assert latest is not None and latest[0] == 8
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    with Run.open(tmp_path / "run", "test", {}) as run:
-        train(second, Budget(steps=20), run, "test")
-    assert second.seen[0][0] == 8
-    assert_equal(second.everything(), whole.everything())
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_signal_while_the_end_is_decided_is_not_lost(tmp_path: Path) -> None:
-    job = TableJob()
-    job.stop_at, job.in_finished = 3, {3: interrupt}
-    with Run.open(tmp_path / "run", "test", {}) as run:
-        with pytest.raises(KeyboardInterrupt):
-            train(job, Budget(steps=20), run, "test")
-        latest = run.latest()
-    assert latest is not None and latest[0] == 3
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_second_signal_is_obeyed_at_once(tmp_path: Path) -> None:
-    job = TableJob()
-
-    def twice() -> None:
-        interrupt()
-        interrupt()
-
-    job.in_loss = {5: twice}
-    with Run.open(tmp_path / "run", "test", {}) as run:
-        with pytest.raises(KeyboardInterrupt):
-            train(job, Budget(steps=20), run, "test")
-        assert run.latest() is None
-    assert job.optimiser.count == 5  # the step that was struck was not taken
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    """Of jobs that a shell's script puts in the background, it ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    job = TableJob()
-    job.in_loss = {5: interrupt}
-    assert train(job, Budget(steps=20), None, "test") == 20
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
-@pytest.mark.usefixtures("handlers")
-def test_an_error_is_not_hidden_by_a_signal() -> None:
-    job = TableJob()
-    job.in_loss, job.nan_from = {5: interrupt}, 3
-    with pytest.raises(InputError, match="became nan"):
-        train(job, Budget(steps=20), None, "test")

@@ -108,8 +108,7 @@ def test_rays_see_something(cache: TeacherCache) -> None:
 
 def test_every_ray_has_light_to_show_even_where_nothing_is_culled(teacher: AnalyticField) -> None:
     whole = survey(teacher, 500, seed=0, visible_weight=0.0)
-    owner = torch.repeat_interleave(torch.arange(whole.rays), whole.samples.offsets.diff())
-    assert torch.equal(owner[whole.lit].unique(), torch.arange(whole.rays))
+    assert torch.equal(whole.samples.ray[whole.lit].unique(), torch.arange(whole.rays))
 
 
 def test_what_lies_behind_the_surface_is_left_out(cache: TeacherCache) -> None:
