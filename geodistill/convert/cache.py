@@ -19,7 +19,6 @@ from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.log import progress
 from geodistill.render.samples import (
-    DEFAULT_STEP,
     RayFootprint,
     RaySamples,
     march,
@@ -27,6 +26,9 @@ from geodistill.render.samples import (
 )
 from geodistill.render.viewpoints import random_rays
 
+STEP = 1.0 / 128
+"""March step in scene radii. Coarser than that of rendering: a student learns more from more rays
+and steps than from more samples on a ray."""
 STOP = 1e-3
 """Rays end where less light than this arrives."""
 VISIBLE_WEIGHT = 4e-3
@@ -75,7 +77,7 @@ def survey(
     teacher: Field,
     rays: int,
     seed: int,
-    step: float = DEFAULT_STEP,
+    step: float = STEP,
     visible_weight: float = VISIBLE_WEIGHT,
 ) -> TeacherCache:
     """Trace rays that meet the teacher's occupied space.

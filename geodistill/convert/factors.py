@@ -13,7 +13,9 @@ SWEEPS = 3
 _LINE_FIRST = ((2, 1, 0), (1, 2, 0), (0, 2, 1))
 
 
-def vm_scalar(grid: Tensor, rank: int) -> tuple[list[Tensor], list[Tensor]]:
+def vm_scalar(
+    grid: Tensor, rank: int, known: Tensor | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Vector-matrix factors of a scalar grid by block-coordinate truncated SVD.
 
     Each mode in turn takes the best rank-`rank` approximation of what the other two leave over.
@@ -21,25 +23,32 @@ def vm_scalar(grid: Tensor, rank: int) -> tuple[list[Tensor], list[Tensor]]:
     Args:
         grid: [R, R, R], index [ix, iy, iz].
         rank: components per mode.
+        known: bool [R, R, R], as in `vm_vector`.
 
     Returns:
         3 planes [R, R, rank] and 3 lines [R, rank], in the layout of `kernels.plane_line`.
     """
-    planes, lines, ones = vm_vector(grid[None], rank)
+    planes, lines, ones = vm_vector(grid[None], rank, known)
     scaled = [plane * b[0] for plane, b in zip(planes, ones, strict=True)]
     return _balanced(scaled, lines)
 
 
-def vm_vector(grid: Tensor, rank: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def vm_vector(
+    grid: Tensor, rank: int, known: Tensor | None = None
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Vector-matrix factors of a vector grid whose components share planes and lines.
 
     grid[f] ~ sum_m sum_k B_m[f, k] plane_mk x line_mk. Per mode, lines are the leading
     eigenvectors of the line axis' Gram matrix summed over channels; each line's coefficient, a
     [channels x plane] matrix, is split by SVD and the `rank` strongest terms are kept.
 
+    Unknown nodes start at the grid's values and are from then on whatever the factors make of them
+    (as in hard-impute, Mazumder, Hastie and Tibshirani 2010).
+
     Args:
         grid: [F, R, R, R].
         rank: components per mode.
+        known: bool [R, R, R], where the factors should resemble the grid; everywhere when None.
 
     Returns:
         3 planes [R, R, rank], 3 lines [R, rank], 3 bases [F, rank].
@@ -54,6 +63,8 @@ def vm_vector(grid: Tensor, rank: int) -> tuple[list[Tensor], list[Tensor], list
             factors = [*factors[:m], terms, *factors[m + 1 :]]
             new = _rebuild(terms, target.shape)
             residual -= _join(new - parts[m], m)
+            if known is not None:
+                residual *= known
             parts[m] = new
     size = grid.shape[1]
     planes = [f[1].t().reshape(size, size, rank) for f in factors]

@@ -64,13 +64,13 @@ def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: T
 
 
 def fill_vm(branch: VmBranch, teacher: Field, cache: TeacherCache, translate: Translator) -> None:
-    """Planes and lines of the translated latents on a grid, zero where nothing is seen."""
+    """Planes and lines that resemble the translated latents at the nodes near what is seen."""
     nodes, latents = _sampled(branch, teacher, cache, translate, DENSITY_RESOLUTION)
     density = _dense(nodes, latents[:, :1] - branch.floor)[0]
-    planes, lines = vm_scalar(density, branch.density_lines[0].shape[1])
+    planes, lines = vm_scalar(density, branch.density_lines[0].shape[1], nodes)
     nodes, latents = _sampled(branch, teacher, cache, translate, COLOR_RESOLUTION)
     color = _dense(nodes, latents[:, 1:])
-    color_planes, color_lines, bases = vm_vector(color, branch.color_lines[0].shape[1])
+    color_planes, color_lines, bases = vm_vector(color, branch.color_lines[0].shape[1], nodes)
     _assign(branch.density_planes, resize_planes(planes, branch.resolution))
     _assign(branch.density_lines, resize_lines(lines, branch.resolution))
     _assign(branch.color_planes, resize_planes(color_planes, branch.resolution))
@@ -82,12 +82,12 @@ def fill_cp(branch: CpBranch, teacher: Field, cache: TeacherCache, translate: Tr
     """Lines that fit the translated latents at the nodes near what is seen."""
     nodes, latents = _sampled(branch, teacher, cache, translate, CP_DENSITY_RESOLUTION)
     rank, values = branch.density_lines[0].shape[1], latents[:, :1] - branch.floor
-    planes, lines = vm_scalar(_dense(nodes, values)[0], -(-rank // 3))
+    planes, lines = vm_scalar(_dense(nodes, values)[0], -(-rank // 3), nodes)
     lines, _ = refine_cp(*cp_from_vm(planes, lines, None, rank), values, nodes, CP_SWEEPS)
     _assign(branch.density_lines, resize_lines(lines, branch.resolution))
     nodes, latents = _sampled(branch, teacher, cache, translate, CP_COLOR_RESOLUTION)
     rank, values = branch.color_lines[0].shape[1], latents[:, 1:]
-    planes, lines, bases = vm_vector(_dense(nodes, values), -(-rank // 6))
+    planes, lines, bases = vm_vector(_dense(nodes, values), -(-rank // 6), nodes)
     lines, basis = refine_cp(*cp_from_vm(planes, lines, bases, rank), values, nodes, CP_SWEEPS)
     _assign(branch.color_lines, resize_lines(lines, branch.resolution))
     branch.basis.copy_(basis)

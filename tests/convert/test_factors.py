@@ -163,6 +163,18 @@ def test_a_vector_grid_is_approached_and_beats_the_truncation_of_a_larger_one() 
         assert own < error(vm_grid(*map(list, zip(*strongest, strict=True))), grid)
 
 
+def test_unknown_nodes_are_left_to_the_factors() -> None:
+    """Factors fit what is known better where they need not be zero elsewhere."""
+    grid = smooth(14, 5)
+    known = (node_points(14).norm(dim=1) > 0.7).reshape(14, 14, 14)
+    holed = grid * known
+    blind, seeing = (vm_grid(*vm_vector(holed, 8, k)) for k in (None, known))
+    at = known.expand_as(grid)
+    assert error(seeing[at], grid[at]) < 0.8 * error(blind[at], grid[at])
+    everywhere = vm_grid(*vm_vector(grid, 8, torch.ones_like(known)))
+    torch.testing.assert_close(everywhere, vm_grid(*vm_vector(grid, 8)))
+
+
 def strongest_terms(plane: Tensor, line: Tensor, basis: Tensor, rank: int) -> tuple[Tensor, ...]:
     strength = plane.norm(dim=(0, 1)) * line.norm(dim=0) * basis.norm(dim=0)
     kept = strength.topk(rank).indices

@@ -38,18 +38,20 @@ class Suited:
     """Rays in the teacher's cache: with fewer of them a student learns them by heart."""
     warm_alpha_weight: float = 0.1
     """Weight of opacities after a closed-form start, when density need not be found any more."""
+    warm_lr: float = 0.8
+    """Learning rates after a closed-form start, relative to those of training from scratch."""
 
 
 SUITED = {
-    "ngp": Suited(450),
-    "tensorf": Suited(520),
-    "tensorf-cp": Suited(850),
-    "composite": Suited(400),
+    "ngp": Suited(280),
+    "tensorf": Suited(380),
+    "tensorf-cp": Suited(750),
+    "composite": Suited(300),
     # A point costs ten times what it costs others.
     "mlp": Suited(1200, rays=512),
     # A step costs a pass over all voxels, and tracing is a good part of their short time. What a
     # sample says of its density is said to no other voxel: opacities must keep their weight.
-    "plenoxels": Suited(160, rays=8192, cache_rays=200_000, warm_alpha_weight=3.0),
+    "plenoxels": Suited(120, 8192, 200_000, warm_alpha_weight=3.0, warm_lr=0.5),
 }
 """By architecture of the student."""
 
@@ -64,14 +66,15 @@ class TransferSettings:
     """Fraction of the budget after which the ray loss joins the point losses."""
     decay_from: float = 0.5
     """Fraction of the budget after which learning rates fall, by a cosine to 2 %."""
-    warm_lr: float = 0.5
-    """After a closed-form start: learning rates relative to those of training from scratch,"""
+    warm_lr: float | None = None
+    """Learning rates after a closed-form start, relative to those of training from scratch; what
+    suits the architecture when None."""
     warm_decay_from: float = 0.2
-    """and when they begin to fall."""
+    """Like `decay_from`, after a closed-form start."""
     alpha_weight: float = 1.0
     """Weight of the samples' opacities."""
     warm_alpha_weight: float | None = None
-    """The same after a closed-form start; what suits the architecture when None."""
+    """Like `alpha_weight`, after a closed-form start; what suits the architecture when None."""
     color_weight: float = 0.3
     """Weight of the samples' colours."""
     ray_weight: float = 1.0
@@ -122,12 +125,12 @@ class TransferJob:
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         suited = SUITED[student.architecture]
         self.rays = settings.rays or suited.rays
-        self.lr = settings.warm_lr if warm else 1.0
-        self.alpha_weight = settings.alpha_weight
+        self.lr, self.alpha_weight = 1.0, settings.alpha_weight
+        self.decay_from = settings.decay_from
         if warm:
-            given = settings.warm_alpha_weight
-            self.alpha_weight = suited.warm_alpha_weight if given is None else given
-        self.decay_from = settings.warm_decay_from if warm else settings.decay_from
+            self.lr = _given(settings.warm_lr, suited.warm_lr)
+            self.alpha_weight = _given(settings.warm_alpha_weight, suited.warm_alpha_weight)
+            self.decay_from = settings.warm_decay_from
         self.optimiser = Optimiser(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
@@ -225,3 +228,7 @@ class TransferJob:
             setattr(self, name, value)
         restore_field(self.student, tensors)
         self.optimiser = Optimiser(self.student.param_groups())
+
+
+def _given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
