@@ -22,6 +22,7 @@ from geodistill.render.samples import (
     free_points,
     free_space_loss,
     march,
+    thickness_loss,
     unit_camera,
     visible,
 )
@@ -47,6 +48,8 @@ class FitSettings:
     """March step in scene radii."""
     free_weight: float = 1e-2
     """Weight of the loss that keeps empty space empty without its occupancy grid."""
+    thickness_weight: float = 1e-3
+    """Weight of the loss that keeps densities from growing without need."""
 
 
 OCCUPANCY_EVERY = 16
@@ -119,16 +122,17 @@ class FitJob:
         lit = (weights > min(UNLIT, 0.1 * brightest)).nonzero()[:, 0]
         self._adapt_rays(len(samples))
         free = free_points(self.field, draw)
-        color, opacity, free_sigma = composite(self.field, samples, lit, free)
+        seen = composite(self.field, samples, lit, free)
         if self.background is None:
             behind = torch.rand(len(views), 3, generator=draw)
         else:
             behind = torch.full((3,), self.background)
         target = self.data.composite(pixels, behind)
-        image = color + (1.0 - opacity)[:, None] * behind
+        image = seen.color + (1.0 - seen.opacity)[:, None] * behind
         loss = F.mse_loss(image, target)
         psnr = -10.0 * torch.log10(loss.detach()).item()
-        total = loss + self.settings.free_weight * free_space_loss(free_sigma)
+        total = loss + self.settings.free_weight * free_space_loss(seen.other_sigma)
+        total = total + self.settings.thickness_weight * thickness_loss(seen.sigma, samples.dt)
         return total, {"psnr_db": round(psnr, 3), "rays": len(views)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

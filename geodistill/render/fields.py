@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,23 +102,31 @@ def render_views(
         yield render_view(field, cameras[i], step, normals)
 
 
-def composite(
-    field: Field, samples: RaySamples, lit: Tensor, elsewhere: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Differentiable colour [R, 3] (premultiplied) and opacity [R] of rays with given samples.
+class Composited(NamedTuple):
+    """Differentiable colour [R, 3] (premultiplied) and opacity [R] of R rays, density sigma [S] of
+    their samples, and other_sigma [N] of the other points."""
+
+    color: Tensor
+    opacity: Tensor
+    sigma: Tensor
+    other_sigma: Tensor
+
+
+def composite(field: Field, samples: RaySamples, lit: Tensor, elsewhere: Tensor) -> Composited:
+    """Rays with given samples.
 
     Args:
         field: the scene.
         samples: S samples of R rays.
         lit: int64 [K], the samples whose colour counts; the others are black.
-        elsewhere: [N, 3] more unit-cube points whose density [N] is wanted; it comes third.
+        elsewhere: [N, 3] more unit-cube points whose density is wanted.
     """
     sigma, latent_at = field.sigma_first(torch.cat([samples.u, elsewhere]))
     sigma, other_sigma = sigma.split([len(samples), len(elsewhere)])
     rgb = field.rgb_of(latent_at(lit), samples.d[lit])
     rgb = rgb.new_zeros(len(samples), 3).index_copy(0, lit, rgb)
     seen = kernels.composite(sigma, samples.dt, (rgb,), samples.offsets)
-    return seen.sums[0], seen.opacity, other_sigma
+    return Composited(seen.sums[0], seen.opacity, sigma, other_sigma)
 
 
 def _render_chunk(field: Field, rays: Rays, step: float, normals: bool) -> GBuffer:

@@ -18,6 +18,8 @@ from geodistill.rays import Rays
 
 DEFAULT_STEP = 1.0 / 192
 """March step in units of the cube's half width: three samples per cell of a 128^3 grid."""
+OPAQUE = 5.0
+"""Optical thickness of a sample that lets next to nothing pass: 0.7 % of the light."""
 
 
 @dataclass(frozen=True)
@@ -218,3 +220,17 @@ def free_space_loss(sigma: Tensor) -> Tensor:
     It keeps a field transparent where its occupancy grid would hide what it holds.
     """
     return (1.0 - torch.exp(-sigma)).sum() / FREE_POINTS
+
+
+def thickness_loss(sigma: Tensor, dt: Tensor) -> Tensor:
+    """Mean square of how much thicker samples are than opaque ones need be, in logarithms.
+
+    No image says how dense an opaque thing is, and none brings a density back that has drifted so
+    far that a ray sees all of it or nothing: the gradient is gone.
+
+    Args:
+        sigma: [S] densities.
+        dt: [S] the lengths that samples stand for.
+    """
+    excess = torch.log((sigma * dt).clamp_min(OPAQUE) / OPAQUE)
+    return excess.square().sum() / max(1, len(sigma))

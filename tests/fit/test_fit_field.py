@@ -254,6 +254,19 @@ def test_empty_space_is_kept_empty_without_the_grid(photos: PosedImages) -> None
     assert losses[0] > 500 and losses[1] < 5
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_density_without_bounds_is_drawn_back(photos: PosedImages) -> None:
+    """Where a ray sees all or nothing of each cell, images have no say any more."""
+    field = build_field("tensorf", replace(VM, floor=30.0))
+    grads = []
+    for weight in (0.0, 1e-3):
+        job = FitJob(field, photos, replace(QUICK, free_weight=0.0, thickness_weight=weight))
+        loss, _ = job.loss(0, 0.0)
+        lines = list(field.branch.density_lines)
+        grads.append(max(float(g.abs().max()) for g in torch.autograd.grad(loss, lines)))
+    assert grads[0] < 1e-9 and grads[1] > 1e-5
+
+
 # -- repeating -------------------------------------------------------------------------------
 
 

@@ -209,9 +209,10 @@ def test_training_rays_and_whole_views_agree(scene: AnalyticField) -> None:
     rays = camera_rays(unit_camera(scene, ring(1, 24)[0]))
     samples = march(rays, scene.occupancy, 1 / 192)
     everywhere = torch.arange(len(samples))
-    color, opacity, sigma = composite(scene, samples, everywhere, samples.u)
+    color, opacity, sigma, other = composite(scene, samples, everywhere, samples.u)
     view = render_rays(scene, rays)
-    assert torch.equal(sigma, scene.sigma(samples.u))
+    for found in (sigma, other):
+        torch.testing.assert_close(found, scene.sigma(samples.u), rtol=1e-6, atol=0.0)
     torch.testing.assert_close(color, view.color, rtol=0, atol=6e-3)
     torch.testing.assert_close(opacity, view.opacity, rtol=0, atol=6e-3)
 
@@ -219,7 +220,7 @@ def test_training_rays_and_whole_views_agree(scene: AnalyticField) -> None:
 def test_what_is_not_lit_is_black(scene: AnalyticField) -> None:
     samples = march(camera_rays(unit_camera(scene, ring(1, 16)[0])), scene.occupancy, 1 / 96)
     lit = torch.arange(0, len(samples), 2)
-    color, opacity, _ = composite(scene, samples, lit, samples.u[:0])
+    color, opacity, *_ = composite(scene, samples, lit, samples.u[:0])
     footprint = RayFootprint.from_density(scene.sigma(samples.u), samples)
     rgb = scene.rgb_of(scene.latent(samples.u), samples.d)
     rgb[1::2] = 0.0
@@ -264,7 +265,7 @@ def test_the_gradient_of_an_image_is_its_difference_quotient(architecture: str) 
     parameters = list(field.parameters())
 
     def loss() -> Tensor:
-        color, opacity, _ = composite(field, samples, everywhere, samples.u[:0])
+        color, opacity, *_ = composite(field, samples, everywhere, samples.u[:0])
         return (torch.cat([color, opacity[:, None]], dim=1) - target).square().sum()
 
     gradient = torch.autograd.grad(loss(), parameters)
@@ -288,5 +289,5 @@ def test_rays_without_samples_composite_to_nothing() -> None:
     field = tiny("tensorf").float()
     rays = Rays(torch.full((3, 3), 4.0), torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3))
     samples, none = march(rays, field.occupancy, 0.1), torch.zeros(0, dtype=torch.long)
-    color, opacity, _ = composite(field, samples, none, samples.u)
+    color, opacity, *_ = composite(field, samples, none, samples.u)
     assert torch.equal(color, torch.zeros(3, 3)) and torch.equal(opacity, torch.zeros(3))

@@ -14,9 +14,11 @@ from geodistill.cameras import Similarity
 from geodistill.rays import Rays, camera_rays
 from geodistill.render.samples import (
     DEFAULT_STEP,
+    OPAQUE,
     RaySamples,
     cube_interval,
     march,
+    thickness_loss,
     unit_camera,
     visible,
 )
@@ -232,3 +234,13 @@ def test_the_unit_camera_sees_in_the_cube_what_the_camera_sees_in_the_world(
         back.world_from_cam, camera.world_from_cam.float(), rtol=1e-5, atol=1e-5
     )
     torch.testing.assert_close(back.K, camera.K.float())
+
+
+def test_thickness_costs_nothing_until_it_is_opaque_and_is_then_drawn_back() -> None:
+    dt = torch.tensor([0.1, 0.2, 0.1, 0.5])
+    sigma = (torch.tensor([0.0, 0.9, math.e, math.e**3]) * OPAQUE / dt).requires_grad_()
+    loss = thickness_loss(sigma, dt)
+    assert float(loss.detach()) == pytest.approx((1.0 + 9.0) / 4, rel=1e-5)
+    (slope,) = torch.autograd.grad(loss, sigma)
+    assert slope[:2].tolist() == [0.0, 0.0] and bool((slope[2:] > 0).all())
+    assert float(thickness_loss(sigma[:0], dt[:0]).detach()) == 0.0

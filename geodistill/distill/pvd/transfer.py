@@ -214,9 +214,9 @@ class TransferJob:
             samples, _ = self.cache.samples.take(rays)
             samples = samples.select(visible(self.student, samples, STOP).weights > NEGLIGIBLE)
             lit = torch.arange(len(samples))
-            color, opacity, _ = composite(self.student, samples, lit, samples.u[:0])
-            missing = (self.cache.opacity[rays] - opacity)[:, None]
-            errors.append((color - self.cache.color[rays] + missing).square().mean())
+            seen = composite(self.student, samples, lit, samples.u[:0])
+            missing = (self.cache.opacity[rays] - seen.opacity)[:, None]
+            errors.append((seen.color - self.cache.color[rays] + missing).square().mean())
         return float(-10.0 * torch.log10(torch.stack(errors).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
