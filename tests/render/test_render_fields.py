@@ -211,8 +211,9 @@ def test_training_rays_and_whole_views_agree(scene: AnalyticField) -> None:
     everywhere = torch.arange(len(samples))
     color, opacity, sigma, other = composite(scene, samples, everywhere, samples.u)
     view = render_rays(scene, rays)
-    for found in (sigma, other):
-        torch.testing.assert_close(found, scene.sigma(samples.u), rtol=1e-6, atol=0.0)
+    # In one batch, as training has them: the last bits of exp depend on a number's place in it.
+    twice = scene.sigma(torch.cat([samples.u, samples.u]))
+    assert torch.equal(torch.cat([sigma, other]), twice)
     torch.testing.assert_close(color, view.color, rtol=0, atol=6e-3)
     torch.testing.assert_close(opacity, view.opacity, rtol=0, atol=6e-3)
 

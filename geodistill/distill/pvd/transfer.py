@@ -51,7 +51,7 @@ SUITED = {
     "mlp": Suited(1200, rays=512),
     # A step costs a pass over all voxels, and tracing is a good part of their short time. What a
     # sample says of its density is said to no other voxel: opacities must keep their weight.
-    "plenoxels": Suited(120, 8192, 200_000, warm_alpha_weight=3.0, warm_lr=0.5),
+    "plenoxels": Suited(120, rays=8192, cache_rays=200_000, warm_alpha_weight=3.0, warm_lr=0.5),
 }
 """By architecture of the student."""
 
