@@ -103,8 +103,12 @@ def render_views(
 
 
 class Composited(NamedTuple):
-    """Differentiable colour [R, 3] (premultiplied) and opacity [R] of R rays, density sigma [S] of
-    their samples, and other_sigma [N] of the other points."""
+    """R rays with S samples, and N other points.
+
+    Attributes:
+        color: [R, 3], premultiplied; opacity: [R].
+        sigma: [S], density of the samples; other_sigma: [N], of the other points.
+    """
 
     color: Tensor
     opacity: Tensor
@@ -113,7 +117,8 @@ class Composited(NamedTuple):
 
 
 def composite(field: Field, samples: RaySamples, lit: Tensor, elsewhere: Tensor) -> Composited:
-    """Rays with given samples.
+    """Colour and opacity of rays whose samples are given, as training needs them: differentiable,
+    with all densities in one evaluation.
 
     Args:
         field: the scene.
