@@ -51,8 +51,8 @@ VARIANTS = (
     Variant("default with points first, rays from half", overrides=("transfer.rays_from=0.5",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
-    Variant("default with a quarter of the cache", overrides=("cache_rays=75000",)),
-    Variant("default with twice the cache", overrides=("cache_rays=600000",)),
+    Variant("default with a quarter of the cache", overrides=("cache_rays=50000",)),
+    Variant("default with twice the cache", overrides=("cache_rays=400000",)),
 )
 
 

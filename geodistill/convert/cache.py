@@ -33,7 +33,7 @@ STOP = 1e-3
 """Rays end where less light than this arrives."""
 VISIBLE_WEIGHT = 4e-3
 """A cell counts as seen if some sample in it contributes this much to a ray."""
-LIT_SHARE = 0.04
+LIT_SHARE = 0.08
 """Contribution to a ray, relative to the largest of its samples, from which a sample's colour and
 latent are kept."""
 CHUNK = 1 << 15

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SWEEPS = 3
+SWEEPS = 2
 
 # Mode m keeps one axis as its line and the other two as its plane, in the order of the kernels:
 # planes (x, y), (x, z), (y, z) stored [second, first, C] with lines along z, y, x.

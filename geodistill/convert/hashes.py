@@ -11,7 +11,7 @@ from geodistill.geometry.fields.ngp import HashBranch
 
 POINTS = 1 << 20
 """Samples that the tables are gathered from."""
-ITERATIONS = 8
+ITERATIONS = 4
 """Steps of conjugate gradients; each is one look-up and one gathering of all points."""
 
 
@@ -24,11 +24,15 @@ def same_networks(student: HashBranch, teacher: HashBranch) -> bool:
 def resample_table(student: HashBranch, teacher: HashBranch, cache: TeacherCache) -> None:
     """Take over the teacher's density network, and its features level by level.
 
-    The entries of each level are the least-squares fit to the teacher's features of that level at
-    the cached samples, by a few conjugate gradients that are preconditioned with how often an
-    entry is looked up. What no sample looks up is zero.
+    A table of the same layout is taken over as it is. Else the entries of each level are the
+    least-squares fit to the teacher's features of that level at the cached samples, by a few
+    conjugate gradients that are preconditioned with how often an entry is looked up. What no
+    sample looks up is zero.
     """
     student.density_net.load_state_dict(teacher.density_net.state_dict())
+    if student.spec == teacher.spec:
+        student.table.copy_(teacher.table)
+        return
     draw = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(cache.samples), generator=draw)[:POINTS].sort().values
     x = (cache.samples.u[chosen] + 1.0) * 0.5

@@ -10,7 +10,7 @@ from geodistill.convert.cache import VISIBLE_WEIGHT, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
-from geodistill.distill.pvd.transfer import SUITED, TransferJob, TransferSettings
+from geodistill.distill.pvd.transfer import TransferJob, TransferSettings, suited
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.log import say
@@ -19,8 +19,6 @@ from geodistill.train import Budget, train
 
 RECIPES = ("default", "pvd")
 
-LED_NGP_STEPS = 900
-"""Steps of a hash grid whose teacher has none: it starts at random, led by latents."""
 PVD_STEPS = 30_000
 
 
@@ -50,8 +48,7 @@ def default_budget(teacher: Field, architecture: str, recipe: str) -> Budget:
     """The step count that a conversion takes when no budget is given."""
     if recipe == "pvd":
         return Budget(steps=PVD_STEPS)
-    led = architecture == "ngp" and teacher.architecture != "ngp"
-    return Budget(steps=LED_NGP_STEPS if led else SUITED[architecture].steps)
+    return Budget(steps=suited(architecture, teacher.architecture).steps)
 
 
 def convert(
@@ -105,7 +102,7 @@ def convert(
 
 def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
-    rays = settings.cache_rays or SUITED[student.architecture].cache_rays
+    rays = settings.cache_rays or suited(student.architecture, teacher.architecture).cache_rays
     cache = survey(teacher, rays, settings.seed, visible_weight=settings.visible_weight)
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit

@@ -43,17 +43,26 @@ class Suited:
 
 
 SUITED = {
-    "ngp": Suited(280),
-    "tensorf": Suited(380),
+    "ngp": Suited(200, cache_rays=200_000),
+    "tensorf": Suited(280, cache_rays=200_000),
     "tensorf-cp": Suited(750),
     "composite": Suited(300),
     # A point costs ten times what it costs others.
     "mlp": Suited(1200, rays=512),
     # A step costs a pass over all voxels, and tracing is a good part of their short time. What a
     # sample says of its density is said to no other voxel: opacities must keep their weight.
-    "plenoxels": Suited(120, rays=8192, cache_rays=200_000, warm_alpha_weight=3.0, warm_lr=0.5),
+    "plenoxels": Suited(180, rays=8192, warm_alpha_weight=3.0, warm_lr=0.5),
 }
 """By architecture of the student."""
+
+
+def suited(student: str, teacher: str) -> Suited:
+    """What suits a student's architecture, given the teacher's."""
+    if student == "ngp" != teacher:
+        return Suited(900)  # No table to take over: it starts at random, led by latents.
+    if student == "tensorf" and teacher == "plenoxels":
+        return Suited(400)  # No latents to take over: colours are to be learnt.
+    return SUITED[student]
 
 
 @dataclass(frozen=True)
@@ -123,13 +132,13 @@ class TransferJob:
             latents: [L, 16] what the student's latents should be at the lit samples, if known.
         """
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
-        suited = SUITED[student.architecture]
-        self.rays = settings.rays or suited.rays
+        suits = SUITED[student.architecture]
+        self.rays = settings.rays or suits.rays
         self.lr, self.alpha_weight = 1.0, settings.alpha_weight
         self.decay_from = settings.decay_from
         if warm:
-            self.lr = _given(settings.warm_lr, suited.warm_lr)
-            self.alpha_weight = _given(settings.warm_alpha_weight, suited.warm_alpha_weight)
+            self.lr = _given(settings.warm_lr, suits.warm_lr)
+            self.alpha_weight = _given(settings.warm_alpha_weight, suits.warm_alpha_weight)
             self.decay_from = settings.warm_decay_from
         self.optimiser = Optimiser(student.param_groups())
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
