@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from converting.cells import FIT_STEPS, Cell, Limit, Model, Task
+from geodistill.distill.pvd.transfer import SUITED
 from geodistill.geometry.fields import ARCHITECTURES
 from geodistill.geometry.fields.mlp import MlpConfig
 from geodistill.geometry.fields.ngp import NgpConfig
@@ -16,6 +17,8 @@ TEACHER = "ngp"
 HALF = "ngp-half"
 ROWS = ("plenoxels", "tensorf", "tensorf-cp", HALF, "mlp")
 LEVELS = ("cameras", "rays", "points")
+CACHE_RAYS = SUITED["tensorf"].cache_rays
+"""Of both students of the ablation."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ VARIANTS = (
     Variant("default with points first, rays from half", overrides=("transfer.rays_from=0.5",)),
     Variant("default without the free-space term", overrides=("transfer.free_weight=0",)),
     Variant("default without culling what is not seen", overrides=("visible_weight=0",)),
-    Variant("default with a quarter of the cache", overrides=("cache_rays=50000",)),
-    Variant("default with twice the cache", overrides=("cache_rays=400000",)),
+    Variant("default with a quarter of the cache", overrides=(f"cache_rays={CACHE_RAYS // 4}",)),
+    Variant("default with twice the cache", overrides=(f"cache_rays={CACHE_RAYS * 2}",)),
 )
 
 

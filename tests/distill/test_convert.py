@@ -13,7 +13,7 @@ from scenes import AnalyticField
 from geodistill.checks import InputError, UsageError
 from geodistill.distill.pvd import ConvertSettings, convert
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
-from geodistill.distill.pvd.transfer import TransferSettings
+from geodistill.distill.pvd.transfer import TransferSettings, suited
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
@@ -92,6 +92,14 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize(("architecture", "own"), [("ngp", "ngp"), ("tensorf", "ngp")])
+def test_what_cannot_be_taken_over_takes_longer_to_learn(architecture: str, own: str) -> None:
+    """Voxels have neither a table nor latents."""
+    steps = [suited(architecture, source).steps for source in (own, "plenoxels")]
+    rays = [suited(architecture, source).cache_rays for source in (own, "plenoxels")]
+    assert steps[0] < steps[1] and rays[0] < rays[1]
 
 
 def test_the_students_frame_is_the_teachers() -> None:
