@@ -11,9 +11,10 @@ import torch
 from scenes import AnalyticField
 
 from geodistill.checks import InputError, UsageError
+from geodistill.convert.cache import survey
 from geodistill.distill.pvd import ConvertSettings, convert
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
-from geodistill.distill.pvd.transfer import TransferSettings
+from geodistill.distill.pvd.transfer import GROWTH, TransferJob, TransferSettings
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
@@ -83,6 +84,41 @@ def test_a_student_without_its_grid_is_not_foggy(architecture: str) -> None:
     bare = deepcopy(field)
     bare.occupancy = torch.ones_like(field.occupancy)
     assert compare(field, bare, views=3, resolution=48).report["psnr_db"] > 27.0
+
+
+@pytest.mark.parametrize("architecture", ["tensorf", "tensorf-cp", "composite"])
+def test_factors_grow_and_end_at_their_full_resolution(architecture: str) -> None:
+    """Also when the budget ends before the last stage begins."""
+    config = CONFIGS[architecture]
+    size = (config.tensorf if isinstance(config, CompositeConfig) else config).resolution
+    cache = survey(teacher(), 500, 0)
+    field = build_field(architecture, config)
+    field.copy_scene_from(teacher())
+    job = TransferJob(field, cache, SETTINGS.transfer, 0)
+    sizes = []
+    for progress in (0.0, GROWTH[1] - 0.01, GROWTH[1], GROWTH[2]):
+        job.before(0, progress)
+        sizes.append(line_lengths(field))
+    assert sizes == [{max(8, round(f * size))} for f in (0.4, 0.4, 0.65, 1.0)]
+    short = convert(teacher(), architecture, config, Budget(steps=1), SETTINGS)
+    assert line_lengths(short) == {size}
+
+
+@pytest.mark.parametrize("architecture", ["plenoxels", "ngp", "mlp"])
+def test_other_students_have_their_resolution_at_once(architecture: str) -> None:
+    field = build_field(architecture, CONFIGS[architecture])
+    field.copy_scene_from(teacher())
+    before = {name: p.shape for name, p in field.named_parameters()}
+    job = TransferJob(field, survey(teacher(), 500, 0), SETTINGS.transfer, 0)
+    optimiser = job.optimiser
+    job.before(0, 0.0)
+    job.before(1, 1.0)
+    assert job.optimiser is optimiser
+    assert before == {name: p.shape for name, p in field.named_parameters()}
+
+
+def line_lengths(field: Field) -> set[int]:
+    return {p.shape[0] for name, p in field.named_parameters() if "lines" in name}
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

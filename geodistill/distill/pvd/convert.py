@@ -97,6 +97,7 @@ def convert(
     job = _default_job(student, teacher, settings)
     say(f"start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
+    job.complete()
     return student
 
 
