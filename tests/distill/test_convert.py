@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,7 @@ from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
 from geodistill.metrics.fidelity import compare
 from geodistill.render.samples import RayFootprint, RaySamples, march
 from geodistill.render.viewpoints import random_rays
+from geodistill.runs import Run
 from geodistill.train import Budget
 
 CONFIGS = {
@@ -88,7 +92,6 @@ def test_a_student_without_its_grid_is_not_foggy(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["tensorf", "tensorf-cp", "composite"])
 def test_factors_grow_and_end_at_their_full_resolution(architecture: str) -> None:
-    """Also when the budget ends before the last stage begins."""
     config = CONFIGS[architecture]
     size = (config.tensorf if isinstance(config, CompositeConfig) else config).resolution
     cache = survey(teacher(), 500, 0)
@@ -100,8 +103,36 @@ def test_factors_grow_and_end_at_their_full_resolution(architecture: str) -> Non
         job.before(0, progress)
         sizes.append(line_lengths(field))
     assert sizes == [{max(8, round(f * size))} for f in (0.4, 0.4, 0.65, 1.0)]
-    short = convert(teacher(), architecture, config, Budget(steps=1), SETTINGS)
-    assert line_lengths(short) == {size}
+
+
+def test_what_a_short_budget_leaves_coarse_is_completed() -> None:
+    seconds = Budget(seconds=1e-3)
+    assert line_lengths(convert(teacher(), "tensorf", CONFIGS["tensorf"], seconds, SETTINGS)) == {
+        48
+    }
+
+
+@pytest.mark.parametrize("step", [20, 48, 60, 100])
+def test_a_student_that_was_interrupted_while_it_grew_has_the_same_bits(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = student("tensorf")
+    with monkeypatch.context() as patch:
+        loss = TransferJob.loss
+
+        def struck(self: TransferJob, now: int, progress: float) -> Any:
+            if now == step:
+                signal.raise_signal(signal.SIGINT)
+            return loss(self, now, progress)
+
+        patch.setattr(TransferJob, "loss", struck)
+        with pytest.raises(KeyboardInterrupt), Run.open(tmp_path / "run", "convert", {}) as run:
+            convert(teacher(), "tensorf", CONFIGS["tensorf"], Budget(steps=120), SETTINGS, run)
+    with Run.open(tmp_path / "run", "convert", {}) as run:
+        assert run.resumed
+        again = convert(teacher(), "tensorf", CONFIGS["tensorf"], Budget(steps=120), SETTINGS, run)
+    for ours, theirs in zip(through.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("architecture", ["plenoxels", "ngp", "mlp"])

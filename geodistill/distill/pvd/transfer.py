@@ -127,6 +127,7 @@ class TransferJob:
         seed: int,
         warm: bool = False,
         latents: Tensor | None = None,
+        grow: bool = True,
     ) -> None:
         """
         Args:
@@ -136,6 +137,7 @@ class TransferJob:
             seed: of rays, samples and backgrounds.
             warm: whether the student starts from a closed form.
             latents: [L, 16] what the student's latents should be at the lit samples, if known.
+            grow: whether factors are trained from coarse to fine.
         """
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         suits = SUITED[student.architecture]
@@ -146,7 +148,7 @@ class TransferJob:
             self.lr = _given(settings.warm_lr, suits.warm_lr)
             self.alpha_weight = _given(settings.warm_alpha_weight, suits.warm_alpha_weight)
             self.decay_from = settings.warm_decay_from
-        self.grows = any(isinstance(part, FactoredBranch) for part in student.modules())
+        self.grows = grow and any(isinstance(part, FactoredBranch) for part in student.modules())
         self._enter_stage(0 if self.grows else LAST)
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
