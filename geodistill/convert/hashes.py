@@ -9,7 +9,7 @@ from geodistill import kernels
 from geodistill.convert.cache import TeacherCache
 from geodistill.geometry.fields.ngp import HashBranch
 
-POINTS = 1 << 20
+POINTS = 1 << 19
 """Samples that the tables are gathered from."""
 ITERATIONS = 4
 """Steps of conjugate gradients; each is one look-up and one gathering of all points."""

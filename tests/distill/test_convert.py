@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scenes import AnalyticField
 
 from geodistill.checks import InputError, UsageError
+from geodistill.convert.cache import survey
 from geodistill.distill.pvd import ConvertSettings, convert
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
-from geodistill.distill.pvd.transfer import TransferSettings, suited
+from geodistill.distill.pvd.transfer import GROWTH, TransferJob, TransferSettings, suited
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
@@ -23,6 +27,7 @@ from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
 from geodistill.metrics.fidelity import compare
 from geodistill.render.samples import RayFootprint, RaySamples, march
 from geodistill.render.viewpoints import random_rays
+from geodistill.runs import Run
 from geodistill.train import Budget
 
 CONFIGS = {
@@ -83,6 +88,68 @@ def test_a_student_without_its_grid_is_not_foggy(architecture: str) -> None:
     bare = deepcopy(field)
     bare.occupancy = torch.ones_like(field.occupancy)
     assert compare(field, bare, views=3, resolution=48).report["psnr_db"] > 27.0
+
+
+@pytest.mark.parametrize("architecture", ["tensorf", "tensorf-cp", "composite"])
+def test_factors_grow_and_end_at_their_full_resolution(architecture: str) -> None:
+    config = CONFIGS[architecture]
+    size = (config.tensorf if isinstance(config, CompositeConfig) else config).resolution
+    cache = survey(teacher(), 500, 0)
+    field = build_field(architecture, config)
+    field.copy_scene_from(teacher())
+    job = TransferJob(field, cache, SETTINGS.transfer, 0)
+    sizes = []
+    for progress in (0.0, GROWTH[1] - 0.01, GROWTH[1], GROWTH[2]):
+        job.before(0, progress)
+        sizes.append(line_lengths(field))
+    assert sizes == [{max(8, round(f * size))} for f in (0.4, 0.4, 0.65, 1.0)]
+
+
+def test_what_a_short_budget_leaves_coarse_is_completed() -> None:
+    seconds = Budget(seconds=1e-3)
+    assert line_lengths(convert(teacher(), "tensorf", CONFIGS["tensorf"], seconds, SETTINGS)) == {
+        48
+    }
+
+
+@pytest.mark.parametrize("step", [20, 48, 60, 100])
+def test_a_student_that_was_interrupted_while_it_grew_has_the_same_bits(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = student("tensorf")
+    with monkeypatch.context() as patch:
+        loss = TransferJob.loss
+
+        def struck(self: TransferJob, now: int, progress: float) -> Any:
+            if now == step:
+                signal.raise_signal(signal.SIGINT)
+            return loss(self, now, progress)
+
+        patch.setattr(TransferJob, "loss", struck)
+        with pytest.raises(KeyboardInterrupt), Run.open(tmp_path / "run", "convert", {}) as run:
+            convert(teacher(), "tensorf", CONFIGS["tensorf"], Budget(steps=120), SETTINGS, run)
+    with Run.open(tmp_path / "run", "convert", {}) as run:
+        assert run.resumed
+        again = convert(teacher(), "tensorf", CONFIGS["tensorf"], Budget(steps=120), SETTINGS, run)
+    for ours, theirs in zip(through.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("architecture", ["plenoxels", "ngp", "mlp"])
+def test_other_students_have_their_resolution_at_once(architecture: str) -> None:
+    field = build_field(architecture, CONFIGS[architecture])
+    field.copy_scene_from(teacher())
+    before = {name: p.shape for name, p in field.named_parameters()}
+    job = TransferJob(field, survey(teacher(), 500, 0), SETTINGS.transfer, 0)
+    optimiser = job.optimiser
+    job.before(0, 0.0)
+    job.before(1, 1.0)
+    assert job.optimiser is optimiser
+    assert before == {name: p.shape for name, p in field.named_parameters()}
+
+
+def line_lengths(field: Field) -> set[int]:
+    return {p.shape[0] for name, p in field.named_parameters() if "lines" in name}
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

@@ -20,6 +20,8 @@ from geodistill.train import Budget, train
 RECIPES = ("default", "pvd")
 
 PVD_STEPS = 30_000
+GROW_FROM = 80
+"""Steps from which a budget is long enough to train factors from coarse to fine."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,17 @@ def convert(
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
-    job = _default_job(student, teacher, settings)
+    grow = budget.steps is None or budget.steps >= GROW_FROM
+    job = _default_job(student, teacher, settings, grow)
     say(f"start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
+    job.complete()
     return student
 
 
-def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> TransferJob:
+def _default_job(
+    student: Field, teacher: Field, settings: ConvertSettings, grow: bool
+) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
     rays = settings.cache_rays or suited(student.architecture, teacher.architecture).cache_rays
     cache = survey(teacher, rays, settings.seed, visible_weight=settings.visible_weight)
@@ -116,4 +122,4 @@ def _default_job(student: Field, teacher: Field, settings: ConvertSettings) -> T
         student.color_head.load_state_dict(translate.color_head.state_dict())
     led = isinstance(student, LatentField) and not warm
     latents = translate(cache.latent) if led else None
-    return TransferJob(student, cache, settings.transfer, settings.seed, warm, latents)
+    return TransferJob(student, cache, settings.transfer, settings.seed, warm, latents, grow)

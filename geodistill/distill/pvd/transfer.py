@@ -15,8 +15,10 @@ from torch import Tensor
 
 from geodistill.convert.cache import TeacherCache
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
+from geodistill.fit.growth import STAGES, set_stage
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
+from geodistill.geometry.fields.tensorf import FactoredBranch
 from geodistill.render.fields import NEGLIGIBLE, STOP, composite
 from geodistill.render.samples import RaySamples, free_points, free_space_loss, visible
 from geodistill.train.optimiser import Optimiser
@@ -25,6 +27,10 @@ HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
 LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
 """Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
+GROWTH = (0.0, 0.4, 0.75)
+"""Fractions of the budget at which a student's factors reach the stages of coarse-to-fine training:
+coarse ones learn faster, and a step on them costs less."""
+LAST = len(STAGES) - 1
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class Suited:
 
 SUITED = {
     "ngp": Suited(200, cache_rays=200_000),
-    "tensorf": Suited(280, cache_rays=200_000),
-    "tensorf-cp": Suited(750),
+    "tensorf": Suited(260, cache_rays=200_000),
+    "tensorf-cp": Suited(650),
     "composite": Suited(300),
     # A point costs ten times what it costs others.
     "mlp": Suited(1200, rays=512),
@@ -121,6 +127,7 @@ class TransferJob:
         seed: int,
         warm: bool = False,
         latents: Tensor | None = None,
+        grow: bool = True,
     ) -> None:
         """
         Args:
@@ -130,6 +137,7 @@ class TransferJob:
             seed: of rays, samples and backgrounds.
             warm: whether the student starts from a closed form.
             latents: [L, 16] what the student's latents should be at the lit samples, if known.
+            grow: whether factors are trained from coarse to fine.
         """
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         suits = SUITED[student.architecture]
@@ -140,7 +148,8 @@ class TransferJob:
             self.lr = _given(settings.warm_lr, suits.warm_lr)
             self.alpha_weight = _given(settings.warm_alpha_weight, suits.warm_alpha_weight)
             self.decay_from = settings.warm_decay_from
-        self.optimiser = Optimiser(student.param_groups())
+        self.grows = grow and any(isinstance(part, FactoredBranch) for part in student.modules())
+        self._enter_stage(0 if self.grows else LAST)
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
         self.looked, self.flat, self.decaying = 0, False, False
@@ -149,6 +158,12 @@ class TransferJob:
         self.lit[cache.lit] = True
         if latents is not None:
             self.row = self.lit.cumsum(0) - 1
+
+    def _enter_stage(self, stage: int, before: Optimiser | None = None) -> None:
+        if self.grows:
+            set_stage(self.student, stage)
+        self.stage = stage
+        self.optimiser = Optimiser(self.student.param_groups(), before)
 
     def lr_scale(self, progress: float) -> float:
         """A warm-up over 50 steps, constant, then a cosine to 2 %."""
@@ -159,7 +174,14 @@ class TransferJob:
         return self.lr * cosine * min(1.0, (self.optimiser.count + 1) / 50)
 
     def before(self, step: int, progress: float) -> None:
-        pass
+        stage = sum(progress >= start for start in GROWTH) - 1
+        if self.grows and stage != self.stage:
+            self._enter_stage(stage, self.optimiser)
+
+    def complete(self) -> None:
+        """Bring factors that a short budget left coarse to their full resolution."""
+        if self.stage != LAST:
+            self._enter_stage(LAST)
 
     def finished(self, step: int) -> bool:
         """Whether the held-out PSNR has stopped rising over the last few looks at it."""
@@ -168,7 +190,8 @@ class TransferJob:
         self.looked = step
         self.history.append(self.held_out_psnr())
         recent, before = self.history[-PATIENCE:], self.history[:-PATIENCE]
-        self.flat = bool(before) and max(recent) < max(before) + PLATEAU_DB and self.decaying
+        grown = self.decaying and self.stage == LAST
+        self.flat = grown and bool(before) and max(recent) < max(before) + PLATEAU_DB
         return self.flat
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -229,12 +252,13 @@ class TransferJob:
         return float(-10.0 * torch.log10(torch.stack(errors).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        names = ("history", "looked", "flat", "decaying")
+        names = ("stage", "history", "looked", "flat", "decaying")
         return field_tensors(self.student), {name: getattr(self, name) for name in names}
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
         for name, value in extra.items():
             setattr(self, name, value)
+        self._enter_stage(self.stage)
         restore_field(self.student, tensors)
         self.optimiser = Optimiser(self.student.param_groups())
 
