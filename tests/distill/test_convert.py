@@ -17,7 +17,14 @@ from geodistill.checks import InputError, UsageError
 from geodistill.convert.cache import survey
 from geodistill.distill.pvd import ConvertSettings, convert
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
-from geodistill.distill.pvd.transfer import GROWTH, TransferJob, TransferSettings, suited
+from geodistill.distill.pvd.transfer import (
+    GROWTH,
+    PATIENCE,
+    PLATEAU_DB,
+    TransferJob,
+    TransferSettings,
+    suited,
+)
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
@@ -146,6 +153,42 @@ def test_other_students_have_their_resolution_at_once(architecture: str) -> None
     job.before(1, 1.0)
     assert job.optimiser is optimiser
     assert before == {name: p.shape for name, p in field.named_parameters()}
+
+
+@pytest.mark.parametrize("rise_db", [0.0, 0.005, 0.1])
+def test_training_ends_early_where_the_held_out_rays_stop_improving(
+    rise_db: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def seen(job: TransferJob) -> float:
+        looks.append(job.progress)
+        return 30.0 + rise_db * len(looks)
+
+    monkeypatch.setattr(TransferJob, "held_out_psnr", seen)
+    field = student("ngp")
+    job = TransferJob(field, survey(teacher(), 500, 0), SETTINGS.transfer, 0)
+    assert (steps_taken(job, 4000) < 4000) == (rise_db < PLATEAU_DB / PATIENCE)
+    late = {progress: job.lr_scale(progress) for progress in looks}
+    assert max(late.values()) <= 0.51, "what still learns at a high rate stands still"
+    assert len(looks) > PATIENCE
+
+
+def test_a_short_training_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes as long as several steps."""
+    monkeypatch.setattr(TransferJob, "held_out_psnr", lambda _: pytest.fail("looked"))
+    field = student("ngp")
+    job = TransferJob(field, survey(teacher(), 500, 0), SETTINGS.transfer, 0)
+    assert steps_taken(job, 100) == 100
+
+
+def steps_taken(job: TransferJob, budget: int) -> int:
+    """Steps until the job ends by itself or by the budget, none of which is done."""
+    for step in range(budget):
+        if job.finished(step):
+            return step
+        job.before(step, step / budget)
+    return budget
 
 
 def line_lengths(field: Field) -> set[int]:

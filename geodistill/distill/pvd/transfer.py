@@ -25,8 +25,9 @@ from geodistill.train.optimiser import Optimiser
 
 HELD_OUT = 0.02
 """Fraction of the cached rays that training never sees."""
-LOOK_EVERY, PATIENCE, PLATEAU_DB = 100, 3, 0.03
-"""Training ends when three looks at the held-out rays, 100 steps apart, bring less than this."""
+LOOK_EVERY, LOOK_SHARE, PATIENCE, PLATEAU_DB = 100, 0.05, 3, 0.03
+"""Training ends when three looks at the held-out rays, apart by at least so many steps and such a
+share of the budget, bring less than this."""
 GROWTH = (0.0, 0.4, 0.75)
 """Fractions of the budget at which a student's factors reach the stages of coarse-to-fine training:
 coarse ones learn faster, and a step on them costs less."""
@@ -150,9 +151,12 @@ class TransferJob:
             self.decay_from = settings.warm_decay_from
         self.grows = grow and any(isinstance(part, FactoredBranch) for part in student.modules())
         self._enter_stage(0 if self.grows else LAST)
+        # At high learning rates the PSNR stands still long before it would at low ones.
+        half_decayed = (1.0 + self.decay_from) / 2
+        self.looks_from = max(half_decayed, GROWTH[LAST]) if self.grows else half_decayed
         self.train_rays = int(cache.rays * (1.0 - HELD_OUT))
         self.history: list[float] = []
-        self.looked, self.flat, self.decaying = 0, False, False
+        self.progress, self.looked, self.flat = 0.0, 0.0, False
         self.latents = latents
         self.lit = torch.zeros(len(cache.samples), dtype=torch.bool)
         self.lit[cache.lit] = True
@@ -168,12 +172,12 @@ class TransferJob:
     def lr_scale(self, progress: float) -> float:
         """A warm-up over 50 steps, constant, then a cosine to 2 %."""
         start = self.decay_from
-        self.decaying = progress >= start
         done = max(0.0, (progress - start) / (1.0 - start))
         cosine = 0.02 + 0.98 * 0.5 * (1.0 + torch.cos(torch.tensor(torch.pi * done)).item())
         return self.lr * cosine * min(1.0, (self.optimiser.count + 1) / 50)
 
     def before(self, step: int, progress: float) -> None:
+        self.progress = progress
         stage = sum(progress >= start for start in GROWTH) - 1
         if self.grows and stage != self.stage:
             self._enter_stage(stage, self.optimiser)
@@ -185,13 +189,12 @@ class TransferJob:
 
     def finished(self, step: int) -> bool:
         """Whether the held-out PSNR has stopped rising over the last few looks at it."""
-        if step == 0 or step % LOOK_EVERY or self.looked == step:
-            return self.flat
-        self.looked = step
-        self.history.append(self.held_out_psnr())
-        recent, before = self.history[-PATIENCE:], self.history[:-PATIENCE]
-        grown = self.decaying and self.stage == LAST
-        self.flat = grown and bool(before) and max(recent) < max(before) + PLATEAU_DB
+        due = self.progress >= max(self.looks_from, self.looked + LOOK_SHARE)
+        if due and step % LOOK_EVERY == 0:
+            self.looked = self.progress
+            self.history.append(self.held_out_psnr())
+            recent, before = self.history[-PATIENCE:], self.history[:-PATIENCE]
+            self.flat = bool(before) and max(recent) < max(before) + PLATEAU_DB
         return self.flat
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -252,7 +255,7 @@ class TransferJob:
         return float(-10.0 * torch.log10(torch.stack(errors).mean()))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        names = ("stage", "history", "looked", "flat", "decaying")
+        names = ("stage", "progress", "history", "looked", "flat")
         return field_tensors(self.student), {name: getattr(self, name) for name in names}
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
