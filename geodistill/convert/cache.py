@@ -8,6 +8,7 @@ worth a parameter.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,8 @@ VISIBLE_WEIGHT = 4e-3
 LIT_SHARE = 0.08
 """Contribution to a ray, relative to the largest of its samples, from which a sample's colour and
 latent are kept."""
+MOST_RAYS = 800_000
+"""Rays that long conversions learn from at most: with them a conversion takes some 3 GB."""
 CHUNK = 1 << 15
 """Rays traced at a time."""
 LIT_CHUNK = 1 << 18
@@ -79,6 +82,7 @@ def survey(
     seed: int,
     step: float = STEP,
     visible_weight: float = VISIBLE_WEIGHT,
+    seconds: float = 0.0,
 ) -> TeacherCache:
     """Trace rays that meet the teacher's occupied space.
 
@@ -89,6 +93,7 @@ def survey(
         step: march step in scene radii.
         visible_weight: contribution to a ray from which a cell counts as seen; rays without such a
             sample are left out.
+        seconds: until it has taken so long, it goes on beyond these rays, to `MOST_RAYS` at most.
 
     Raises:
         InputError: hardly any ray meets anything: the scene is empty.
@@ -96,13 +101,14 @@ def survey(
     kernels.keep_memory()
     parts: list[_Part] = []
     found = tried = 0
+    until = time.perf_counter() + seconds
     with progress(rays, "teacher samples") as bar:
-        while found < rays:
+        while found < rays or (found < MOST_RAYS and time.perf_counter() < until):
             part = _trace(teacher, seed * 100_003 + len(parts), step, visible_weight)
             hit = part.samples.rays
             found, tried = found + hit, tried + CHUNK
             parts.append(part)
-            bar.advance(min(hit, rays - found + hit))
+            bar.advance(max(0, min(hit, rays - found + hit)))
             if tried >= 20 * CHUNK and found < tried // 1000:
                 raise InputError(
                     "the scene is empty: hardly a ray from any viewpoint meets density above zero"

@@ -152,3 +152,12 @@ def test_an_empty_scene_is_an_error(empty: str, teacher: AnalyticField) -> None:
         field.occupancy = torch.zeros_like(field.occupancy)
     with pytest.raises(InputError, match="the scene is empty"):
         survey(field, 1000, seed=0)
+
+
+def test_with_time_to_spare_there_are_more_rays(
+    teacher: AnalyticField, cache: TeacherCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geodistill.convert.cache.MOST_RAYS", 5000)
+    more = survey(teacher, 3000, seed=0, seconds=1e6)
+    assert cache.rays < 5000 <= more.rays < 5000 + 1024
+    assert torch.equal(more.samples.u[: len(cache.samples)], cache.samples.u), "and the same first"

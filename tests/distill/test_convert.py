@@ -6,6 +6,7 @@ import signal
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from scenes import AnalyticField
 
 from geodistill.checks import InputError, UsageError
-from geodistill.convert.cache import survey
+from geodistill.convert.cache import MOST_RAYS, survey
 from geodistill.distill.pvd import ConvertSettings, convert
+from geodistill.distill.pvd.convert import SURVEY_SHARE
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
 from geodistill.distill.pvd.transfer import (
     GROWTH,
@@ -153,6 +155,28 @@ def test_other_students_have_their_resolution_at_once(architecture: str) -> None
     job.before(1, 1.0)
     assert job.optimiser is optimiser
     assert before == {name: p.shape for name, p in field.named_parameters()}
+
+
+def test_longer_trainings_learn_from_more_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def survey(teacher: Field, rays: int, seed: int, *, seconds: float, **_: float) -> None:
+        asked.append((rays, seconds))
+        raise InterruptedError
+
+    monkeypatch.setattr(import_module("geodistill.distill.pvd.convert"), "survey", survey)
+    usual = suited("ngp", teacher().architecture)
+    budgets = [Budget(steps=usual.steps * times) for times in (1, 2, 1000)]
+    for budget in [None, Budget(steps=1), *budgets, Budget(seconds=60.0)]:
+        for settings in (ConvertSettings(), SETTINGS):
+            with pytest.raises(InterruptedError):
+                convert(teacher(), "ngp", CONFIGS["ngp"], budget, settings)
+    rays = usual.cache_rays
+    assert asked[::2] == [
+        *((rays, 0.0), (rays, 0.0), (rays, 0.0)),
+        *((2 * rays, 0.0), (MOST_RAYS, 0.0), (rays, 60.0 * SURVEY_SHARE)),
+    ]
+    assert set(asked[1::2]) == {(SETTINGS.cache_rays, 0.0)}, "what was asked for"
 
 
 @pytest.mark.parametrize("rise_db", [0.0, 0.005, 0.1])

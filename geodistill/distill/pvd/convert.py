@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from geodistill.checks import UsageError, choose
-from geodistill.convert.cache import VISIBLE_WEIGHT, survey
+from geodistill.convert.cache import MOST_RAYS, VISIBLE_WEIGHT, TeacherCache, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
@@ -20,6 +20,8 @@ from geodistill.train import Budget, train
 RECIPES = ("default", "pvd")
 
 PVD_STEPS = 30_000
+SURVEY_SHARE = 0.1
+"""For how long, in budgets of seconds, the teacher may be asked for more rays than usual."""
 GROW_FROM = 80
 """Steps from which a budget is long enough to train factors from coarse to fine."""
 
@@ -35,7 +37,7 @@ class ConvertSettings:
     seed: int = 0
     """Of viewpoints, the student's random parameters and batches."""
     cache_rays: int | None = None
-    """Teacher rays in the cache; what suits the architecture when None."""
+    """Teacher rays in the cache; what suits the architecture and the budget when None."""
     start: Literal["closed-form", "head"] = "closed-form"
     """What a student starts from: the closed form, or no more than the teacher's colour head."""
     visible_weight: float = VISIBLE_WEIGHT
@@ -96,8 +98,7 @@ def convert(
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
-    grow = budget.steps is None or budget.steps >= GROW_FROM
-    job = _default_job(student, teacher, settings, grow)
+    job = _default_job(student, teacher, settings, budget)
     say(f"start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
     job.complete()
@@ -105,11 +106,10 @@ def convert(
 
 
 def _default_job(
-    student: Field, teacher: Field, settings: ConvertSettings, grow: bool
+    student: Field, teacher: Field, settings: ConvertSettings, budget: Budget
 ) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
-    rays = settings.cache_rays or suited(student.architecture, teacher.architecture).cache_rays
-    cache = survey(teacher, rays, settings.seed, visible_weight=settings.visible_weight)
+    cache = _survey(teacher, student.architecture, settings, budget)
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit
     rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
@@ -122,4 +122,19 @@ def _default_job(
         student.color_head.load_state_dict(translate.color_head.state_dict())
     led = isinstance(student, LatentField) and not warm
     latents = translate(cache.latent) if led else None
+    grow = budget.steps is None or budget.steps >= GROW_FROM
     return TransferJob(student, cache, settings.transfer, settings.seed, warm, latents, grow)
+
+
+def _survey(
+    teacher: Field, architecture: str, settings: ConvertSettings, budget: Budget
+) -> TeacherCache:
+    """As many rays as suit the architecture, more for longer budgets: these are learnt by heart."""
+    suits, seconds = suited(architecture, teacher.architecture), 0.0
+    rays = settings.cache_rays or suits.cache_rays
+    if settings.cache_rays is None:
+        rays = max(rays, min(MOST_RAYS, rays * (budget.steps or 0) // suits.steps))
+        seconds = SURVEY_SHARE * (budget.seconds or 0.0)
+    return survey(
+        teacher, rays, settings.seed, visible_weight=settings.visible_weight, seconds=seconds
+    )
