@@ -21,7 +21,7 @@ from geodistill.geometry.grids import nodes_near, resize_lines, resize_planes
 
 DENSITY_RESOLUTION, COLOR_RESOLUTION = 120, 80
 """Grids are sampled at these resolutions for the SVD; finer factors are interpolated from them."""
-CP_DENSITY_RESOLUTION, CP_COLOR_RESOLUTION, CP_SWEEPS = 128, 96, 5
+CP_DENSITY_RESOLUTION, CP_COLOR_RESOLUTION, CP_SWEEPS = 120, 96, 5
 """The same for least squares, which cost more per node."""
 
 

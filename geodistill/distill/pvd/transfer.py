@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geodistill.convert.cache import TeacherCache
+from geodistill.convert.initial import DENSITY_RESOLUTION
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
 from geodistill.fit.growth import STAGES, set_stage
 from geodistill.geometry.fields import Field
@@ -138,7 +139,8 @@ class TransferJob:
             seed: of rays, samples and backgrounds.
             warm: whether the student starts from a closed form.
             latents: [L, 16] what the student's latents should be at the lit samples, if known.
-            grow: whether factors are trained from coarse to fine.
+            grow: whether factors are trained from coarse to fine; only those are whose coarsest
+                stage can hold what a closed-form start finds.
         """
         self.student, self.cache, self.settings, self.seed = student, cache, settings, seed
         suits = SUITED[student.architecture]
@@ -149,7 +151,11 @@ class TransferJob:
             self.lr = _given(settings.warm_lr, suits.warm_lr)
             self.alpha_weight = _given(settings.warm_alpha_weight, suits.warm_alpha_weight)
             self.decay_from = settings.warm_decay_from
-        self.grows = grow and any(isinstance(part, FactoredBranch) for part in student.modules())
+        self.grows = grow and any(
+            isinstance(part, FactoredBranch)
+            and round(STAGES[0][1] * part.resolution) >= DENSITY_RESOLUTION
+            for part in student.modules()
+        )
         self._enter_stage(0 if self.grows else LAST)
         # At high learning rates the PSNR stands still long before it would at low ones.
         half_decayed = (1.0 + self.decay_from) / 2
