@@ -101,14 +101,15 @@ def survey(
     kernels.keep_memory()
     parts: list[_Part] = []
     found = tried = 0
+    most = max(rays, MOST_RAYS) if seconds else rays
     until = time.perf_counter() + seconds
-    with progress(rays, "teacher samples") as bar:
-        while found < rays or (found < MOST_RAYS and time.perf_counter() < until):
+    with progress(most, "teacher samples") as bar:
+        while found < rays or (found < most and time.perf_counter() < until):
             part = _trace(teacher, seed * 100_003 + len(parts), step, visible_weight)
             hit = part.samples.rays
             found, tried = found + hit, tried + CHUNK
             parts.append(part)
-            bar.advance(max(0, min(hit, rays - found + hit)))
+            bar.advance(min(hit, most - found + hit))
             if tried >= 20 * CHUNK and found < tried // 1000:
                 raise InputError(
                     "the scene is empty: hardly a ray from any viewpoint meets density above zero"

@@ -21,7 +21,7 @@ RECIPES = ("default", "pvd")
 
 PVD_STEPS = 30_000
 SURVEY_SHARE = 0.1
-"""For how long, in budgets of seconds, the teacher may be asked for more rays than usual."""
+"""Share of a budget of seconds for which the teacher may be asked for more rays than usual."""
 GROW_FROM = 80
 """Steps from which a budget is long enough to train factors from coarse to fine."""
 
@@ -129,7 +129,7 @@ def _default_job(
 def _survey(
     teacher: Field, architecture: str, settings: ConvertSettings, budget: Budget
 ) -> TeacherCache:
-    """As many rays as suit the architecture, more for longer budgets: these are learnt by heart."""
+    """As many rays as suit the architecture, and more where a long budget would overfit these."""
     suits, seconds = suited(architecture, teacher.architecture), 0.0
     rays = settings.cache_rays or suits.cache_rays
     if settings.cache_rays is None:
