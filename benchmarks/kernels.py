@@ -444,6 +444,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(CASES), help=f"some of {','.join(CASES)}")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    kernels.keep_memory()  # as training does, for every form alike
     torch.manual_seed(0)
     results = []
     for name in options.only.split(","):
