@@ -25,10 +25,11 @@ SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 LIBRARY = KERNELS / f"_kernels.{SUFFIX}"
 
 # No -march=native: the sources carry clones per instruction set. No -ffast-math: linking with it
-# switches denormals off for the whole process.
+# switches denormals off for the whole process. Aligned, since else it is luck how fast a short loop is.
 FLAGS = [
     "-std=c++17",
     "-O3",
+    "-falign-loops=32",
     "-fPIC",
     "-fvisibility=hidden",
     "-fno-math-errno",

@@ -34,6 +34,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if digest(PATH.with_name("src")) not in (0, c_uint32(library.gd_digest()).value):
         return None, "the C++ library is older than its sources: run pip install -e . again"
     library.gd_march.restype = c_void_p
+    library.gd_offsets_end.restype = c_int64
     library.gd_use_team(_team())
     return library, ""
 

@@ -55,6 +55,10 @@ def march(
     return Samples(offsets, t, dt)
 
 
+def offsets_end(offsets: Tensor) -> int:
+    return call("gd_offsets_end", offsets.contiguous(), len(offsets) - 1)
+
+
 class _RayWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
@@ -110,24 +114,13 @@ def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
     return _SegmentSum.apply(weights.contiguous(), values.contiguous(), offsets.contiguous())
 
 
-class _Composited(ctypes.Structure):
-    _fields_ = [
-        ("values", c_void_p),
-        ("sums", c_void_p),
-        ("grad", c_void_p),
-        ("grad_values", c_void_p),
-        ("channels", c_int32),
-    ]
-
-
 def _composited(*columns: Sequence[Tensor | None]) -> Any:
-    """Rows of (values, sums, grad, grad_values) -> the array of structs."""
-    rows = [
-        _Composited(*(None if t is None else t.data_ptr() for t in row), row[0].shape[1])
-        for row in zip(*columns, strict=True)
-        if row[0] is not None
-    ]
-    return (_Composited * len(rows))(*rows)
+    """Rows of (values, sums, grad, grad_values) -> an array of the library's `Composited`."""
+    words = []
+    for row in zip(*columns, strict=True):
+        words += (0 if tensor is None else tensor.data_ptr() for tensor in row)
+        words.append(row[0].shape[1])
+    return (c_int64 * len(words))(*words)
 
 
 class _Composite(torch.autograd.Function):

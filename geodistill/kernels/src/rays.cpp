@@ -9,6 +9,13 @@ namespace {
 constexpr int kBlock = 256;
 constexpr int64_t kGrain = 4096;
 constexpr int64_t kRun = 4096;
+constexpr int64_t kAhead = 512;
+
+// Asks for `count` floats at `memory`, to be read or written soon: kAhead samples ahead of their use,
+// since the hardware does not read ahead across the end of a page.
+INLINE void ask(const float* memory, int64_t count) {
+    for (int64_t i = 0; i < count; i += 16) PREFETCH(memory + i);
+}
 
 // Rays cut into ranges of about equally many samples.
 template <class Body>
@@ -23,9 +30,13 @@ void parallel_rays(const int64_t* offsets, int64_t n, int threads, const Body& b
     parallel(parts, threads, [&](int64_t part) { body(first(part), first(part + 1)); });
 }
 
+INLINE v4 first_lanes(v4 x, int count) {
+    return (v4)((v4i)x & (v4i{0, 1, 2, 3} < v4i{} + count));
+}
+
 // before[i] = depth + tau[0] + .. + tau[i - 1]; returns the depth behind all. Sums are grouped by
 // four, which shortens the chain of additions; groups start with the ray, so `count` must be a
-// multiple of four unless the ray ends there.
+// multiple of four unless the ray ends there. tau and before have room for four more.
 INLINE float accumulate(const float* RESTRICT tau, float* RESTRICT before, int count, float depth) {
     int i = 0;
     for (; i + 4 <= count; i += 4) {
@@ -36,8 +47,13 @@ INLINE float accumulate(const float* RESTRICT tau, float* RESTRICT before, int c
         before[i + 3] = depth + (two + tau[i + 2]);
         depth += two + (tau[i + 2] + tau[i + 3]);
     }
-    for (; i < count; ++i) before[i] = depth, depth += tau[i];
-    return depth;
+    // No branch on how many are left: missing samples add nothing, and what is written for them the
+    // next ray overwrites.
+    const v4 rest = first_lanes(load<v4>(tau + i), count - i);
+    before[i] = depth;
+    before[i + 1] = depth += rest[0];
+    before[i + 2] = depth += rest[1];
+    return depth + rest[2];
 }
 
 // Where the block of samples that starts at `at` in `ray` may end.
@@ -63,7 +79,7 @@ INLINE void absorb(float* opacity, int64_t count) {
 CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt,
                   const int64_t* RESTRICT offsets, float* RESTRICT weights, float* RESTRICT opacity,
                   int64_t begin, int64_t end) {
-    alignas(64) float tau[kBlock] = {}, before[kBlock] = {}, room[kLanes];
+    alignas(64) float tau[kBlock + kLanes] = {}, before[kBlock + kLanes] = {}, room[kLanes];
     int64_t ray = begin;
     float depth = 0.0f;
     std::fill(opacity + begin, opacity + end, 0.0f);
@@ -80,6 +96,8 @@ CLONED void weigh(const float* RESTRICT sigma, const float* RESTRICT dt,
             i += run;
         }
         for (int i = 0; i < count; i += kLanes) {
+            const int64_t ahead = at + i + kAhead;
+            ask(sigma + ahead, kLanes), ask(dt + ahead, kLanes), ask(weights + ahead, kLanes);
             const v8 x = load<v8>(tau + i);
             const v8 kept = thin ? expm1_small(-x) : expm1_negative(x);
             const v8 w = -(exp_negative(load<v8>(before + i)) * kept);
@@ -103,6 +121,7 @@ INLINE void depth_gradient(const float* RESTRICT weights, const float* RESTRICT 
     float behind = 0.0f;
     int64_t i = last;
     for (; i - 4 >= first; i -= 4) {
+        ask(out + i + kAhead, 4), ask(factor + i + kAhead, 4);
         const float* g = grad + i - 4;
         const float* w = weights + i - 4;
         const float* f = factor + i - 4;
@@ -147,8 +166,10 @@ INLINE void sum_few(const float* RESTRICT weights, const float* RESTRICT values,
         v4 total[4] = {};
         const int64_t last = offsets[ray + 1] - 1;
         int64_t i = offsets[ray];
-        for (; i + 4 <= last; i += 4)
+        for (; i + 4 <= last; i += 4) {
+            ask(values + (i + kAhead) * C, 4 * C);
             for (int j = 0; j < 4; ++j) total[j] += load<v4>(values + (i + j) * C) * weights[i + j];
+        }
         for (; i < last; ++i) total[0] += load<v4>(values + i * C) * weights[i];
         const v4 joined = (total[0] + total[1]) + (total[2] + total[3]);
         for (int c = 0; c < C; ++c) {
@@ -167,6 +188,7 @@ INLINE void sum_one(const float* RESTRICT weights, const float* RESTRICT values,
         int64_t i = offsets[ray];
         const int64_t last = offsets[ray + 1];
         for (; i + 8 <= last; i += 8) {
+            ask(values + i + kAhead, 8);
             even += load<v4>(weights + i) * load<v4>(values + i);
             odd += load<v4>(weights + i + 4) * load<v4>(values + i + 4);
         }
@@ -219,6 +241,7 @@ INLINE void spread_few(const float* RESTRICT weights, const float* RESTRICT valu
     for (int64_t at = offsets[begin]; at < offsets[end]; at += kBlock) {
         const int64_t stop = std::min(at + kBlock, offsets[end]);
         while (offsets[ray + 1] <= at) ++ray;
+        ask(values + (at + kAhead) * C, (stop - at) * C);
         for (int c = 0; c < C; ++c) expand(grad + c, C, offsets, ray, at, stop, g[c]);
         const int count = static_cast<int>(stop - at);
         const float* RESTRICT v = values + at * C;
@@ -239,26 +262,36 @@ INLINE void spread_few(const float* RESTRICT weights, const float* RESTRICT valu
     }
 }
 
-// Three channels in the lanes of four.
+// Three channels: the gradients of eight samples are three whole vectors.
 INLINE void spread_three(const float* RESTRICT weights, const float* RESTRICT values,
                          const int64_t* RESTRICT offsets, const float* RESTRICT grad,
                          float* RESTRICT grad_weights, float* RESTRICT grad_values, int64_t begin,
                          int64_t end) {
     for (int64_t ray = begin; ray < end; ++ray) {
         const float* g = grad + 3 * ray;
-        const v4 wide = {g[0], g[1], g[2], 0.0f};
         const int64_t first = offsets[ray], last = offsets[ray + 1];
         if (grad_weights)
             for (int64_t i = first; i < last; ++i) {
                 const float* v = values + 3 * i;
                 grad_weights[i] += v[0] * g[0] + v[1] * g[1] + v[2] * g[2];
             }
-        if (grad_values && first < last) {
-            // The fourth lane falls on the next sample, which comes next.
-            for (int64_t i = first; i + 1 < last; ++i)
-                store<v4>(grad_values + 3 * i, wide * weights[i]);
-            for (int c = 0; c < 3; ++c) grad_values[3 * (last - 1) + c] = g[c] * weights[last - 1];
+        if (!grad_values) continue;
+        const v8 g0 = {g[0], g[1], g[2], g[0], g[1], g[2], g[0], g[1]};
+        const v8 g1 = {g[2], g[0], g[1], g[2], g[0], g[1], g[2], g[0]};
+        const v8 g2 = {g[1], g[2], g[0], g[1], g[2], g[0], g[1], g[2]};
+        int64_t i = first;
+        // What is written behind the ray the next one corrects.
+        for (; i < last && i + kLanes <= offsets[end]; i += kLanes) {
+            const int64_t ahead = i + kAhead;
+            ask(weights + ahead, 8), ask(values + 3 * ahead, 24), ask(grad_values + 3 * ahead, 24);
+            float* to = grad_values + 3 * i;
+            const v8 w = load<v8>(weights + i);
+            store(to, g0 * v8{w[0], w[0], w[0], w[1], w[1], w[1], w[2], w[2]});
+            store(to + 8, g1 * v8{w[2], w[3], w[3], w[3], w[4], w[4], w[4], w[5]});
+            store(to + 16, g2 * v8{w[5], w[5], w[6], w[6], w[6], w[7], w[7], w[7]});
         }
+        for (; i < last; ++i)
+            for (int c = 0; c < 3; ++c) grad_values[3 * i + c] = g[c] * weights[i];
     }
 }
 
@@ -312,6 +345,13 @@ void by_runs(const int64_t* offsets, int64_t begin, int64_t end, const Body& bod
 
 }  // namespace
 
+// The last of offsets [n + 1]; -1 if they do not start at 0 or ever decrease.
+API int64_t gd_offsets_end(const int64_t* offsets, int64_t n, int) {
+    bool valid = offsets[0] == 0;
+    for (int64_t ray = 0; ray < n; ++ray) valid &= offsets[ray] <= offsets[ray + 1];
+    return valid ? offsets[n] : -1;
+}
+
 // offsets: [n + 1].  weights: [offsets[n]].  opacity: [n], the sum of each ray's weights.
 API void gd_ray_weights_forward(const float* sigma, const float* dt, const int64_t* offsets,
                                 int64_t n, float* weights, float* opacity, int threads) {
@@ -355,7 +395,7 @@ struct Composited {
     float* sums;          // [n][channels]
     const float* grad;    // of the sums
     float* grad_values;   // or null
-    int32_t channels;
+    int64_t channels;
 };
 
 // weights: [offsets[n]];  opacity: [n].

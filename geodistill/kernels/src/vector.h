@@ -9,6 +9,7 @@ namespace geodistill {
 // costs more than they gain on processors that have them.
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v8 __attribute__((vector_size(32)));
+typedef int32_t v4i __attribute__((vector_size(16)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 constexpr int kLanes = 8;
 

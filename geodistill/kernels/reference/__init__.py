@@ -1,0 +1,43 @@
+"""Readable pure-torch twins of the kernels: any device and float dtype, differentiable by autograd.
+
+They are the oracle of the tests and what runs where no faster implementation exists.
+"""
+
+from geodistill.kernels.reference.dense import fused_mlp, sparse_adam_step
+from geodistill.kernels.reference.grids import (
+    LINE_AXES,
+    PLANE_AXES,
+    hash_encode,
+    line_product,
+    plane_line,
+    voxel_interp,
+)
+from geodistill.kernels.reference.rays import (
+    Composite,
+    Samples,
+    composite,
+    march,
+    offsets_end,
+    ray_index,
+    ray_weights,
+    segment_sum,
+)
+
+__all__ = [
+    "LINE_AXES",
+    "PLANE_AXES",
+    "Composite",
+    "Samples",
+    "composite",
+    "fused_mlp",
+    "hash_encode",
+    "line_product",
+    "march",
+    "offsets_end",
+    "plane_line",
+    "ray_index",
+    "ray_weights",
+    "segment_sum",
+    "sparse_adam_step",
+    "voxel_interp",
+]
