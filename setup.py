@@ -25,7 +25,8 @@ SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 LIBRARY = KERNELS / f"_kernels.{SUFFIX}"
 
 # No -march=native: the sources carry clones per instruction set. No -ffast-math: linking with it
-# switches denormals off for the whole process. Aligned, since else it is luck how fast a short loop is.
+# switches denormals off for the whole process. Loops are aligned, or else the speed of a short one
+# would depend on the code before it.
 FLAGS = [
     "-std=c++17",
     "-O3",
