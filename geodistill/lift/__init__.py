@@ -1,0 +1,1 @@
+"""Features of pixels carried onto the elements of a geometry: rendering turned round."""

@@ -1,0 +1,122 @@
+"""Lifted features on disk: one safetensors file that knows its geometry and its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import InputError, check, check_finite
+from geodistill.runs import load_tensors, save_tensors
+
+KIND = "features"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Where reduced channels come from: features = (teacher's - mean) @ axes. [full], [full, C]"""
+
+    mean: Tensor
+    axes: Tensor
+
+    def __post_init__(self) -> None:
+        check(mean=(self.mean, "F"), axes=(self.axes, "F C"))
+
+    def reduce(self, features: Tensor) -> Tensor:
+        """[N, full] -> [N, C]"""
+        return (features - self.mean) @ self.axes
+
+    def restore(self, features: Tensor) -> Tensor:
+        """[N, C] -> [N, full], but for what the reduction dropped."""
+        return features @ self.axes.T + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of the elements of one geometry.
+
+    Attributes:
+        features: float32 [N, C].
+        seen: bool [N]; the others were filled from their neighbours.
+        geometry: what kind of geometry they belong to, such as "mesh".
+        digest: of that geometry; features of another one are refused.
+        teacher: name of the teacher; fingerprint: of its weights and preprocessing.
+        basis: of the channels, None where they are the teacher's own.
+    """
+
+    features: Tensor
+    seen: Tensor
+    geometry: str
+    digest: str
+    teacher: str
+    fingerprint: str
+    basis: Basis | None = None
+
+    def __post_init__(self) -> None:
+        check(features=(self.features, "N C"), seen=(self.seen, "N"))
+
+    def expect(self, geometry: str, digest: str, elements: int, where: object) -> None:
+        """Raise InputError unless the features belong to this geometry."""
+        if geometry != self.geometry:
+            raise InputError(f"{where} holds features of a {self.geometry}, this is a {geometry}")
+        if elements != len(self.features):
+            raise InputError(
+                f"{where} holds features of {len(self.features)} elements, this {geometry} has "
+                f"{elements}: lift onto it again"
+            )
+        if digest != self.digest:
+            raise InputError(
+                f"{where} belongs to another {geometry} of as many elements: lift onto this one"
+            )
+
+
+def save_features(path: Path, found: FeatureSet) -> None:
+    """Write the features to one file, atomically.
+
+    Raises:
+        InputError: NaN or infinite values, or the disk refused the write.
+    """
+    check_finite(features=found.features)
+    tensors = {"features": found.features, "seen": found.seen.to(torch.uint8)}
+    if found.basis is not None:
+        tensors |= {"basis.mean": found.basis.mean, "basis.axes": found.basis.axes}
+    metadata: dict[str, Any] = {
+        "kind": KIND,
+        "version": VERSION,
+        "geometry": found.geometry,
+        "digest": found.digest,
+        "teacher": found.teacher,
+        "fingerprint": found.fingerprint,
+    }
+    save_tensors(path, {name: t.contiguous() for name, t in tensors.items()}, metadata)
+
+
+def load_features(path: Path | str) -> FeatureSet:
+    """Read features.
+
+    Raises:
+        InputError: no such file, not features, damaged, or its values are not finite.
+    """
+    path = Path(path)
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != KIND:
+        raise InputError(f"{path} holds {metadata.get('kind', 'something')!r}, not features")
+    if int(metadata.get("version", 0)) > VERSION:
+        raise InputError(f"{path} was written by a newer geodistill: update this one")
+    try:
+        basis = None
+        if "basis.axes" in tensors:
+            basis = Basis(tensors["basis.mean"], tensors["basis.axes"])
+        check_finite(features=tensors["features"])
+        return FeatureSet(
+            tensors["features"].float(),
+            tensors["seen"].bool(),
+            *(str(metadata[key]) for key in ("geometry", "digest", "teacher", "fingerprint")),
+            basis=basis,
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold what its description says: {error}") from None
