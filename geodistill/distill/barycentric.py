@@ -173,7 +173,7 @@ class _Job:
 
 
 def cube_of(points: Tensor) -> Similarity:
-    """The world from the cube [-1, 1]^3 whose middle and longest side are those of [N, 3] points."""
+    """The world from the cube [-1, 1]^3 with the middle and longest side of the points [N, 3]."""
     low, high = points.double().amin(dim=0), points.double().amax(dim=0)
     half = 0.5 * float((high - low).max())
     return Similarity(torch.eye(3, dtype=torch.float64), 0.5 * (low + high), half or 1.0)
