@@ -91,9 +91,7 @@ def sphere(rings: int, segments: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.45])
-def test_from_inside_a_closed_surface_no_ray_escapes(
-    module: Implementation, shift: float
-) -> None:
+def test_from_inside_a_closed_surface_no_ray_escapes(module: Implementation, shift: float) -> None:
     """Half of the surface is behind the camera, and faces cross its plane."""
     points, faces = sphere(7, 9)
     points = 3 * points + torch.tensor([shift, -shift, shift])
