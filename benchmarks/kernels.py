@@ -17,6 +17,7 @@ from timing.grids import hash_case, line_product_case, plane_line_case, voxel_ca
 from timing.layers import adam_case, mlp_case
 from timing.measure import Case, measure
 from timing.rays import composite_case, march_case
+from timing.triangles import footprint_case, rasterize_case
 
 from geodistill import kernels
 
@@ -33,6 +34,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "adam": adam_case,
     "mlp2": lambda: mlp_case((32, 64, 16)),
     "mlp3": lambda: mlp_case((32, 64, 64, 3)),
+    "triangles": rasterize_case,
+    "footprint": footprint_case,
 }
 
 

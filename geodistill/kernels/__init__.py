@@ -1,4 +1,5 @@
-"""The few hot loops: hash grids, planes and lines, sparse voxels, ray marching, compositing.
+"""The few hot loops: hash grids, planes and lines, sparse voxels, ray marching, compositing,
+triangles, and the sparse rows of footprints.
 
 Every function here checks its arguments and hands over to one implementation: the C++ library for
 float32 tensors in CPU memory where it was built, the pure-torch reference for everything else. Both
@@ -13,21 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.checks import ShapeError, UsageError, check
+from geodistill.checks import InputError, ShapeError, UsageError, check
 from geodistill.kernels import cpu, library, reference
 from geodistill.kernels.hashspec import HashSpec
 from geodistill.kernels.library import keep_memory, openmp_runtimes
-from geodistill.kernels.reference import LINE_AXES, PLANE_AXES, Composite, Samples, ray_index
+from geodistill.kernels.reference import (
+    LINE_AXES,
+    PLANE_AXES,
+    Composite,
+    Raster,
+    Samples,
+    ray_index,
+)
 
 __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
     "Composite",
     "HashSpec",
+    "Raster",
     "Samples",
     "backends",
     "composite",
     "fused_mlp",
+    "gather",
     "hash_encode",
     "keep_memory",
     "library_status",
@@ -35,8 +45,10 @@ __all__ = [
     "march",
     "openmp_runtimes",
     "plane_line",
+    "rasterize",
     "ray_index",
     "ray_weights",
+    "scatter",
     "segment_sum",
     "sparse_adam_step",
     "voxel_interp",
@@ -53,6 +65,9 @@ KERNELS = (
     "composite",
     "sparse_adam_step",
     "fused_mlp",
+    "rasterize",
+    "gather",
+    "scatter",
 )
 
 
@@ -257,6 +272,63 @@ def fused_mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     if max(x.shape[1], *(len(w) for w in weights)) > MLP_WIDTH or len(weights) > 16:
         run = reference.fused_mlp
     return run(x, weights)
+
+
+def rasterize(
+    points: Tensor, faces: Tensor, K: Tensor, size: tuple[int, int], near: float
+) -> Raster:
+    """The face that each pixel sees, and where on it. Gradient: of the weights, to points.
+
+    points: [V, 3] in camera coordinates, OpenCV axes.  faces: int64 [F, 3], seen from both sides.
+    K: [3, 3] intrinsics in pixels, centres at +0.5.  size: (H, W).  near: least z, above 0.
+    Returns Raster(triangle int32 [H, W] or -1, weights [H, W, 3], depth [H, W], the hit's z).
+    The nearest hit wins, of equal depths the first face; an edge belongs to both of its faces.
+    What is behind `near`, without area or not finite hits nothing. The gradient is that of the
+    perspective-correct barycentrics at fixed visibility; depth has none.
+    Source: Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997.
+    """
+    check(points=(points, "V 3"), faces=(faces, "F 3"), K=(K, "3 3"))
+    _check_index("faces", faces, torch.int64, 0, len(points))
+    if min(size) < 1:
+        raise UsageError(f"size must be (height, width) of at least 1, got {size}")
+    if not 0 < near < float("inf"):
+        raise UsageError(f"near must be positive and finite, got {near}")
+    (fx, _, _), (shear, fy, _), bottom = K.tolist()
+    if shear != 0 or bottom != [0, 0, 1] or fx == 0 or fy == 0:
+        raise UsageError(f"K must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}")
+    return _implementation("rasterize", points)(points, faces, K, size, near)
+
+
+def gather(features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rows: sum over k of weights[p, k] features[index[p, k]], for every p.
+
+    features: [N, C].  index: int32 [P, K], a negative one contributes nothing.  weights: [P, K].
+    Returns [P, C].  Gradients: features, weights.
+    """
+    check(features=(features, "N C"), index=(index, "P K"), weights=(weights, "P K"))
+    _check_index("index", index, torch.int32, -(2**31), len(features))
+    return _implementation("gather", features, weights)(features, index, weights)
+
+
+def scatter(pixels: Tensor, index: Tensor, weights: Tensor, elements: int) -> Tensor:
+    """The adjoint of `gather`: row n sums weights[p, k] pixels[p] over all index[p, k] = n.
+
+    pixels: [P, C].  index: int32 [P, K], a negative one contributes nothing.  weights: [P, K].
+    Returns [elements, C].  Gradients: pixels, weights.
+    """
+    check(pixels=(pixels, "P C"), index=(index, "P K"), weights=(weights, "P K"))
+    _check_index("index", index, torch.int32, -(2**31), elements)
+    return _implementation("scatter", pixels, weights)(pixels, index, weights, elements)
+
+
+def _check_index(name: str, index: Tensor, dtype: torch.dtype, low: int, count: int) -> None:
+    if index.dtype != dtype:
+        raise UsageError(f"{name} must be {dtype}, got {index.dtype}: pass {name}.to({dtype})")
+    if index.numel():
+        least, most = (int(v) for v in index.aminmax())
+        if least < low or most >= count:
+            wrong = least if least < low else most
+            raise InputError(f"{name} holds {wrong}, but there are {count} rows to point at")
 
 
 def _check_three(name: str, tensors: Sequence[Tensor]) -> None:

@@ -148,6 +148,49 @@ def mlp_case(points: int, dtype: torch.dtype, widths: tuple[int, ...] = (7, 20, 
     )
 
 
+CAMERA = torch.tensor([[40.0, 0.5, 23.0], [0.0, 38.0, 17.5], [0.0, 0.0, 1.0]])
+SIZE = (35, 46)
+
+
+def soup(count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Points [V, 3] and `count` faces around the camera: in view, crossing its plane, behind it."""
+    normal = draw(9, dtype)
+    corners = normal(count, 1, 3) * 1.5 + normal(count, 3, 3) * 0.6
+    corners[..., 2] += 2.0
+    faces = torch.arange(3 * count).view(count, 3)
+    return corners.reshape(-1, 3), faces
+
+
+def rasterize_case(count: int, dtype: torch.dtype) -> Case:
+    points, faces = soup(count, dtype)
+    return Case(
+        lambda module, points: (module.rasterize(points, faces, CAMERA, SIZE, 0.3).weights,),
+        (points,),
+    )
+
+
+def some_index(pixels: int, elements: int) -> Tensor:
+    """int32 [pixels, 3], some of it negative."""
+    generator = torch.Generator().manual_seed(10)
+    return torch.randint(-3, max(elements, 1), (pixels, 3), generator=generator).int()
+
+
+def gather_case(pixels: int, dtype: torch.dtype, channels: int = 5, elements: int = 200) -> Case:
+    normal, index = draw(10, dtype), some_index(pixels, elements)
+    return Case(
+        lambda module, features, weights: (module.gather(features, index, weights),),
+        (normal(elements, channels), normal(pixels, 3)),
+    )
+
+
+def scatter_case(pixels: int, dtype: torch.dtype, channels: int = 5, elements: int = 200) -> Case:
+    normal, index = draw(11, dtype), some_index(pixels, elements)
+    return Case(
+        lambda module, values, weights: (module.scatter(values, index, weights, elements),),
+        (normal(pixels, channels), normal(pixels, 3)),
+    )
+
+
 CASES: dict[str, Callable[[int, torch.dtype], Case]] = {
     "hash_encode": hash_case,
     "plane_line": plane_line_case,
@@ -157,6 +200,9 @@ CASES: dict[str, Callable[[int, torch.dtype], Case]] = {
     "segment_sum": segment_sum_case,
     "composite": composite_case,
     "fused_mlp": mlp_case,
+    "rasterize": rasterize_case,
+    "gather": gather_case,
+    "scatter": scatter_case,
 }
 """The differentiable kernels: (points or rays, dtype) -> Case."""
 

@@ -18,6 +18,8 @@ LINKS = torch.zeros(2, 2, 2, dtype=torch.int32)
 OFFSETS = torch.tensor([0, 1, 4])
 GRID = torch.ones(2, 2, 2)
 ONES = torch.ones(4)
+FACES = torch.tensor([[0, 1, 2]])
+EYE = torch.eye(3)
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "points": (
@@ -75,6 +77,46 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         r"weights\[1\] must have shape \[D2, D1\], got \[2, 6\] \(D1 = 5 from weights\[0\]\)",
     ),
     "no layers": (lambda: kernels.fused_mlp(X, []), "fused_mlp needs at least one weight matrix"),
+    "faces dtype": (
+        lambda: kernels.rasterize(X, FACES.int(), EYE, (4, 4), 0.1),
+        "faces must be torch.int64, got torch.int32: pass faces.to",
+    ),
+    "faces past the points": (
+        lambda: kernels.rasterize(X, FACES + 2, EYE, (4, 4), 0.1),
+        "faces holds 4, but there are 4 rows to point at",
+    ),
+    "negative faces": (
+        lambda: kernels.rasterize(X, FACES - 1, EYE, (4, 4), 0.1),
+        "faces holds -1, but there are 4 rows",
+    ),
+    "near plane": (
+        lambda: kernels.rasterize(X, FACES, EYE, (4, 4), 0.0),
+        "near must be positive and finite, got 0.0",
+    ),
+    "image size": (
+        lambda: kernels.rasterize(X, FACES, EYE, (0, 4), 0.1),
+        r"size must be \(height, width\) of at least 1, got \(0, 4\)",
+    ),
+    "intrinsics": (
+        lambda: kernels.rasterize(X, FACES, EYE * 2, (4, 4), 0.1),
+        r"K must be \[\[fx, s, cx\], \[0, fy, cy\], \[0, 0, 1\]\], got",
+    ),
+    "index": (
+        lambda: kernels.gather(X, torch.full((2, 3), 4, dtype=torch.int32), torch.ones(2, 3)),
+        "index holds 4, but there are 4 rows to point at",
+    ),
+    "index dtype": (
+        lambda: kernels.gather(X, FACES, torch.ones(1, 3)),
+        "index must be torch.int32, got torch.int64",
+    ),
+    "weights": (
+        lambda: kernels.gather(X, FACES.int(), torch.ones(1, 2)),
+        r"weights must have shape \[P, K\], got \[1, 2\] \(K = 3 from index\)",
+    ),
+    "elements": (
+        lambda: kernels.scatter(X[:1], FACES.int(), torch.ones(1, 3), 2),
+        "index holds 2, but there are 2 rows to point at",
+    ),
 }
 
 

@@ -22,21 +22,27 @@ from geodistill.kernels.reference.rays import (
     ray_weights,
     segment_sum,
 )
+from geodistill.kernels.reference.rows import gather, scatter
+from geodistill.kernels.reference.triangles import Raster, rasterize
 
 __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
     "Composite",
+    "Raster",
     "Samples",
     "composite",
     "fused_mlp",
+    "gather",
     "hash_encode",
     "line_product",
     "march",
     "offsets_end",
     "plane_line",
+    "rasterize",
     "ray_index",
     "ray_weights",
+    "scatter",
     "segment_sum",
     "sparse_adam_step",
     "voxel_interp",
