@@ -68,7 +68,8 @@ def read_mesh(path: Path | str) -> MeshArrays:
             f"{path} has an ending that is no mesh format known here: {', '.join(READERS)}"
         )
     reader = READERS.get(path.suffix.lower(), read_obj)  # which says what is wrong with the path
-    mesh = reader(path)
+    with np.errstate(all="ignore"):  # what overflows is refused below
+        mesh = reader(path)
     check_mesh(mesh, path)
     return mesh
 
@@ -84,7 +85,9 @@ def write_mesh(path: Path | str, mesh: MeshArrays) -> None:
     if writer is None:
         raise UsageError(f"cannot write a mesh as {path.name}: choose {', '.join(WRITERS)}")
     _check_attributes(mesh, path)
-    for name, content in writer(mesh, path).items():
+    with np.errstate(over="ignore"):
+        files = writer(mesh, path)
+    for name, content in files.items():
         pieces = [content] if isinstance(content, bytes) else content
         atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
 

@@ -62,7 +62,7 @@ def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
     near it. A column of C values is `_NAME`, or `_NAME_0` … in parts of at most four.
     """
     buffer = _Buffer()
-    attributes, translation = _attributes(mesh, buffer)
+    attributes, translation = _attributes(mesh, buffer, path)
     primitives, extras = _primitives(mesh, attributes, buffer)
     node: dict[str, Any] = {"mesh": 0}
     if translation is not None:
@@ -91,7 +91,9 @@ def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
     }
 
 
-def _attributes(mesh: MeshArrays, buffer: _Buffer) -> tuple[dict[str, int], list[float] | None]:
+def _attributes(
+    mesh: MeshArrays, buffer: _Buffer, path: Path
+) -> tuple[dict[str, int], list[float] | None]:
     """Accessors by attribute name, and the translation of the node."""
     vertices, translation = mesh["vertices"], None
     low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -99,6 +101,8 @@ def _attributes(mesh: MeshArrays, buffer: _Buffer) -> tuple[dict[str, int], list
         center = (low + high) / 2
         translation, vertices = center.tolist(), vertices - center
     local = vertices.astype(np.float32)
+    if not np.isfinite(local).all():
+        raise InputError(f"positions beyond 3e38 do not fit the floats of {path}: choose .ply")
     bounds = {"min": local.min(axis=0).tolist(), "max": local.max(axis=0).tolist()}
     found = {"POSITION": buffer.accessor(local, _VERTICES, **bounds)}
     if mesh["uv"] is not None:
