@@ -1,0 +1,93 @@
+"""Meshes from files and into files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.geometry.mesh import Material, Mesh
+from geodistill.io.meshes import MaterialArrays, MeshArrays, mesh_arrays, read_mesh, write_mesh
+
+
+def load_mesh(path: Path | str) -> Mesh:
+    """Read OBJ, PLY, OFF, STL, GLB or glTF as one mesh, vertices and faces in the file's order.
+
+    Scenes of several parts are one mesh with one material per face. A missing texture is reported
+    in a line, and its material keeps its factor.
+
+    Raises:
+        InputError: no such file, an unknown ending, damaged, no faces, values that are not finite.
+    """
+    return _from_arrays(read_mesh(path))
+
+
+def load_mesh_attributes(path: Path | str) -> dict[str, Tensor]:
+    """The further columns of a mesh file, float32 [V] or [V, C], by the names in the file.
+
+    Of GLB and glTF these are the attributes with a leading underscore, in lower case and without
+    it; of PLY every other property of vertices, one by one. Raises InputError as `load_mesh` does.
+    """
+    attributes = read_mesh(path)["attributes"]
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in attributes.items()}
+
+
+def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | None = None) -> None:
+    """Write GLB, OBJ or PLY, chosen by the ending; vertices and faces keep their order.
+
+    GLB is self-contained and holds positions in single precision. OBJ is written with an MTL file
+    and PNG textures beside it, named after it; PLY with its textures. OBJ and PLY keep positions
+    in double precision. OBJ loses the alpha of colours, PLY the materials without texture.
+
+    Args:
+        path: where to; what stands there is replaced.
+        mesh: the mesh.
+        attributes: columns of numbers per vertex, [V] or [V, C], for GLB and PLY. In GLB a name
+            becomes `_NAME`, beyond four channels `_NAME_0`, `_NAME_1` …; in PLY `name_0` ….
+
+    Raises:
+        UsageError: another ending, attributes for OBJ, a name that cannot be written.
+        ShapeError: attributes of another length.
+        InputError: attributes that are not finite, an unwritable path.
+    """
+    write_mesh(path, _to_arrays(mesh, attributes or {}))
+
+
+def _from_arrays(arrays: MeshArrays) -> Mesh:
+    def tensor(array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array)
+
+    materials = [
+        Material(entry["name"], entry["base_color"], tensor(entry["texture"]))
+        for entry in arrays["materials"]
+    ]
+    return Mesh(
+        torch.from_numpy(arrays["vertices"]),
+        torch.from_numpy(arrays["faces"]),
+        tensor(arrays["uv"]),
+        tensor(arrays["colors"]),
+        tuple(materials),
+        tensor(arrays["face_material"]),
+    )
+
+
+def _to_arrays(mesh: Mesh, attributes: Mapping[str, Tensor]) -> MeshArrays:
+    def array(tensor: Tensor | None) -> np.ndarray | None:
+        return None if tensor is None else tensor.detach().cpu().contiguous().numpy()
+
+    materials: list[MaterialArrays] = [
+        {"name": m.name, "base_color": m.base_color, "texture": array(m.texture)}
+        for m in mesh.materials
+    ]
+    return mesh_arrays(
+        mesh.vertices.detach().cpu().numpy(),
+        mesh.faces.cpu().numpy(),
+        array(mesh.uv),
+        array(mesh.colors),
+        materials,
+        array(mesh.face_material),
+        {name: t.detach().cpu().float().numpy() for name, t in attributes.items()},
+    )
