@@ -26,8 +26,8 @@ class PointFootprint(IndexedFootprint):
 
     Each point is a disc parallel to the image. A pixel sees the `MOST` nearest discs that cover its
     centre and are no more than the radius behind the nearest of them. With r the distance to a
-    disc's centre over the radius, its weight is 1 - r^2, divided by the sum of the weights where that
-    exceeds 1.
+    disc's centre over the radius, its weight is 1 - r^2, divided by the sum of the weights where
+    that exceeds 1.
     """
 
     @classmethod
@@ -69,14 +69,14 @@ def default_radius(positions: Tensor, seed: int = 0) -> float:
     Raises InputError where no two points are apart.
     """
     check(positions=(positions, "N 3"))
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     places = positions.detach().double().cpu()
     places = places[places.isfinite().all(-1)]
     draw = torch.Generator().manual_seed(seed)
     sample = places[torch.randperm(len(places), generator=draw)[:_SAMPLE]]
     if len(places) > 1:
-        distance, _ = cKDTree(places.numpy()).query(sample.numpy(), k=2)
+        distance, _ = KDTree(places.numpy()).query(sample.numpy(), k=2)
         apart = torch.from_numpy(distance)[:, 1]
         apart = apart[apart > 0]
         if len(apart):
