@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.checks import InputError, ShapeError, UsageError, check
+from geodistill.checks import UsageError, check
 from geodistill.kernels import cpu, library, reference
+from geodistill.kernels.arguments import check_index, check_offsets, check_three, check_view
 from geodistill.kernels.hashspec import HashSpec
 from geodistill.kernels.library import keep_memory, openmp_runtimes
 from geodistill.kernels.reference import (
@@ -43,6 +44,7 @@ __all__ = [
     "library_status",
     "line_product",
     "march",
+    "nearest_points",
     "openmp_runtimes",
     "plane_line",
     "rasterize",
@@ -66,6 +68,7 @@ KERNELS = (
     "sparse_adam_step",
     "fused_mlp",
     "rasterize",
+    "nearest_points",
     "gather",
     "scatter",
 )
@@ -124,8 +127,8 @@ def plane_line(x: Tensor, planes: Sequence[Tensor], lines: Sequence[Tensor]) -> 
     run along the first of them, rows along the second.  lines: 3 x [L, C] along z, y, x.
     Returns [N, 3, C].  Source: Chen et al., "TensoRF", 2022, eq. 3 (channels stored last).
     """
-    _check_three("planes", planes)
-    _check_three("lines", lines)
+    check_three("planes", planes)
+    check_three("lines", lines)
     check(
         x=(x, "N 3"),
         **{f"planes[{k}]": (plane, "_ _ C") for k, plane in enumerate(planes)},
@@ -140,7 +143,7 @@ def line_product(x: Tensor, lines: Sequence[Tensor]) -> Tensor:
     x: [N, 3] in [-1, 1], clamped.  lines: 3 x [L, C] along z, y, x, as in `plane_line`.
     Returns [N, C].  Source: Chen et al., "TensoRF", 2022, eq. 2.
     """
-    _check_three("lines", lines)
+    check_three("lines", lines)
     check(x=(x, "N 3"), **{f"lines[{k}]": (line, "_ C") for k, line in enumerate(lines)})
     return _implementation("line_product", x, *lines)(x, lines)
 
@@ -200,7 +203,7 @@ def ray_weights(sigma: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
     Returns [S].  Source: Max, "Optical models for direct volume rendering", 1995.
     """
     check(sigma=(sigma, "S"), dt=(dt, "S"))
-    _check_offsets(offsets, len(sigma))
+    check_offsets(offsets, len(sigma))
     return _implementation("ray_weights", sigma, dt)(sigma, dt, offsets)
 
 
@@ -210,7 +213,7 @@ def segment_sum(weights: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
     weights: [S];  values: [S, C];  offsets: int64 [N+1].  Returns [N, C]; empty rays get zeros.
     """
     check(weights=(weights, "S"), values=(values, "S C"))
-    _check_offsets(offsets, len(weights))
+    check_offsets(offsets, len(weights))
     return _implementation("segment_sum", weights, values)(weights, values, offsets)
 
 
@@ -226,7 +229,7 @@ def composite(sigma: Tensor, dt: Tensor, values: Sequence[Tensor], offsets: Tens
         dt=(dt, "S"),
         **{f"values[{i}]": (v, "S _") for i, v in enumerate(values)},
     )
-    _check_offsets(offsets, len(sigma))
+    check_offsets(offsets, len(sigma))
     return _implementation("composite", sigma, dt, *values)(sigma, dt, values, offsets)
 
 
@@ -288,15 +291,29 @@ def rasterize(
     Source: Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997.
     """
     check(points=(points, "V 3"), faces=(faces, "F 3"), K=(K, "3 3"))
-    _check_index("faces", faces, torch.int64, 0, len(points))
-    if min(size) < 1:
-        raise UsageError(f"size must be (height, width) of at least 1, got {size}")
-    if not 0 < near < float("inf"):
-        raise UsageError(f"near must be positive and finite, got {near}")
-    (fx, _, _), (shear, fy, _), bottom = K.tolist()
-    if shear != 0 or bottom != [0, 0, 1] or fx == 0 or fy == 0:
-        raise UsageError(f"K must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}")
+    check_index("faces", faces, torch.int64, 0, len(points))
+    check_view(K, size, near)
     return _implementation("rasterize", points)(points, faces, K, size, near)
+
+
+def nearest_points(
+    points: Tensor, radius: float, K: Tensor, size: tuple[int, int], near: float, most: int
+) -> Tensor:
+    """The points that each pixel sees: those whose discs cover its centre, front to back.
+
+    points: [N, 3] in camera coordinates, OpenCV axes.  radius: of the discs, which lie parallel to
+    the image.  K: [3, 3] intrinsics in pixels, centres at +0.5.  size: (H, W).  near: least z.
+    most: how many of them at most; points deeper than the nearest one by more than the radius are
+    hidden.  Returns int32 [H, W, most], of equal depths the first point first, -1 where there are
+    no more.  Points that are not finite are not seen. No gradient.
+    """
+    check(points=(points, "N 3"), K=(K, "3 3"))
+    check_view(K, size, near)
+    if not 0 < radius < float("inf"):
+        raise UsageError(f"radius must be positive and finite, got {radius}")
+    if most < 1:
+        raise UsageError(f"most must be at least 1, got {most}")
+    return _implementation("nearest_points", points)(points, radius, K, size, near, most)
 
 
 def gather(features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -306,7 +323,7 @@ def gather(features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     Returns [P, C].  Gradients: features, weights.
     """
     check(features=(features, "N C"), index=(index, "P K"), weights=(weights, "P K"))
-    _check_index("index", index, torch.int32, -(2**31), len(features))
+    check_index("index", index, torch.int32, -(2**31), len(features))
     return _implementation("gather", features, weights)(features, index, weights)
 
 
@@ -317,34 +334,5 @@ def scatter(pixels: Tensor, index: Tensor, weights: Tensor, elements: int) -> Te
     Returns [elements, C].  Gradients: pixels, weights.
     """
     check(pixels=(pixels, "P C"), index=(index, "P K"), weights=(weights, "P K"))
-    _check_index("index", index, torch.int32, -(2**31), elements)
+    check_index("index", index, torch.int32, -(2**31), elements)
     return _implementation("scatter", pixels, weights)(pixels, index, weights, elements)
-
-
-def _check_index(name: str, index: Tensor, dtype: torch.dtype, low: int, count: int) -> None:
-    if index.dtype != dtype:
-        raise UsageError(f"{name} must be {dtype}, got {index.dtype}: pass {name}.to({dtype})")
-    if index.numel():
-        least, most = (int(v) for v in index.aminmax())
-        if least < low or most >= count:
-            wrong = least if least < low else most
-            raise InputError(f"{name} holds {wrong}, but there are {count} rows to point at")
-
-
-def _check_three(name: str, tensors: Sequence[Tensor]) -> None:
-    if len(tensors) != 3:
-        raise ShapeError(f"{name} must hold 3 tensors, one per axis, got {len(tensors)}")
-
-
-def _check_offsets(offsets: Tensor, samples: int) -> None:
-    check(offsets=(offsets, "_"))
-    if offsets.dtype != torch.int64 or len(offsets) == 0:
-        raise ShapeError(
-            f"offsets must be int64 of shape [N + 1], got {offsets.dtype} {list(offsets.shape)}"
-        )
-    compiled = library.LIBRARY is not None and offsets.device.type == "cpu"
-    end = (cpu if compiled else reference).offsets_end(offsets)
-    if end < 0:
-        raise ShapeError("offsets must start at 0 and never decrease, these do not")
-    if end != samples:
-        raise ShapeError(f"offsets end at {end}, but there are {samples} samples")

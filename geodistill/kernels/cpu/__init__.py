@@ -5,6 +5,7 @@ Each function has the meaning of its namesake in `reference`; its arguments have
 
 from geodistill.kernels.cpu.dense import fused_mlp, sparse_adam_step
 from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, voxel_interp
+from geodistill.kernels.cpu.points import nearest_points
 from geodistill.kernels.cpu.rays import composite, march, offsets_end, ray_weights, segment_sum
 from geodistill.kernels.cpu.rows import gather, scatter
 from geodistill.kernels.cpu.triangles import rasterize
@@ -16,6 +17,7 @@ __all__ = [
     "hash_encode",
     "line_product",
     "march",
+    "nearest_points",
     "offsets_end",
     "plane_line",
     "rasterize",

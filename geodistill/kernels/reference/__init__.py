@@ -12,6 +12,7 @@ from geodistill.kernels.reference.grids import (
     plane_line,
     voxel_interp,
 )
+from geodistill.kernels.reference.points import nearest_points
 from geodistill.kernels.reference.rays import (
     Composite,
     Samples,
@@ -37,6 +38,7 @@ __all__ = [
     "hash_encode",
     "line_product",
     "march",
+    "nearest_points",
     "offsets_end",
     "plane_line",
     "rasterize",

@@ -1,0 +1,200 @@
+"""A mesh seen through a camera: its footprint, its G-buffer, and where that can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geodistill import kernels
+from geodistill.cameras import Camera
+from geodistill.checks import UsageError, check
+from geodistill.kernels import Raster
+from geodistill.render.indexed import IndexedFootprint, in_camera, pinhole
+
+NEAR = 1e-6
+"""The near plane, in units of the depth of the farthest vertex."""
+JUMP = 4.0
+"""Neighbouring pixels this many times farther apart than the pixels beside them belong to different
+surfaces."""
+
+
+class MeshFootprint(IndexedFootprint):
+    """Pixels are those of the image, row by row, elements are vertices, the weights perspective-
+    correct barycentrics: the one face that is nearest, or nothing."""
+
+    def __init__(self, triangle: Tensor, weights: Tensor, faces: Tensor, vertices: int) -> None:
+        """From what `mesh_gbuffer` has: triangle int32 [H, W], weights [H, W, 3]; faces [F, 3]."""
+        super().__init__(_corners(triangle, faces), weights.reshape(-1, 3), vertices)
+
+    @classmethod
+    def seen_by(
+        cls, camera: Camera, vertices: Tensor, faces: Tensor, dtype: torch.dtype = torch.float32
+    ) -> MeshFootprint:
+        """The footprint of one pinhole camera; differentiable in the vertices at fixed visibility.
+
+        Args:
+            camera: one camera without distortion.
+            vertices: float64 [V, 3] in the world.
+            faces: int64 [F, 3].
+            dtype: of the weights.
+
+        Raises UsageError for a batch of cameras or a lens with distortion.
+        """
+        raster, _ = _rasterize(vertices, faces, pinhole(camera), dtype)
+        return cls(raster.triangle, raster.weights, faces, len(vertices))
+
+
+@dataclass(frozen=True, eq=False)
+class MeshBuffer:
+    """What one camera sees of a mesh; all but `triangle` are zero where it sees nothing."""
+
+    triangle: Tensor  # int32 [H, W] face, -1 where there is none
+    weights: Tensor  # [H, W, 3] barycentric weights of the face's corners
+    depth: Tensor  # [H, W] z in the camera's axes, world units
+    normal: Tensor  # [H, W, 3] unit, in the world's axes, on the side that is seen
+    position: Tensor  # float64 [H, W, 3] in the world
+
+
+def mesh_gbuffer(
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    normals: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> MeshBuffer:
+    """Rasterise a mesh. Differentiable in the vertices and normals at fixed visibility.
+
+    Normals are interpolated between the vertices. Files seldom agree on which side of a face is its
+    front, so each corner's is first turned to the side of the face that the camera sees; where they
+    vanish the face's own takes their place.
+
+    Args:
+        vertices: float64 [V, 3] in the world.
+        faces: int64 [F, 3], seen from both sides.
+        camera: one camera without distortion.
+        normals: [V, 3] of the vertices; None: `vertex_normals`.
+        dtype: of the buffer, but for the positions.
+
+    Raises UsageError for a batch of cameras or a lens with distortion.
+    """
+    camera = pinhole(camera)
+    raster, points = _rasterize(vertices, faces, camera, dtype)
+    hit = raster.triangle >= 0
+    index, weights = _corners(raster.triangle[hit], faces), raster.weights[hit]
+    rotation = camera.world_from_cam[:3, :3]
+    if normals is None:
+        normals = vertex_normals(vertices, faces)
+    check(normals=(normals, f"{len(vertices)} 3"))
+    place = kernels.gather(points, index, weights)
+    flat = _towards_camera(points[index.long()], place) @ rotation.T.to(dtype)
+    normal = _interpolated(normals.to(dtype)[index.long()], weights, flat)
+    return MeshBuffer(
+        triangle=raster.triangle,
+        weights=raster.weights,
+        depth=_image(hit, place[:, 2]),
+        normal=_image(hit, normal),
+        position=_image(hit, camera.centers + place.double() @ rotation.T),
+    )
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor, welded: Tensor | None = None) -> Tensor:
+    """Unit normals [V, 3], averages over the faces at each vertex weighted by their areas.
+
+    Args:
+        vertices: [V, 3].
+        faces: int64 [F, 3].
+        welded: int64 [V], which vertices are one and the same point; None: no two of them are.
+
+    Vertices of no face, or whose faces cancel, have zero.
+    """
+    check(vertices=(vertices, "V 3"), faces=(faces, "F 3"))
+    a, b, c = vertices[faces].unbind(1)
+    across = torch.linalg.cross(b - a, c - a, dim=-1)
+    point = torch.arange(len(vertices), device=faces.device) if welded is None else welded
+    total = torch.zeros_like(vertices).index_add(
+        0, point[faces].reshape(-1), across.repeat_interleave(3, 0)
+    )
+    return F.normalize(total, dim=-1, eps=1e-300)[point]
+
+
+def grazing(buffer: MeshBuffer, camera: Camera) -> Tensor:
+    """|cos| of the angle between the normal and the direction of view. [H, W]"""
+    towards = F.normalize(camera.centers.double() - buffer.position, dim=-1)
+    return (buffer.normal * towards.to(buffer.normal)).sum(-1).abs()
+
+
+def edge_distance_px(buffer: MeshBuffer, limit: int) -> Tensor:
+    """Distance to the nearest silhouette or occlusion edge, at most `limit`. [H, W] in pixels
+
+    0 for pixels beside an edge, at which one surface ends and another or nothing begins: neighbours
+    are on different surfaces where they are `JUMP` times farther apart in space than the pixels
+    beside them. The border of the image is no edge.
+    """
+    if limit < 1:
+        raise UsageError(f"limit must be at least 1 pixel, got {limit}")
+    hit, place = buffer.triangle >= 0, buffer.position.detach()
+    edge = _beside_jumps(hit, place) | _beside_jumps(hit.T, place.transpose(0, 1)).T
+    # The exact transform, one axis after the other (Felzenszwalb and Huttenlocher, 2012).
+    squared = torch.where(edge, 0.0, float(limit * limit))
+    for axis, border in ((0, (0, 0, limit, limit)), (1, (limit, limit, 0, 0))):
+        around = F.pad(squared, border, value=torch.inf)
+        for step in range(2 * limit + 1):
+            moved = around.narrow(axis, step, squared.shape[axis])
+            squared = torch.minimum(squared, moved + (step - limit) ** 2)
+    return squared.sqrt()
+
+
+def _rasterize(
+    vertices: Tensor, faces: Tensor, camera: Camera, dtype: torch.dtype
+) -> tuple[Raster, Tensor]:
+    """What the camera sees, and the vertices in its axes."""
+    check(vertices=(vertices, "V 3"), faces=(faces, "F 3"))
+    points = in_camera(vertices, camera)
+    depth = points[:, 2].detach()
+    farthest = float(depth.nan_to_num(0.0, 0.0, 0.0).max()) if len(depth) else 0.0
+    near = NEAR * farthest if farthest > 0 else 1.0  # all is behind: any will do
+    points = points.to(dtype)
+    return kernels.rasterize(points, faces, camera.K, camera.size, near), points
+
+
+def _corners(triangle: Tensor, faces: Tensor) -> Tensor:
+    """Corners of the faces that are seen, row by row: int32 [pixels, 3], -1 where there is none."""
+    flat = triangle.reshape(-1)
+    index = torch.full((len(flat), 3), -1, dtype=torch.int32, device=faces.device)
+    hit = (flat >= 0).nonzero()[:, 0]
+    return index.index_copy(0, hit, faces[flat[hit].long()].int())
+
+
+def _image(hit: Tensor, values: Tensor) -> Tensor:
+    """Values [pixels that hit, ...] as an image [H, W, ...], zero elsewhere."""
+    blank = values.new_zeros(hit.numel(), *values.shape[1:])
+    at = hit.reshape(-1).nonzero()[:, 0]
+    return blank.index_copy(0, at, values).view(*hit.shape, *values.shape[1:])
+
+
+def _towards_camera(corners: Tensor, place: Tensor) -> Tensor:
+    """Unit normals of faces [P, 3, 3] in camera coordinates, on the side seen at `place` [P, 3]."""
+    a, b, c = corners.unbind(1)
+    normal = F.normalize(torch.linalg.cross(b - a, c - a, dim=-1), dim=-1, eps=1e-37)
+    behind = (normal * place).sum(-1, keepdim=True) > 0
+    return torch.where(behind, -normal, normal)
+
+
+def _interpolated(corners: Tensor, weights: Tensor, flat: Tensor) -> Tensor:
+    """Unit normals [P, 3] between those of the corners [P, 3, 3], on the side of `flat` [P, 3]."""
+    inwards = (corners * flat[:, None]).sum(-1, keepdim=True) < 0
+    normal = (torch.where(inwards, -corners, corners) * weights[..., None]).sum(1)
+    short = normal.norm(dim=-1, keepdim=True) < 1e-3
+    return F.normalize(torch.where(short, flat, normal), dim=-1)
+
+
+def _beside_jumps(hit: Tensor, place: Tensor) -> Tensor:
+    """Pixels with an edge to their left or right. bool [H, W]"""
+    both = hit[:, 1:] & hit[:, :-1]
+    apart = (place[:, 1:] - place[:, :-1]).norm(dim=-1) * both
+    beside = torch.maximum(F.pad(apart[:, :-1], (1, 0)), F.pad(apart[:, 1:], (0, 1)))
+    edge = (hit[:, 1:] != hit[:, :-1]) | (both & (beside > 0) & (apart > JUMP * beside))
+    return F.pad(edge, (0, 1)) | F.pad(edge, (1, 0))
