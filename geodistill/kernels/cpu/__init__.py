@@ -6,6 +6,7 @@ Each function has the meaning of its namesake in `reference`; its arguments have
 from geodistill.kernels.cpu.dense import fused_mlp, sparse_adam_step
 from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, voxel_interp
 from geodistill.kernels.cpu.rays import composite, march, offsets_end, ray_weights, segment_sum
+from geodistill.kernels.cpu.splats import splat, splat_adjoint, splat_plan
 
 __all__ = [
     "composite",
@@ -18,5 +19,8 @@ __all__ = [
     "ray_weights",
     "segment_sum",
     "sparse_adam_step",
+    "splat",
+    "splat_adjoint",
+    "splat_plan",
     "voxel_interp",
 ]

@@ -22,12 +22,24 @@ from geodistill.kernels.reference.rays import (
     ray_weights,
     segment_sum,
 )
+from geodistill.kernels.reference.splats import (
+    TILE,
+    SplatPlan,
+    Splatted,
+    splat,
+    splat_adjoint,
+    splat_plan,
+    splat_tiles,
+)
 
 __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
+    "TILE",
     "Composite",
     "Samples",
+    "SplatPlan",
+    "Splatted",
     "composite",
     "fused_mlp",
     "hash_encode",
@@ -39,5 +51,9 @@ __all__ = [
     "ray_weights",
     "segment_sum",
     "sparse_adam_step",
+    "splat",
+    "splat_adjoint",
+    "splat_plan",
+    "splat_tiles",
     "voxel_interp",
 ]
