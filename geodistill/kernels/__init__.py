@@ -1,4 +1,4 @@
-"""The few hot loops: hash grids, planes and lines, sparse voxels, ray marching, compositing, splats.
+"""The few hot loops: hash grids, planes, lines, sparse voxels, ray marching, compositing, splats.
 
 Every function here checks its arguments and hands over to one implementation: the C++ library for
 float32 tensors in CPU memory where it was built, the pure-torch reference for everything else. Both
@@ -316,7 +316,7 @@ def splat(
     weight = alpha times the product of 1 - alpha over what is in front; a pixel ends before less
     than 1e-4 of the light would be left (`reference.splats` says why).
 
-    means_px, conics, opacities: as given to `splat_plan`.  features: [N, C], any number of channels.
+    means_px, conics, opacities: as given to `splat_plan`.  features: [N, C], any C.
     Returns Splatted(pixels [H * W, C], opacity [H * W]).
     Source: Kerbl et al., "3D Gaussian Splatting", 2023, eq. 3, with its constants.
     """

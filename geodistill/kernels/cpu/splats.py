@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_int64, c_void_p
 from functools import partial
 from typing import Any
@@ -30,10 +31,9 @@ class _View(ctypes.Structure):
     ]
 
 
-def _view(means_px: Tensor, conics: Tensor, opacities: Tensor, plan: SplatPlan) -> Any:
-    parts = (means_px, conics, opacities, plan.extents, plan.offsets, plan.elements)
-    pointers = (v.data_ptr() for v in parts)
-    return ctypes.byref(_View(*pointers, len(means_px), *plan.size))
+def _view(geometry: Sequence[Tensor], plan: SplatPlan) -> Any:
+    parts = (*geometry, plan.extents, plan.offsets, plan.elements)
+    return ctypes.byref(_View(*(v.data_ptr() for v in parts), len(plan.extents), *plan.size))
 
 
 def splat_plan(
@@ -44,9 +44,9 @@ def splat_plan(
     tiles = -(-size[0] // reference.TILE) * -(-size[1] // reference.TILE)
     extents, offsets = means_px.new_empty(len(order), 2), torch.empty(tiles + 1, dtype=torch.int64)
     plan = SplatPlan(size, extents, offsets, torch.empty(0, dtype=torch.int32))
-    call("gd_splat_count", _view(*geometry, plan), order, extents, offsets)
+    call("gd_splat_count", _view(geometry, plan), order, extents, offsets)
     plan = SplatPlan(size, extents, offsets, torch.empty(int(offsets[-1]), dtype=torch.int32))
-    call("gd_splat_fill", _view(*geometry, plan), order, plan.elements)
+    call("gd_splat_fill", _view(geometry, plan), order, plan.elements)
     return plan
 
 
@@ -57,7 +57,7 @@ class _Splat(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         count, channels = plan.size[0] * plan.size[1], features.shape[1]
         pixels, opacity = features.new_empty(count, channels), features.new_empty(count)
-        view = _view(means_px, conics, opacities, plan)
+        view = _view((means_px, conics, opacities), plan)
         call("gd_splat_forward", view, features, channels, pixels, opacity)
         ctx.save_for_backward(means_px, conics, opacities, features, pixels, opacity)
         ctx.plan = plan
@@ -76,7 +76,7 @@ class _Splat(torch.autograd.Function):
         grad_pixels, grad_opacity = (grad.contiguous() for grad in grads)
         inputs = (features, features.shape[1], pixels, opacity, grad_pixels, grad_opacity)
         outputs = (grad_features, *grad_geometry)
-        call("gd_splat_backward", _view(*geometry, ctx.plan), *inputs, *outputs)
+        call("gd_splat_backward", _view(geometry, ctx.plan), *inputs, *outputs)
         found = (g if want else None for g, want in zip(grad_geometry, wanted, strict=False))
         return *found, grad_features, None
 
@@ -94,5 +94,5 @@ def splat_adjoint(
     geometry = [v.contiguous() for v in (means_px, conics, opacities)]
     given = pixels.contiguous()
     out = given.new_zeros(len(means_px), given.shape[1])
-    call("gd_splat_adjoint", _view(*geometry, plan), given, given.shape[1], out)
+    call("gd_splat_adjoint", _view(geometry, plan), given, given.shape[1], out)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -115,7 +116,7 @@ def splat_tiles(
     columns = -(-width // TILE)
     bounds = plan.offsets.tolist()
     side = torch.arange(TILE, device=means_px.device)
-    for tile, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for tile, (begin, end) in enumerate(pairwise(bounds)):
         if begin == end:
             continue
         y = (side + tile // columns * TILE)[:, None].expand(TILE, TILE).reshape(-1)
@@ -159,9 +160,8 @@ def splat(
         nothing = sum(v.sum() * 0.0 for v in (means_px, conics, opacities, features))
         return Splatted(pixels + nothing, opacity + nothing)
     where = torch.cat(index)
-    return Splatted(
-        pixels.index_copy(0, where, torch.cat(sums)), opacity.index_copy(0, where, torch.cat(totals))
-    )
+    pixels = pixels.index_copy(0, where, torch.cat(sums))
+    return Splatted(pixels, opacity.index_copy(0, where, torch.cat(totals)))
 
 
 def splat_adjoint(
