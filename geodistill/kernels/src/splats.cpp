@@ -200,6 +200,7 @@ CLONED void add_row(float* RESTRICT out, const float* RESTRICT row, int64_t coun
 void back_view(const View& view, const Back& back, int threads) {
     const int64_t tiles = view.tiles(), stride = padded(back.channel_count);
     const int64_t row_floats = (back.grad_features ? stride : 0) + (back.moments ? kMoments : 0);
+    if (row_floats == 0) return;
     const int64_t most_rows =
         std::max<int64_t>(1, threads * kRowBytes / (row_floats * static_cast<int64_t>(sizeof(float))));
     std::unique_ptr<int64_t[]> lengths(new int64_t[static_cast<size_t>(tiles)]);
