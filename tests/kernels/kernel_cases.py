@@ -172,11 +172,9 @@ def splat_case(
 ) -> Case:
     means, conics, opacities, depths = splat_geometry(count, dtype, size)
 
-    def run(
-        module: Any, means: Tensor, conics: Tensor, opacities: Tensor, *rest: Tensor
-    ) -> Outputs:
-        plan = module.splat_plan(means, conics, opacities, depths, size)
-        return tuple(module.splat(means, conics, opacities, *rest, plan))
+    def run(module: Any, *inputs: Tensor) -> Outputs:
+        plan = module.splat_plan(*inputs[:3], depths.to(inputs[0].device), size)
+        return tuple(module.splat(*inputs, plan))
 
     return Case(run, (means, conics, opacities, draw(10, dtype)(count, channels)))
 

@@ -5,7 +5,9 @@ namespace geodistill {
 namespace {
 
 constexpr int64_t kTilesPerItem = 4;
-constexpr int64_t kRowBytes = int64_t{1} << 20;  // of gradient rows that a thread leaves in the cache
+// Of gradient rows a thread leaves about as many as stay in the cache, and at least some tiles'.
+constexpr int64_t kRowBytes = int64_t{1} << 20;
+constexpr int64_t kTilesPerThread = 4;
 constexpr int kMoments = 6;
 
 // acc[p] += weights of the group's splats * their features, for the channels of one block.
@@ -210,7 +212,8 @@ void back_view(const View& view, const Back& back, int threads) {
     int64_t room_for = 0;
     for (int64_t begin = 0, end; begin < tiles; begin = end) {
         for (end = begin + 1;
-             end < tiles && view.offsets[end + 1] - view.offsets[begin] <= most_rows;)
+             end < tiles && (end - begin < threads * kTilesPerThread ||
+                             view.offsets[end + 1] - view.offsets[begin] <= most_rows);)
             ++end;
         const int64_t count = view.offsets[end] - view.offsets[begin];
         if (count == 0) continue;
@@ -220,14 +223,13 @@ void back_view(const View& view, const Back& back, int threads) {
             if (back.moments) moment_rows = scratch<float>(room_for * kMoments);
         }
         const auto first = [&](int64_t tile) { return view.offsets[tile] - view.offsets[begin]; };
-        parallel((end - begin + kTilesPerItem - 1) / kTilesPerItem, threads, [&](int64_t item) {
+        parallel(end - begin, threads, [&](int64_t item) {
+            const int64_t tile = begin + item;
             Room room(stride);
             if (back.moments) room.slopes.reset(new float[kGroup * kRow]);
-            const int64_t from = begin + item * kTilesPerItem;
-            for (int64_t tile = from; tile < std::min(from + kTilesPerItem, end); ++tile)
-                lengths[tile] = back_tile_of(view, tile, back, room,
-                                             rows.get() + first(tile) * stride,
-                                             moment_rows.get() + first(tile) * kMoments);
+            lengths[tile] =
+                back_tile_of(view, tile, back, room, rows.get() + first(tile) * stride,
+                             moment_rows.get() + first(tile) * kMoments);
         });
         parallel(owners, threads, [&](int64_t owner) {
             for (int64_t tile = begin; tile < end; ++tile)
