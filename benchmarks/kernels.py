@@ -17,6 +17,7 @@ from timing.grids import hash_case, line_product_case, plane_line_case, voxel_ca
 from timing.layers import adam_case, mlp_case
 from timing.measure import Case, measure
 from timing.rays import composite_case, march_case
+from timing.splats import plan_case, splat_case
 from timing.triangles import footprint_case, rasterize_case
 
 from geodistill import kernels
@@ -31,6 +32,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "line288": lambda: line_product_case(288),
     "voxel": voxel_case,
     "march": march_case,
+    "splat3": lambda: splat_case(3),
+    "splat64": lambda: splat_case(64),
+    "plan": plan_case,
     "adam": adam_case,
     "mlp2": lambda: mlp_case((32, 64, 16)),
     "mlp3": lambda: mlp_case((32, 64, 64, 3)),

@@ -65,9 +65,7 @@ def test_pixels_without_trust_teach_nothing() -> None:
     trust = upper.float()
     wrong = shown.features.index.clone()
     wrong[~upper] = 0
-    spoilt = SurfaceSamples(
-        shown.points, PixelFeatures(TOKENS, wrong, shown.features.mix), trust
-    )
+    spoilt = SurfaceSamples(shown.points, PixelFeatures(TOKENS, wrong, shown.features.mix), trust)
     right = SurfaceSamples(shown.points, shown.features, trust)
     fields = [distil(s, Budget(steps=20), SMALL) for s in (spoilt, right)]
     assert torch.equal(fields[0](shown.points), fields[1](shown.points))
@@ -120,7 +118,9 @@ def field() -> FeatureField:
         torch.tensor([5.0, -2.0, 1.0], dtype=torch.float64),
         2.5,
     )
-    return FeatureField(CoordinateNetwork(4, 16, 3), frame, Basis(torch.randn(9), torch.randn(9, 4)))
+    return FeatureField(
+        CoordinateNetwork(4, 16, 3), frame, Basis(torch.randn(9), torch.randn(9, 4))
+    )
 
 
 def test_a_field_comes_back_from_its_file(tmp_path: Path) -> None:

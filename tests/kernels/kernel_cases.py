@@ -191,6 +191,37 @@ def scatter_case(pixels: int, dtype: torch.dtype, channels: int = 5, elements: i
     )
 
 
+def conics_of(deviations: Tensor, angles: Tensor) -> Tensor:
+    """Inverse covariances [N, 3] of ellipses with axes `deviations` [N, 2], turned by `angles`."""
+    cos, sin = angles.cos(), angles.sin()
+    axes = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    form = axes @ torch.diag_embed(deviations**-2) @ axes.mT
+    return torch.stack([form[:, 0, 0], form[:, 0, 1], form[:, 1, 1]], dim=1)
+
+
+def splat_geometry(
+    count: int, dtype: torch.dtype, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Means, conics, opacities and depths of ellipses that reach over the image's borders."""
+    normal = draw(9, dtype)
+    means = torch.sigmoid(normal(count, 2)) * 1.3 - 0.15
+    means = means * torch.tensor([size[1], size[0]], dtype=dtype)
+    conics = conics_of(0.5 + 2.5 * torch.sigmoid(normal(count, 2)), 3 * normal(count))
+    return means, conics, torch.sigmoid(normal(count)), normal(count)
+
+
+def splat_case(
+    count: int, dtype: torch.dtype, channels: int = 5, size: tuple[int, int] = (37, 53)
+) -> Case:
+    means, conics, opacities, depths = splat_geometry(count, dtype, size)
+
+    def run(module: Any, *inputs: Tensor) -> Outputs:
+        plan = module.splat_plan(*inputs[:3], depths.to(inputs[0].device), size)
+        return tuple(module.splat(*inputs, plan))
+
+    return Case(run, (means, conics, opacities, draw(10, dtype)(count, channels)))
+
+
 CASES: dict[str, Callable[[int, torch.dtype], Case]] = {
     "hash_encode": hash_case,
     "plane_line": plane_line_case,
@@ -203,6 +234,7 @@ CASES: dict[str, Callable[[int, torch.dtype], Case]] = {
     "rasterize": rasterize_case,
     "gather": gather_case,
     "scatter": scatter_case,
+    "splat": splat_case,
 }
 """The differentiable kernels: (points or rays, dtype) -> Case."""
 

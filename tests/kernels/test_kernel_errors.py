@@ -20,6 +20,10 @@ GRID = torch.ones(2, 2, 2)
 ONES = torch.ones(4)
 FACES = torch.tensor([[0, 1, 2]])
 EYE = torch.eye(3)
+MEANS, CONICS = torch.rand(4, 2), torch.tensor([[1.0, 0.0, 1.0]]).expand(4, 3)
+BENT = 2 * torch.eye(4, 3).roll(1, 1)
+SPLATS = (MEANS, CONICS, ONES)
+PLAN = kernels.splat_plan(*SPLATS, ONES, (3, 5))
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "points": (
@@ -75,6 +79,44 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "mlp": (
         lambda: kernels.fused_mlp(X, [torch.rand(5, 3), torch.rand(2, 6)]),
         r"weights\[1\] must have shape \[D2, D1\], got \[2, 6\] \(D1 = 5 from weights\[0\]\)",
+    ),
+    "splats": (
+        lambda: kernels.splat_plan(MEANS, CONICS[:3], ONES, ONES, (3, 5)),
+        r"conics must have shape \[N, 3\], got \[3, 3\] \(N = 4 from means_px\)",
+    ),
+    "splat NaN": (
+        lambda: kernels.splat_plan(MEANS * torch.nan, CONICS, ONES, ONES, (3, 5)),
+        r"means_px holds 8 NaN or infinite values of 8, the first at index \[0, 0\]",
+    ),
+    "splat depths": (
+        lambda: kernels.splat_plan(MEANS, CONICS, ONES, ONES / 0, (3, 5)),
+        "depths holds 4 NaN or infinite values of 4",
+    ),
+    "splat opacities": (
+        lambda: kernels.splat_plan(MEANS, CONICS, torch.tensor([0, 1, 1.5, -1]), ONES, (3, 5)),
+        r"opacities holds 2 of 4 that are outside \[0, 1\], the first at index 2",
+    ),
+    "splat conics": (
+        lambda: kernels.splat_plan(
+            MEANS, CONICS + 2 * torch.eye(4, 3).roll(1, 1), *[ONES] * 2, (3, 5)
+        ),
+        "conics holds 1 of 4 that are not positive semi-definite, the first at index 0",
+    ),
+    "splat size": (
+        lambda: kernels.splat_plan(*SPLATS, ONES, (0, 5)),
+        r"size must be \(height, width\) of at least 1, got \(0, 5\)",
+    ),
+    "splat features": (
+        lambda: kernels.splat(*SPLATS, torch.rand(5, 2), PLAN),
+        r"features must have shape \[N, C\], got \[5, 2\] \(N = 4 from means_px\)",
+    ),
+    "splat plan": (
+        lambda: kernels.splat(*(v[:2] for v in SPLATS), torch.rand(2, 2), PLAN),
+        "the plan was made of 4 splats, but means_px holds 2",
+    ),
+    "splat pixels": (
+        lambda: kernels.splat_adjoint(*SPLATS, torch.rand(14, 2), PLAN),
+        r"pixels must have shape \[15, C\], got \[14, 2\]",
     ),
     "no layers": (lambda: kernels.fused_mlp(X, []), "fused_mlp needs at least one weight matrix"),
     "faces dtype": (

@@ -15,6 +15,7 @@ from kernel_cases import (
     hash_case,
     ray_weights_case,
     segment_sum_case,
+    splat_case,
 )
 
 from geodistill.kernels import HashSpec, reference
@@ -28,6 +29,7 @@ SMALL: dict[str, Callable[[], Case]] = {
     "ray_weights": lambda: ray_weights_case(6, DOUBLE, longest=4),
     "segment_sum": lambda: segment_sum_case(6, DOUBLE, longest=4),
     "composite": lambda: composite_case(6, DOUBLE, longest=4),
+    "splat": lambda: splat_case(6, DOUBLE, channels=2, size=(18, 9)),
 }
 
 
@@ -38,7 +40,9 @@ def test_gradients_match_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda *v: case.run(reference, *v), inputs)
 
 
-@pytest.mark.parametrize("name", ["hash_encode", "plane_line", "line_product", "fused_mlp"])
+@pytest.mark.parametrize(
+    "name", ["hash_encode", "plane_line", "line_product", "fused_mlp", "splat"]
+)
 def test_references_run_on_every_device(name: str, device: torch.device) -> None:
     case = CASES[name](50, torch.float32)
     expected = case.run(reference, *case.inputs)

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from kernel_cases import CASES, line_product_case, mlp_case, plane_line_case
+from kernel_cases import (
+    CASES,
+    line_product_case,
+    mlp_case,
+    plane_line_case,
+    splat_case,
+    splat_geometry,
+)
 
 from geodistill import kernels
 from geodistill.kernels import library
@@ -31,6 +38,7 @@ BIG = {
     "plane_line 16": plane_line_case(10_000, FLOAT, 16),
     "line_product 48": line_product_case(10_000, FLOAT, 48),
     "fused_mlp 32-64-16": mlp_case(10_000, FLOAT, (32, 64, 16)),
+    "splat 70": splat_case(10_000, FLOAT, 70, (75, 130)),
 }
 
 
@@ -57,6 +65,21 @@ def test_marching_gives_the_same_samples() -> None:
     torch.set_num_threads(4)
     many = kernels.march(origins, directions, *bounds, 0.01, occupancy)
     assert torch.equal(one.offsets, many.offsets) and torch.equal(one.t, many.t)
+
+
+def test_splats_give_the_same_plan_and_sums() -> None:
+    size = (75, 130)
+    *geometry, depths = splat_geometry(10_000, FLOAT, size)
+    pixels = torch.randn(75 * 130, 200, generator=torch.Generator().manual_seed(0))
+    plans, sums = [], []
+    for threads in (1, 2, 7):
+        torch.set_num_threads(threads)
+        plans.append(kernels.splat_plan(*geometry, depths, size))
+        sums.append(kernels.splat_adjoint(*geometry, pixels, plans[-1]))
+    for plan, found in zip(plans[1:], sums[1:], strict=True):
+        assert torch.equal(plan.offsets, plans[0].offsets)
+        assert torch.equal(plan.elements, plans[0].elements)
+        assert torch.equal(found, sums[0])
 
 
 def test_adam_gives_the_same_parameters() -> None:

@@ -8,6 +8,7 @@ from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, 
 from geodistill.kernels.cpu.points import nearest_points
 from geodistill.kernels.cpu.rays import composite, march, offsets_end, ray_weights, segment_sum
 from geodistill.kernels.cpu.rows import gather, scatter
+from geodistill.kernels.cpu.splats import splat, splat_adjoint, splat_plan
 from geodistill.kernels.cpu.triangles import rasterize
 
 __all__ = [
@@ -25,5 +26,8 @@ __all__ = [
     "scatter",
     "segment_sum",
     "sparse_adam_step",
+    "splat",
+    "splat_adjoint",
+    "splat_plan",
     "voxel_interp",
 ]

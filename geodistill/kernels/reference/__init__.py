@@ -24,14 +24,26 @@ from geodistill.kernels.reference.rays import (
     segment_sum,
 )
 from geodistill.kernels.reference.rows import gather, scatter
+from geodistill.kernels.reference.splats import (
+    TILE,
+    SplatPlan,
+    Splatted,
+    splat,
+    splat_adjoint,
+    splat_plan,
+    splat_tiles,
+)
 from geodistill.kernels.reference.triangles import Raster, rasterize
 
 __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
+    "TILE",
     "Composite",
     "Raster",
     "Samples",
+    "SplatPlan",
+    "Splatted",
     "composite",
     "fused_mlp",
     "gather",
@@ -47,5 +59,9 @@ __all__ = [
     "scatter",
     "segment_sum",
     "sparse_adam_step",
+    "splat",
+    "splat_adjoint",
+    "splat_plan",
+    "splat_tiles",
     "voxel_interp",
 ]
