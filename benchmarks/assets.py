@@ -33,7 +33,7 @@ class AssetError(RuntimeError):
 class Asset:
     """One pinned archive and the members wanted from it."""
 
-    client: Literal["pip", "npm", "apt"]
+    client: Literal["pip", "pip-source", "npm", "apt"]
     package: str
     version: str
     sha256: str
@@ -79,6 +79,14 @@ ASSETS: dict[str, Asset] = {
         "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
         ("package/hdri/*.exr.js", "package/LICENSE"),
         "CC0-1.0",
+    ),
+    "small-gicp": Asset(
+        "pip-source",
+        "small-gicp",
+        "1.0.1",
+        "e0b1a03a87da154b53b489cce7079b5be02ba17723f89c4161f8311b564ca0b1",
+        ("small_gicp-1.0.1/data/*", "small_gicp-1.0.1/LICENSE"),
+        "MIT, (c) 2024 Kenji Koide",
     ),
     "blender-studiolights": Asset(
         "apt",
@@ -133,13 +141,14 @@ def _download(asset: Asset, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command = {
         "pip": [*pip, "--only-binary", ":all:", f"{package}=={version}"],
+        "pip-source": [*pip, "--no-binary", package, f"{package}=={version}"],
         "npm": ["npm", "pack", "--silent", f"{package}@{version}"],
         "apt": ["apt-get", "download", "--quiet", f"{package}={version}"],
     }[asset.client]
     if shutil.which(command[0]) is None:
         raise AssetError(f"{package} {version} needs the command '{command[0]}', not found here")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    archives = sorted(p for p in folder.iterdir() if p.suffix in {".whl", ".tgz", ".deb"})
+    archives = sorted(p for p in folder.iterdir() if p.suffix in {".whl", ".gz", ".tgz", ".deb"})
     if done.returncode != 0 or len(archives) != 1:
         reason = (done.stderr.strip().splitlines() or ["it left no archive"])[-1]
         hint = " (does 'apt-get update' help?)" if asset.client == "apt" else ""

@@ -12,13 +12,15 @@ from geodistill.cli.report import pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Say what a field file or a run folder holds."""
+    """Say what a field, a point cloud, a splat file or a run folder holds."""
 
-    file: Annotated[Path, Positional("a field file or a run folder", metavar="FILE")]
+    file: Annotated[
+        Path, Positional("a field, a point cloud, a splat file or a run folder", metavar="FILE")
+    ]
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    from geodistill.geometry.fields import describe
+    from geodistill.geometry.describe import describe
 
     return describe(arguments.file)
 
