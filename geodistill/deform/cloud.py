@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Cloud:
     tolerance: float  # how far off the surface still matches
     spread: float  # median distance between the features of two samples; 0: none to speak of
     noise: float  # mean distance between the features of a sample and those beside it
+    lost: float  # share of the area that has no match even in the samples beside it
     tree: Any  # scipy's KDTree of the points
 
     @property
@@ -46,18 +47,23 @@ class Cloud:
         return near[best], gap[best]
 
     def errors(self, moved: np.ndarray) -> tuple[float, float]:
-        """e of all samples moved [S, 3] over the median feature distance, less what neighbours
-        differ by, and the share of the area that has no match."""
+        """e of all samples moved [S, 3] over the median feature distance, and the share of the
+        area that has no match; both less what they are between neighbours that did not move."""
         gap, near = self.tree.query(moved, k=_CHOICES)
-        off = moved[:, None] - self.points[near]
-        height = np.abs((off * self.normals[near]).sum(2)).min(1)
-        lost = (height > self.tolerance) | (gap[:, 0] > self.reach)
+        missed = self.missed(moved, gap, near)
+        lost = max(float(self.areas @ missed) - self.lost, 0.0)
         if not self.spread:
-            return 0.0, float(self.areas @ lost)
+            return 0.0, lost
         match = near[np.arange(len(moved)), self._choice(gap, near, np.arange(len(moved)))]
         change = np.linalg.norm(self.features - self.features[match], axis=1)
         error = max(float(self.areas @ change) - self.noise, 0.0) / (self.spread - self.noise)
-        return error, float(self.areas @ lost)
+        return error, lost
+
+    def missed(self, moved: np.ndarray, gap: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Which points [n, 3] are off the planes through all their nearest samples, or far away."""
+        off = moved[:, None] - self.points[near]
+        height = np.abs((off * self.normals[near]).sum(2)).min(1)
+        return (height > self.tolerance) | (gap[:, 0] > self.reach)
 
     def _choice(self, gap: np.ndarray, near: np.ndarray, source: np.ndarray) -> np.ndarray:
         if not self.spread:
@@ -80,7 +86,7 @@ def cloud_of(positions: Tensor, areas: Tensor, features: Tensor, tolerance: floa
         raise InputError("the samples are all at one place")
     points = (points - center) / size
     tree = KDTree(points)
-    gap, near = tree.query(points, k=_NEIGHBOURS)
+    gap, near = (np.asarray(part) for part in tree.query(points, k=_NEIGHBOURS))
     offsets = points[near] - points[near].mean(1, keepdims=True)
     normals = np.linalg.eigh(np.einsum("ski,skj->sij", offsets, offsets))[1][:, :, 0]
     # A disc that holds eight neighbours holds eight samples' worth of surface.
@@ -93,6 +99,8 @@ def cloud_of(positions: Tensor, areas: Tensor, features: Tensor, tolerance: floa
     noise = float(share @ beside.min(1))
     if spread <= max(1.5 * noise, 1e-4):
         spread = noise = 0.0
-    return Cloud(
-        points, share, values, normals, center, size, spacing, tolerance, spread, noise, tree
+    cloud = Cloud(
+        points, share, values, normals, center, size, spacing, tolerance, spread, noise, 0.0, tree
     )
+    lost = cloud.missed(points, gap[:, 1 : 1 + _CHOICES], near[:, 1 : 1 + _CHOICES])
+    return replace(cloud, lost=float(share @ lost))

@@ -64,7 +64,7 @@ def _nearest_foreign(points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray
         for value in (0, 1):
             mine = np.flatnonzero(groups >> digit & 1 == value)
             theirs = np.flatnonzero(groups >> digit & 1 != value)
-            gap, found = KDTree(points[theirs]).query(points[mine])
+            gap, found = map(np.asarray, KDTree(points[theirs]).query(points[mine]))
             nearer = gap < best[mine]
             best[mine[nearer]], index[mine[nearer]] = gap[nearer], theirs[found[nearer]]
     return best, index

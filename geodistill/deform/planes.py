@@ -9,8 +9,9 @@ import numpy as np
 
 from geodistill.deform.cloud import Cloud
 
-_VOTERS = 400
-_DIRECTIONS = 1000
+_VOTERS = 300
+_VOTES = 20_000
+_DIRECTIONS = 700
 _PEAKS = 48
 _APART = np.cos(0.2)  # peaks are at least 0.2 radians from one another
 _SHARP = 1 / 0.1**2  # a vote counts for directions within about 0.1 radians
@@ -45,10 +46,12 @@ def candidates(cloud: Cloud) -> list[np.ndarray]:
     planes = [np.append(axis, 0.0) for axis in np.linalg.eigh(covariance)[1].T]
     normal, offset, weight = _votes(cloud)
     directions = _hemisphere(_DIRECTIONS)
-    near = np.exp(_SHARP * ((directions @ normal.T) ** 2 - 1)) * weight
-    total = near.sum(1)
-    side = np.sign(directions @ normal.T)
-    offsets = (near * side * offset).sum(1) / np.maximum(total, 1e-300)
+    total, offsets = np.zeros(_DIRECTIONS), np.zeros(_DIRECTIONS)
+    for index, direction in enumerate(directions):
+        cosine = normal @ direction
+        near = np.exp(_SHARP * (cosine * cosine - 1)) * weight
+        total[index] = near.sum()
+        offsets[index] = near @ (np.sign(cosine) * offset) / max(total[index], 1e-300)
     for _ in range(_PEAKS):
         peak = int(total.argmax())
         if not total[peak] > 0:
@@ -120,7 +123,8 @@ def _votes(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if cloud.spread:
         change = np.linalg.norm(cloud.features[i] - cloud.features[j], axis=1)
         weight = weight * np.exp(-((change / (0.35 * cloud.spread)) ** 2))
-    return normal[keep], offset[keep], weight[keep]
+    few = np.flatnonzero(keep)[:: max(int(keep.sum()) // _VOTES, 1)]
+    return normal[few], offset[few], weight[few]
 
 
 def _hemisphere(count: int) -> np.ndarray:

@@ -44,12 +44,13 @@ def joined(*parts: Mesh) -> Mesh:
 
 
 def revolved(radius: Tensor, height: Tensor, around: int = 96) -> Mesh:
-    """A profile turned about z; the first and last rings may have radius 0."""
+    """A profile turned about z, with a seam: its last column is its first, bit by bit."""
     angle = torch.linspace(0, 2 * math.pi, around + 1, dtype=torch.float64)
+    angle[-1] = 0
     ring = torch.stack([angle.cos(), angle.sin()], 1)
-    flat = radius.double()[:, None, None] * ring
+    flat = torch.where(radius > 1e-12, radius, 0.0).double()[:, None, None] * ring
     vertices = torch.cat([flat, height.double()[:, None, None].expand(-1, around + 1, 1)], 2)
-    return Mesh(vertices.view(-1, 3), lattice_faces(len(radius), around + 1))
+    return Mesh(vertices.view(-1, 3), lattice_faces(len(radius), around + 1).flip(1))
 
 
 def sphere(rings: int = 40) -> Mesh:
