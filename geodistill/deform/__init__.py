@@ -1,0 +1,1 @@
+"""From features on a mesh to its deformation: weights, poses, symmetry, sessions."""

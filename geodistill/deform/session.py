@@ -1,0 +1,237 @@
+"""An edit of a mesh as data: handles, anchors, transforms, and how they spread over the surface.
+
+Lengths are in the mesh's own unit and frame, angles in degrees.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import GeodistillError, InputError
+from geodistill.deform.blend import linear_pose, pose, published_pose
+from geodistill.deform.features import CENTRING, prepare
+from geodistill.deform.locality import localise, path_graph, surface_distance
+from geodistill.deform.mirror import reflect, symmetric_edit
+from geodistill.deform.rigidity import polish
+from geodistill.deform.sites import Site, point_site, region_site, vertex_site
+from geodistill.deform.surface import Surface, closest_point, surface_of
+from geodistill.deform.symmetry import Plane
+from geodistill.deform.transforms import Transforms, joined, quaternion_rotation, transform
+from geodistill.deform.weights import (
+    automatic_radius,
+    cardinal_weights,
+    published_anchors,
+    published_locality,
+    published_weights,
+)
+from geodistill.geometry.mesh import Mesh
+
+VERSION = 1
+Vector3 = tuple[float, float, float]
+
+_STILL = 0.01  # the polish holds what handles hardly move
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A place that stays. Exactly one of vertex, face, region and position says where."""
+
+    vertex: int | None = None  # a vertex of the mesh
+    face: int | None = None  # a point of a face, by `barycentric`
+    barycentric: Vector3 | None = None  # middle of the face when left out
+    region: tuple[int, ...] | None = None  # a set of vertices
+    position: Vector3 | None = None  # the surface point nearest to here
+
+
+@dataclass(frozen=True)
+class Handle(Anchor):
+    """A place and what it does: scale about the pivot, then rotate about it, then translate."""
+
+    translate: Vector3 = (0.0, 0.0, 0.0)
+    rotate: Vector3 | None = None  # axis times degrees
+    quaternion: tuple[float, float, float, float] | None = None  # w, x, y, z, instead of rotate
+    scale: float | Vector3 = 1.0  # along the axes
+    pivot: Vector3 | None = None  # the place itself when left out
+    locality: float | None = None  # the session's when left out
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A plane that an edit mirrors itself in: normal · x = offset."""
+
+    normal: Vector3
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """All of an edit. `mesh` is the digest of the mesh it is for; without one it fits any mesh."""
+
+    version: int = VERSION
+    mesh: str | None = None
+    method: Literal["cardinal", "published"] = "cardinal"
+    blend: Literal["rotations", "linear"] = "rotations"  # of the cardinal method
+    centring: float | None = None  # 0.7, and 0 for the published method, when left out
+    radius: float | None = (
+        None  # in feature distance, up to 2; found from the features when left out
+    )
+    locality: float = 0.0  # power of (1 - surface distance)
+    seam: float = 0.05  # width on each side of a mirror, in diagonals of the mesh
+    rigidity: int = 0  # iterations of the as-rigid-as-possible polish
+    handles: tuple[Handle, ...] = ()
+    anchors: tuple[Anchor, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
+
+
+def mesh_digest(mesh: Mesh) -> str:
+    """32 hexadecimal digits that tell a mesh's vertices and faces from another's."""
+    digest = hashlib.sha256(f"{len(mesh.vertices)} {len(mesh.faces)} ".encode())
+    digest.update(mesh.vertices.detach().cpu().double().contiguous().numpy().tobytes())
+    digest.update(mesh.faces.cpu().long().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def apply(session: Session, mesh: Mesh, features: Tensor) -> Tensor:
+    """The vertices float64 [V, 3] of a mesh with features [V, D] after a session's edit.
+
+    Raises InputError for a session of another mesh, a handle or anchor that the mesh has no place
+    for (naming it), or features that cannot be used.
+    """
+    if session.mesh is not None and session.mesh != (digest := mesh_digest(mesh)):
+        raise InputError(
+            f"the session is for the mesh {session.mesh}, this one is {digest}: "
+            "open the mesh it was made with, or remove 'mesh' from it"
+        )
+    surface = surface_of(mesh)
+    rest = mesh.vertices.detach().cpu().double()
+    if not session.handles:
+        return rest.clone()
+    default = 0.0 if session.method == "published" else CENTRING
+    centring = default if session.centring is None else session.centring
+    table = prepare(features, surface, centring)
+    handles = places(session.handles, "handles", surface, table)
+    anchors = places(session.anchors, "anchors", surface, table)
+    maps = joined(
+        [handle_transform(h, site) for h, site in zip(session.handles, handles, strict=True)]
+    )
+    planes = [_plane(mirror) for mirror in session.mirrors]
+    weights = handle_weights(session, surface, table, handles, anchors, planes)
+    holds = [surface.positions[site.vertices] for site in handles]
+    columns, all_maps = symmetric_edit(
+        surface.positions, weights, maps, holds, planes, session.seam * surface.diagonal
+    )
+    posed = _posed(session, surface.positions, columns, all_maps)
+    if session.rigidity:
+        held = weights.sum(1) < _STILL
+        for site in (*handles, *anchors):
+            held[_with_images(surface, site, planes)] = True
+        posed, _ = polish(surface, posed, held, session.rigidity)
+    return posed[surface.welded]
+
+
+def places(entries: tuple[Anchor, ...], kind: str, surface: Surface, table: Tensor) -> list[Site]:
+    """Find the entries of a session on a surface. Raises InputError naming the entry."""
+    sites = []
+    for index, entry in enumerate(entries):
+        try:
+            sites.append(_site(entry, surface, table))
+        except GeodistillError as error:
+            raise InputError(f"{kind}[{index}]: {error}") from None
+    return sites
+
+
+def handle_transform(handle: Handle, site: Site) -> Transforms:
+    """What a handle at a site does."""
+    if handle.quaternion is not None:
+        rotate = quaternion_rotation(handle.quaternion)
+    else:
+        x, y, z = handle.rotate or (0.0, 0.0, 0.0)
+        rotate = math.radians(x), math.radians(y), math.radians(z)
+    scale = handle.scale if isinstance(handle.scale, tuple) else (handle.scale,) * 3
+    pivot = site.center.tolist() if handle.pivot is None else handle.pivot
+    return transform(pivot, handle.translate, rotate, scale)
+
+
+def handle_weights(
+    session: Session,
+    surface: Surface,
+    table: Tensor,
+    handles: list[Site],
+    anchors: list[Site],
+    planes: list[Plane],
+) -> Tensor:
+    """Weights float32 [P, H] of a session's handles, by its method and with its locality.
+
+    With mirrors, distance is from the nearer of a handle and its images.
+    """
+
+    @functools.cache
+    def graph() -> Any:
+        return path_graph(surface)
+
+    def distances(vertices: Tensor) -> Tensor:
+        return surface_distance(graph(), vertices)
+
+    fall = localise
+    if session.method == "published":
+        fall = published_locality
+        pins = [published_weights(table, site.features[0]) for site in anchors]
+        columns = [published_weights(table, site.features[0]) for site in handles]
+        if pins:
+            columns = [published_anchors(column, torch.stack(pins)) for column in columns]
+        weights = torch.stack(columns, 1)
+    else:
+        radius = session.radius or automatic_radius(table, surface.areas)
+        weights = cardinal_weights(table, handles, anchors, radius, distances)
+    for k, (handle, site) in enumerate(zip(session.handles, handles, strict=True)):
+        power = session.locality if handle.locality is None else handle.locality
+        if power:
+            away = distances(_with_images(surface, site, planes))
+            weights[:, k] = fall(weights[:, k], away, power)
+    return weights
+
+
+def _posed(session: Session, positions: Tensor, weights: Tensor, maps: Transforms) -> Tensor:
+    if session.method == "published":
+        return published_pose(positions, weights, maps)
+    if session.blend == "linear":
+        return linear_pose(positions, weights, maps)
+    return pose(positions, weights, maps)
+
+
+def _site(entry: Anchor, surface: Surface, table: Tensor) -> Site:
+    if entry.vertex is not None:
+        return vertex_site(surface, table, entry.vertex)
+    if entry.region is not None:
+        return region_site(surface, table, torch.tensor(entry.region))
+    if entry.face is not None:
+        weights = entry.barycentric or (1 / 3, 1 / 3, 1 / 3)
+        return point_site(surface, table, entry.face, torch.tensor(weights).double())
+    if entry.position is None:
+        raise InputError("one of vertex, face, region and position must say where it is")
+    face, weights = closest_point(surface, torch.tensor(entry.position).double())
+    return point_site(surface, table, face, weights)
+
+
+def _with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:
+    """A site's positions, and those nearest to the mirror images of its center."""
+    images = [site.center]
+    for plane in planes:
+        images += [reflect(plane, image) for image in images]
+    nearest = [int((surface.positions - image).norm(dim=1).argmin()) for image in images[1:]]
+    return torch.cat([site.vertices, torch.tensor(nearest, dtype=torch.long)])
+
+
+def _plane(mirror: Mirror) -> Plane:
+    normal = torch.tensor(mirror.normal, dtype=torch.float64)
+    length = float(normal.norm())
+    if not length > 0:
+        raise InputError("a mirror's normal must not be zero")
+    return Plane(normal / length, mirror.offset / length)

@@ -1,0 +1,186 @@
+"""Sessions as JSON and YAML files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from geodistill import config
+from geodistill.checks import InputError, UsageError, suggest
+from geodistill.deform.session import VERSION, Anchor, Handle, Mirror, Session
+from geodistill.runs import atomic_write
+
+E = TypeVar("E")
+_LISTS: dict[str, type] = {"handles": Handle, "anchors": Anchor, "mirrors": Mirror}
+_PLACES = ("vertex", "face", "region", "position")
+
+
+def load_session(path: Path | str) -> Session:
+    """Read a session: JSON where the name ends so, else YAML.
+
+    Raises InputError with the file and the entry, such as `handles[2].rotate`.
+    """
+    path = Path(path)
+    data = _read_json(path) if path.suffix.lower() == ".json" else config.read_yaml(path)
+    try:
+        return session_from_dict(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def save_session(path: Path | str, session: Session) -> None:
+    """Write a session, atomically: JSON where the name ends so, else YAML."""
+    path = Path(path)
+    plain = session_to_dict(session)
+    if path.suffix.lower() == ".json":
+        text = json.dumps(plain, indent=1) + "\n"
+    else:
+        text = config.to_yaml(plain)
+    atomic_write(path, text.encode())
+
+
+def session_to_dict(session: Session) -> dict[str, Any]:
+    """Plain values; what is left to its default in a handle, anchor or mirror is left out."""
+    plain = config.to_dict(session)
+    for name, kind in _LISTS.items():
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        plain[name] = [
+            {
+                key: value
+                for key, value in config.to_dict(entry).items()
+                if keeps(defaults, key, value)
+            }
+            for entry in getattr(session, name)
+        ]
+    return plain
+
+
+def session_from_dict(data: dict[str, Any]) -> Session:
+    """Make a session from plain values, strictly. Raises InputError that names the entry."""
+    try:
+        version = config.convert(int, data.get("version", VERSION), "version")
+        if version != VERSION:
+            raise UsageError(
+                f"'version' is {version}, this geodistill reads {VERSION}: update the older one"
+            )
+        plain = dict(data)
+        for name, kind in _LISTS.items():
+            entries = plain.get(name, [])
+            if not isinstance(entries, (list, tuple)):
+                raise UsageError(f"'{name}' must be a list, got a {type(entries).__name__}")
+            plain[name] = tuple(
+                _entry(kind, entry, f"{name}[{index}]") for index, entry in enumerate(entries)
+            )
+        session = _entry(Session, plain, "")
+        _check(session)
+    except UsageError as error:
+        raise InputError(str(error)) from None
+    return session
+
+
+def keeps(defaults: dict[str, Any], key: str, value: Any) -> bool:
+    default = defaults[key]
+    return value != (list(default) if isinstance(default, tuple) else default)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise InputError(f"{path}: key '{twice[0]}' is repeated")
+        return dict(pairs)
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a JSON file: it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error.msg} (line {error.lineno})") from None
+    except RecursionError:
+        raise InputError(f"{path} is not a session: it is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold a JSON object, got a {type(data).__name__}")
+    return data
+
+
+def _entry(kind: type[E], data: Any, where: str) -> E:
+    """One dataclass from a mapping; lists of dataclasses in it are made already."""
+    if not isinstance(data, dict):
+        raise UsageError(f"'{where}' must be a mapping of keys, got a {type(data).__name__}")
+    hints = typing.get_type_hints(kind)
+    dot = f"{where}." if where else ""
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            near = suggest(str(key), hints)
+            raise UsageError(f"unknown key '{dot}{key}'{near}; known: {', '.join(hints)}")
+        made = not where and key in _LISTS
+        values[key] = (
+            value if made else _finite(config.convert(hints[key], value, dot + key), dot + key)
+        )
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise UsageError(f"'{dot}{field.name}' is required and was not given")
+    return kind(**values)
+
+
+def _finite(value: Any, where: str) -> Any:
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError(f"'{where}' must be finite, got {number}")
+    return value
+
+
+def _check(session: Session) -> None:
+    """What types do not say."""
+    for name, low, high in (("centring", 0, 1), ("radius", 1e-6, 2), ("locality", 0, 1000)):
+        _within(name, getattr(session, name), low, high)
+    _within("seam", session.seam, 1e-6, 1)
+    _within("rigidity", session.rigidity, 0, 10_000)
+    for index, anchor in enumerate(session.anchors):
+        _check_place(anchor, f"anchors[{index}]")
+    for index, handle in enumerate(session.handles):
+        where = f"handles[{index}]"
+        _check_place(handle, where)
+        _within(f"{where}.locality", handle.locality, 0, 1000)
+        if handle.rotate is not None and handle.quaternion is not None:
+            raise UsageError(f"'{where}' has both rotate and quaternion: keep one")
+        if handle.quaternion is not None and not any(handle.quaternion):
+            raise UsageError(f"'{where}.quaternion' must not be zero")
+        scale = handle.scale if isinstance(handle.scale, tuple) else (handle.scale,)
+        if min(scale) <= 0:
+            raise UsageError(f"'{where}.scale' must be positive, got {handle.scale}")
+    for index, mirror in enumerate(session.mirrors):
+        if not any(mirror.normal):
+            raise UsageError(f"'mirrors[{index}].normal' must not be zero")
+
+
+def _check_place(entry: Anchor, where: str) -> None:
+    given = [name for name in _PLACES if getattr(entry, name) is not None]
+    if len(given) != 1:
+        came = " and ".join(given) or "none"
+        raise UsageError(f"'{where}' needs exactly one of {', '.join(_PLACES)}, got {came}")
+    if entry.barycentric is not None and entry.face is None:
+        raise UsageError(f"'{where}.barycentric' needs a face")
+    if entry.barycentric is not None and (
+        min(entry.barycentric) < 0 or abs(sum(entry.barycentric) - 1) > 1e-4
+    ):
+        raise UsageError(
+            f"'{where}.barycentric' must be at least 0 and add to 1, got {entry.barycentric}"
+        )
+    for vertex in entry.region if entry.region is not None else (entry.vertex or 0,):
+        if vertex < 0:
+            raise UsageError(f"'{where}' names the vertex {vertex}: they are counted from 0")
+    if entry.region == ():
+        raise UsageError(f"'{where}.region' must name at least one vertex")
+
+
+def _within(where: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"'{where}' must lie between {low} and {high}, got {value}")
