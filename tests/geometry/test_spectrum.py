@@ -51,7 +51,7 @@ def bird(rows: int = 25, columns: int = 45) -> Mesh:
     wings = 1.0 + 1.2 * torch.exp(-6.0 * ((x.abs() - 0.9) ** 2 + (y - 0.2) ** 2))
     tail = 1.0 + 0.8 * torch.exp(-8.0 * (y + 1.0) ** 2)
     points = torch.stack([1.1 * x * wings, y * tail, 0.5 * z + 0.15 * (y + 0.3) ** 2], dim=1)
-    return Mesh(points, mesh.faces)
+    return Mesh(points.round(decimals=9), mesh.faces)  # so that mirrored points meet exactly
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,9 @@ def test_ties_are_shortest_and_all_of_equal_length() -> None:
 
     # Two squares of points face each other one apart; a third is farther off.
     square = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
-    points = np.concatenate([square, square + [0, 0, 0.7], square + [5.0, 0, 0]])
+    points = np.concatenate(
+        [square, square + np.array([0, 0, 0.7]), square + np.array([5.0, 0, 0])]
+    )
     inside = sparse.block_diag([np.ones((4, 4))] * 3, format="csr")
     ties = {tuple(sorted(pair)) for pair in tie_parts(points, inside).tolist()}
     near = {(i, i + 4) for i in range(4)}
