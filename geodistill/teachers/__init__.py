@@ -57,7 +57,7 @@ def load_teacher(
     if size_px is not None and size_px < 1:
         raise UsageError(f"a teacher's size must be at least one pixel, got {size_px}")
     known = {**IMAGE_TEACHERS, **MESH_TEACHERS}
-    if name not in known and (Path(name).exists() or _is_path(name) or _HUB_NAME.fullmatch(name)):
+    if name not in known and _may_be_a_model(name):
         from geodistill.teachers.hub import load_hub_teacher
 
         return load_hub_teacher(name, size_px, torch.device(device))
@@ -72,8 +72,10 @@ def load_mesh_teacher(name: str) -> MeshTeacher:
     return _resolve(choose("mesh teacher", name, MESH_TEACHERS))()
 
 
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "~")) or Path(name).is_absolute()
+def _may_be_a_model(name: str) -> bool:
+    """Whether it is a folder, or looks like the path of one or like a hub name."""
+    looks = name.startswith((".", "~")) or Path(name).is_absolute() or _HUB_NAME.fullmatch(name)
+    return bool(looks) or (name != "" and Path(name).exists())
 
 
 def _resolve(target: str) -> Callable[..., Any]:

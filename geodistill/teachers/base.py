@@ -147,9 +147,7 @@ class Backbone:
         Raises UsageError for a teacher without words, and for no sentences.
         """
         if self.texts is None:
-            raise UsageError(
-                f"the teacher '{self.name}' knows no words: use a CLIP or SigLIP model"
-            )
+            raise UsageError(f"the teacher '{self.name}' knows no words: use CLIP or SigLIP")
         if not texts:
             raise UsageError("there is no text to embed")
         return F.normalize(self.texts(list(texts)).float(), dim=-1)

@@ -71,12 +71,24 @@ def _load(transformers: Any, folder: Path) -> Any:
             "download them"
         )
     try:
-        return transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        model, report = transformers.AutoModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # the library raises whatever its parts raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"the model in {folder} cannot be loaded: {reason}") from None
+    # The library draws missing weights at random. Patches do not pass the pooler of a plain model.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(
+            f"the model in {folder} lacks {len(missing)} of its weights ({missing[0]}, ...): "
+            "download it again"
+        )
+    return model
 
 
 def _preprocessing(folder: Path, size_px: int | None) -> Preprocessing:

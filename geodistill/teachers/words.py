@@ -51,6 +51,7 @@ def siglip_patches(model: Any) -> Callable[[Tensor], Tensor]:
     return tokens
 
 
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 PATCHES_AS_WORDS = {"clip": clip_patches, "siglip": siglip_patches}
 
 
@@ -76,6 +77,9 @@ def text_encoder(transformers: Any, model: Any, folder: Path) -> Callable[[list[
 
 
 def _tokenizer(transformers: Any, folder: Path) -> Any:
+    # Without its files the library makes a tokenizer that knows no words.
+    if not any((folder / name).exists() for name in _VOCABULARIES):
+        raise InputError(f"{folder} has no tokenizer, so texts cannot be embedded: download it too")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library raises whatever its parts raise

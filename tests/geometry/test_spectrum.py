@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("scipy", reason="shape descriptors need scipy")
-
 from geodistill.checks import InputError, ShapeError
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.spectrum import (
@@ -23,6 +21,8 @@ from geodistill.geometry.spectrum import (
 )
 from geodistill.geometry.surface_graph import clustered, laplacian, tie_parts
 from geodistill.geometry.surface_graph import welded_surface as welded
+
+pytest.importorskip("scipy", reason="shape descriptors need scipy")
 
 
 def grid_faces(rows: int, columns: int) -> Tensor:

@@ -100,5 +100,5 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_missing_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read .*: No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
         read_onnx_weights(tmp_path / "a.onnx")
