@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
+
+from geodistill.runs import cache_root
 
 
 class AssetError(RuntimeError):
@@ -97,12 +98,6 @@ ASSETS: dict[str, Asset] = {
         "CC0, Greg Zaal (HDRI Haven)",
     ),
 }
-
-
-def cache_root() -> Path:
-    """``$GEODISTILL_CACHE``, or ``~/.cache/geodistill``."""
-    root = os.environ.get("GEODISTILL_CACHE")
-    return Path(root).expanduser() if root else Path.home() / ".cache" / "geodistill"
 
 
 def fetch(name: str) -> Path:

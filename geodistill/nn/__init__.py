@@ -1,1 +1,1 @@
-"""Networks."""
+"""Networks in plain torch; import what you need from its module."""

@@ -1,5 +1,6 @@
 """Run folders and the files in them: atomic, checksummed, resumable, relocatable."""
 
+from geodistill.runs.cache import cache_root
 from geodistill.runs.files import atomic_write, scratch_folder
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import jsonable, make_folder, output_paths, result
@@ -8,6 +9,7 @@ from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 __all__ = [
     "Run",
     "atomic_write",
+    "cache_root",
     "jsonable",
     "load_tensors",
     "make_folder",

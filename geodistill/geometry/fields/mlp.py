@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from geodistill.geometry.fields.activations import positional_encoding
 from geodistill.geometry.fields.base import ParamGroup
 from geodistill.geometry.fields.heads import LATENT, Branch, Mlp
+from geodistill.kernels.precision import has_native_bf16
 
 TRUNK_LR = 2e-2
 TRUNK_OUT = 28
@@ -48,7 +49,7 @@ class MlpBranch(Branch):
 
     def forward(self, u: Tensor) -> Tensor:
         encoded = positional_encoding(u, self.config.octaves)
-        fast = self.config.bf16 and _has_native_bf16(u.device)
+        fast = self.config.bf16 and has_native_bf16(u.device)
         with torch.autocast(u.device.type, dtype=torch.bfloat16, enabled=fast):
             hidden = encoded
             for i, layer in enumerate(self.trunk):
@@ -64,10 +65,3 @@ class MlpBranch(Branch):
         rest = [p for p in self.trunk.parameters() if p.ndim == 1]
         rest += self.density_net.parameters()
         return [ParamGroup(wide, TRUNK_LR, "muon"), ParamGroup(rest, 1e-3)]
-
-
-def _has_native_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))

@@ -1,0 +1,86 @@
+"""Grids of patch features, and how pixels look them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import UsageError, check
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGrid:
+    """Features of the patches of B images.
+
+    Attributes:
+        tokens: float32 [B, h, w, C].
+        stride_px: (down, across), pixels of the given image from one token to the next.
+        first_px: (down, across), the centre of token (0, 0), with pixel centres at +0.5. Row i and
+            column j stand at `first_px + (i, j) * stride_px`.
+    """
+
+    tokens: Tensor
+    stride_px: tuple[float, float]
+    first_px: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        check(tokens=(self.tokens, "_ _ _ _"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w), tokens down and across."""
+        return self.tokens.shape[1], self.tokens.shape[2]
+
+    @property
+    def pixel_from_token(self) -> Tensor:
+        """float64 [2, 3], the affine map (x, y) = A @ (column, row, 1)."""
+        (down, across), (top, left) = self.stride_px, self.first_px
+        return torch.tensor([[across, 0.0, left], [0.0, down, top]], dtype=torch.float64)
+
+
+def token_index(grid: TokenGrid, size: tuple[int, int]) -> Tensor:
+    """The nearest token of every pixel of an image. int32 [H * W], into the h * w tokens of one.
+
+    Raises UsageError for an empty size.
+    """
+    rows, columns = (_positions(grid, size, axis).round().long() for axis in (0, 1))
+    return _flat(grid, rows, columns).reshape(-1)
+
+
+def token_bilinear(grid: TokenGrid, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The four tokens around every pixel, and their bilinear weights.
+
+    Returns int32 [H * W, 4] into the h * w tokens of one image, and float32 [H * W, 4] >= 0 that
+    sum to 1. Pixels outside of the outermost token centres take what stands at the border.
+
+    Raises UsageError for an empty size.
+    """
+    rows, columns = (_positions(grid, size, axis) for axis in (0, 1))
+    (top, bottom, down), (left, right, across) = _around(rows), _around(columns)
+    index = torch.stack(
+        [_flat(grid, row, column) for row in (top, bottom) for column in (left, right)]
+    )
+    weights = torch.stack(
+        [torch.outer(a, b) for a in (1 - down, down) for b in (1 - across, across)]
+    )
+    return index.reshape(4, -1).T.contiguous(), weights.reshape(4, -1).T.float().contiguous()
+
+
+def _positions(grid: TokenGrid, size: tuple[int, int], axis: int) -> Tensor:
+    """Where the pixel centres of an axis stand in the grid, in tokens, kept inside of it."""
+    if min(size) < 1:
+        raise UsageError(f"an image's size must be (height, width) of at least 1, got {size}")
+    centers = torch.arange(size[axis], device=grid.tokens.device, dtype=torch.float64) + 0.5
+    positions = (centers - grid.first_px[axis]) / grid.stride_px[axis]
+    return positions.clamp(0, grid.size[axis] - 1)
+
+
+def _around(positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low = positions.floor()
+    return low.long(), positions.ceil().long(), positions - low
+
+
+def _flat(grid: TokenGrid, rows: Tensor, columns: Tensor) -> Tensor:
+    return (rows[:, None] * grid.size[1] + columns[None]).int()
