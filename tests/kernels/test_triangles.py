@@ -178,6 +178,28 @@ def test_faces_without_area_and_points_that_are_not_finite_hit_nothing(
             assert (raster.triangle == -1).all() and raster.weights.isfinite().all()
 
 
+def test_lines_through_pixel_centres_are_not_drawn_by_rounding_errors(
+    module: Implementation,
+) -> None:
+    """Three points of a row whose rays pass the centres of a row of pixels."""
+    K = torch.tensor([[40.1234567891234, 0.0, 23.3], [0.0, 38.0, 17.5], [0.0, 0.0, 1.0]]).double()
+    draw = torch.Generator().manual_seed(0)
+    points = torch.zeros(3000, 3)
+    points[:, 0] = torch.rand(3000, generator=draw) * 4 - 2
+    points[:, 2] = 3.0
+    faces = torch.arange(3000).view(-1, 3)
+    assert (module.rasterize(points, faces, K, SIZE, NEAR).triangle == -1).all()
+
+
+def test_parts_of_the_pairs_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, faces = soup(100, torch.float32)
+    expected = reference.rasterize(points, faces, CAMERA, SIZE, NEAR)
+    monkeypatch.setattr("geodistill.kernels.reference.triangles._PAIRS", 1000)
+    found = reference.rasterize(points, faces, CAMERA, SIZE, NEAR)
+    assert torch.equal(found.triangle, expected.triangle)
+    assert torch.equal(found.depth, expected.depth)
+
+
 def test_nothing_to_draw(module: Implementation) -> None:
     for points, faces in (
         (torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)),

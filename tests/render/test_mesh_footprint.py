@@ -75,7 +75,7 @@ def test_the_adjoint_moves_across_the_inner_product() -> None:
 
 
 def test_the_matrix_is_the_footprint() -> None:
-    vertices, faces = soup()
+    vertices, faces = sphere()
     footprint = MeshFootprint.seen_by(camera(), vertices, faces)
     matrix = footprint.to_csr()
     torch.sparse_csr_tensor(
