@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -126,6 +127,26 @@ def test_saving_refuses_names_that_mean_something_else(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown point cloud format '\.las'"):
         save_points(tmp_path / "a.las", Points(P))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_failed_write_leaves_the_old_file(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    save_points(path, some_points())
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match="no space left on the disk to write"):
+        save_points(path, some_points(seed=1))
+    monkeypatch.undo()
+    assert_same(load_points(path), some_points())
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(InputError, match="does not exist"):
+        save_points(tmp_path / "no" / path.name, some_points())
 
 
 def test_a_digest_sees_every_bit_but_no_attribute() -> None:
