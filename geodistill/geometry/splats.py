@@ -18,7 +18,7 @@ from torch import Tensor
 from geodistill.cameras import Similarity
 from geodistill.checks import InputError, ShapeError, UsageError, check, check_finite
 from geodistill.geometry.harmonics import MAX_DEGREE, sh_degree, sh_rotation
-from geodistill.io.columns import as_float32, grouped, ungrouped
+from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
 from geodistill.io.ply import ListColumn, read_ply, write_ply
 
 _UNIT_TOLERANCE = 1e-3
@@ -213,8 +213,7 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
     for name, values in columns.items():
         if name not in _NEEDED and not name.startswith("f_rest_"):
             continue
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(values.astype(np.float32))
+        finite = np.isfinite(to_float32(values))
         if not finite.all():
             raise InputError(
                 f"{path}: its property '{name}' holds {int((~finite).sum())} NaN or infinite "

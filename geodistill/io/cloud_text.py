@@ -87,7 +87,7 @@ def _guessed(table: np.ndarray, path: Path) -> list[str]:
         inside = triple.min() >= 0
         unit = np.abs(np.linalg.norm(triple, axis=1) - 1).max() < 0.01
         whole = inside and 1 < triple.max() <= 255 and (np.rint(triple) == triple).all()
-        if "nx" not in names and unit and not whole:
+        if "nx" not in names and unit:
             names += NORMAL
         elif "red" not in names and (whole or (inside and triple.max() <= 1)):
             names += RGB

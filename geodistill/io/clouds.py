@@ -23,6 +23,7 @@ from geodistill.io.columns import (
     columns_from_cloud,
     grouped,
     narrowed,
+    to_float32,
     ungrouped,
 )
 from geodistill.io.pcd import read_pcd, write_pcd
@@ -183,7 +184,7 @@ def _typed(
         opaque = np.full((count, 4 - colors.shape[1]), 255, np.uint8)
         out["colors"] = np.concatenate([colors, opaque], axis=1)
     if "normals" in cloud:
-        out["normals"] = cloud["normals"].astype(np.float32)
+        out["normals"] = to_float32(cloud["normals"])
     for name, values in attributes.items():
         fits = values.dtype.kind in "fiub" and values.shape[:1] == (count,) and values.ndim <= 2
         if fits:

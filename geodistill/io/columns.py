@@ -52,7 +52,7 @@ def cloud_from_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[st
         parts = [colors, opaque if alpha is None else alpha]
         cloud["colors"] = np.concatenate([color_bytes(part, where) for part in parts], axis=1)
     if normals is not None:
-        cloud["normals"] = normals.astype(np.float32)
+        cloud["normals"] = to_float32(normals)
     for name, values in left.items():
         cloud[name] = as_float32(values, f"{where}: '{name}'")
     return cloud
@@ -132,16 +132,14 @@ def color_bytes(values: np.ndarray, where: str) -> np.ndarray:
 
 def narrowed(cloud: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The cloud with float32 positions, which every tool reads, where that changes none of them."""
-    with np.errstate(over="ignore"):
-        narrow = cloud["positions"].astype(np.float32)
+    narrow = to_float32(cloud["positions"])
     same = np.array_equal(narrow, cloud["positions"])
     return {**cloud, "positions": narrow if same else cloud["positions"]}
 
 
 def as_float32(values: np.ndarray, what: str) -> np.ndarray:
     """float32, with one line where that blurs what the values differ by (times, identities)."""
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
+    narrow = to_float32(values)
     finite = np.isfinite(narrow)
     kept = values[finite].astype(np.float64)
     if kept.size and np.ptp(kept) > 0:
@@ -149,6 +147,12 @@ def as_float32(values: np.ndarray, what: str) -> np.ndarray:
         if lost > _LOST:
             log.say(f"{what} loses {lost:.1%} of its range: attributes have 24 significant bits")
     return narrow
+
+
+def to_float32(values: np.ndarray) -> np.ndarray:
+    """float32; what is too large for it becomes infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def _taken(

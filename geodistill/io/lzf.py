@@ -11,7 +11,7 @@ import numpy as np
 
 _LONGEST_LITERAL = 32
 _FARTHEST = 1 << 13
-_SHORTEST, _LONGEST = 3, 264
+_LONGEST = 264
 
 
 def decompress(packed: bytes, size: int) -> bytes:

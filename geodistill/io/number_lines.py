@@ -59,8 +59,8 @@ class NumberLines:
             try:
                 float(word.replace(b"_", b"?"))
             except ValueError:
-                line, shown = self.line_of(index), word[:40].decode("ascii", "backslashreplace")
-                return InputError(f"{where}, line {line}: '{shown}' is not a number")
+                line, shown = self.line_of(index), repr(word[:40])[1:]
+                return InputError(f"{where}, line {line}: {shown} is not a number")
         return InputError(f"{where} holds text that is not a number")
 
 

@@ -152,6 +152,8 @@ def _header(path: Path, data: bytes) -> tuple[dict[str, list[str]], int, int]:
         lines += 1
         if line and not line.startswith("#"):
             key, *words = line.split()
+            if not " ".join([key, *words]).isprintable():
+                raise InputError(f"{path}, line {lines}: its PCD header is damaged, or it is none")
             if key not in (*_KEYS, "DATA"):
                 raise InputError(f"{path}, line {lines}: a PCD header has no '{key[:40]}' lines")
             head[key] = words

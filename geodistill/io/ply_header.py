@@ -74,13 +74,15 @@ def parse_header(path: Path, data: bytes) -> Header:
         raise InputError(f"{path} is truncated or damaged: its PLY header has no end_header line")
     lines = re.split(r"\r\n|\n|\r", data[: end.end()].decode(errors="replace"))[:-1]
     if lines[0].strip() != "ply":
-        raise InputError(f"{path} is not a PLY file: its first line is '{lines[0][:40]}'")
+        raise InputError(f"{path} is not a PLY file: its first line is {lines[0][:40]!r}")
     format_name, comments, elements = "", [], []
     for number, line in enumerate(lines[1:-1], start=2):
         word = line.split(maxsplit=1)[0] if line.strip() else ""
         rest = line.strip()[len(word) :].strip()
         if word in ("comment", "obj_info"):
             comments.append(rest)
+        elif not rest.isprintable() or not word.isprintable():
+            raise InputError(f"{path}, line {number}: its PLY header is damaged: make it again")
         elif word == "format":
             format_name = _format(path, rest.split())
         elif word == "element":

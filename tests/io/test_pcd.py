@@ -49,9 +49,11 @@ def test_lzf_round_trips() -> None:
     for seed in range(120):
         plain = data_of(seed)
         assert decompress(compress(plain), len(plain)) == plain
-    far = bytes(range(250)) + bytes(8192 - 250) + bytes(range(250))  # exactly the farthest
-    assert decompress(compress(far), len(far)) == far
-    assert len(compress(far)) < 250 + 8 + 8192 // 264 * 3 + 9 + 3
+    for distance, copied in ((8192, True), (8193, False)):  # the farthest, and one more
+        far = bytes(range(250)) + bytes(distance - 250) + bytes(range(250))
+        packed = compress(far)
+        assert decompress(packed, len(far)) == far
+        assert (len(packed) < 400) == copied
 
 
 def test_lzf_packs_what_repeats_and_hardly_grows_what_does_not() -> None:

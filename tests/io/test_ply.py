@@ -21,7 +21,9 @@ ALIASES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "fl
 def of_kind(kind: str, count: int) -> np.ndarray:
     """Values over the whole range of a type, its ends among them."""
     if kind[0] == "f":
-        return (RNG.standard_normal(count) * 10.0 ** RNG.integers(-9, 9, count)).astype(kind)
+        values = (RNG.standard_normal(count) * 10.0 ** RNG.integers(-9, 9, count)).astype(kind)
+        values[:1] = np.nextafter(np.array(1000, kind), np.array(2000, kind))  # takes every digit
+        return values
     limits = np.iinfo(kind)
     values = RNG.integers(limits.min, limits.max, count, dtype=kind, endpoint=True)
     values[:2] = limits.min, limits.max
@@ -44,6 +46,7 @@ def every_kind(count: int = 7) -> dict[str, dict[str, Column]]:
         "vertex": scalars,
         "triangle": {"vertex_indices": ragged("u4", [3, 3, 3]), "group": of_kind("i2", 3)},
         "mixed": mixed,
+        "pairs": {"two": ragged("i1", [2, 2, 2]), "some": ragged("f4", [2, 2, 1])},
         "nothing": {"value": np.empty(0, np.float32), "more": ragged("u1", [])},
         "last": {"value": of_kind("f8", 2)},
     }
