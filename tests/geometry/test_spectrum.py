@@ -196,6 +196,9 @@ def test_a_large_mesh_goes_through_a_proxy(
     assert 400 < len(proxy.points) <= 500
     np.testing.assert_allclose(np.asarray(back.sum(axis=1)), 1.0)
     assert np.abs(back @ proxy.points - surface.points).max() < 0.1
+    mirrored = torch.from_numpy(proxy.points) * torch.tensor([-1.0, 1.0, 1.0])
+    apart = torch.cdist(mirrored, torch.from_numpy(proxy.points)).amin(dim=1)
+    assert apart.max() < 1e-2, "mirrored halves are clustered differently"
     coarse = shape_descriptors(mesh)
     a, b = similarities(coarse).reshape(-1), similarities(exact).reshape(-1)
     assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.9
