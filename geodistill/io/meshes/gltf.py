@@ -22,6 +22,7 @@ from geodistill.io.meshes.textures import colour_bytes, srgb_from_linear
 ORDER_KEY = "geodistill_face_order"
 """In a mesh's `extras`: the accessor of each stored face's place in the original order."""
 
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _TRANSFORM = "KHR_texture_transform"
 _OLD_MATERIAL = "KHR_materials_pbrSpecularGlossiness"
@@ -45,15 +46,15 @@ def read_gltf(path: Path) -> MeshArrays:
 
     Skinned parts stand in their rest pose. Points and lines are passed over.
     """
-    file = GltfFile(path)
     try:
+        file = GltfFile(path)
         used = [_material(file, number) for number in range(len(file.json.get("materials", [])))]
         parts = _Parts()
         for placed in _placed_meshes(file):
             _add_mesh(file, placed, parts)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except _DAMAGE as error:
         raise InputError(f"{path} is not a valid glTF file ({error}): export it again") from None
     if not parts.faces:
         return mesh_arrays(np.zeros((0, 3)), np.zeros((0, 3)))
