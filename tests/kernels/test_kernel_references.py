@@ -40,7 +40,9 @@ def test_gradients_match_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda *v: case.run(reference, *v), inputs)
 
 
-@pytest.mark.parametrize("name", ["hash_encode", "plane_line", "line_product", "fused_mlp", "splat"])
+@pytest.mark.parametrize(
+    "name", ["hash_encode", "plane_line", "line_product", "fused_mlp", "splat"]
+)
 def test_references_run_on_every_device(name: str, device: torch.device) -> None:
     case = CASES[name](50, torch.float32)
     expected = case.run(reference, *case.inputs)
