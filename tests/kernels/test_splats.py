@@ -198,6 +198,7 @@ def flat() -> dict[str, Tensor]:
         "a band": torch.tensor([[0.5, 0.0, 0.0]]),
         "a diagonal band": torch.tensor([[0.25, -0.25, 0.25]]),
         "a needle": conics_of(torch.tensor([[0.6, 1e5]]), turned),
+        "one that rounding bent": torch.tensor([[1.0, -1.000004, 1.0]]),
         "one of infinite sharpness": torch.tensor([[1e30, 0.0, 1e30]]),
     }
 

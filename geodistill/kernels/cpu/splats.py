@@ -44,7 +44,7 @@ def splat_plan(
     tiles = -(-size[0] // reference.TILE) * -(-size[1] // reference.TILE)
     extents, offsets = means_px.new_empty(len(order), 2), torch.empty(tiles + 1, dtype=torch.int64)
     plan = SplatPlan(size, extents, offsets, torch.empty(0, dtype=torch.int32))
-    call("gd_splat_count", _view(geometry, plan), order, extents, offsets)
+    call("gd_splat_count", _view(geometry, plan), extents, offsets)
     plan = SplatPlan(size, extents, offsets, torch.empty(int(offsets[-1]), dtype=torch.int32))
     call("gd_splat_fill", _view(geometry, plan), order, plan.elements)
     return plan

@@ -64,7 +64,8 @@ bool reaches(const View& view, int64_t i, int64_t tile_x, int64_t tile_y) {
     return least <= limit + kMargin + kFlat * size;
 }
 
-// Calls body(tile, element) for every pair, rows of tiles in parallel, splats in the given order.
+// Calls body(tile, element) for every pair, rows of tiles in parallel, splats in the given order or,
+// where that is null, as they lie in memory.
 template <class Body>
 void pairs(const View& view, const int64_t* order, const float* extents, int threads,
            const Body& body) {
@@ -72,7 +73,7 @@ void pairs(const View& view, const int64_t* order, const float* extents, int thr
     parallel(bands, threads, [&](int64_t band) {
         const int64_t from = view.tiles_y() * band / bands, to = view.tiles_y() * (band + 1) / bands;
         for (int64_t k = 0; k < view.count; ++k) {
-            const int64_t i = order[k];
+            const int64_t i = order ? order[k] : k;
             const Rectangle r = rectangle(view, extents, i);
             for (int64_t y = std::max(r.top, from); y < std::min(r.bottom, to); ++y)
                 for (int64_t x = r.left; x < r.right; ++x)
@@ -83,18 +84,17 @@ void pairs(const View& view, const int64_t* order, const float* extents, int thr
 
 }  // namespace
 
-// order: [count], the splats front to back.  extents: [count][2] and offsets: [tiles + 1], written.
-API void gd_splat_count(const View* view, const int64_t* order, float* extents, int64_t* offsets,
-                        int threads) {
+// extents: [count][2] and offsets: [tiles + 1], written.
+API void gd_splat_count(const View* view, float* extents, int64_t* offsets, int threads) {
     parallel_ranges(view->count, 4096, threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) extent(*view, i, extents + 2 * i);
     });
     std::fill(offsets, offsets + view->tiles() + 1, int64_t{0});
-    pairs(*view, order, extents, threads, [&](int64_t tile, int64_t) { ++offsets[tile + 1]; });
+    pairs(*view, nullptr, extents, threads, [&](int64_t tile, int64_t) { ++offsets[tile + 1]; });
     for (int64_t tile = 0; tile < view->tiles(); ++tile) offsets[tile + 1] += offsets[tile];
 }
 
-// elements: [offsets[tiles]], written.
+// order: [count], the splats front to back.  elements: [offsets[tiles]], written.
 API void gd_splat_fill(const View* view, const int64_t* order, int32_t* elements, int threads) {
     std::unique_ptr<int64_t[]> next(new int64_t[static_cast<size_t>(view->tiles())]);
     std::copy(view->offsets, view->offsets + view->tiles(), next.get());

@@ -61,9 +61,8 @@ CLONED void render_tile(const View& view, int64_t index, const float* features,
         const int64_t pixel = tile.pixel(view, row);
         std::memcpy(opacity + pixel, sums + row * kTile, tile.columns * sizeof(float));
         for (int column = 0; column < tile.columns; ++column)
-            std::memcpy(out + (pixel + column) * channel_count,
-                        acc + (row * kTile + column) * stride,
-                        static_cast<size_t>(channel_count) * sizeof(float));
+            std::copy_n(acc + (row * kTile + column) * stride, channel_count,
+                        out + (pixel + column) * channel_count);
     }
 }
 
@@ -148,8 +147,8 @@ INLINE int64_t back_tile(const View& view, int64_t index, const Back& back, Room
             const int64_t pixel = tile.pixel(view, row) + column;
             const int p = row * kTile + column;
             const float* given = back.grad_out + pixel * channel_count;
-            for (int64_t c = 0; c < stride; ++c)
-                grad[p * stride + c] = c < channel_count ? given[c] : 0.0f;
+            std::copy_n(given, channel_count, grad + p * stride);
+            std::fill(grad + p * stride + channel_count, grad + (p + 1) * stride, 0.0f);
             if (!kSlopes) continue;
             const float* seen = back.out + pixel * channel_count;
             float total = 0.0f;

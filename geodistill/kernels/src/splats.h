@@ -159,8 +159,8 @@ INLINE void gather_rows(const float* RESTRICT from, const int32_t* elements, int
                         int64_t channel_count, int64_t stride, float* RESTRICT to) {
     for (int g = 0; g < count; ++g) {
         const float* row = from + elements[g] * channel_count;
-        std::memcpy(to + g * stride, row, static_cast<size_t>(channel_count) * sizeof(float));
-        for (int64_t c = channel_count; c < stride; ++c) to[g * stride + c] = 0.0f;
+        std::copy_n(row, channel_count, to + g * stride);
+        std::fill(to + g * stride + channel_count, to + (g + 1) * stride, 0.0f);
     }
 }
 
