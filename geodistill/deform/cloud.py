@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError
 
-_NEIGHBOURS = 9  # with itself: a normal is that of the plane through them
+_NEIGHBOURS = 9  # with itself
 _CHOICES = 4  # nearest samples among which the features choose
 
 
@@ -72,8 +72,12 @@ class Cloud:
         return ((gap / self.spacing) ** 2 + (change / self.spread) ** 2).argmin(1)
 
 
-def cloud_of(positions: Tensor, areas: Tensor, features: Tensor, tolerance: float) -> Cloud:
-    """Raises InputError when the samples are all at one place or have no area."""
+def cloud_of(
+    positions: Tensor, areas: Tensor, features: Tensor, normals: Tensor | None, tolerance: float
+) -> Cloud:
+    """Normals that are not given are those of the planes through each sample's neighbours.
+
+    Raises InputError when the samples are all at one place or have no area."""
     from scipy.spatial import KDTree
 
     points, share = positions.double().cpu().numpy(), areas.double().cpu().numpy()
@@ -87,8 +91,7 @@ def cloud_of(positions: Tensor, areas: Tensor, features: Tensor, tolerance: floa
     points = (points - center) / size
     tree = KDTree(points)
     gap, near = (np.asarray(part) for part in tree.query(points, k=_NEIGHBOURS))
-    offsets = points[near] - points[near].mean(1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("ski,skj->sij", offsets, offsets))[1][:, :, 0]
+    facing = _fitted(points[near]) if normals is None else normals.double().cpu().numpy()
     # A disc that holds eight neighbours holds eight samples' worth of surface.
     spacing = float(np.median(gap[:, -1]) * np.sqrt(np.pi / (_NEIGHBOURS - 1)))
     values = features.double().cpu().numpy()
@@ -100,7 +103,13 @@ def cloud_of(positions: Tensor, areas: Tensor, features: Tensor, tolerance: floa
     if spread <= max(1.5 * noise, 1e-4):
         spread = noise = 0.0
     cloud = Cloud(
-        points, share, values, normals, center, size, spacing, tolerance, spread, noise, 0.0, tree
+        points, share, values, facing, center, size, spacing, tolerance, spread, noise, 0.0, tree
     )
     lost = cloud.missed(points, gap[:, 1 : 1 + _CHOICES], near[:, 1 : 1 + _CHOICES])
     return replace(cloud, lost=float(share @ lost))
+
+
+def _fitted(groups: np.ndarray) -> np.ndarray:
+    """Normals [S, 3] of the planes through groups of points [S, k, 3]."""
+    offsets = groups - groups.mean(1, keepdims=True)
+    return np.linalg.eigh(np.einsum("ski,skj->sij", offsets, offsets))[1][:, :, 0]

@@ -71,6 +71,7 @@ class Samples:
     positions: Tensor  # float64 [S, 3]
     areas: Tensor  # float64 [S] that each stands for
     features: Tensor  # float32 [S, D]
+    normals: Tensor | None = None  # float64 [S, 3] unit, of either sign; None: of the samples
 
 
 def surface_samples(surface: Surface, table: Tensor, count: int, seed: int) -> Samples:
@@ -82,7 +83,8 @@ def surface_samples(surface: Surface, table: Tensor, count: int, seed: int) -> S
     random = np.random.default_rng(seed)
     corners = surface.positions[surface.faces]
     a, b, c = corners.unbind(1)
-    filled = (torch.linalg.cross(b - a, c - a).norm(dim=1) / 2).cumsum(0)
+    cross = torch.linalg.cross(b - a, c - a)
+    filled = (cross.norm(dim=1) / 2).cumsum(0)
     wanted = torch.from_numpy((np.arange(count) + random.random(count)) / count) * filled[-1]
     face = torch.searchsorted(filled, wanted).clamp_max(len(filled) - 1)
     u, v = (torch.from_numpy(random.random(count)) for _ in range(2))
@@ -91,7 +93,9 @@ def surface_samples(surface: Surface, table: Tensor, count: int, seed: int) -> S
     positions = torch.einsum("sk,skx->sx", weights, corners[face])
     features = torch.einsum("sk,dsk->sd", weights.float(), table[:, surface.faces[face]])
     features = torch.nn.functional.normalize(features, dim=1, eps=1e-30)
-    return Samples(positions, torch.full((count,), float(filled[-1]) / count).double(), features)
+    areas = torch.full((count,), float(filled[-1]) / count, dtype=torch.float64)
+    normals = torch.nn.functional.normalize(cross[face], dim=1, eps=1e-300)
+    return Samples(positions, areas, features, normals)
 
 
 def find_symmetries(samples: Samples, config: SymmetryConfig | None = None) -> Symmetries:
@@ -112,7 +116,12 @@ def find_symmetries(samples: Samples, config: SymmetryConfig | None = None) -> S
     check_finite(positions=samples.positions, areas=samples.areas, features=samples.features)
     if len(samples.positions) < _FEWEST:
         raise InputError(f"symmetry needs at least {_FEWEST} samples, got {len(samples.positions)}")
-    cloud = cloud_of(samples.positions, samples.areas, samples.features, config.tolerance)
+    if samples.normals is not None:
+        check(positions=(samples.positions, "S 3"), normals=(samples.normals, "S 3"))
+        check_finite(normals=samples.normals)
+    cloud = cloud_of(
+        samples.positions, samples.areas, samples.features, samples.normals, config.tolerance
+    )
     found = _planes(cloud, config)
     axes = _axes(cloud, config, found)
     if len(axes) == 1:

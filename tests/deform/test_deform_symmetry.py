@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_size_and_place_do_not_matter_and_the_same_seed_gives_the_same() -> None
     features = prepare(torch.ones(8, 2), surface, 0.0)
     samples = surface_samples(surface, features, 800, 4)
     shift = torch.tensor([1e4, -3e4, 2e4]).double()
-    far = Samples(1e3 * samples.positions + shift, samples.areas, samples.features)
+    far = replace(samples, positions=1e3 * samples.positions + shift)
     one, again, two = (find_symmetries(s) for s in (samples, samples, far))
     assert len(one.planes) == 3
     for a, b, c in zip(one.planes, again.planes, two.planes, strict=True):

@@ -14,6 +14,7 @@ from geodistill.deform.locality import path_graph, surface_distance
 from geodistill.deform.sites import Site, likeness, point_site, region_site, vertex_site
 from geodistill.deform.surface import Surface, surface_of
 from geodistill.deform.weights import (
+    _solved,
     automatic_radius,
     cardinal_weights,
     published_anchors,
@@ -64,8 +65,13 @@ def test_centring_takes_the_mean_out() -> None:
 def test_twins_at_a_seam_share_their_features() -> None:
     mesh = sphere(12)
     features = torch.randn(len(mesh.vertices), 8, generator=torch.Generator().manual_seed(0))
-    surface, table = setting(mesh, features)
+    surface = surface_of(mesh)
+    table = prepare(features, surface, 0.0)
     assert table.shape[1] == len(surface.positions)
+    unit = torch.nn.functional.normalize(features, dim=1)
+    for place in (0, 5, 25):
+        mean = unit[surface.welded == place].mean(0)
+        torch.testing.assert_close(table[:, place], mean / mean.norm())
 
 
 def test_unknown_features_stay_zero() -> None:
@@ -182,11 +188,14 @@ def test_weights_come_near_their_pins_smoothly() -> None:
 def test_the_solve_is_the_kernel_interpolant() -> None:
     """At any place: the row k(x) A^-1 written out, where nothing is clamped or pinned."""
     surface, table = setting(blob(3))
-    sites = [vertex_site(surface, table, v) for v in (200, 900, 1700)]
+    near = (distance(table, table[:, 200]) - 0.5).abs().argmin()
+    picks = (surface.first[200], surface.first[near], surface.first[1500])
+    sites = [vertex_site(surface, table, int(v)) for v in picks]
     weights = cardinal_weights(table, sites, [], 1.2, unused)
     z = table.T.double()
     rows = torch.stack([smooth_kernel((z - z[s.vertices[0]]).norm(dim=1), 1.2) for s in sites], 1)
     pins = torch.cat([site.vertices for site in sites])
+    assert 0.1 < rows[pins][0, 1] < 0.5
     expected = rows @ torch.linalg.inv(rows[pins])
     free = ((expected >= 0) & (expected <= 1)).all(1) & (expected.sum(1) < 1)
     free[pins] = False
@@ -252,8 +261,11 @@ def test_sites_on_one_vertex_share_it_with_a_warning(capsys: pytest.CaptureFixtu
 
 
 def test_many_handles_shrink_the_radius_rather_than_explode() -> None:
-    surface, table = setting(blob(5))
+    mesh = blob(5)
+    surface, table = setting(mesh, waves(mesh.vertices, channels=3))
     sites = [vertex_site(surface, table, v) for v in range(60, 2000, 35)]
+    _, inverse, radius = _solved(sites, 2.0)
+    assert radius < 2 and torch.linalg.matrix_norm(inverse, 2) < 1 / 0.019
     weights = cardinal_weights(table, sites, [], 2.0, from_surface(surface))
     assert weights.isfinite().all() and float(weights.sum(1).max()) <= 1 + 1e-6
     for k, site in enumerate(sites):
