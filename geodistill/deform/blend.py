@@ -84,7 +84,7 @@ def pose_normals(normals: Tensor, weights: Tensor, transforms: Transforms) -> Te
     """Unit normals [V, 3] turned with their vertices.
 
     n' = normalise(exp(r) B^-T n) with r as in `pose` and B = 1 + sum_k w_k (S_k - 1). It leaves
-    out how the weights vary over the surface, as shaders do; `vertex_normals` of the posed
+    out how the weights vary over the surface, as shaders do; `area_weighted_normals` of the posed
     vertices is exact.
     """
     check(normals=(normals, "V 3"), weights=(weights, "V K"))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.checks import InputError, check, check_finite
 from geodistill.geometry.mesh import Mesh
+from geodistill.io.meshes import distinct_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +45,13 @@ def surface_of(mesh: Mesh) -> Surface:
     if int(mesh.faces.min()) < 0 or int(mesh.faces.max()) >= count:
         raise InputError(f"the mesh's faces name vertices outside 0 to {count - 1}")
     vertices = mesh.vertices.detach().cpu().double()
-    first, welded = (torch.from_numpy(ids) for ids in _distinct(vertices.numpy()))
+    welded, first = (torch.from_numpy(ids) for ids in distinct_rows(vertices.numpy()))
     positions = vertices[first]
     faces = welded[mesh.faces.cpu().long()]
     areas = _thirds(positions, faces)
     if not float(areas.sum()) > 0:
         raise InputError("the mesh's faces have no area")
     return Surface(positions, faces, areas, welded, first)
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Area-weighted unit normals [V, 3] of vertices [V, 3]; zero where no face has an area."""
-    cross = _cross(vertices, faces)
-    columns = [
-        np.bincount(
-            faces.numpy().ravel(), cross[:, axis].repeat_interleave(3).numpy(), len(vertices)
-        )
-        for axis in range(3)
-    ]
-    return F.normalize(torch.from_numpy(np.stack(columns, 1)), dim=1, eps=1e-300).to(vertices)
 
 
 def closest_point(surface: Surface, point: Tensor) -> tuple[int, Tensor]:
@@ -81,26 +69,6 @@ def closest_point(surface: Surface, point: Tensor) -> tuple[int, Tensor]:
     distance = torch.where((weights >= 0).all(-1), distance, torch.inf)
     best = int(distance.amin(1).argmin())
     return best, weights[best, distance[best].argmin()]
-
-
-def _distinct(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First vertices and numbers of the distinct rows, in the order of their first vertices.
-
-    Rows are told apart by a hash of their bits, which is ten times faster than sorting them; a
-    collision of hashes is seen, and then they are sorted.
-    """
-    bits = (vertices + 0.0).view(np.uint64)  # -0.0 becomes 0.0
-    key = np.zeros(len(bits), np.uint64)
-    for axis in range(3):
-        key = (key ^ bits[:, axis]) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
-    _, first, number = np.unique(key, return_index=True, return_inverse=True)
-    if not np.array_equal(bits, bits[first[number]]):
-        _, first, number = np.unique(bits, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[number.ravel()]
 
 
 def _cross(positions: Tensor, faces: Tensor) -> Tensor:

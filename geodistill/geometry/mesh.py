@@ -141,12 +141,25 @@ def vertex_normals(mesh: Mesh) -> Tensor:
     Vertices at one place get one normal, so texture seams show no crease. Zero where no face with
     an area meets.
     """
-    weld = welded(mesh)
-    vectors = area_vectors(mesh).repeat_interleave(3, dim=0)
-    index = weld[mesh.faces].reshape(-1)
-    count = int(weld.max()) + 1
-    sums = [torch.bincount(index, weights=v, minlength=count) for v in vectors.unbind(dim=1)]
-    return _unit(torch.stack(sums, dim=1))[weld]
+    return area_weighted_normals(mesh.vertices, mesh.faces, welded(mesh))
+
+
+def area_weighted_normals(vertices: Tensor, faces: Tensor, weld: Tensor | None = None) -> Tensor:
+    """Unit normals [V, 3] of vertices, averages over their faces; differentiable.
+
+    Args:
+        vertices: [V, 3].
+        faces: int64 [F, 3].
+        weld: int64 [V], the number of each vertex's position; None: no two are at one place.
+
+    Vertices of no face, or whose faces cancel, have zero.
+    """
+    check(vertices=(vertices, "V 3"), faces=(faces, "F 3"))
+    a, b, c = vertices[faces].unbind(1)
+    across = torch.linalg.cross(b - a, c - a).repeat_interleave(3, 0)
+    point = torch.arange(len(vertices), device=faces.device) if weld is None else weld
+    total = torch.zeros_like(vertices).index_add(0, point[faces].reshape(-1), across)
+    return _unit(total)[point]
 
 
 def _unit(vectors: Tensor) -> Tensor:

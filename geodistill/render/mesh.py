@@ -11,6 +11,7 @@ from torch import Tensor
 from geodistill import kernels
 from geodistill.cameras import Camera
 from geodistill.checks import UsageError, check
+from geodistill.geometry.mesh import area_weighted_normals
 from geodistill.kernels import Raster
 from geodistill.render.indexed import IndexedFootprint, in_camera, pinhole
 
@@ -75,7 +76,7 @@ def mesh_gbuffer(
         vertices: float64 [V, 3] in the world.
         faces: int64 [F, 3], seen from both sides.
         camera: one camera without distortion.
-        normals: [V, 3] of the vertices; None: `vertex_normals`.
+        normals: [V, 3] of the vertices; None: `area_weighted_normals`.
         dtype: of the buffer, but for the positions.
 
     Raises UsageError for a batch of cameras or a lens with distortion.
@@ -86,7 +87,7 @@ def mesh_gbuffer(
     index, weights = _corners(raster.triangle[hit], faces), raster.weights[hit]
     rotation = camera.world_from_cam[:3, :3]
     if normals is None:
-        normals = vertex_normals(vertices, faces)
+        normals = area_weighted_normals(vertices, faces)
     check(normals=(normals, f"{len(vertices)} 3"))
     place = kernels.gather(points, index, weights)
     flat = _towards_camera(points[index.long()], place) @ rotation.T.to(dtype)
@@ -98,26 +99,6 @@ def mesh_gbuffer(
         normal=_image(hit, normal),
         position=_image(hit, camera.centers + place.double() @ rotation.T),
     )
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor, welded: Tensor | None = None) -> Tensor:
-    """Unit normals [V, 3], averages over the faces at each vertex weighted by their areas.
-
-    Args:
-        vertices: [V, 3].
-        faces: int64 [F, 3].
-        welded: int64 [V], which vertices are one and the same point; None: no two of them are.
-
-    Vertices of no face, or whose faces cancel, have zero.
-    """
-    check(vertices=(vertices, "V 3"), faces=(faces, "F 3"))
-    a, b, c = vertices[faces].unbind(1)
-    across = torch.linalg.cross(b - a, c - a, dim=-1)
-    point = torch.arange(len(vertices), device=faces.device) if welded is None else welded
-    total = torch.zeros_like(vertices).index_add(
-        0, point[faces].reshape(-1), across.repeat_interleave(3, 0)
-    )
-    return F.normalize(total, dim=-1, eps=1e-300)[point]
 
 
 def grazing(buffer: MeshBuffer, camera: Camera) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import check
+from geodistill.geometry.harmonics import sh_basis
 
 Light = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -44,7 +45,7 @@ def environment(radiance: Tensor) -> Light:
     coefficients = irradiance_coefficients(radiance)
 
     def light(albedo: Tensor, normal: Tensor, view_direction: Tensor) -> Tensor:
-        irradiance = harmonics(normal) @ coefficients.to(normal)
+        irradiance = sh_basis(normal, 2) @ coefficients.to(normal)
         return albedo * irradiance.clamp_min(0.0) / math.pi
 
     return light
@@ -61,24 +62,8 @@ def irradiance_coefficients(radiance: Tensor) -> Tensor:
     # Solid angles of whole rows: exact, whatever the height.
     edges = (torch.arange(height + 1, device=radiance.device) * (math.pi / height)).cos()
     angle = ((edges[:-1] - edges[1:]) * (2 * math.pi / width))[:, None, None]
-    basis = harmonics(torch.stack(parts, -1).to(radiance))
+    basis = sh_basis(torch.stack(parts, -1).to(radiance), 2)
     sums = torch.einsum("hwk,hwc->kc", basis * angle.to(radiance), radiance)
     # How a clamped cosine scales each order (their eq. 8).
     lobe = sums.new_tensor([math.pi] + [2 * math.pi / 3] * 3 + [math.pi / 4] * 5)
     return lobe[:, None] * sums
-
-
-def harmonics(direction: Tensor) -> Tensor:
-    """Real spherical harmonics to order 2 of unit directions [..., 3]. [..., 9]"""
-    x, y, z = direction.unbind(-1)
-    return torch.stack(
-        [
-            torch.full_like(x, 0.5 * math.sqrt(1 / math.pi)),
-            *(math.sqrt(3 / (4 * math.pi)) * v for v in (y, z, x)),
-            *(0.5 * math.sqrt(15 / math.pi) * v for v in (x * y, y * z)),
-            0.25 * math.sqrt(5 / math.pi) * (3 * z * z - 1),
-            0.5 * math.sqrt(15 / math.pi) * x * z,
-            0.25 * math.sqrt(15 / math.pi) * (x * x - y * y),
-        ],
-        dim=-1,
-    )

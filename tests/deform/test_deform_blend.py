@@ -23,7 +23,6 @@ from geodistill.deform.mirror import (
     symmetric_edit,
     symmetrised,
 )
-from geodistill.deform.surface import vertex_normals
 from geodistill.deform.symmetry import Plane
 from geodistill.deform.transforms import (
     Transforms,
@@ -33,6 +32,7 @@ from geodistill.deform.transforms import (
     quaternion_rotation,
     transform,
 )
+from geodistill.geometry.mesh import area_weighted_normals
 from tests.deform.shapes import grid, sphere
 
 POSES = [pose, linear_pose, published_pose]
@@ -182,10 +182,10 @@ def test_published_form_depends_on_the_origin_where_weights_exceed_one() -> None
 
 def test_normals_turn_with_the_surface() -> None:
     mesh = sphere(30)
-    normals = vertex_normals(mesh.vertices, mesh.faces)
+    normals = area_weighted_normals(mesh.vertices, mesh.faces)
     w = torch.ones(len(normals), 1)
     maps = transform((0.2, 0, 0), (1, 2, 3), (0.3, -0.7, 0.4), (1.5, 0.6, 1))
-    exact = vertex_normals(pose(mesh.vertices, w, maps), mesh.faces)
+    exact = area_weighted_normals(pose(mesh.vertices, w, maps), mesh.faces)
     seen = exact.norm(dim=1) > 0
     torch.testing.assert_close(pose_normals(normals, w, maps)[seen], exact[seen], atol=0.02, rtol=0)
     assert torch.equal(

@@ -12,8 +12,8 @@ from scipy.sparse import csgraph
 from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.deform.components import bridges
 from geodistill.deform.locality import localise, path_graph, surface_distance
-from geodistill.deform.surface import closest_point, surface_of, vertex_normals
-from geodistill.geometry.mesh import Mesh
+from geodistill.deform.surface import closest_point, surface_of
+from geodistill.geometry.mesh import Mesh, area_weighted_normals
 from tests.deform.shapes import blob, box, grid, joined, moved, sphere
 
 
@@ -61,7 +61,7 @@ def test_a_mesh_of_quads_is_refused() -> None:
 
 def test_normals_of_a_sphere_point_outward() -> None:
     surface = surface_of(sphere(30))
-    normals = vertex_normals(surface.positions, surface.faces)
+    normals = area_weighted_normals(surface.positions, surface.faces)
     assert ((normals * surface.positions).sum(1) > 0.99).all()
 
 

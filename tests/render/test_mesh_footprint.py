@@ -11,13 +11,13 @@ from torch import Tensor
 
 from geodistill.cameras import Camera
 from geodistill.checks import UsageError
+from geodistill.geometry.mesh import area_weighted_normals
 from geodistill.rays import camera_rays
 from geodistill.render.mesh import (
     MeshFootprint,
     edge_distance_px,
     grazing,
     mesh_gbuffer,
-    vertex_normals,
 )
 from tests.render.meshes import camera, motion, soup, sphere
 
@@ -185,7 +185,7 @@ def test_normals_point_to_the_side_that_is_seen() -> None:
 def test_vertices_of_faces_that_cancel_take_the_normal_of_the_face() -> None:
     vertices, faces = quad(0.0)
     both = torch.cat([faces, faces.flip(1)])
-    assert not vertex_normals(vertices, both).any()
+    assert not area_weighted_normals(vertices, both).any()
     buffer = mesh_gbuffer(vertices, both, camera((0.0, -3.0, 0.0)))
     expected = torch.tensor([0.0, -1.0, 0.0]).expand(int((buffer.triangle >= 0).sum()), 3)
     torch.testing.assert_close(buffer.normal[buffer.triangle >= 0], expected)
@@ -194,9 +194,9 @@ def test_vertices_of_faces_that_cancel_take_the_normal_of_the_face() -> None:
 def test_welded_vertices_share_a_normal() -> None:
     vertices, faces = sphere()
     split = faces.reshape(-1)
-    apart = vertex_normals(vertices[split], torch.arange(len(split)).view(-1, 3))
-    joined = vertex_normals(vertices[split], torch.arange(len(split)).view(-1, 3), split)
-    smooth = vertex_normals(vertices, faces)
+    apart = area_weighted_normals(vertices[split], torch.arange(len(split)).view(-1, 3))
+    joined = area_weighted_normals(vertices[split], torch.arange(len(split)).view(-1, 3), split)
+    smooth = area_weighted_normals(vertices, faces)
     torch.testing.assert_close(joined, smooth[split])
     assert not torch.allclose(apart, joined, atol=1e-2)
     torch.testing.assert_close(smooth, vertices, rtol=0, atol=3e-2)
