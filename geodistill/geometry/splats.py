@@ -21,7 +21,6 @@ from geodistill.geometry.harmonics import MAX_DEGREE, sh_degree, sh_rotation
 from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
 from geodistill.io.ply import ListColumn, read_ply, write_ply
 
-_UNIT_TOLERANCE = 1e-3
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
 _SCALES = ("scale_0", "scale_1", "scale_2")
@@ -33,15 +32,15 @@ _NEEDED = (*_MEANS, *_DC, "opacity", *_SCALES, *_ROTATIONS)
 class Splats:
     """Gaussians in the user's own frame and unit.
 
-    means           float32 [N, 3], N at least 1
-    rotations       float32 [N, 4] unit quaternions (w, x, y, z)
-    log_scales      float32 [N, 3] natural logarithms of standard deviations
-    opacity_logits  float32 [N]
-    sh              float32 [N, (degree + 1)^2, 3] harmonics of colour in 3DGS's basis and order:
+    means           [N, 3], N at least 1
+    rotations       [N, 4] quaternions (w, x, y, z) of any length but 0
+    log_scales      [N, 3] natural logarithms of standard deviations
+    opacity_logits  [N]
+    sh              [N, (degree + 1)^2, 3] harmonics of colour in 3DGS's basis and order:
                     colour = 0.5 + sum, display-referred
 
-    Raises ShapeError for shapes that do not fit, UsageError for other types, InputError for no
-    splats, values that are not finite and quaternions that are not unit.
+    All of one type, float32 in files. Raises ShapeError for shapes that do not fit, UsageError for
+    other types, InputError for no splats, values that are not finite and quaternions of length 0.
     """
 
     means: Tensor
@@ -62,11 +61,12 @@ class Splats:
         if not len(self.means):
             raise InputError("a splat scene needs at least one splat")
         for name, tensor in self._tensors().items():
-            if tensor.dtype != torch.float32:
-                raise UsageError(f"{name} must be torch.float32, got {tensor.dtype}")
+            if not tensor.is_floating_point() or tensor.dtype != self.means.dtype:
+                kind = f"{self.means.dtype}, as means" if name != "means" else "floating point"
+                raise UsageError(f"{name} must be {kind}, got {tensor.dtype}")
         check_finite(**self._tensors())
-        if float((self.rotations.norm(dim=1) - 1).abs().max()) > _UNIT_TOLERANCE:
-            raise InputError("rotations must be unit quaternions: divide them by their lengths")
+        if not bool(self.rotations.any(dim=1).all()):
+            raise InputError("rotations must be quaternions, one of them is all zeros")
 
     def __len__(self) -> int:
         return len(self.means)

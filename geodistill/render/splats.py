@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from geodistill import kernels
 from geodistill.cameras import Camera
-from geodistill.checks import ShapeError, UsageError, check, check_finite
+from geodistill.checks import UsageError
 from geodistill.footprint import Footprint
-from geodistill.geometry.fields.activations import spherical_harmonics
+from geodistill.geometry.harmonics import sh_basis
 from geodistill.geometry.splats import Splats
 from geodistill.kernels import SplatPlan, reference
 from geodistill.rays import all_pixels
@@ -51,11 +50,10 @@ def project(splats: Splats, camera: Camera) -> Projected:
     Differentiable in means, rotations, log_scales and opacity_logits. Computed in float64 from the
     camera's centre on, given in the dtype of the means.
 
-    Raises UsageError for a batch of cameras or a lens with distortion, ShapeError for splats that
-    do not fit together, InputError for NaN among them.
+    Raises UsageError for a batch of cameras or a lens with distortion.
     Source: Zwicker et al., "EWA Splatting", 2001, sec. 4; Kerbl et al., 2023, eq. 5.
     """
-    _check(splats, camera)
+    _check(camera)
     wide = torch.float32 if splats.means.device.type == "mps" else torch.float64
     rotation = camera.world_from_cam[:3, :3].to(splats.means.device, wide)
     K = camera.K.to(splats.means.device, wide)
@@ -77,7 +75,7 @@ def project(splats: Splats, camera: Camera) -> Projected:
     return Projected(*(v.to(splats.means.dtype) for v in (means_px, conics, opacities, depth)))
 
 
-def _check(splats: Splats, camera: Camera) -> None:
+def _check(camera: Camera) -> None:
     if camera.batch_shape:
         raise UsageError(
             f"splats take one camera, got a batch of {[*camera.batch_shape]}: index it first"
@@ -86,14 +84,6 @@ def _check(splats: Splats, camera: Camera) -> None:
         raise UsageError(
             "splats are drawn by pinhole cameras, this one's lens distorts: undistort its images"
         )
-    geometry = {
-        "means": (splats.means, "N 3"),
-        "rotations": (splats.rotations, "N 4"),
-        "log_scales": (splats.log_scales, "N 3"),
-        "opacity_logits": (splats.opacity_logits, "N"),
-    }
-    check(**geometry)
-    check_finite(**{name: tensor for name, (tensor, _) in geometry.items()})
 
 
 def _rotations(quaternions: Tensor) -> Tensor:
@@ -161,23 +151,18 @@ def splat_colors(splats: Splats, camera: Camera) -> Tensor:
     """What colour each splat has as seen from the camera's centre. [N, 3], never negative
 
     max(0, 0.5 + sum of harmonics in the direction from the camera to the mean), as in 3DGS.
-    Raises ShapeError where `sh` has not the harmonics of degree 0 to 3.
     """
-    check(means=(splats.means, "N 3"), sh=(splats.sh, "N _ 3"))
-    count = splats.sh.shape[1]
-    if count not in (1, 4, 9, 16):
-        raise ShapeError(f"sh must hold 1, 4, 9 or 16 harmonics, got {count}")
     wide = torch.float32 if splats.means.device.type == "mps" else torch.float64
     from_center = splats.means.to(wide) - camera.centers.to(splats.means.device, wide)
     directions = F.normalize(from_center, dim=1).to(splats.sh.dtype)
-    basis = spherical_harmonics(directions, math.isqrt(count) - 1)
+    basis = sh_basis(directions, splats.degree)
     return (0.5 + (basis[:, :, None] * splats.sh).sum(dim=1)).clamp(min=0)
 
 
 def render_splats(splats: Splats, camera: Camera, background: Tensor | float = 0.0) -> SplatImage:
     """Colour over a `background` ([3] or [H, W, 3]), opacity and depth of one view.
 
-    Differentiable in the splats. Raises what `project` and `splat_colors` raise.
+    Differentiable in the splats. Raises what `project` raises.
     """
     projected = project(splats, camera)
     plan = kernels.splat_plan(*projected, camera.size)

@@ -218,9 +218,9 @@ NO_SPLATS: dict[str, tuple[dict[str, torch.Tensor], type[Exception], str]] = {
     "opacity": ({"opacity_logits": S.opacity_logits[:, None]}, ShapeError, "opacity_logits must"),
     "count": ({"log_scales": S.log_scales[:5]}, ShapeError, "log_scales must have shape"),
     "degree": ({"sh": S.sh[:, :5]}, ShapeError, "1, 4, 9 or 16 coefficients, got 5"),
-    "type": ({"means": S.means.double()}, UsageError, "means must be torch.float32"),
+    "type": ({"sh": S.sh.double()}, UsageError, "sh must be torch.float32, as means"),
     "finite": ({"sh": S.sh / 0}, InputError, "sh holds 576 NaN or infinite values"),
-    "unit": ({"rotations": S.rotations * 1.1}, InputError, "must be unit quaternions"),
+    "turns": ({"rotations": S.rotations * 0}, InputError, "one of them is all zeros"),
 }
 
 
