@@ -6,7 +6,6 @@ Lengths are in the mesh's own unit and frame, angles in degrees.
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,7 +30,7 @@ from geodistill.deform.weights import (
     published_locality,
     published_weights,
 )
-from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh import Mesh, mesh_digest
 
 VERSION = 1
 Vector3 = tuple[float, float, float]
@@ -88,14 +87,6 @@ class Session:
     handles: tuple[Handle, ...] = ()
     anchors: tuple[Anchor, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
-
-
-def mesh_digest(mesh: Mesh) -> str:
-    """32 hexadecimal digits that tell a mesh's vertices and faces from another's."""
-    digest = hashlib.sha256(f"{len(mesh.vertices)} {len(mesh.faces)} ".encode())
-    digest.update(mesh.vertices.detach().cpu().double().contiguous().numpy().tobytes())
-    digest.update(mesh.faces.cpu().long().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def apply(session: Session, mesh: Mesh, features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.checks import InputError, check, check_finite
+from geodistill.checks import InputError
 from geodistill.geometry.mesh import Mesh
 from geodistill.io.meshes import distinct_rows
 
@@ -32,22 +32,12 @@ class Surface:
 def surface_of(mesh: Mesh) -> Surface:
     """Weld a mesh's vertices where their coordinates are equal.
 
-    Raises InputError for an empty or flat-to-a-point mesh, NaN, or a face that names no vertex;
-    ShapeError for wrong shapes.
+    Raises InputError for a mesh without area.
     """
-    check(vertices=(mesh.vertices, "V 3"), faces=(mesh.faces, "F 3"))
-    check_finite(vertices=mesh.vertices)
-    count = len(mesh.vertices)
-    if not count or not len(mesh.faces):
-        raise InputError(
-            f"the mesh has {count} vertices and {len(mesh.faces)} faces: nothing to deform"
-        )
-    if int(mesh.faces.min()) < 0 or int(mesh.faces.max()) >= count:
-        raise InputError(f"the mesh's faces name vertices outside 0 to {count - 1}")
-    vertices = mesh.vertices.detach().cpu().double()
+    vertices = mesh.vertices.detach().cpu()
     welded, first = (torch.from_numpy(ids) for ids in distinct_rows(vertices.numpy()))
     positions = vertices[first]
-    faces = welded[mesh.faces.cpu().long()]
+    faces = welded[mesh.faces.cpu()]
     areas = _thirds(positions, faces)
     if not float(areas.sum()) > 0:
         raise InputError("the mesh's faces have no area")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from geodistill.checks import InputError
 from geodistill.geometry import fields
+from geodistill.geometry.mesh import bounds
+from geodistill.geometry.mesh_files import load_mesh
 from geodistill.geometry.splats import Splats, load_splat_attributes, load_splats
 from geodistill.io import clouds
-from geodistill.io.columns import cloud_from_columns
-from geodistill.io.ply import ListColumn, read_ply, read_ply_header
+from geodistill.io.meshes import READERS
+from geodistill.io.ply import read_ply_header
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _ply(path: Path) -> dict[str, Any]:
     if "f_dc_0" in names:
         return _splats(path, load_splats(path))
     if "face" in elements and elements["face"].count:
-        return _mesh(path, elements["face"].count)
+        return _mesh(path)
     return _cloud(path)
 
 
@@ -60,18 +61,17 @@ def _splats(path: Path, splats: Splats) -> dict[str, Any]:
     }
 
 
-def _mesh(path: Path, faces: int) -> dict[str, Any]:
-    vertices = read_ply(path).elements.get("vertex", {})
-    scalars = {name: c for name, c in vertices.items() if not isinstance(c, ListColumn)}
-    cloud = cloud_from_columns(scalars, str(path))
-    if not len(cloud["positions"]):
-        raise InputError(f"{path} holds {faces} faces, but no vertices")
+def _mesh(path: Path) -> dict[str, Any]:
+    mesh = load_mesh(path)
+    low, high = bounds(mesh)
     return {
         "kind": "mesh",
-        "vertices": len(cloud["positions"]),
-        "faces": faces,
-        "bounds": _bounds(cloud["positions"]),
-        "colors": "colors" in cloud,
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "bounds": [low.tolist(), high.tolist()],
+        "uv": mesh.uv is not None,
+        "colors": mesh.colors is not None,
+        "materials": [material.name for material in mesh.materials],
     }
 
 
@@ -83,5 +83,9 @@ def _channels(columns: dict[str, np.ndarray] | dict[str, Tensor]) -> dict[str, i
     return {name: 1 if values.ndim == 1 else values.shape[1] for name, values in columns.items()}
 
 
-DESCRIBERS = {**dict.fromkeys(clouds.FORMATS, _cloud), ".ply": _ply}
+DESCRIBERS = {
+    **dict.fromkeys(READERS, _mesh),
+    **dict.fromkeys(clouds.FORMATS, _cloud),
+    ".ply": _ply,
+}
 """Suffix to the function that describes such a file."""

@@ -275,9 +275,9 @@ def _voxel_representatives(positions: np.ndarray, voxel: float) -> Tensor:
 
 
 def _tree(positions: Tensor) -> Any:
-    return require("scipy.spatial", "points", "the search for neighbours").cKDTree(
-        positions.cpu().numpy()
-    )
+    from scipy.spatial import KDTree
+
+    return KDTree(positions.cpu().numpy())
 
 
 def _expect_type(name: str, tensor: Tensor, dtype: torch.dtype) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,13 +90,25 @@ def write_ply(
     comments: Sequence[str] = (),
     format: str = "binary_little_endian",
 ) -> None:
-    """Write elements atomically, each property in its column's own type (8 to 32-bit integers,
-    float32, float64).
+    """Write elements atomically, as `ply_bytes` makes them.
+
+    Raises what that raises, and InputError when the file cannot be written.
+    """
+    pieces = ply_bytes(elements, comments, format)
+    atomic_write(path, lambda file: file.writelines(pieces))
+
+
+def ply_bytes(
+    elements: Mapping[str, Mapping[str, Column]],
+    comments: Sequence[str] = (),
+    format: str = "binary_little_endian",
+) -> list[bytes]:
+    """A PLY file in pieces, each property in its column's own type (8 to 32-bit integers, float32,
+    float64).
 
     Raises:
         UsageError: an unknown format, a name or comment the header cannot hold, a type PLY lacks.
         ShapeError: columns of one element that differ in length.
-        InputError: the file cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown PLY format '{format}'; known: {', '.join(FORMATS)}")
@@ -106,20 +118,16 @@ def write_ply(
         raise UsageError("a comment of a PLY file must be one line of printable text")
     for element in described:
         lines += [f"element {element.name} {element.count}", *map(str, element.properties)]
-    head = "\n".join([*lines, "end_header", ""]).encode()
-
-    def write(file: IO[bytes]) -> None:
-        file.write(head)
-        for element in described:
-            columns = elements[element.name]
-            if not element.count or not columns:
-                continue
-            if format == "ascii":
-                file.write(_text_rows(element, columns))
-            else:
-                file.write(_binary_rows(element, columns, FORMATS[format]))
-
-    atomic_write(path, write)
+    pieces = ["\n".join([*lines, "end_header", ""]).encode()]
+    for element in described:
+        columns = elements[element.name]
+        if not element.count or not columns:
+            continue
+        if format == "ascii":
+            pieces.append(_text_rows(element, columns))
+        else:
+            pieces.append(_binary_rows(element, columns, FORMATS[format]))
+    return pieces
 
 
 def _describe(name: str, columns: Mapping[str, Column]) -> Element:

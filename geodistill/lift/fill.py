@@ -51,14 +51,14 @@ def filled_in_space(features: Tensor, seen: Tensor, positions: Tensor) -> Tensor
 
     features: [N, C];  seen: bool [N];  positions: [N, 3].
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     check(features=(features, "N C"), seen=(seen, "N"), positions=(positions, "N 3"))
     if not bool(seen.any()) or bool(seen.all()):
         return features
     known = features[seen]
     count = min(NEIGHBOURS, len(known))
-    distance, index = cKDTree(positions[seen].numpy()).query(positions[~seen].numpy(), k=count)
+    distance, index = KDTree(positions[seen].numpy()).query(positions[~seen].numpy(), k=count)
     distance = torch.from_numpy(distance).reshape(-1, count)
     index = torch.from_numpy(index).reshape(-1, count)
     weights = 1.0 / distance.clamp_min(1e-12)

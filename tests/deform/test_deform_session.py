@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from geodistill.checks import InputError
-from geodistill.deform.session import Anchor, Handle, Mirror, Session, apply, mesh_digest
+from geodistill.deform.session import Anchor, Handle, Mirror, Session, apply
 from geodistill.deform.session_file import (
     load_session,
     save_session,
@@ -20,7 +20,7 @@ from geodistill.deform.session_file import (
     session_to_dict,
 )
 from geodistill.deform.surface import surface_of
-from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh import Mesh, mesh_digest
 from tests.deform.shapes import blob, grid, joined, moved, sphere, waves
 
 FULL = Session(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.sparse import csgraph
 
-from geodistill.checks import InputError, ShapeError, UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.deform.components import bridges
 from geodistill.deform.locality import localise, path_graph, surface_distance
 from geodistill.deform.surface import closest_point, surface_of
@@ -33,30 +33,15 @@ def test_vertices_at_one_place_are_one() -> None:
 
 def test_minus_zero_is_zero() -> None:
     mesh = Mesh(
-        torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-0.0, 0, 0]]), torch.tensor([[3, 1, 2]])
+        torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-0.0, 0, 0]]).double(),
+        torch.tensor([[3, 1, 2]]),
     )
     assert surface_of(mesh).welded.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize(
-    "vertices, faces, message",
-    [
-        (torch.zeros(0, 3), torch.zeros(0, 3).long(), "0 vertices"),
-        (torch.rand(3, 3), torch.zeros(0, 3).long(), "0 faces"),
-        (torch.rand(3, 3), torch.tensor([[0, 1, 3]]), "outside 0 to 2"),
-        (torch.rand(3, 3), torch.tensor([[0, 1, -1]]), "outside 0 to 2"),
-        (torch.full((3, 3), math.nan), torch.tensor([[0, 1, 2]]), "NaN"),
-        (torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), "no area"),
-    ],
-)
-def test_bad_meshes(vertices: torch.Tensor, faces: torch.Tensor, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        surface_of(Mesh(vertices, faces))
-
-
-def test_a_mesh_of_quads_is_refused() -> None:
-    with pytest.raises(ShapeError, match="faces must have shape"):
-        surface_of(Mesh(torch.rand(4, 3), torch.tensor([[0, 1, 2, 3]])))
+def test_a_mesh_without_area_is_refused() -> None:
+    with pytest.raises(InputError, match="no area"):
+        surface_of(Mesh(torch.zeros(3, 3).double(), torch.tensor([[0, 1, 2]])))
 
 
 def test_normals_of_a_sphere_point_outward() -> None:

@@ -40,9 +40,9 @@ def written(folder: Path, name: str, content: bytes | str) -> Path:
 def test_absent_empty_folder_and_nonsense(tmp_path: Path, suffix: str) -> None:
     refused(tmp_path / f"none{suffix}", "does not exist")
     refused(written(tmp_path, f"empty{suffix}", b""), "is empty")
-    refused(written(tmp_path, f"blank{suffix}", b" \n\n"), "is empty")
+    refused(written(tmp_path, f"blank{suffix}", b" \n\n"), "is empty|is not a PLY file")
     (tmp_path / f"folder{suffix}").mkdir()
-    refused(tmp_path / f"folder{suffix}", "is a folder, not a mesh file")
+    refused(tmp_path / f"folder{suffix}", "is a folder, not a (mesh )?file")
     for number, content in enumerate((b"\x89PNG\r\n\x1a\n" + bytes(200), b"hello world " * 20)):
         refused(written(tmp_path, f"x{number}{suffix}", content), f"x{number}{suffix}")
 
@@ -97,28 +97,28 @@ def test_every_cut_of_a_binary_ply_is_noticed(
     whole = len(binary_ply(order, faces))
     for cut in range(1, whole, 3):
         path = written(tmp_path, "a.ply", binary_ply(order, faces, cut))
-        refused(path, r"truncated: it ends within the \d rows|no whole PLY header|is empty")
+        refused(path, r"a\.ply is (truncated or damaged|empty|not a PLY file)")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "pattern"),
     [
-        (b"format ascii 1.0", b"format text 1.0", "is not understood: 'format text 1.0'"),
-        (b"format ascii 1.0\n", b"", "without a format line"),
-        (b"property double x", b"property quad x", "is not understood: 'property quad x'"),
+        (b"format ascii 1.0", b"format text 1.0", "has the unknown PLY format 'text 1.0'"),
+        (b"format ascii 1.0\n", b"", "its PLY header has no format line"),
+        (b"property double x", b"property quad x", "line 5: unknown type 'quad' of property 'x'"),
         (b"property double x", b"property double w", "no element vertex with x, y and z"),
-        (b"element vertex 4", b"element vertex four", "is not understood"),
-        (b"element vertex 4", b"element vertex -4", "is not understood"),
-        (b"element vertex 4", b"element vertex 4000000000", "ends within the 4000000000 rows"),
-        (b"3 0 2 3\n", b"", "it ends within the 2 rows of face"),
-        (b"3 0 2 3\n", b"3 0 2", "it ends within the 2 rows of face"),
-        (b"3 0 2 3\n", b"-3 0 2 3", "a list of vertex_indices has -3 values"),
+        (b"element vertex 4", b"element vertex four", "not 'vertex four'"),
+        (b"element vertex 4", b"element vertex -4", "not 'vertex -4'"),
+        (b"element vertex 4", b"element vertex 4000000000", "declares 4000000000 rows"),
+        (b"3 0 2 3\n", b"", "'face' declares 2 rows, at least 2 lines, but 1 lines are left"),
+        (b"3 0 2 3\n", b"3 0 2", "3 values do not make a row of element 'face'"),
+        (b"3 0 2 3\n", b"-3 0 2 3", "-3 does not fit the type uchar of 'vertex_indices'"),
         (b"3 0 2 3\n", b"3 0 2 4\n", "face 1 refers to vertex 4, but there are 4"),
         (b"3 0 2 3\n", b"3 0 2 -1\n", "face 1 refers to vertex -1"),
         (b"0.1 0 0", b"nan 0 0", "1 of 4 vertices are NaN or infinite, the first is vertex 0"),
-        (b"0.1 0 0", b"zero 0 0", "a word among its numbers"),
+        (b"0.1 0 0", b"zero 0 0", "line 17: 'zero' is not a number"),
         (b"element face 2", b"element edge 2", "holds no faces: its 4 vertices"),
-        (b"end_header", b"end_of_it", "no whole PLY header"),
+        (b"end_header", b"end_of_it", "its PLY header has no end_header line"),
     ],
 )
 def test_ply(tmp_path: Path, old: bytes, new: bytes, pattern: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,10 @@ from geodistill.io.meshes.arrays import (
     distinct_rows,
     fans,
     mesh_arrays,
-    read_bytes,
     split_corners,
 )
-from geodistill.io.meshes.ply_elements import Column, ListColumn, format_ply, parse_ply
 from geodistill.io.meshes.textures import colour_bytes, encode_png, read_texture, tinted
+from geodistill.io.ply import Column, ListColumn, ply_bytes, read_ply
 
 _COORDINATES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 _COLOURS = (
@@ -33,8 +33,9 @@ _TEXTURE = "TextureFile"
 
 def read_ply_mesh(path: Path) -> MeshArrays:
     """Textures are those that comments `TextureFile` name, as MeshLab writes them."""
-    elements, comments = parse_ply(read_bytes(path), path)
-    columns = {n: c for n, c in elements.get("vertex", {}).items() if isinstance(c, np.ndarray)}
+    ply = read_ply(path)
+    rows = ply.elements.get("vertex", {})
+    columns = {name: c for name, c in rows.items() if not isinstance(c, ListColumn)}
     if not {"x", "y", "z"} <= set(columns):
         raise InputError(f"{path} has no element vertex with x, y and z: it is no mesh")
     vertices = np.stack([columns.pop(axis) for axis in "xyz"], axis=1).astype(np.float64)
@@ -42,11 +43,11 @@ def read_ply_mesh(path: Path) -> MeshArrays:
     uv = next((_take(columns, names) for names in _COORDINATES if names[0] in columns), None)
     _take(columns, _NORMALS)
     attributes = {name: values.astype(np.float32) for name, values in columns.items()}
-    face = elements.get("face", {})
+    face = ply.elements.get("face", {})
     polygons = face.get("vertex_indices", face.get("vertex_index"))
     if not isinstance(polygons, ListColumn):
         return mesh_arrays(vertices, np.zeros((0, 3)))
-    corner, polygon = fans(polygons.sizes)
+    corner, polygon = fans(polygons.counts)
     faces = polygons.values.astype(np.int64)[corner]
     check_indices(faces, len(vertices), path)
     wedges = _wedges(face.get("texcoord"), polygons, path)
@@ -56,8 +57,8 @@ def read_ply_mesh(path: Path) -> MeshArrays:
         vertices, uv = vertices[origin], np.where(used[:, None] < 0, 0, wedges[first][used])
         colors = None if colors is None else colors[origin]
         attributes = {name: values[origin] for name, values in attributes.items()}
-    materials = _materials(comments, path)
-    number = _face_material(face.get("texnumber"), len(materials), len(polygons.sizes))
+    materials = _materials(ply.comments, path)
+    number = _face_material(face.get("texnumber"), len(materials), len(polygons.counts))
     return mesh_arrays(
         vertices, faces, uv, colors, materials, number[polygon] if materials else None, attributes
     )
@@ -90,16 +91,16 @@ def _wedges(column: Column | None, polygons: ListColumn, path: Path) -> np.ndarr
     """Texture coordinates of every corner, float32 [K, 2]."""
     if not isinstance(column, ListColumn) or not len(column.values):
         return None
-    if (column.sizes != 2 * polygons.sizes).any():
-        first = int((column.sizes != 2 * polygons.sizes).argmax())
+    if (column.counts != 2 * polygons.counts).any():
+        first = int((column.counts != 2 * polygons.counts).argmax())
         raise InputError(
-            f"{path}: face {first} has {int(polygons.sizes[first])} corners and "
-            f"{int(column.sizes[first])} numbers of texture coordinates: expected twice as many"
+            f"{path}: face {first} has {int(polygons.counts[first])} corners and "
+            f"{int(column.counts[first])} numbers of texture coordinates: expected twice as many"
         )
     return column.values.astype(np.float32).reshape(-1, 2)
 
 
-def _materials(comments: list[str], path: Path) -> list[MaterialArrays]:
+def _materials(comments: Sequence[str], path: Path) -> list[MaterialArrays]:
     names = [text[len(_TEXTURE) :].strip() for text in comments if text.startswith(_TEXTURE)]
     return [
         {
@@ -112,7 +113,7 @@ def _materials(comments: list[str], path: Path) -> list[MaterialArrays]:
 
 
 def _face_material(column: Column | None, materials: int, count: int) -> np.ndarray:
-    if not isinstance(column, np.ndarray):
+    if column is None or isinstance(column, ListColumn):
         return np.zeros(count, np.int64)
     number = column.astype(np.int64)
     return np.where((number >= 0) & (number < materials), number, -1)
@@ -135,11 +136,14 @@ def ply_files(mesh: MeshArrays, path: Path) -> dict[str, bytes | list[bytes]]:
         parts = values.reshape(len(values), -1).astype(np.float32).T
         scalar = values.ndim == 1
         columns |= {name if scalar else f"{name}_{i}": part for i, part in enumerate(parts)}
-    face = {"vertex_indices": mesh["faces"].astype(np.int32)}
+    faces = mesh["faces"].astype(np.int32)
+    face: dict[str, Column] = {
+        "vertex_indices": ListColumn(np.full(len(faces), 3), faces.reshape(-1))
+    }
     files, comments, number = _texture_files(mesh, path)
     if number is not None:
         face["texnumber"] = number
-    pieces = format_ply({"vertex": columns, "face": face}, comments)
+    pieces = ply_bytes({"vertex": columns, "face": face}, comments)
     return {**files, path.name: pieces}
 
 
