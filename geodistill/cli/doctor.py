@@ -16,6 +16,9 @@ from geodistill.cli.report import pairs
 EXTRAS = {
     "OpenEXR": ("exr", "compressed EXR images"),
     "imageio_ffmpeg": ("video", "MP4 output"),
+    "transformers": ("hub", "Hugging Face teachers"),
+    "fast_simplification": ("decimate", "decimated meshes"),
+    "open3d": ("open3d", "conversion to and from Open3D"),
 }
 
 

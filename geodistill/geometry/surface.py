@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
 from geodistill.checks import InputError, UsageError, check, check_finite
 from geodistill.geometry.mesh import Mesh, corners, triangle_areas
+from geodistill.io.extras import require
 
 _BRANCHES = 4
 _POINTS_AT_ONCE = 2048
@@ -84,18 +84,12 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     Equal positions are joined before, so that texture seams do not tear.
 
     Raises:
-        UsageError: fewer than 4 faces wanted, or the package fast-simplification is missing.
-        InputError: nothing is left of the mesh.
+        UsageError: fewer than 4 faces wanted.
+        InputError: nothing is left of the mesh, or the package fast-simplification is missing.
     """
     if faces < 4:
         raise UsageError(f"a decimated mesh needs at least 4 faces, got {faces}")
-    try:
-        simplify = import_module("fast_simplification").simplify
-    except ImportError:
-        raise UsageError(
-            "decimating a mesh needs the package fast-simplification: "
-            "pip install fast-simplification"
-        ) from None
+    simplify = require("fast_simplification", "decimate", "decimating a mesh").simplify
     joined = _joined(mesh)
     if len(joined.faces) <= faces:
         return joined
