@@ -22,6 +22,7 @@ from geodistill.checks import GeodistillError, UsageError, choose
 VERBS = {
     "convert": "geodistill.cli.convert",
     "fit": "geodistill.cli.fit",
+    "lift": "geodistill.cli.lift",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
     "info": "geodistill.cli.info",
@@ -35,6 +36,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
   convert   turn a radiance field into another architecture, without any images
   fit       train a radiance field from posed images
+  lift      lift the features of an image teacher onto a geometry
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   info      say what a file is
@@ -48,6 +50,7 @@ examples:
   geodistill convert --from ngp --to tensorf
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
+  geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
 

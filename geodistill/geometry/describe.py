@@ -9,21 +9,20 @@ import numpy as np
 from torch import Tensor
 
 from geodistill.geometry import fields
+from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import bounds
 from geodistill.geometry.mesh_files import load_mesh
-from geodistill.geometry.splats import Splats, load_splat_attributes, load_splats
+from geodistill.geometry.splats import load_splat_attributes, load_splats
 from geodistill.io import clouds
-from geodistill.io.meshes import READERS
-from geodistill.io.ply import read_ply_header
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """Kind, size, bounds and columns of a file; a suffix that is none here means a field.
+    """Kind, size, bounds and columns of a file, or of a run folder.
 
     Raises InputError when it is missing, damaged, or nothing that is known.
     """
     path = Path(path)
-    return DESCRIBERS.get("" if path.is_dir() else path.suffix.lower(), fields.describe)(path)
+    return DESCRIBERS[kind_of(path)](path)
 
 
 def _cloud(path: Path) -> dict[str, Any]:
@@ -40,18 +39,8 @@ def _cloud(path: Path) -> dict[str, Any]:
     }
 
 
-def _ply(path: Path) -> dict[str, Any]:
-    """A PLY file holds splats, a mesh or a cloud: its header tells which."""
-    elements = {element.name: element for element in read_ply_header(path).elements}
-    names = {p.name for p in elements["vertex"].properties} if "vertex" in elements else set()
-    if "f_dc_0" in names:
-        return _splats(path, load_splats(path))
-    if "face" in elements and elements["face"].count:
-        return _mesh(path)
-    return _cloud(path)
-
-
-def _splats(path: Path, splats: Splats) -> dict[str, Any]:
+def _splats(path: Path) -> dict[str, Any]:
+    splats = load_splats(path)
     return {
         "kind": "Gaussian splats",
         "splats": len(splats),
@@ -83,9 +72,5 @@ def _channels(columns: dict[str, np.ndarray] | dict[str, Tensor]) -> dict[str, i
     return {name: 1 if values.ndim == 1 else values.shape[1] for name, values in columns.items()}
 
 
-DESCRIBERS = {
-    **dict.fromkeys(READERS, _mesh),
-    **dict.fromkeys(clouds.FORMATS, _cloud),
-    ".ply": _ply,
-}
-"""Suffix to the function that describes such a file."""
+DESCRIBERS = {"mesh": _mesh, "points": _cloud, "splats": _splats, "field": fields.describe}
+"""Kind to the function that describes such a file."""

@@ -19,7 +19,8 @@ from geodistill.cameras import Similarity
 from geodistill.checks import InputError, ShapeError, UsageError, check, check_finite
 from geodistill.geometry.harmonics import MAX_DEGREE, sh_degree, sh_rotation
 from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
-from geodistill.io.ply import ListColumn, read_ply, write_ply
+from geodistill.io.ply import ListColumn, read_ply
+from geodistill.io.ply_write import write_ply
 
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")

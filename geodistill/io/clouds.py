@@ -27,7 +27,8 @@ from geodistill.io.columns import (
     ungrouped,
 )
 from geodistill.io.pcd import read_pcd, write_pcd
-from geodistill.io.ply import ListColumn, read_ply, write_ply
+from geodistill.io.ply import ListColumn, read_ply
+from geodistill.io.ply_write import write_ply
 from geodistill.io.whole_file import read_whole
 from geodistill.runs import atomic_write
 

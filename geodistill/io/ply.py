@@ -6,7 +6,7 @@ ply.elements["face"]["vertex_indices"]   # ListColumn(counts [F], values [sum of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from geodistill import log
-from geodistill.checks import InputError, ShapeError, UsageError
-from geodistill.io.number_lines import NumberLines, format_lines, number_lines
+from geodistill.checks import InputError
+from geodistill.io.number_lines import NumberLines, number_lines
 from geodistill.io.ply_header import (
     FORMATS,
     LONGEST_HEADER,
@@ -26,7 +26,6 @@ from geodistill.io.ply_header import (
     parse_header,
 )
 from geodistill.io.whole_file import read_start, read_whole
-from geodistill.runs import atomic_write
 
 MAGIC = b"ply"
 
@@ -84,73 +83,6 @@ def read_ply_header(path: Path | str) -> Header:
     return parse_header(path, read_start(path, LONGEST_HEADER, MAGIC, "a PLY file"))
 
 
-def write_ply(
-    path: Path | str,
-    elements: Mapping[str, Mapping[str, Column]],
-    comments: Sequence[str] = (),
-    format: str = "binary_little_endian",
-) -> None:
-    """Write elements atomically, as `ply_bytes` makes them.
-
-    Raises what that raises, and InputError when the file cannot be written.
-    """
-    pieces = ply_bytes(elements, comments, format)
-    atomic_write(path, lambda file: file.writelines(pieces))
-
-
-def ply_bytes(
-    elements: Mapping[str, Mapping[str, Column]],
-    comments: Sequence[str] = (),
-    format: str = "binary_little_endian",
-) -> list[bytes]:
-    """A PLY file in pieces, each property in its column's own type (8 to 32-bit integers, float32,
-    float64).
-
-    Raises:
-        UsageError: an unknown format, a name or comment the header cannot hold, a type PLY lacks.
-        ShapeError: columns of one element that differ in length.
-    """
-    if format not in FORMATS:
-        raise UsageError(f"unknown PLY format '{format}'; known: {', '.join(FORMATS)}")
-    described = [_describe(name, columns) for name, columns in elements.items()]
-    lines = ["ply", f"format {format} 1.0", *(f"comment {text}" for text in comments)]
-    if any(not line.isprintable() for line in lines):
-        raise UsageError("a comment of a PLY file must be one line of printable text")
-    for element in described:
-        lines += [f"element {element.name} {element.count}", *map(str, element.properties)]
-    pieces = ["\n".join([*lines, "end_header", ""]).encode()]
-    for element in described:
-        columns = elements[element.name]
-        if not element.count or not columns:
-            continue
-        if format == "ascii":
-            pieces.append(_text_rows(element, columns))
-        else:
-            pieces.append(_binary_rows(element, columns, FORMATS[format]))
-    return pieces
-
-
-def _describe(name: str, columns: Mapping[str, Column]) -> Element:
-    properties, lengths = [], {}
-    for key, column in columns.items():
-        many = isinstance(column, ListColumn)
-        values = column.values if many else column
-        kind = values.dtype.newbyteorder("=").str[1:]
-        if kind not in TYPE_NAMES:
-            raise UsageError(f"{name}.{key}: PLY has no type for {values.dtype}, convert it first")
-        lengths[key] = len(column.counts) if many else len(values)
-        fits = values.ndim == 1 and (not many or len(values) == column.counts.sum())
-        if not fits or len({*lengths.values()}) > 1:
-            raise ShapeError(
-                f"{name}.{key}: the columns of a PLY element must have one length, got {lengths}"
-            )
-        wide = many and len(column.counts) and int(column.counts.max()) > 255
-        properties.append(Property(key, kind, ("u4" if wide else "u1") if many else None))
-    if any(len(word.split()) != 1 or not word.isascii() for word in (name, *columns)):
-        raise UsageError(f"the names of PLY element '{name}' must be ASCII words without blanks")
-    return Element(name, max(lengths.values(), default=0), properties)
-
-
 # Binary
 
 
@@ -164,7 +96,7 @@ def _read_binary(
         rows = body[position:]
         counts = _uniform_counts(element, rows, order)
         if counts is not None:
-            kind = _row_type(element, counts, order)
+            kind = row_type(element, counts, order)
             table = np.frombuffer(rows, kind, element.count) if kind.itemsize else np.empty(0, kind)
             elements[element.name] = {p.name: _of_table(table, p) for p in element.properties}
             position += element.count * kind.itemsize
@@ -175,7 +107,7 @@ def _read_binary(
     return elements, len(body) - position
 
 
-def _row_type(element: Element, counts: Sequence[int], order: str) -> np.dtype:
+def row_type(element: Element, counts: Sequence[int], order: str) -> np.dtype:
     """The layout of a row whose lists have the lengths `counts`."""
     fields, remaining = [], list(counts)
     for p in element.properties:
@@ -213,7 +145,7 @@ def _uniform_counts(element: Element, rows: memoryview, order: str) -> list[int]
             position += np.dtype(p.kind).itemsize
     if min(counts) < 0 or position * element.count > len(rows):
         return None
-    table = np.frombuffer(rows, _row_type(element, counts, order), element.count)
+    table = np.frombuffer(rows, row_type(element, counts, order), element.count)
     lists = [p.name for p in element.properties if p.count_kind]
     same = all((table[name + " n"] == n).all() for name, n in zip(lists, counts, strict=True))
     return counts if same else None
@@ -255,48 +187,16 @@ def _read_ragged(
     letters = np.frombuffer(rows, np.uint8)
     for p, at, n, (size, _, _) in zip(element.properties, starts, counts, steps, strict=True):
         lengths = np.array(n, np.int64)
-        gathered = letters[_runs(np.array(at, np.int64), lengths * size)]
+        gathered = letters[runs(np.array(at, np.int64), lengths * size)]
         values = gathered.view(order + p.kind).astype(p.kind)
         columns[p.name] = values if p.count_kind is None else ListColumn(lengths, values)
     return columns, position
 
 
-def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The indices starts[i], starts[i] + 1, ..., lengths[i] of them, for every i in turn."""
     ends = lengths.cumsum()
     return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _binary_rows(element: Element, columns: Mapping[str, Column], order: str) -> bytes:
-    lists = [c for c in columns.values() if isinstance(c, ListColumn)]
-    if all((c.counts == c.counts[0]).all() for c in lists):
-        kind = _row_type(element, [int(c.counts[0]) for c in lists], order)
-        table = np.empty(element.count, kind)
-        for name, column in columns.items():
-            if isinstance(column, ListColumn):
-                table[name + " n"] = column.counts
-                table[name] = column.values.reshape(element.count, -1)
-            else:
-                table[name] = column
-        return table.tobytes()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []  # bytes of a row's piece, and their count
-    one = np.ones(element.count, np.int64)
-    for p in element.properties:
-        column = columns[p.name]
-        if isinstance(column, ListColumn):
-            assert p.count_kind is not None  # because the column is a list
-            parts.append((column.counts.astype(order + p.count_kind), one))
-            parts.append((column.values.astype(order + p.kind), column.counts))
-        else:
-            parts.append((column.astype(order + p.kind), one))
-    sizes = np.stack([n * values.itemsize for values, n in parts])
-    starts = (sizes.reshape(-1, order="F").cumsum() - sizes.reshape(-1, order="F")).reshape(
-        sizes.shape, order="F"
-    )
-    out = np.empty(int(sizes.sum()), np.uint8)
-    for (values, _), at, size in zip(parts, starts, sizes, strict=True):
-        out[_runs(at, size)] = values.view(np.uint8)
-    return out.tobytes()
 
 
 # Text
@@ -336,7 +236,7 @@ def _text_columns(
             at = at + 1
             _expect_words(path, element, (n >= 0) & (at + n <= row_ends), words, numbers)
         column = _converted(
-            path, element, p.name, values[_runs(at, n)], p.kind, np.repeat(numbers, n)
+            path, element, p.name, values[runs(at, n)], p.kind, np.repeat(numbers, n)
         )
         columns[p.name] = column if p.count_kind is None else ListColumn(n, column)
         at = at + n
@@ -371,28 +271,6 @@ def _converted(
             f"{TYPE_NAMES[kind]} of '{name}' in element '{element.name}'"
         )
     return values.astype(kind)
-
-
-def _text_rows(element: Element, columns: Mapping[str, Column]) -> bytes:
-    if not any(isinstance(column, ListColumn) for column in columns.values()):
-        return format_lines(
-            [column for column in columns.values() if isinstance(column, np.ndarray)]
-        )
-    parts = []
-    for column in columns.values():
-        if isinstance(column, ListColumn):
-            ends = column.counts.cumsum().tolist()
-            words = format_lines([column.values]).split()
-            begins = [0, *ends[:-1]]
-            parts.append(
-                [
-                    b" ".join([b"%d" % (end - begin), *words[begin:end]])
-                    for begin, end in zip(begins, ends, strict=True)
-                ]
-            )
-        else:
-            parts.append(format_lines([column]).splitlines())
-    return b"\n".join(map(b" ".join, zip(*parts, strict=True))) + b"\n"
 
 
 def _expect_room(path: Path, element: Element, left: int, row: int, unit: str) -> None:

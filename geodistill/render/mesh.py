@@ -10,16 +10,13 @@ from torch import Tensor
 
 from geodistill import kernels
 from geodistill.cameras import Camera
-from geodistill.checks import UsageError, check
+from geodistill.checks import check
 from geodistill.geometry.mesh import area_weighted_normals
 from geodistill.kernels import Raster
 from geodistill.render.indexed import IndexedFootprint, in_camera, pinhole
 
 NEAR = 1e-6
 """The near plane, in units of the depth of the farthest vertex."""
-JUMP = 4.0
-"""Neighbouring pixels this many times farther apart than the pixels beside them belong to different
-surfaces."""
 
 
 class MeshFootprint(IndexedFootprint):
@@ -107,27 +104,6 @@ def grazing(buffer: MeshBuffer, camera: Camera) -> Tensor:
     return (buffer.normal * towards.to(buffer.normal)).sum(-1).abs()
 
 
-def edge_distance_px(buffer: MeshBuffer, limit: int) -> Tensor:
-    """Distance to the nearest silhouette or occlusion edge, at most `limit`. [H, W] in pixels
-
-    0 for pixels beside an edge, at which one surface ends and another or nothing begins: neighbours
-    are on different surfaces where they are `JUMP` times farther apart in space than the pixels
-    beside them. The border of the image is no edge.
-    """
-    if limit < 1:
-        raise UsageError(f"limit must be at least 1 pixel, got {limit}")
-    hit, place = buffer.triangle >= 0, buffer.position.detach()
-    edge = _beside_jumps(hit, place) | _beside_jumps(hit.T, place.transpose(0, 1)).T
-    # The exact transform, one axis after the other (Felzenszwalb and Huttenlocher, 2012).
-    squared = torch.where(edge, 0.0, float(limit * limit))
-    for axis, border in ((0, (0, 0, limit, limit)), (1, (limit, limit, 0, 0))):
-        around = F.pad(squared, border, value=torch.inf)
-        for step in range(2 * limit + 1):
-            moved = around.narrow(axis, step, squared.shape[axis])
-            squared = torch.minimum(squared, moved + (step - limit) ** 2)
-    return squared.sqrt()
-
-
 def _rasterize(
     vertices: Tensor, faces: Tensor, camera: Camera, dtype: torch.dtype
 ) -> tuple[Raster, Tensor]:
@@ -170,12 +146,3 @@ def _interpolated(corners: Tensor, weights: Tensor, flat: Tensor) -> Tensor:
     normal = (torch.where(inwards, -corners, corners) * weights[..., None]).sum(1)
     short = normal.norm(dim=-1, keepdim=True) < 1e-3
     return F.normalize(torch.where(short, flat, normal), dim=-1)
-
-
-def _beside_jumps(hit: Tensor, place: Tensor) -> Tensor:
-    """Pixels with an edge to their left or right. bool [H, W]"""
-    both = hit[:, 1:] & hit[:, :-1]
-    apart = (place[:, 1:] - place[:, :-1]).norm(dim=-1) * both
-    beside = torch.maximum(F.pad(apart[:, :-1], (1, 0)), F.pad(apart[:, 1:], (0, 1)))
-    edge = (hit[:, 1:] != hit[:, :-1]) | (both & (beside > 0) & (apart > JUMP * beside))
-    return F.pad(edge, (0, 1)) | F.pad(edge, (1, 0))

@@ -14,7 +14,8 @@ from geodistill.geometry.points import Points, save_points
 from geodistill.geometry.splats import Splats, save_splats
 from geodistill.io.clouds import FORMATS
 from geodistill.io.pcd import write_pcd
-from geodistill.io.ply import ListColumn, write_ply
+from geodistill.io.ply import ListColumn
+from geodistill.io.ply_write import write_ply
 
 
 def info(path: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, object]:
@@ -56,15 +57,15 @@ def test_splats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vertex = {name: np.arange(3, dtype=np.float32) for name in ("x", "y", "z")}
-    face = {"vertex_indices": ListColumn(np.array([3, 3]), np.zeros(6, np.int32))}
+    face = {"vertex_indices": ListColumn(np.array([3, 3]), np.array([0, 1, 2, 0, 2, 1], np.int32))}
     write_ply(tmp_path / "a.ply", {"vertex": vertex, "face": face})
     said = info(tmp_path / "a.ply", capsys)
     assert (said["kind"], said["vertices"], said["faces"]) == ("mesh", 3, 2)
     assert said["bounds"] == [[0, 0, 0], [2, 2, 2]] and said["colors"] is False
     nothing = {name: values[:0] for name, values in vertex.items()}
     write_ply(tmp_path / "a.ply", {"vertex": nothing, "face": face})
-    assert info(tmp_path / "a.ply", capsys, 1)["error"] == (
-        f"{tmp_path / 'a.ply'} holds 2 faces, but no vertices"
+    assert (
+        "face 0 refers to vertex 0, but there are 0" in info(tmp_path / "a.ply", capsys, 1)["error"]
     )
 
 

@@ -22,7 +22,8 @@ from geodistill.geometry.splats import (
     splats_digest,
     transformed,
 )
-from geodistill.io.ply import ListColumn, read_ply, write_ply
+from geodistill.io.ply import ListColumn, read_ply
+from geodistill.io.ply_write import write_ply
 
 
 def some_splats(count: int = 12, degree: int = 3, seed: int = 0) -> Splats:

@@ -12,7 +12,8 @@ from geodistill.checks import InputError, UsageError
 from geodistill.io.clouds import FORMATS, read_cloud, write_cloud
 from geodistill.io.columns import color_bytes, grouped, ungrouped
 from geodistill.io.pcd import ENCODINGS, write_pcd
-from geodistill.io.ply import ListColumn, write_ply
+from geodistill.io.ply import ListColumn
+from geodistill.io.ply_write import write_ply
 
 RNG = np.random.default_rng(5)
 

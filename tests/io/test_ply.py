@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from geodistill.checks import InputError, ShapeError, UsageError
-from geodistill.io.ply import Column, ListColumn, read_ply, write_ply
+from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_header import FORMATS, TYPE_NAMES
+from geodistill.io.ply_write import write_ply
 
 plyfile = pytest.importorskip("plyfile")
 

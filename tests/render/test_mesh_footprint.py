@@ -13,9 +13,9 @@ from geodistill.cameras import Camera
 from geodistill.checks import UsageError
 from geodistill.geometry.mesh import area_weighted_normals
 from geodistill.rays import camera_rays
+from geodistill.render.borders import edge_distance_px
 from geodistill.render.mesh import (
     MeshFootprint,
-    edge_distance_px,
     grazing,
     mesh_gbuffer,
 )
@@ -213,7 +213,7 @@ def test_distances_are_those_to_the_occlusion_edge() -> None:
         change = front.narrow(axis, 1, 59) != front.narrow(axis, 0, 59)
         edge.narrow(axis, 1, 59).logical_or_(change)
         edge.narrow(axis, 0, 59).logical_or_(change)
-    found = edge_distance_px(buffer, 6)
+    found = edge_distance_px(buffer.triangle >= 0, buffer.position, 6)
     assert torch.equal(found == 0, edge)
     y, x = edge.nonzero().double().unbind(-1)
     rows, columns = torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij")
@@ -228,7 +228,7 @@ def test_a_slanted_floor_and_a_cube_have_no_inner_edges() -> None:
     buffer = mesh_gbuffer(
         floor.double(), torch.tensor([[0, 1, 2], [0, 2, 3]]), camera((0.0, -3.0, 0.0), (64, 64))
     )
-    lower = edge_distance_px(buffer, 3)[42:-1]
+    lower = edge_distance_px(buffer.triangle >= 0, buffer.position, 3)[42:-1]
     assert (buffer.triangle[42:-1] >= 0).all() and (lower == 3).all()
     signs = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3).double()
     quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
@@ -236,7 +236,8 @@ def test_a_slanted_floor_and_a_cube_have_no_inner_edges() -> None:
     buffer = mesh_gbuffer(signs, faces, camera((2.0, -2.5, 1.5), (80, 80)))
     hit = (buffer.triangle >= 0).float()[None, None]
     inside = -torch.nn.functional.max_pool2d(-hit, 3, 1, 1)[0, 0] > 0
-    assert inside.sum() > 300 and (edge_distance_px(buffer, 4)[inside] > 0).all()
+    distance = edge_distance_px(buffer.triangle >= 0, buffer.position, 4)
+    assert inside.sum() > 300 and (distance[inside] > 0).all()
 
 
 def test_nothing_in_view() -> None:
@@ -258,7 +259,7 @@ def test_nothing_in_view() -> None:
         footprint = MeshFootprint(buffer.triangle, buffer.weights, f, len(v))
         assert not footprint.row_sums().any() and not footprint.column_sums().any()
         assert footprint.render(torch.ones(len(v), 2)).shape == (37 * 52, 2)
-        assert (edge_distance_px(buffer, 2) == 2).all()
+        assert (edge_distance_px(buffer.triangle >= 0, buffer.position, 2) == 2).all()
 
 
 def test_what_cannot_be_rendered_is_refused() -> None:
@@ -269,7 +270,7 @@ def test_what_cannot_be_rendered_is_refused() -> None:
     with pytest.raises(UsageError, match="lens distortion: undistort"):
         mesh_gbuffer(vertices, faces, replace(view, distortion=torch.ones(4).double()))
     with pytest.raises(UsageError, match="limit must be at least 1"):
-        edge_distance_px(mesh_gbuffer(vertices, faces, view), 0)
+        edge_distance_px(torch.ones(4, 5, dtype=torch.bool), torch.zeros(4, 5, 3), 0)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("embreex"), reason="embreex is not installed")

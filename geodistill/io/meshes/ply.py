@@ -19,7 +19,8 @@ from geodistill.io.meshes.arrays import (
     split_corners,
 )
 from geodistill.io.meshes.textures import colour_bytes, encode_png, read_texture, tinted
-from geodistill.io.ply import Column, ListColumn, ply_bytes, read_ply
+from geodistill.io.ply import Column, ListColumn, read_ply
+from geodistill.io.ply_write import ply_bytes
 
 _COORDINATES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 _COLOURS = (

@@ -1,0 +1,265 @@
+"""The four geometries as scenes that can be lifted onto: what a camera sees of them, element by
+element."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from geodistill.cameras import Camera, sphere_cameras
+from geodistill.checks import InputError
+from geodistill.footprint import Footprint
+from geodistill.geometry import mesh as meshes
+from geodistill.geometry.fields import Field, load_field
+from geodistill.geometry.fields.files import field_tensors
+from geodistill.geometry.kinds import Kind, kind_of
+from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh_files import load_mesh
+from geodistill.geometry.points import Points, load_points, points_digest
+from geodistill.geometry.splats import Splats, load_splats, splats_digest
+from geodistill.lift.fill import filled_along, filled_in_space
+from geodistill.lift.views import OPAQUE
+from geodistill.render.borders import edge_distance_px
+from geodistill.render.field_footprint import FieldFootprint, FieldGrid
+from geodistill.render.fields import render_view
+from geodistill.render.mesh import MeshFootprint, grazing, mesh_gbuffer
+from geodistill.render.points import PointFootprint, default_radius
+from geodistill.render.splats import SplatFootprint, render_splats
+from geodistill.shade.lights import headlight
+from geodistill.shade.view import GREY, shaded_view
+
+FOV_RAD = math.radians(40.0)
+MARGIN = 1.1
+"""How much farther than need be cameras stand: splats and discs reach beyond their centres."""
+BACKGROUND = 1.0
+"""Grey level behind everything, display-referred."""
+GRID = 128
+"""Nodes an axis of the grid that carries the features of a field."""
+BORDER_TRUST = 0.05
+"""Trust in pixels at an edge, whose patches show two things."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one camera sees of a scene.
+
+    Attributes:
+        image: [H, W, 3], display-referred, in [0, 1], over the background.
+        footprint: makes the operator of the same pixels.
+        points: float64 [H, W, 3], the surface point under each pixel.
+        trust: [H, W] in [0, 1]: what is seen at a grazing angle or beside an edge counts less, the
+            background not at all.
+    """
+
+    image: Tensor
+    footprint: Callable[[], Footprint]
+    points: Tensor
+    trust: Tensor
+
+
+class Scene(Protocol):
+    """A geometry whose elements can carry features.
+
+    `positions` [N, 3] are the elements' places in the world, `kind` and `digest` tell it from
+    other geometries.
+    """
+
+    kind: str
+    digest: str
+    positions: Tensor
+
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        """One pinhole camera's view, for a teacher whose patches have `patch_px` pixels."""
+        ...
+
+    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
+        """The features with those of unseen elements taken from seen neighbours."""
+        ...
+
+
+class MeshScene:
+    """A mesh; its elements are its vertices."""
+
+    kind = "mesh"
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh, self.positions, self.digest = mesh, mesh.vertices, meshes.mesh_digest(mesh)
+        self._normals = meshes.vertex_normals(mesh)
+
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        mesh = self.mesh
+        buffer = mesh_gbuffer(mesh.vertices, mesh.faces, camera, self._normals)
+        image, opacity = shaded_view(mesh, buffer, camera, headlight)
+        hit = buffer.triangle >= 0
+        footprint = MeshFootprint(buffer.triangle, buffer.weights, mesh.faces, len(mesh.vertices))
+        trust = grazing(buffer, camera) * _inside(hit, buffer.position, patch_px)
+        return Look(_over(image, opacity), lambda: footprint, buffer.position, trust)
+
+    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
+        """Along the surface; vertices at one place are one."""
+        weld = meshes.welded(self.mesh)
+        pairs, lengths = meshes.edges(self.mesh)
+        first = torch.zeros(int(weld.max()) + 1, dtype=torch.int64)
+        first[weld.flip(0)] = torch.arange(len(weld)).flip(0)
+        twins = (first[weld] != torch.arange(len(weld))).nonzero()[:, 0]
+        bonds = torch.stack([twins, first[weld[twins]]], dim=1)
+        short = lengths.new_full((len(twins),), 1e-9 * meshes.diagonal(self.mesh))
+        edges = torch.cat([first[pairs], bonds])
+        return filled_along(features, seen, self.positions, edges, torch.cat([lengths, short]))
+
+
+class PointScene:
+    """A point cloud, drawn as discs; its elements are its points."""
+
+    kind = "point cloud"
+
+    def __init__(self, points: Points, radius: float | None = None) -> None:
+        self.positions, self.digest = points.positions, points_digest(points)
+        self.radius = default_radius(points.positions) if radius is None else radius
+        grey = torch.full((len(points.positions), 3), GREY)
+        self._colors = grey if points.colors is None else points.colors[:, :3].float() / 255
+
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        footprint = PointFootprint.seen_by(camera, self.positions, self.radius)
+        opacity = footprint.row_sums().reshape(camera.size)
+        image = footprint.render(self._colors).reshape(*camera.size, 3)
+        return _volumetric(
+            image + BACKGROUND * (1 - opacity[..., None]),
+            lambda: footprint,
+            opacity,
+            _places(footprint, self.positions, camera),
+            patch_px,
+        )
+
+    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
+        return filled_in_space(features, seen, self.positions)
+
+
+class SplatScene:
+    """Gaussian splats; each is an element."""
+
+    kind = "splats"
+
+    def __init__(self, splats: Splats) -> None:
+        self.splats, self.positions = splats, splats.means.double()
+        self.digest = splats_digest(splats)
+
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        view = render_splats(self.splats, camera, BACKGROUND)
+        footprint = SplatFootprint.from_camera(self.splats, camera)
+        return _volumetric(
+            view.image.clamp(0, 1),
+            lambda: SplatFootprint.from_camera(self.splats, camera),
+            view.opacity,
+            _places(footprint, self.positions, camera),
+            patch_px,
+        )
+
+    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
+        return filled_in_space(features, seen, self.positions)
+
+
+class FieldScene:
+    """A radiance field; its elements are the nodes of a grid over its occupied cells."""
+
+    kind = "field"
+
+    def __init__(self, field: Field) -> None:
+        self.field, self.grid = field, FieldGrid.of_field(field, GRID)
+        self.positions = self.grid.positions
+        self.digest = _field_digest(field)
+
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        view = render_view(self.field, camera)
+        footprint = FieldFootprint(self.field, self.grid, camera)
+        return _volumetric(
+            view.over(BACKGROUND).clamp(0, 1),
+            lambda: FieldFootprint(self.field, self.grid, camera),
+            view.opacity,
+            _places(footprint, self.positions, camera),
+            patch_px,
+        )
+
+    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
+        return filled_in_space(features, seen, self.positions)
+
+
+def load_scene(path: Path | str) -> Scene:
+    """The scene in a file: a mesh, a point cloud, splats or a field (also a run folder).
+
+    Raises:
+        InputError: no such file, or one that is damaged or holds none of these.
+    """
+    path = Path(path)
+    return _MAKERS[kind_of(path)](path)
+
+
+_MAKERS: dict[Kind, Callable[[Path], Scene]] = {
+    "mesh": lambda path: MeshScene(load_mesh(path)),
+    "points": lambda path: PointScene(load_points(path)),
+    "splats": lambda path: SplatScene(load_splats(path)),
+    "field": lambda path: FieldScene(load_field(path)),
+}
+
+
+def cameras_around(scene: Scene, count: int, size_px: int, seed: int = 0) -> Camera:
+    """Cameras spread over a sphere about the scene, which they see whole, with +y upward.
+
+    Raises InputError for a scene without extent.
+    """
+    low, high = scene.positions.amin(dim=0), scene.positions.amax(dim=0)
+    center = 0.5 * (low + high)
+    radius = float((scene.positions - center).norm(dim=1).max())
+    if not radius > 0:
+        raise InputError("all of the geometry lies at one point: there is nothing to look at")
+    distance = MARGIN * radius / math.sin(0.5 * FOV_RAD)
+    return sphere_cameras(
+        count, center, distance, FOV_RAD, (size_px, size_px), seed, up=(0.0, 1.0, 0.0)
+    )
+
+
+def _field_digest(field: Field) -> str:
+    """16 hexadecimal digits that tell a field from another."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(field_tensors(field).items()):
+        digest.update(f"{name} {[*tensor.shape]}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _over(image: Tensor, opacity: Tensor) -> Tensor:
+    return image * opacity[..., None] + BACKGROUND * (1.0 - opacity[..., None])
+
+
+def _inside(hit: Tensor, position: Tensor, patch_px: float) -> Tensor:
+    """From `BORDER_TRUST` at an edge to 1 half a patch away from it, 0 where nothing is. [H, W]"""
+    half = 0.5 * patch_px
+    distance = edge_distance_px(hit, position, max(1, math.ceil(half))) + 0.5
+    return (distance / half).clamp(BORDER_TRUST, 1.0) * hit
+
+
+def _places(footprint: Footprint, positions: Tensor, camera: Camera) -> Tensor:
+    """Mean position of what each pixel shows. float64 [H, W, 3]"""
+    center = camera.centers.double()
+    mean = footprint.render((positions - center).float()).double()
+    mean = mean / footprint.row_sums().double().clamp_min(1e-6)[:, None]
+    return (mean + center).reshape(*camera.size, 3)
+
+
+def _volumetric(
+    image: Tensor,
+    footprint: Callable[[], Footprint],
+    opacity: Tensor,
+    points: Tensor,
+    patch_px: float,
+) -> Look:
+    """A look at what has no surface normals."""
+    trust = opacity.clamp(max=1.0) * _inside(opacity > OPAQUE, points, patch_px)
+    return Look(image, footprint, points, trust)

@@ -1,0 +1,121 @@
+"""A teacher's features, lifted onto a geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.cameras import Camera
+from geodistill.checks import InputError
+from geodistill.lift.files import Basis, FeatureSet
+from geodistill.lift.scenes import Scene
+from geodistill.lift.solve import Lifted, refined
+from geodistill.lift.views import PixelFeatures, View
+from geodistill.log import progress
+from geodistill.teachers import reduce
+from geodistill.teachers.base import Teacher
+from geodistill.teachers.tokens import token_index
+
+Solver = Callable[[Sequence[View], slice], Lifted]
+BLOCK = 64
+"""Channels that are solved for together: what bounds the memory of a lift."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiftReport:
+    """What a lift came to.
+
+    Attributes:
+        found: the features.
+        coverage: part of the elements that a trusted pixel shows, from 0 to 1.
+        explained: part of the teacher's variance that the channels keep.
+        steps: refinements that were taken.
+    """
+
+    found: FeatureSet
+    coverage: float
+    explained: float
+    steps: int
+
+
+def lift_features(
+    scene: Scene,
+    teacher: Teacher,
+    cameras: Camera,
+    channels: int | None = BLOCK,
+    solver: Solver = lambda views, part: refined(views, channels=part),
+    photographs: Tensor | None = None,
+) -> LiftReport:
+    """Look at a scene from all cameras, let the teacher see the pictures, and lift what it says.
+
+    Tokens are brought to unit length, as similarity compares directions, and reduced to their
+    principal components among the tokens that show the scene.
+
+    Args:
+        scene: the geometry.
+        teacher: an image teacher.
+        cameras: a batch of pinhole cameras.
+        channels: how many to keep; None: all of the teacher's.
+        solver: from views and a range of channels to features.
+        photographs: [N, H, W, 3] in [0, 1], what the teacher sees in place of our own pictures.
+
+    Raises:
+        InputError: no camera sees the scene.
+    """
+    views = _views(scene, teacher, cameras, photographs)
+    shown = [_shown(view) for view in views]
+    if not any(len(tokens) for tokens in shown):
+        raise InputError("no camera sees the geometry: point them at it")
+    basis, explained = None, 1.0
+    if channels is not None and channels < teacher.channels:
+        pca = reduce.fit(shown, channels)
+        basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
+        views = [_with_tokens(view, pca.apply(view.features.tokens)) for view in views]
+    width = views[0].features.tokens.shape[1]
+    parts = [solver(views, block) for block in reduce.channel_blocks(width, BLOCK)]
+    features = torch.cat([part.features for part in parts], dim=1)
+    seen = parts[0].seen
+    found = FeatureSet(
+        scene.filled(features, seen),
+        seen,
+        scene.kind,
+        scene.digest,
+        teacher.name,
+        teacher.fingerprint,
+        basis,
+    )
+    steps = max(part.steps for part in parts)
+    return LiftReport(found, float(seen.float().mean()), explained, steps)
+
+
+def _views(
+    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None
+) -> list[View]:
+    """Every camera's look at the scene, with the teacher's tokens for it."""
+    found = []
+    with progress(len(cameras), f"{teacher.name}, views") as bar:
+        for i in range(len(cameras)):
+            look = scene.look(cameras[i], teacher.patch_px)
+            image = look.image if photographs is None else photographs[i]
+            grid = teacher.features(image[None].float())
+            tokens = F.normalize(grid.tokens.reshape(-1, grid.tokens.shape[-1]), dim=1)
+            index = token_index(grid, cameras.size)[:, None]
+            features = PixelFeatures(tokens, index, torch.ones(len(index), 1))
+            found.append(View(look.footprint, features, look.trust.reshape(-1).float()))
+            bar.advance()
+    return found
+
+
+def _shown(view: View) -> Tensor:
+    """The tokens that some trusted pixel looks up."""
+    used = view.features.index[view.trust > 0]
+    return view.features.tokens[used.unique().long()]
+
+
+def _with_tokens(view: View, tokens: Tensor) -> View:
+    features = PixelFeatures(tokens, view.features.index, view.features.mix)
+    return View(view.footprint, features, view.trust)

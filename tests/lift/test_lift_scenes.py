@@ -1,0 +1,192 @@
+"""One suite over all four geometries: a ball as a mesh, a cloud, splats and a field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.cameras import Camera, Similarity, rotations
+from geodistill.checks import GeodistillError
+from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh_files import save_mesh
+from geodistill.geometry.points import Points, save_points
+from geodistill.geometry.splats import Splats, save_splats
+from geodistill.lift.scenes import (
+    FieldScene,
+    MeshScene,
+    PointScene,
+    Scene,
+    SplatScene,
+    cameras_around,
+    load_scene,
+)
+from geodistill.lift.solve import refined, weighted_mean
+from geodistill.lift.views import Equations, PixelFeatures, View
+from tests.scenes import AnalyticField
+
+PATCH_PX = 8.0
+SIZE_PX = 40
+
+
+def ball_mesh(rows: int = 24) -> Mesh:
+    """A unit sphere of latitudes and longitudes, with a seam of doubled vertices."""
+    polar = torch.linspace(0, math.pi, rows, dtype=torch.float64)[:, None]
+    around = torch.linspace(0, 2 * math.pi, 2 * rows, dtype=torch.float64)[None]
+    x, y = polar.sin() * around.cos(), polar.sin() * around.sin()
+    vertices = torch.stack([x, y, polar.cos().expand_as(x)], -1).reshape(-1, 3)
+    number = torch.arange(len(vertices)).view(rows, 2 * rows)
+    a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
+    faces = torch.cat([torch.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (a, c, d))])
+    return Mesh(vertices, faces)
+
+
+def ball_points(count: int = 4000) -> Tensor:
+    draw = torch.Generator().manual_seed(0)
+    return F.normalize(torch.randn(count, 3, generator=draw, dtype=torch.float64), dim=1)
+
+
+def ball_splats(count: int = 1500) -> Splats:
+    return Splats(
+        means=ball_points(count).float(),
+        rotations=torch.tensor([1.0, 0, 0, 0]).expand(count, 4).clone(),
+        log_scales=torch.full((count, 3), math.log(0.06)),
+        opacity_logits=torch.full((count,), 3.0),
+        sh=torch.zeros(count, 1, 3),
+    )
+
+
+class BallField(AnalyticField):
+    def _distance(self, u: Tensor) -> Tensor:
+        return u.norm(dim=1) - 0.7
+
+
+MAKERS = {
+    "mesh": lambda: MeshScene(ball_mesh()),
+    "points": lambda: PointScene(Points(ball_points())),
+    "splats": lambda: SplatScene(ball_splats()),
+    "field": lambda: FieldScene(BallField()),
+}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def scene(request: pytest.FixtureRequest) -> Scene:
+    return MAKERS[request.param]()
+
+
+def cameras(scene: Scene, count: int = 4) -> Camera:
+    return cameras_around(scene, count, SIZE_PX)
+
+
+def views(scene: Scene, pixels: Tensor | None = None, count: int = 4) -> list[View]:
+    """Views whose pixels have the given features [count, P, C], or what a ramp over space has."""
+    found = []
+    for i in range(count):
+        look = scene.look(cameras(scene, count)[i], PATCH_PX)
+        values = look.points.reshape(-1, 3).float() if pixels is None else pixels[i]
+        index = torch.arange(len(values), dtype=torch.int32)[:, None]
+        features = PixelFeatures(values, index, torch.ones(len(values), 1))
+        found.append(View(look.footprint, features, look.trust.reshape(-1).float()))
+    return found
+
+
+def test_a_look_is_a_picture_with_trust_where_something_is(scene: Scene) -> None:
+    look = scene.look(cameras(scene)[0], PATCH_PX)
+    assert look.image.shape == (SIZE_PX, SIZE_PX, 3) and look.points.dtype == torch.float64
+    assert float(look.image.min()) >= 0 and float(look.image.max()) <= 1
+    assert float(look.trust.min()) >= 0 and float(look.trust.max()) <= 1
+    assert not look.trust[0, 0] and look.trust[SIZE_PX // 2, SIZE_PX // 2] > 0.5
+    assert torch.equal(look.image[0, 0], torch.ones(3))
+    assert float((look.trust > 0).float().mean()) > 0.3
+
+
+def test_pixels_know_where_they_are(scene: Scene) -> None:
+    look = scene.look(cameras(scene)[0], PATCH_PX)
+    center = 0.5 * (scene.positions.amin(0) + scene.positions.amax(0))
+    radius = 0.5 * float((scene.positions.amax(0) - scene.positions.amin(0)).max())
+    inner = look.trust > 0.8 * look.trust.max()
+    distance = (look.points[inner] - center).norm(dim=1) / radius
+    assert float(distance.quantile(0.1)) > 0.7 and float(distance.max()) < 1.05
+
+
+def test_trust_falls_towards_the_silhouette(scene: Scene) -> None:
+    trust = scene.look(cameras(scene)[0], PATCH_PX).trust
+    row = trust[SIZE_PX // 4]
+    shown = (row > 0).nonzero()[:, 0]
+    assert shown[0] > 0 and row[shown[0]] < 0.3 * row[SIZE_PX // 2]
+
+
+def test_a_lifted_constant_renders_as_itself(scene: Scene) -> None:
+    constant = torch.tensor([0.25, -3.0])
+    made = views(scene, constant.expand(4, SIZE_PX * SIZE_PX, 2))
+    for lifted in (weighted_mean(made), refined(made, 1)):
+        shown = lifted.features[lifted.seen]
+        torch.testing.assert_close(shown, constant.expand_as(shown), rtol=1e-4, atol=1e-4)
+
+
+def test_the_adjoint_moves_across_the_inner_product(scene: Scene) -> None:
+    draw = torch.Generator().manual_seed(1)
+    equations = Equations(views(scene)[0])
+    x = torch.randn(len(scene.positions), 3, generator=draw)
+    y = torch.randn(SIZE_PX * SIZE_PX, 3, generator=draw)
+    left = (equations.trust[:, None] * equations.apply(x) * y).double().sum()
+    right = (x * equations.adjoint(y)).double().sum()
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_sum_to_one_at_most(scene: Scene) -> None:
+    footprint = scene.look(cameras(scene)[0], PATCH_PX).footprint()
+    sums = footprint.row_sums()
+    assert float(sums.min()) >= 0 and float(sums.max()) <= 1 + 1e-5
+    written_out = footprint.to_csr() @ torch.ones(footprint.elements, 1)
+    torch.testing.assert_close(written_out[:, 0], sums, rtol=1e-4, atol=1e-4)
+
+
+def test_positions_come_back_from_pictures_of_positions(scene: Scene) -> None:
+    lifted = weighted_mean(views(scene))
+    where = scene.filled(lifted.features, lifted.seen)
+    error = (where[lifted.seen].double() - scene.positions[lifted.seen]).norm(dim=1)
+    size = float((scene.positions.amax(0) - scene.positions.amin(0)).norm())
+    assert float(error.median()) < 0.05 * size
+    assert float(lifted.seen.float().mean()) > 0.3
+
+
+def test_a_scene_is_read_back_from_its_file(tmp_path: Path) -> None:
+    save_mesh(tmp_path / "a.glb", ball_mesh())
+    save_mesh(tmp_path / "m.ply", ball_mesh())
+    save_points(tmp_path / "p.ply", Points(ball_points(50)))
+    save_points(tmp_path / "p.xyz", Points(ball_points(50)))
+    save_splats(tmp_path / "s.ply", ball_splats(50))
+    kinds = {file.name: load_scene(file).kind for file in sorted(tmp_path.iterdir())}
+    assert kinds == {
+        "a.glb": "mesh",
+        "m.ply": "mesh",
+        "p.ply": "point cloud",
+        "p.xyz": "point cloud",
+        "s.ply": "splats",
+    }
+
+
+def test_geometry_and_cameras_moved_together_show_the_same() -> None:
+    mesh = ball_mesh()
+    motion = Similarity(
+        rotations(torch.tensor([0.3, -0.5, 0.9], dtype=torch.float64)),
+        torch.tensor([100.0, -30.0, 7.0], dtype=torch.float64),
+    )
+    before, after = MeshScene(mesh), MeshScene(replace(mesh, vertices=motion.apply(mesh.vertices)))
+    camera = cameras(before)[0].to(dtype=torch.float64)
+    a = before.look(camera, PATCH_PX)
+    b = after.look(motion.apply_camera(camera), PATCH_PX)
+    assert float((a.image - b.image).abs().median()) < 1e-6
+    torch.testing.assert_close(a.trust.mean(), b.trust.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_one_point_is_nothing_to_look_at() -> None:
+    scene = PointScene(Points(torch.zeros(3, 3, dtype=torch.float64)), radius=1.0)
+    with pytest.raises(GeodistillError, match="lies at one point"):
+        cameras_around(scene, 2, SIZE_PX)

