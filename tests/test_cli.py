@@ -329,8 +329,8 @@ def test_architectures_are_the_ones_that_exist() -> None:
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "--json", "--quiet"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    command = [sys.executable, "-m", "geodistill", "doctor", "--json", "--quiet"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert {"python", "torch", "threads", "devices", "kernels", "openmp", "extras"} <= found.keys()
     assert "cpu" in found["devices"] and "hash_encode" in found["kernels"]
     assert len(found["openmp"]) <= 1, "a second OpenMP runtime beside the one that torch brings"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from geodistill.checks import GeodistillError, InputError, ShapeError, UsageError
+from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.geometry.points import (
     Points,
     bounds,
@@ -344,10 +344,6 @@ def test_without_open3d_one_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(InputError, match=r"pip install 'geodistill\[open3d\]'"):
         to_open3d(some_points())
-    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    for use in (nearest_spacing, cleaned, lambda points: neighbours(points, 3)):
-        with pytest.raises(GeodistillError, match="neighbours needs the package scipy"):
-            use(some_points())
 
 
 def test_real_lidar_scans() -> None:

