@@ -69,10 +69,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     started = time.perf_counter()
     output = arguments.output or Path(f"{arguments.geometry.stem}_{_tail(arguments.teacher)}")
     output = output.with_suffix(".safetensors")
-    if output.exists() and not arguments.overwrite:
-        raise UsageError(f"{output} exists: choose another -o or pass --overwrite")
+    for path in (output, output.with_suffix(".png")):
+        if path.exists() and not arguments.overwrite:
+            raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
     scene = load_scene(arguments.geometry)
-    result = (_described if arguments.teacher == "geometric" else _seen)(arguments, scene, output)
+    if arguments.teacher == "geometric":
+        result = _described(arguments, scene)
+    else:
+        result = _seen(arguments, scene, output.with_suffix(".png"))
     save_features(output, result.pop("found"))
     return {
         "output": str(output),
@@ -87,7 +91,7 @@ def report(result: dict[str, Any]) -> str:
     return pairs(result)
 
 
-def _described(arguments: Arguments, scene: Scene, output: Path) -> dict[str, Any]:
+def _described(arguments: Arguments, scene: Scene) -> dict[str, Any]:
     """What a teacher that looks at no images says of a mesh."""
     import torch
 
@@ -104,7 +108,7 @@ def _described(arguments: Arguments, scene: Scene, output: Path) -> dict[str, An
     return {"found": found, "channels": features.shape[1], "coverage": 1.0}
 
 
-def _seen(arguments: Arguments, scene: Scene, output: Path) -> dict[str, Any]:
+def _seen(arguments: Arguments, scene: Scene, sheet: Path) -> dict[str, Any]:
     """What an image teacher says, lifted."""
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import cameras_around
@@ -126,7 +130,6 @@ def _seen(arguments: Arguments, scene: Scene, output: Path) -> dict[str, Any]:
     else:
         cameras, photographs = _photographs(arguments.images)
     lifted = lift_features(scene, teacher, cameras, channels, solver, photographs)
-    sheet = output.with_suffix(".png")
     shown = cameras[: min(SHEET_VIEWS, len(cameras))]
     write_png(sheet, feature_sheet(scene, lifted.found.features, shown))
     return {

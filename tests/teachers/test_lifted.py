@@ -21,7 +21,6 @@ from geodistill.lift.files import load_features
 from geodistill.lift.scenes import MeshScene, cameras_around
 from geodistill.lift.sheet import feature_sheet, principal_colors
 from geodistill.lift.solve import weighted_mean
-from geodistill.shade.color import linear_from_srgb
 from geodistill.teachers import TokenGrid
 from geodistill.teachers.lifted import lift_features
 
@@ -108,8 +107,6 @@ def test_colours_of_components_do_not_depend_on_their_sign_and_size() -> None:
 
 def test_a_sheet_has_the_picture_above_the_features() -> None:
     scene = MeshScene(painted_ball())
-    red = linear_from_srgb(torch.tensor(0.5))
-    assert float(red) < 0.5
     sheet = feature_sheet(scene, scene.positions.float(), cameras_around(scene, 2, 32))
     assert sheet.shape == (64, 64, 3)
     assert torch.equal(sheet[0, 0], torch.ones(3)) and torch.equal(sheet[32, 0], torch.ones(3))
@@ -137,6 +134,16 @@ def test_lift_from_the_command_line(ball: Path, capsys: pytest.CaptureFixture[st
     assert found.teacher == "lite0" and found.features.shape == (800, 8)
     assert main([*command, "-o", str(out)]) == 2
     assert "exists: choose another -o or pass --overwrite" in capsys.readouterr().err
+
+
+def test_a_picture_that_stands_in_the_way_is_kept(
+    ball: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texture = ball.with_name("features.png")
+    texture.write_bytes(b"a texture")
+    assert main(["lift", str(ball), "-o", str(ball.with_name("features.safetensors"))]) == 2
+    assert "features.png exists: choose another -o" in capsys.readouterr().err
+    assert texture.read_bytes() == b"a texture"
 
 
 def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[str]) -> None:
