@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_seed, expect_views, prepare
 from geodistill.cli.report import fidelity
 
 
@@ -35,11 +35,8 @@ class Arguments(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.seed < 1 << 31:
-            raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
-        for name, value in (("views", self.views), ("resolution", self.resolution)):
-            if value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+        expect_seed(self.seed)
+        expect_views(self.views, self.resolution)
         if self.output is not None and self.output.suffix.lower() != ".png":
             raise UsageError(f"-o {self.output}: the contact sheet is a PNG, name it NAME.png")
 

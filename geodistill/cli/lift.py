@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_seed, expect_views, prepare
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -48,11 +48,8 @@ class Arguments(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.seed < 1 << 31:
-            raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
-        for name, value in (("views", self.views), ("resolution", self.resolution)):
-            if value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+        expect_seed(self.seed)
+        expect_views(self.views, self.resolution)
         if self.channels != "full" and not (self.channels.isdecimal() and int(self.channels) > 0):
             raise UsageError(f"--channels must be a positive number or full, got {self.channels}")
         if self.output is not None and self.output.suffix != ".safetensors":

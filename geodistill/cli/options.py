@@ -61,12 +61,24 @@ class Student(Machine):
         super().__post_init__()
         if self.device != "cpu":
             raise UsageError("--device cuda: training runs on the CPU so far; leave --device out")
-        if not 0 <= self.seed < 1 << 31:
-            raise UsageError(f"--seed must be from 0 to 2147483647, got {self.seed}")
+        expect_seed(self.seed)
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, got {self.steps}")
         if self.steps is not None and self.budget is not None:
             raise UsageError("--steps and --budget both say when to stop: give one of them")
+
+
+def expect_seed(seed: int) -> None:
+    """Raise UsageError unless it is a seed that every generator takes."""
+    if not 0 <= seed < 1 << 31:
+        raise UsageError(f"--seed must be from 0 to 2147483647, got {seed}")
+
+
+def expect_views(views: int, resolution: int) -> None:
+    """Raise UsageError unless there is a view, and it has a pixel."""
+    for name, value in (("views", views), ("resolution", resolution)):
+        if value < 1:
+            raise UsageError(f"--{name} must be at least 1, got {value}")
 
 
 def student_config(arguments: Student, architecture: str) -> Any:

@@ -317,7 +317,12 @@ def fake_open3d() -> ModuleType:
     return module
 
 
-def there_and_back() -> None:
+@pytest.mark.parametrize("itself", [False, True], ids=["stand-in", "open3d itself"])
+def test_conversion_to_open3d_and_back(itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if itself:
+        pytest.importorskip("open3d", reason="the package open3d is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "open3d", fake_open3d())
     points = some_points()
     assert points.colors is not None
     opaque = torch.cat([points.colors[:, :3], torch.full((30, 1), 255, dtype=torch.uint8)], dim=1)
@@ -328,16 +333,6 @@ def there_and_back() -> None:
     cloud.colors = import_module("open3d").utility.Vector3dVector(colors)
     found = from_open3d(cloud).colors
     assert found is not None and found.tolist() == [[255, 0, 102, 255], [255, 0, 255, 255]]
-
-
-def test_conversion_with_a_stand_in_for_open3d(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "open3d", fake_open3d())
-    there_and_back()
-
-
-def test_conversion_with_open3d_itself() -> None:
-    pytest.importorskip("open3d", reason="the package open3d is not installed")
-    there_and_back()
 
 
 def test_without_open3d_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
