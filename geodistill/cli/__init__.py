@@ -23,6 +23,7 @@ VERBS = {
     "convert": "geodistill.cli.convert",
     "fit": "geodistill.cli.fit",
     "lift": "geodistill.cli.lift",
+    "query": "geodistill.cli.query",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
     "info": "geodistill.cli.info",
@@ -37,6 +38,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   convert   turn a radiance field into another architecture, without any images
   fit       train a radiance field from posed images
   lift      lift the features of an image teacher onto a geometry
+  query     ask lifted features what is like a place, a text, or one another
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   info      say what a file is
@@ -51,6 +53,7 @@ examples:
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
+  geodistill query dragon.safetensors --click 0.1,0.4,0.2
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
 

@@ -98,7 +98,7 @@ def parse(cls: type[A], argv: Sequence[str], prog: str) -> A:
     """Read a command line into `cls`. --help prints and raises SystemExit(0)."""
     fields = _fields(cls)
     parser = _parser(cls, fields, prog)
-    given, extra = parser.parse_known_intermixed_args(list(argv))
+    given, extra = parser.parse_known_intermixed_args(_joined(argv, fields))
     if extra:
         raise _unexpected(extra, parser)
     texts: dict[str, Any] = vars(given)
@@ -111,6 +111,18 @@ def parse(cls: type[A], argv: Sequence[str], prog: str) -> A:
         elif field.default is dataclasses.MISSING:
             raise UsageError(f"{field.label} is required; see {prog} --help")
     return cls(**values)
+
+
+def _joined(argv: Sequence[str], fields: list[_Field]) -> list[str]:
+    """`--click -1,0,0` as `--click=-1,0,0`: what follows would pass for an option."""
+    flags = {field.flag for field in fields if field.hint is not bool}
+    joined: list[str] = []
+    for token in argv:
+        if joined and joined[-1] in flags and re.match(r"-\.?\d", token):
+            joined[-1] += f"={token}"
+        else:
+            joined.append(token)
+    return joined
 
 
 def parse_duration(text: str) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_seed, expect_views, prepare
+from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -66,15 +66,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     started = time.perf_counter()
     output = arguments.output or Path(f"{arguments.geometry.stem}_{_tail(arguments.teacher)}")
     output = output.with_suffix(".safetensors")
-    for path in (output, output.with_suffix(".png")):
-        if path.exists() and not arguments.overwrite:
-            raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
+    expect_free(arguments.overwrite, output, output.with_suffix(".png"))
     scene = load_scene(arguments.geometry)
     if arguments.teacher == "geometric":
         result = _described(arguments, scene)
     else:
         result = _seen(arguments, scene, output.with_suffix(".png"))
-    save_features(output, result.pop("found"))
+    save_features(output, replace(result.pop("found"), source=arguments.geometry))
     return {
         "output": str(output),
         "elements": len(scene.positions),
@@ -105,11 +103,11 @@ def _described(arguments: Arguments, scene: Scene) -> dict[str, Any]:
     return {"found": found, "channels": features.shape[1], "coverage": 1.0}
 
 
-def _seen(arguments: Arguments, scene: Scene, sheet: Path) -> dict[str, Any]:
+def _seen(arguments: Arguments, scene: Scene, picture: Path) -> dict[str, Any]:
     """What an image teacher says, lifted."""
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import cameras_around
-    from geodistill.lift.sheet import feature_sheet
+    from geodistill.lift.sheet import feature_paint, sheet
     from geodistill.lift.solve import refined, ridge, weighted_mean
     from geodistill.teachers import load_teacher
     from geodistill.teachers.lifted import lift_features
@@ -128,14 +126,14 @@ def _seen(arguments: Arguments, scene: Scene, sheet: Path) -> dict[str, Any]:
         cameras, photographs = _photographs(arguments.images)
     lifted = lift_features(scene, teacher, cameras, channels, solver, photographs)
     shown = cameras[: min(SHEET_VIEWS, len(cameras))]
-    write_png(sheet, feature_sheet(scene, lifted.found.features, shown))
+    write_png(picture, sheet(scene, shown, [feature_paint(lifted.found.features)]))
     return {
         "found": lifted.found,
         "channels": lifted.found.features.shape[1],
         "coverage": round(lifted.coverage, 4),
         "explained": round(lifted.explained, 4),
         "steps": lifted.steps,
-        "sheet": str(sheet),
+        "sheet": str(picture),
     }
 
 

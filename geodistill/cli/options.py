@@ -81,6 +81,16 @@ def expect_views(views: int, resolution: int) -> None:
             raise UsageError(f"--{name} must be at least 1, got {value}")
 
 
+def expect_free(overwrite: bool, *paths: Path | None) -> None:
+    """Raise UsageError if something stands where an output goes, or one output is another's."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
+        if given.count(path) > 1:
+            raise UsageError(f"two outputs would go to {path}: name another file")
+
+
 def student_config(arguments: Student, architecture: str) -> Any:
     """The architecture's config: the size's, with what --set changes."""
     from geodistill import config as configs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from geodistill.checks import InputError, check, check_finite
 from geodistill.runs import load_tensors, save_tensors
@@ -34,6 +36,23 @@ class Basis:
         """[N, C] -> [N, full], but for what the reduction dropped."""
         return features @ self.axes.T + self.mean
 
+    def uncentred(self, features: Tensor) -> Tensor:
+        """[N, C] -> [N, C + 1] whose dot products are those of the restored features.
+
+        The axes are orthonormal, so all that is missing of the restored features is the part of
+        the mean across the axes, which is one more direction.
+        """
+        along = self.mean @ self.axes
+        across = (self.mean - self.axes @ along).norm()
+        return torch.cat([features + along, across.expand(len(features), 1)], dim=1)
+
+    def uncentred_like(self, full: Tensor) -> Tensor:
+        """[Q, full] -> [Q, C + 1] in the space of `uncentred`, whatever lies outside of it left
+        out: dot products with restored features stay the same."""
+        across = self.mean - self.axes @ (self.mean @ self.axes)
+        last = full @ F.normalize(across, dim=0, eps=1e-12)
+        return torch.cat([full @ self.axes, last[:, None]], dim=1)
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -46,6 +65,7 @@ class FeatureSet:
         digest: of that geometry; features of another one are refused.
         teacher: name of the teacher; fingerprint: of its weights and preprocessing.
         basis: of the channels, None where they are the teacher's own.
+        source: the geometry's file, where it is known.
     """
 
     features: Tensor
@@ -55,9 +75,23 @@ class FeatureSet:
     teacher: str
     fingerprint: str
     basis: Basis | None = None
+    source: Path | None = None
 
     def __post_init__(self) -> None:
         check(features=(self.features, "N C"), seen=(self.seen, "N"))
+
+    def directions(self) -> Tensor:
+        """Unit vectors [N, D] whose cosines are those of the teacher's features, as far as the
+        channels keep them; zero where the features are."""
+        full = self.features if self.basis is None else self.basis.uncentred(self.features)
+        return F.normalize(full, dim=1, eps=1e-30)
+
+    def directions_like(self, full: Tensor) -> Tensor:
+        """The teacher's own features [Q, full] as vectors [Q, D] to compare `directions` with."""
+        own = len(self.basis.mean) if self.basis is not None else self.features.shape[1]
+        check(features=(full, f"Q {own}"))
+        full = F.normalize(full, dim=1, eps=1e-30)
+        return full if self.basis is None else self.basis.uncentred_like(full)
 
     def expect(self, geometry: str, digest: str, elements: int, where: object) -> None:
         """Raise InputError unless the features belong to this geometry."""
@@ -92,6 +126,8 @@ def save_features(path: Path, found: FeatureSet) -> None:
         "teacher": found.teacher,
         "fingerprint": found.fingerprint,
     }
+    if found.source is not None:  # from the features' folder: both may move together
+        metadata["source"] = os.path.relpath(found.source.resolve(), path.resolve().parent)
     save_tensors(path, {name: t.contiguous() for name, t in tensors.items()}, metadata)
 
 
@@ -117,6 +153,7 @@ def load_features(path: Path | str) -> FeatureSet:
             tensors["seen"].bool(),
             *(str(metadata[key]) for key in ("geometry", "digest", "teacher", "fingerprint")),
             basis=basis,
+            source=path.parent / str(metadata["source"]) if "source" in metadata else None,
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold what its description says: {error}") from None

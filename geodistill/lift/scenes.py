@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,12 +18,14 @@ from geodistill.checks import InputError
 from geodistill.footprint import Footprint
 from geodistill.geometry import mesh as meshes
 from geodistill.geometry.fields import Field, load_field
+from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.fields.files import field_tensors
 from geodistill.geometry.kinds import Kind, kind_of
 from geodistill.geometry.mesh import Mesh
-from geodistill.geometry.mesh_files import load_mesh
-from geodistill.geometry.points import Points, load_points, points_digest
-from geodistill.geometry.splats import Splats, load_splats, splats_digest
+from geodistill.geometry.mesh_files import load_mesh, save_mesh
+from geodistill.geometry.points import Points, load_points, points_digest, save_points
+from geodistill.geometry.splats import Splats, load_splats, save_splats, splats_digest
+from geodistill.geometry.surface import closest_surface_points
 from geodistill.lift.fill import filled_along, filled_in_space
 from geodistill.lift.views import OPAQUE
 from geodistill.render.borders import edge_distance_px
@@ -64,6 +66,20 @@ class Look:
     trust: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """A place of a scene, as a weighted mean of elements.
+
+    Attributes:
+        index: int64 [K], elements; weights: [K], which add to 1.
+        distance: from the point that was asked for.
+    """
+
+    index: Tensor
+    weights: Tensor
+    distance: float
+
+
 class Scene(Protocol):
     """A geometry whose elements can carry features.
 
@@ -81,6 +97,19 @@ class Scene(Protocol):
 
     def filled(self, features: Tensor, seen: Tensor) -> Tensor:
         """The features with those of unseen elements taken from seen neighbours."""
+        ...
+
+    def at(self, point: Tensor) -> Spot:
+        """The place nearest to a point [3] of the world: of the surface, or of an element."""
+        ...
+
+    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
+        """Write the geometry with columns float32 [N] or [N, C] and, where given, with colours
+        [N, 3] in [0, 1] in place of its own.
+
+        A field, which has no file for that, is written as the point cloud of its elements. Raises
+        UsageError for a suffix that the geometry has no writer for.
+        """
         ...
 
 
@@ -114,6 +143,16 @@ class MeshScene:
         edges = torch.cat([first[pairs], bonds])
         return filled_along(features, seen, self.positions, edges, torch.cat([lengths, short]))
 
+    def at(self, point: Tensor) -> Spot:
+        face, weights, distance = closest_surface_points(self.mesh, point[None])
+        return Spot(self.mesh.faces[face[0]], weights[0], float(distance[0]))
+
+    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
+        mesh = self.mesh
+        if colors is not None:
+            mesh = meshes.Mesh(mesh.vertices, mesh.faces, colors=_rgba(colors))
+        save_mesh(path, mesh, attributes)
+
 
 class PointScene:
     """A point cloud, drawn as discs; its elements are its points."""
@@ -123,6 +162,7 @@ class PointScene:
     def __init__(self, points: Points, radius: float | None = None) -> None:
         self.positions, self.digest = points.positions, points_digest(points)
         self.radius = default_radius(points.positions) if radius is None else radius
+        self.points = points
         grey = torch.full((len(points.positions), 3), GREY)
         self._colors = grey if points.colors is None else points.colors[:, :3].float() / 255
 
@@ -140,6 +180,15 @@ class PointScene:
 
     def filled(self, features: Tensor, seen: Tensor) -> Tensor:
         return filled_in_space(features, seen, self.positions)
+
+    def at(self, point: Tensor) -> Spot:
+        return _nearest(self.positions, point)
+
+    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
+        points = self.points
+        shown = points.colors if colors is None else _rgba(colors)
+        columns = {**points.attributes, **attributes}
+        save_points(path, Points(points.positions, shown, points.normals, columns))
 
 
 class SplatScene:
@@ -165,6 +214,15 @@ class SplatScene:
     def filled(self, features: Tensor, seen: Tensor) -> Tensor:
         return filled_in_space(features, seen, self.positions)
 
+    def at(self, point: Tensor) -> Spot:
+        return _nearest(self.positions, point)
+
+    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
+        splats = self.splats
+        if colors is not None:
+            splats = replace(splats, sh=((colors - 0.5) / SH_C0)[:, None].to(splats.sh))
+        save_splats(path, splats, attributes)
+
 
 class FieldScene:
     """A radiance field; its elements are the nodes of a grid over its occupied cells."""
@@ -189,6 +247,13 @@ class FieldScene:
 
     def filled(self, features: Tensor, seen: Tensor) -> Tensor:
         return filled_in_space(features, seen, self.positions)
+
+    def at(self, point: Tensor) -> Spot:
+        return _nearest(self.positions, point)
+
+    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
+        shown = None if colors is None else _rgba(colors)
+        save_points(path, Points(self.positions, shown, attributes=attributes))
 
 
 def load_scene(path: Path | str) -> Scene:
@@ -232,6 +297,18 @@ def _field_digest(field: Field) -> str:
         digest.update(f"{name} {[*tensor.shape]}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _nearest(positions: Tensor, point: Tensor) -> Spot:
+    """The element nearest to a point [3]."""
+    distance, index = (positions - point.to(positions)).norm(dim=1).min(dim=0)
+    return Spot(index[None], torch.ones(1, dtype=torch.float64), float(distance))
+
+
+def _rgba(colors: Tensor) -> Tensor:
+    """[N, 3] in [0, 1] -> uint8 [N, 4]"""
+    opaque = torch.cat([colors, colors.new_ones(len(colors), 1)], dim=1)
+    return (255 * opaque.clamp(0, 1)).round().to(torch.uint8)
 
 
 def _over(image: Tensor, opacity: Tensor) -> Tensor:

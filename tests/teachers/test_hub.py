@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import InputError, UsageError
+from geodistill.cli import main
+from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh_files import save_mesh
+from geodistill.lift.files import load_features
+from geodistill.lift.query import centred
+from geodistill.runs import load_tensors
 from geodistill.teachers import base, load_teacher, same_teacher
 from geodistill.teachers.base import Preprocessing, prepare
 
@@ -178,6 +184,31 @@ def test_sentences_are_those_of_the_model(make: Callable[[], Any], tmp_path: Pat
         with torch.no_grad():
             expected = model.get_text_features(input_ids=torch.tensor([ids])).pooler_output[0]
         torch.testing.assert_close(row, expected / expected.norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_texts_are_asked_of_the_teacher_that_was_lifted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(clip(), tmp_path / "words")
+    save_words(tmp_path / "words")
+    vertices = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+    faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    save_mesh("four.ply", Mesh(vertices, faces))
+    lift = ["lift", "four.ply", "--teacher", "./words", "--views", "3", "--resolution", "24"]
+    assert main([*lift, "--channels", "4", "-o", "f.safetensors"]) == 0
+    ask = ["query", "f.safetensors", "--text", "a red cup", "--text", "the handle", "--json"]
+    assert main([*ask, "--teacher", "words", "--resolution", "24"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    answer = load_tensors(said["output"])[0]
+    found, teacher = load_features("f.safetensors"), load_teacher("words")
+    wanted = found.directions_like(teacher.text_features(["a red cup", "the handle"]))
+    likeness = centred(found.directions()) @ nn.functional.normalize(wanted, dim=1).T
+    torch.testing.assert_close(answer["similarity"], likeness)
+    assert answer["label"].shape == (4,)
+    (tmp_path / "words" / "preprocessor_config.json").write_text(json.dumps({"image_mean": STD}))
+    assert main([*ask, "--teacher", "words", "--overwrite"]) == 1
+    assert "was lifted with another teacher than 'words' is now" in capsys.readouterr().err
 
 
 def test_fingerprints_see_weights_and_preprocessing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import save_mesh
 from geodistill.lift.files import load_features
 from geodistill.lift.scenes import MeshScene, cameras_around
-from geodistill.lift.sheet import feature_sheet, principal_colors
+from geodistill.lift.sheet import feature_paint, principal_colors, sheet
 from geodistill.lift.solve import weighted_mean
 from geodistill.teachers import TokenGrid
 from geodistill.teachers.lifted import lift_features
@@ -107,10 +107,11 @@ def test_colours_of_components_do_not_depend_on_their_sign_and_size() -> None:
 
 def test_a_sheet_has_the_picture_above_the_features() -> None:
     scene = MeshScene(painted_ball())
-    sheet = feature_sheet(scene, scene.positions.float(), cameras_around(scene, 2, 32))
-    assert sheet.shape == (64, 64, 3)
-    assert torch.equal(sheet[0, 0], torch.ones(3)) and torch.equal(sheet[32, 0], torch.ones(3))
-    assert float((sheet[48, 16] - sheet[16, 16]).abs().max()) > 0.05
+    paint = feature_paint(scene.positions.float())
+    shown = sheet(scene, cameras_around(scene, 2, 32), [paint])
+    assert shown.shape == (64, 64, 3)
+    assert torch.equal(shown[0, 0], torch.ones(3)) and torch.equal(shown[32, 0], torch.ones(3))
+    assert float((shown[48, 16] - shown[16, 16]).abs().max()) > 0.05
 
 
 @pytest.fixture
