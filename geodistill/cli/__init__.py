@@ -24,6 +24,7 @@ VERBS = {
     "fit": "geodistill.cli.fit",
     "lift": "geodistill.cli.lift",
     "query": "geodistill.cli.query",
+    "deform": "geodistill.cli.deform",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
     "info": "geodistill.cli.info",
@@ -39,6 +40,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   fit       train a radiance field from posed images
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
+  deform    deform a mesh by handles: what looks like them moves with them
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   info      say what a file is
@@ -54,6 +56,7 @@ examples:
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 0.1,0.4,0.2
+  geodistill deform dragon.glb --script edits.yaml -o out.glb
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
 

@@ -62,14 +62,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
     from geodistill.lift.files import save_features
     from geodistill.lift.scenes import load_scene
+    from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher
+    from geodistill.teachers.lifted import described
 
     started = time.perf_counter()
     output = arguments.output or Path(f"{arguments.geometry.stem}_{_tail(arguments.teacher)}")
     output = output.with_suffix(".safetensors")
     expect_free(arguments.overwrite, output, output.with_suffix(".png"))
     scene = load_scene(arguments.geometry)
-    if arguments.teacher == "geometric":
-        result = _described(arguments, scene)
+    if arguments.teacher in MESH_TEACHERS:
+        found = described(scene, load_mesh_teacher(arguments.teacher))
+        result = {"found": found, "channels": found.features.shape[1], "coverage": 1.0}
     else:
         result = _seen(arguments, scene, output.with_suffix(".png"))
     save_features(output, replace(result.pop("found"), source=arguments.geometry))
@@ -84,23 +87,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     return pairs(result)
-
-
-def _described(arguments: Arguments, scene: Scene) -> dict[str, Any]:
-    """What a teacher that looks at no images says of a mesh."""
-    import torch
-
-    from geodistill.lift.files import FeatureSet
-    from geodistill.lift.scenes import MeshScene
-    from geodistill.teachers import load_mesh_teacher
-
-    if not isinstance(scene, MeshScene):
-        raise UsageError(f"the teacher '{arguments.teacher}' needs a mesh, this is a {scene.kind}")
-    teacher = load_mesh_teacher(arguments.teacher)
-    features = teacher.vertex_features(scene.mesh).float()
-    seen = torch.ones(len(features), dtype=torch.bool)
-    found = FeatureSet(features, seen, scene.kind, scene.digest, teacher.name, teacher.fingerprint)
-    return {"found": found, "channels": features.shape[1], "coverage": 1.0}
 
 
 def _seen(arguments: Arguments, scene: Scene, picture: Path) -> dict[str, Any]:

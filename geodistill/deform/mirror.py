@@ -62,6 +62,19 @@ def gate(plane: Plane, points: Tensor, toward: Tensor, width: float) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
+def square_planes(planes: Sequence[Plane]) -> tuple[Plane, ...]:
+    """Of planes, best first, those at right angles to all better ones that are kept."""
+    kept: list[Plane] = []
+    for plane in planes:
+        if _square(plane, kept):
+            kept.append(plane)
+    return tuple(kept)
+
+
+def _square(plane: Plane, others: Sequence[Plane]) -> bool:
+    return all(abs(float(plane.normal @ other.normal)) <= _RIGHT for other in others)
+
+
 def symmetric_edit(
     positions: Tensor,
     weights: Tensor,
@@ -85,9 +98,8 @@ def symmetric_edit(
     if not seam > 0:
         raise UsageError(f"the width of the seam must be positive, got {seam}")
     for index, plane in enumerate(planes):
-        for other in planes[:index]:
-            if abs(float(plane.normal @ other.normal)) > _RIGHT:
-                raise UsageError("the planes of a symmetric edit must be at right angles")
+        if not _square(plane, planes[:index]):
+            raise UsageError("the planes of a symmetric edit must be at right angles")
     diagonal = float((positions.amax(0) - positions.amin(0)).norm())
     columns = [(weights[:, k], _only(transforms, k), place) for k, place in enumerate(places)]
     for plane in planes:

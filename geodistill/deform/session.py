@@ -20,17 +20,18 @@ from geodistill.deform.locality import localise, path_graph, surface_distance
 from geodistill.deform.mirror import reflect, symmetric_edit
 from geodistill.deform.rigidity import polish
 from geodistill.deform.sites import Site, point_site, region_site, vertex_site
-from geodistill.deform.surface import Surface, closest_point, surface_of
+from geodistill.deform.surface import Surface, surface_of
 from geodistill.deform.symmetry import Plane
 from geodistill.deform.transforms import Transforms, joined, quaternion_rotation, transform
 from geodistill.deform.weights import (
-    automatic_radius,
+    automatic_kernel,
     cardinal_weights,
     published_anchors,
     published_locality,
     published_weights,
 )
 from geodistill.geometry.mesh import Mesh, mesh_digest
+from geodistill.geometry.surface import closest_surface_points
 
 VERSION = 1
 Vector3 = tuple[float, float, float]
@@ -89,8 +90,16 @@ class Session:
     mirrors: tuple[Mirror, ...] = ()
 
 
-def apply(session: Session, mesh: Mesh, features: Tensor) -> Tensor:
-    """The vertices float64 [V, 3] of a mesh with features [V, D] after a session's edit.
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What a session does to a mesh of V vertices."""
+
+    vertices: Tensor  # float64 [V, 3] after the edit
+    weights: Tensor  # float32 [V, H] of the session's handles, without their mirror images
+
+
+def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
+    """A session's edit of a mesh with features [V, D].
 
     Raises InputError for a session of another mesh, a handle or anchor that the mesh has no place
     for (naming it), or features that cannot be used.
@@ -103,7 +112,7 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Tensor:
     surface = surface_of(mesh)
     rest = mesh.vertices.detach().cpu().double()
     if not session.handles:
-        return rest.clone()
+        return Edit(rest.clone(), torch.zeros(len(rest), 0))
     default = 0.0 if session.method == "published" else CENTRING
     centring = default if session.centring is None else session.centring
     table = prepare(features, surface, centring)
@@ -124,7 +133,7 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Tensor:
         for site in (*handles, *anchors):
             held[_with_images(surface, site, planes)] = True
         posed, _ = polish(surface, posed, held, session.rigidity)
-    return posed[surface.welded]
+    return Edit(posed[surface.welded], weights[surface.welded])
 
 
 def places(entries: tuple[Anchor, ...], kind: str, surface: Surface, table: Tensor) -> list[Site]:
@@ -179,8 +188,8 @@ def handle_weights(
             columns = [published_anchors(column, torch.stack(pins)) for column in columns]
         weights = torch.stack(columns, 1)
     else:
-        radius = session.radius or automatic_radius(table, surface.areas)
-        weights = cardinal_weights(table, handles, anchors, radius, distances)
+        kernel = automatic_kernel(table, surface.areas, session.radius)
+        weights = cardinal_weights(table, handles, anchors, kernel, distances)
     for k, (handle, site) in enumerate(zip(session.handles, handles, strict=True)):
         power = session.locality if handle.locality is None else handle.locality
         if power:
@@ -207,8 +216,9 @@ def _site(entry: Anchor, surface: Surface, table: Tensor) -> Site:
         return point_site(surface, table, entry.face, torch.tensor(weights).double())
     if entry.position is None:
         raise InputError("one of vertex, face, region and position must say where it is")
-    face, weights = closest_point(surface, torch.tensor(entry.position).double())
-    return point_site(surface, table, face, weights)
+    mesh, point = Mesh(surface.positions, surface.faces), torch.tensor([entry.position]).double()
+    face, weights, _ = closest_surface_points(mesh, point)
+    return point_site(surface, table, int(face[0]), weights[0])
 
 
 def _with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:

@@ -20,6 +20,7 @@ from geodistill.deform.cloud import Cloud, cloud_of
 from geodistill.deform.planes import candidates, refined, reflected, same_plane
 from geodistill.deform.surface import Surface
 
+SAMPLES = 3000  # of a surface that suffice to find its symmetries
 _ANGLES = (0.31, 0.83, 1.37, 2.11, 2.74)  # radians; no common fraction of a turn
 _CLOSE = 0.1  # sine of the angle under which a direction lies in a plane or along another
 _FEWEST = 100
@@ -99,7 +100,7 @@ def surface_samples(surface: Surface, table: Tensor, count: int, seed: int) -> S
 
 
 def find_symmetries(samples: Samples, config: SymmetryConfig | None = None) -> Symmetries:
-    """Planes and axes of a shape from samples of its surface; about 2000 to 4000 suffice.
+    """Planes and axes of a shape from samples of its surface; `SAMPLES` suffice.
 
     Pairs of similar points vote for candidate planes, to which the principal planes are added;
     each is refined by reweighted Gauss-Newton steps, tested, and mirrored in the others. Features

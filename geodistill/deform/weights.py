@@ -8,6 +8,7 @@ at each handle and exactly 0 at anchors and at other handles.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from geodistill.deform.sites import Site, likeness, site_distance
 
 _COINCIDE = 0.05  # of the radius: nearer features tell two handles apart less well than the surface
 _DEFINITE = 0.02  # smallest eigenvalue of the kernel matrix that is solved with
-_REACH = 0.5  # the automatic radius is this quantile of the distances between pairs of points
+_HALF, _REACH = 0.05, 0.35  # parts of the pairs of points with a weight of 1/2, and with any
+_HALF_WAY = 0.3082  # where the kernel is 1/2, as a part of the radius
+_STEEPEST = 8.0
 
 
 def published_weights(table: Tensor, feature: Tensor) -> Tensor:
@@ -41,59 +44,74 @@ def published_locality(weights: Tensor, distances: Tensor, power: float) -> Tens
     return weights * (1 - distances / distances.max()).clamp_min_(0).pow_(power).to(weights)
 
 
-def smooth_kernel(distances: Tensor, radius: float) -> Tensor:
-    """Wendland's (1 - r)^4 (4 r + 1) with r = distance / radius, and 0 from the radius on.
+@dataclass(frozen=True)
+class Kernel:
+    """Weights by feature distance: 1 and flat at the handle, 0 from `radius` on, smooth between.
 
-    It is 1 and flat at the handle, and twice differentiable throughout.
-    Source: Wendland, Piecewise polynomial, positive definite and compactly supported radial
-    functions of minimal degree (1995).
+    Wendland's (1 - r)^4 (4 r + 1) of r = (distance / radius)^power. Source: Wendland, Piecewise
+    polynomial, positive definite and compactly supported radial functions of minimal degree (1995).
+    Features of many channels are far from one another but for the very nearest, so that their
+    distances say little until a power spreads them; see `automatic_kernel`.
+
+    Raises UsageError for a radius or a power that is not positive.
     """
-    r = (distances / radius).clamp_max(1)
-    return (1 - r).square().square() * (4 * r + 1)
+
+    radius: float
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("radius", self.radius), ("power", self.power)):
+            if not 0 < value < np.inf:
+                raise UsageError(f"the {name} must be positive, got {value}")
+
+    def __call__(self, distances: Tensor) -> Tensor:
+        r = (distances / self.radius).clamp_max(1).pow(self.power)
+        return (1 - r).square().square() * (4 * r + 1)
 
 
-def automatic_radius(table: Tensor, areas: Tensor) -> float:
-    """The median feature distance between pairs of points of the surface.
+def automatic_kernel(table: Tensor, areas: Tensor, radius: float | None = None) -> Kernel:
+    """1/2 for the nearest 5 % of pairs of points of the surface, 0 for all but the nearest 35 %.
+
+    So a handle moves about as much of a shape whatever the teacher. With a radius, the same shape
+    with that radius.
 
     Raises InputError when the features are the same everywhere.
     """
-    radius = distance_quantile(table, areas, _REACH)
-    if radius < 1e-3:
+    half, reach = (distance_quantile(table, areas, part) for part in (_HALF, _REACH))
+    if reach < 1e-3:
         raise InputError("the features are the same all over the mesh: they tell nothing apart")
-    return radius
+    power = np.log(_HALF_WAY) / np.log(min(half / reach, 1 - 1e-9))
+    return Kernel(radius or reach, float(np.clip(power, 1.0, _STEEPEST)))
 
 
 def cardinal_weights(
     table: Tensor,
     handles: Sequence[Site],
     anchors: Sequence[Site],
-    radius: float,
+    kernel: Kernel,
     surface_distance: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Weights float32 [P, H] of H handles: in [0, 1], with sums of at most 1.
 
-    Rows are k(x) A^-1, where k is `smooth_kernel` of the feature distances to all handles and
+    Rows are k(x) A^-1, where k is the kernel of the feature distances to all handles and
     anchors and A is the same among them; they are clamped, and divided by their sum where that
     exceeds 1. The positions that belong to a site then take exactly 1, or 0. Where A is nearly
-    singular the radius shrinks until it is not.
+    singular the kernel's radius shrinks until it is not.
 
     Handles and anchors whose features nearly coincide share one column. It is divided among them
     by inverse squares of `surface_distance(vertices [n]) -> [P]`, which is called for those only.
     Sites that share a vertex cannot be told apart: one line says so.
 
-    Raises UsageError without handles or for a radius that is not positive.
+    Raises UsageError without handles.
     """
     if not handles:
         raise UsageError("weights need at least one handle")
-    if not 0 < radius < np.inf:
-        raise UsageError(f"the radius must be positive, got {radius}")
     sites = [*handles, *anchors]
-    groups, inverse, radius = _solved(sites, radius)
+    groups, inverse, kernel = _solved(sites, kernel)
     count = int(groups.max()) + 1
     rows = torch.zeros(count, table.shape[1])
     for site, group in zip(sites, groups.tolist(), strict=True):
-        kernel = smooth_kernel(likeness(table, site), radius)
-        rows[group] = torch.maximum(rows[group], kernel)
+        rows[group] = torch.maximum(rows[group], kernel(likeness(table, site)))
     rows = (inverse.float() @ rows).clamp_(0, 1)
     shares = _shares(sites, groups, surface_distance)
     columns = [
@@ -105,24 +123,24 @@ def cardinal_weights(
     return _pinned(weights, handles, anchors)
 
 
-def _solved(sites: Sequence[Site], radius: float) -> tuple[Tensor, Tensor, float]:
-    """The group of each site, the inverse of the kernel matrix of the groups, and the radius."""
+def _solved(sites: Sequence[Site], kernel: Kernel) -> tuple[Tensor, Tensor, Kernel]:
+    """The group of each site, the inverse of the kernel matrix of the groups, and the kernel."""
     count = len(sites)
     apart = torch.zeros(count, count, dtype=torch.float64)
     for i in range(count):
         for j in range(i):
             apart[i, j] = apart[j, i] = site_distance(sites[i], sites[j])
-    groups = _groups(apart < _COINCIDE * radius)
+    groups = _groups(apart < _COINCIDE * kernel.radius)
     size = int(groups.max()) + 1
     gaps = torch.full((size, size), torch.inf, dtype=torch.float64)
     gaps.view(-1).scatter_reduce_(
         0, (groups[:, None] * size + groups).flatten(), apart.flatten(), "amin"
     )
     while True:
-        matrix = smooth_kernel(gaps, radius)
+        matrix = kernel(gaps)
         if float(torch.linalg.eigvalsh(matrix).min()) >= _DEFINITE:
-            return groups, torch.linalg.inv(matrix), radius
-        radius *= 0.9
+            return groups, torch.linalg.inv(matrix), kernel
+        kernel = replace(kernel, radius=0.9 * kernel.radius)
 
 
 def _groups(near: Tensor) -> Tensor:

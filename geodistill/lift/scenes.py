@@ -279,9 +279,14 @@ def cameras_around(scene: Scene, count: int, size_px: int, seed: int = 0) -> Cam
 
     Raises InputError for a scene without extent.
     """
-    low, high = scene.positions.amin(dim=0), scene.positions.amax(dim=0)
+    return cameras_about(scene.positions, count, size_px, seed)
+
+
+def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) -> Camera:
+    """The same about positions [N, 3]."""
+    low, high = positions.amin(dim=0), positions.amax(dim=0)
     center = 0.5 * (low + high)
-    radius = float((scene.positions - center).norm(dim=1).max())
+    radius = float((positions - center).norm(dim=1).max())
     if not radius > 0:
         raise InputError("all of the geometry lies at one point: there is nothing to look at")
     distance = MARGIN * radius / math.sin(0.5 * FOV_RAD)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.cameras import Camera
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.lift.files import Basis, FeatureSet
-from geodistill.lift.scenes import Scene
+from geodistill.lift.scenes import MeshScene, Scene
 from geodistill.lift.solve import Lifted, refined
 from geodistill.lift.views import PixelFeatures, View
 from geodistill.log import progress
 from geodistill.teachers import reduce
-from geodistill.teachers.base import Teacher
+from geodistill.teachers.base import MeshTeacher, Teacher
 from geodistill.teachers.tokens import token_index
 
 Solver = Callable[[Sequence[View], slice], Lifted]
@@ -90,6 +90,19 @@ def lift_features(
     )
     steps = max(part.steps for part in parts)
     return LiftReport(found, float(seen.float().mean()), explained, steps)
+
+
+def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
+    """What a teacher that looks at no images says of a mesh.
+
+    Raises:
+        UsageError: a scene that is no mesh.
+    """
+    if not isinstance(scene, MeshScene):
+        raise UsageError(f"the teacher '{teacher.name}' needs a mesh, this is a {scene.kind}")
+    features = teacher.vertex_features(scene.mesh).float()
+    seen = torch.ones(len(features), dtype=torch.bool)
+    return FeatureSet(features, seen, scene.kind, scene.digest, teacher.name, teacher.fingerprint)
 
 
 def _views(

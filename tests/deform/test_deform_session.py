@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from geodistill.checks import InputError
-from geodistill.deform.session import Anchor, Handle, Mirror, Session, apply
+from geodistill.deform import session as sessions
+from geodistill.deform.session import Anchor, Handle, Mirror, Session
 from geodistill.deform.session_file import (
     load_session,
     save_session,
@@ -43,6 +44,10 @@ def diagonal(mesh: Mesh) -> float:
 
 
 # What an edit does
+
+
+def apply(session: Session, mesh: Mesh, features: torch.Tensor) -> torch.Tensor:
+    return sessions.apply(session, mesh, features).vertices
 
 
 def test_no_handles_or_none_that_move_leave_every_bit() -> None:

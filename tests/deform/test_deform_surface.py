@@ -12,7 +12,7 @@ from scipy.sparse import csgraph
 from geodistill.checks import InputError, UsageError
 from geodistill.deform.components import bridges
 from geodistill.deform.locality import localise, path_graph, surface_distance
-from geodistill.deform.surface import closest_point, surface_of
+from geodistill.deform.surface import surface_of
 from geodistill.geometry.mesh import Mesh, area_weighted_normals
 from tests.deform.shapes import blob, box, grid, joined, moved, sphere
 
@@ -48,19 +48,6 @@ def test_normals_of_a_sphere_point_outward() -> None:
     surface = surface_of(sphere(30))
     normals = area_weighted_normals(surface.positions, surface.faces)
     assert ((normals * surface.positions).sum(1) > 0.99).all()
-
-
-def test_closest_points_against_a_dense_search() -> None:
-    surface = surface_of(box((2, 1, 0.5)))
-    u, v = torch.rand(2, 4000, generator=torch.Generator().manual_seed(0)).double().sort(0).values
-    weights = torch.stack([u, v - u, 1 - v], 1)
-    dense = torch.einsum("sk,fkx->fsx", weights, surface.positions[surface.faces]).reshape(-1, 3)
-    for point in 2 * torch.rand(20, 3, generator=torch.Generator().manual_seed(1)).double() - 1:
-        face, weight = closest_point(surface, point)
-        found = weight @ surface.positions[surface.faces[face]]
-        assert float(weight.sum()) == pytest.approx(1) and (weight >= 0).all()
-        best = float((dense - point).norm(dim=1).min())
-        assert best - 0.03 < float((found - point).norm()) <= best + 1e-12
 
 
 def test_distance_on_a_plane_is_at_most_a_twelfth_too_long() -> None:

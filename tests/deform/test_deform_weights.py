@@ -14,13 +14,13 @@ from geodistill.deform.locality import path_graph, surface_distance
 from geodistill.deform.sites import Site, likeness, point_site, region_site, vertex_site
 from geodistill.deform.surface import Surface, surface_of
 from geodistill.deform.weights import (
+    Kernel,
     _solved,
-    automatic_radius,
+    automatic_kernel,
     cardinal_weights,
     published_anchors,
     published_locality,
     published_weights,
-    smooth_kernel,
 )
 from geodistill.geometry.mesh import Mesh
 from tests.deform.shapes import blob, grid, moved, sphere, waves
@@ -137,7 +137,7 @@ def test_published_form() -> None:
 
 def test_kernel() -> None:
     r = torch.linspace(0, 1.5, 301, dtype=torch.float64)
-    k = smooth_kernel(r * 0.7, 0.7)
+    k = Kernel(0.7)(r * 0.7)
     assert k[0] == 1 and (k[r >= 1] == 0).all() and (k.diff() <= 0).all()
     slope = k.diff() / r.diff()
     assert abs(float(slope[0])) < 0.06 and float(slope.diff().abs().max()) < 0.11
@@ -161,8 +161,8 @@ def even() -> Tensor:
 
 def test_handles_are_exactly_one_and_anchors_zero() -> None:
     surface, table, handles, anchors = three_handles(blob(1))
-    radius = automatic_radius(table, surface.areas)
-    weights = cardinal_weights(table, handles, anchors, radius, from_surface(surface))
+    kernel = automatic_kernel(table, surface.areas)
+    weights = cardinal_weights(table, handles, anchors, kernel, from_surface(surface))
     for k, site in enumerate(handles):
         expected = torch.zeros(len(site.vertices), 3)
         expected[:, k] = 1
@@ -179,7 +179,7 @@ def test_weights_come_near_their_pins_smoothly() -> None:
     mesh = sphere(60)
     surface, table = setting(mesh)
     handles = [vertex_site(surface, table, v) for v in (500, 3000, 6000)]
-    weights = cardinal_weights(table, handles, [], 1.0, unused)
+    weights = cardinal_weights(table, handles, [], Kernel(1.0), unused)
     start = surface.welded[3000]
     around = surface.faces[(surface.faces == start).any(1)].unique()
     assert (weights[around, 1] > 0.9).all() and (weights[around][:, [0, 2]] < 0.05).all()
@@ -191,9 +191,9 @@ def test_the_solve_is_the_kernel_interpolant() -> None:
     near = (distance(table, table[:, 200]) - 0.5).abs().argmin()
     picks = (surface.first[200], surface.first[near], surface.first[1500])
     sites = [vertex_site(surface, table, int(v)) for v in picks]
-    weights = cardinal_weights(table, sites, [], 1.2, unused)
+    weights = cardinal_weights(table, sites, [], Kernel(1.2), unused)
     z = table.T.double()
-    rows = torch.stack([smooth_kernel((z - z[s.vertices[0]]).norm(dim=1), 1.2) for s in sites], 1)
+    rows = torch.stack([Kernel(1.2)((z - z[s.vertices[0]]).norm(dim=1)) for s in sites], 1)
     pins = torch.cat([site.vertices for site in sites])
     assert 0.1 < rows[pins][0, 1] < 0.5
     expected = rows @ torch.linalg.inv(rows[pins])
@@ -213,8 +213,8 @@ def test_permutation_and_rigid_motion_change_nothing() -> None:
     def weights(mesh: Mesh, features: Tensor, picks: list[int]) -> Tensor:
         surface, table = setting(mesh, features)
         sites = [vertex_site(surface, table, v) for v in picks]
-        radius = automatic_radius(table, surface.areas)
-        return cardinal_weights(table, sites[:2], sites[2:], radius, unused)[surface.welded]
+        kernel = automatic_kernel(table, surface.areas)
+        return cardinal_weights(table, sites[:2], sites[2:], kernel, unused)[surface.welded]
 
     picks = [150, 1200, 1900]
     one = weights(mesh, features, picks)
@@ -233,7 +233,7 @@ def twins(scale: float = 0.0) -> tuple[Surface, Tensor]:
 def test_features_that_coincide_are_told_apart_by_distance() -> None:
     surface, table = twins()
     left, right = (vertex_site(surface, table, v) for v in (2, 202))
-    weights = cardinal_weights(table, [left, right], [], 1.0, from_surface(surface))
+    weights = cardinal_weights(table, [left, right], [], Kernel(1.0), from_surface(surface))
     sides = weights.view(41, 5, 2)
     assert sides[0, 2].tolist() == [1, 0] and sides[40, 2].tolist() == [0, 1]
     near = sides[1:3].flatten(0, 1)
@@ -244,7 +244,7 @@ def test_features_that_coincide_are_told_apart_by_distance() -> None:
 def test_an_anchor_holds_what_only_looks_like_the_handle() -> None:
     surface, table = twins(0.001)
     left, right = (vertex_site(surface, table, v) for v in (2, 202))
-    weights = cardinal_weights(table, [left], [right], 1.0, from_surface(surface))
+    weights = cardinal_weights(table, [left], [right], Kernel(1.0), from_surface(surface))
     assert weights[2] == 1 and weights[202] == 0
     assert weights[200:205].max() < 0.05 < 0.5 < weights[:5].min()
 
@@ -252,11 +252,11 @@ def test_an_anchor_holds_what_only_looks_like_the_handle() -> None:
 def test_sites_on_one_vertex_share_it_with_a_warning(capsys: pytest.CaptureFixture) -> None:
     surface, table = twins()
     site = vertex_site(surface, table, 2)
-    weights = cardinal_weights(table, [site, site], [], 1.0, from_surface(surface))
+    weights = cardinal_weights(table, [site, site], [], Kernel(1.0), from_surface(surface))
     assert "1 vertices belong to several" in capsys.readouterr().err
     assert weights[2].tolist() == [0.5, 0.5]
     torch.testing.assert_close(weights[:, 0], weights[:, 1])
-    held = cardinal_weights(table, [site], [site], 1.0, from_surface(surface))
+    held = cardinal_weights(table, [site], [site], Kernel(1.0), from_surface(surface))
     assert held[2] == 0 and "cannot be told apart" in capsys.readouterr().err
 
 
@@ -264,9 +264,9 @@ def test_many_handles_shrink_the_radius_rather_than_explode() -> None:
     mesh = blob(5)
     surface, table = setting(mesh, waves(mesh.vertices, channels=3))
     sites = [vertex_site(surface, table, v) for v in range(60, 2000, 35)]
-    _, inverse, radius = _solved(sites, 2.0)
-    assert radius < 2 and torch.linalg.matrix_norm(inverse, 2) < 1 / 0.019
-    weights = cardinal_weights(table, sites, [], 2.0, from_surface(surface))
+    _, inverse, kernel = _solved(sites, Kernel(2.0))
+    assert kernel.radius < 2 and torch.linalg.matrix_norm(inverse, 2) < 1 / 0.019
+    weights = cardinal_weights(table, sites, [], Kernel(2.0), from_surface(surface))
     assert weights.isfinite().all() and float(weights.sum(1).max()) <= 1 + 1e-6
     for k, site in enumerate(sites):
         assert weights[site.vertices[0], k] == 1 and weights[site.vertices[0]].sum() == 1
@@ -286,9 +286,9 @@ def test_bad_sites_and_radii() -> None:
     site = vertex_site(surface, table, 0)
     for radius in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UsageError, match="radius must be positive"):
-            cardinal_weights(table, [site], [], radius, unused)
+            Kernel(radius)
     with pytest.raises(UsageError, match="at least one handle"):
-        cardinal_weights(table, [], [site], 1.0, unused)
+        cardinal_weights(table, [], [site], Kernel(1.0), unused)
     for face in (-1, 18):
         with pytest.raises(InputError, match="not one of the mesh's 18"):
             point_site(surface, table, face, even())
@@ -299,4 +299,4 @@ def test_bad_sites_and_radii() -> None:
     with pytest.raises(InputError, match="at least one vertex"):
         region_site(surface, table, torch.zeros(0).long())
     with pytest.raises(InputError, match="tell nothing apart"):
-        automatic_radius(prepare(torch.ones(16, 4), surface, 0.0), surface.areas)
+        automatic_kernel(prepare(torch.ones(16, 4), surface, 0.0), surface.areas)

@@ -1,0 +1,201 @@
+"""`geodistill deform` from a script to files: what moves is what the script says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from geodistill.cli import main
+from geodistill.deform.session import apply
+from geodistill.deform.session_file import load_session
+from geodistill.geometry.mesh import Material, Mesh, mesh_digest
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.lift.files import FeatureSet, load_features, save_features
+from tests.deform.shapes import blob, box, grid, sphere, waves
+
+SCRIPT = """
+handles:
+  - vertex: 60
+    translate: [0.0, 0.0, 0.5]
+anchors:
+  - vertex: 0
+"""
+
+
+def textured(mesh: Mesh) -> Mesh:
+    """The mesh with one texture, looked up by where it is."""
+    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
+    uv = ((mesh.vertices - low) / (high - low).clamp_min(1e-9))[:, :2].float()
+    texture = torch.full((4, 4, 4), 255, dtype=torch.uint8)
+    texture[..., :3] = torch.arange(48, dtype=torch.uint8).reshape(4, 4, 3) * 5
+    material = Material("paint", (1.0, 1.0, 1.0, 1.0), texture)
+    none = torch.zeros(len(mesh.faces), dtype=torch.int64)
+    return Mesh(mesh.vertices, mesh.faces, uv, None, (material,), none)
+
+
+@pytest.fixture
+def sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A textured mesh with features and a script beside it."""
+    monkeypatch.chdir(tmp_path)
+    lay(textured(grid(11, 11, (2.0, 2.0))))
+    Path("edits.yaml").write_text(SCRIPT)
+    return tmp_path
+
+
+def lay(mesh: Mesh, looks: Callable[[Tensor], Tensor] = waves) -> None:
+    """The mesh as shape.glb, with features of where its vertices are."""
+    save_mesh("shape.glb", mesh)
+    kept = load_mesh("shape.glb")
+    seen = torch.ones(len(kept.vertices)).bool()
+    found = FeatureSet(looks(kept.vertices), seen, "mesh", mesh_digest(kept), "waves", "feed")
+    save_features(Path("shape.safetensors"), found)
+
+
+COMMAND = ["deform", "shape.glb", "--script", "edits.yaml", "--features", "shape.safetensors"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*COMMAND, "--resolution", "48", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply"])
+def test_vertices_move_and_the_texture_stays(
+    sheet: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    said = run(capsys, "-o", f"out{suffix}")
+    assert (said["output"], said["handles"], said["mirrors"]) == (f"out{suffix}", 1, [])
+    assert Path(said["sheet"]).is_file() and 0.01 < said["moved"] < 1
+    before, after = load_mesh("shape.glb"), load_mesh(f"out{suffix}")
+    features = load_features("shape.safetensors").directions()
+    wanted = apply(load_session("edits.yaml"), before, features)
+    torch.testing.assert_close(after.vertices, wanted.vertices, atol=1e-6, rtol=0)
+    assert torch.equal(after.faces, before.faces) and after.uv is not None
+    torch.testing.assert_close(after.uv, before.uv, atol=1e-6, rtol=0)
+    (new,), (old,) = after.materials, before.materials
+    assert new.texture is not None and torch.equal(new.texture, old.texture)
+    limit = 1e-6 * float(before.vertices.amax(0).sub(before.vertices.amin(0)).norm())
+    moved = after.vertices - before.vertices
+    assert float((moved[60] - torch.tensor([0, 0, 0.5])).norm()) < limit
+    assert float(moved[0].norm()) < limit
+
+
+def test_weights_are_attributes(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "-o", "out.ply", "--weights")
+    weights = load_mesh_attributes("out.ply")["weight_0"]
+    assert weights[60] == 1 and weights[0] == 0 and 0 < float(weights.mean()) < 0.9
+
+
+def test_a_saved_session_does_the_same(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "-o", "one.glb", "--save-session", "kept.json")
+    session = load_session("kept.json")
+    assert said["session"] == "kept.json" and session.mesh == mesh_digest(load_mesh("shape.glb"))
+    Path("edits.yaml").write_bytes(Path("kept.json").read_bytes())
+    run(capsys, "-o", "two.glb")
+    assert Path("one.glb").read_bytes() == Path("two.glb").read_bytes()
+    lay(textured(grid(9, 9, (2.0, 2.0))))
+    assert main([*COMMAND, "-o", "three.glb"]) == 1
+    assert "the session is for the mesh" in capsys.readouterr().err
+
+
+def test_an_edit_mirrors_itself_in_the_planes_of_the_shape(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = box((1.0, 2.0, 3.0))
+    for _ in range(4):
+        mesh = halved(mesh)
+    lay(mesh, lambda x: waves(x.abs()))
+    corner = int((mesh.vertices - mesh.vertices.amax(0)).norm(dim=1).argmin())
+    handle = f"handles:\n  - vertex: {corner}\n    translate: [0.1, 0.2, 0.3]\n"
+    Path("edits.yaml").write_text(handle)
+    said = run(capsys, "--symmetric", "-o", "out.ply")
+    axes = sorted(
+        torch.tensor(mirror["normal"]).abs().argmax().item() for mirror in said["mirrors"]
+    )
+    assert axes == [0, 1, 2]
+    before, after = load_mesh("shape.glb").vertices, load_mesh("out.ply").vertices
+    for signs in ((1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)):
+        place = before.amax(0) * torch.tensor(signs)
+        at = int((before - place).norm(dim=1).argmin())
+        wanted = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64) * torch.tensor(signs)
+        torch.testing.assert_close(after[at] - before[at], wanted, atol=0.02, rtol=0)
+
+
+def halved(mesh: Mesh) -> Mesh:
+    """Every face in four."""
+    corners = mesh.vertices[mesh.faces]
+    a, b, c = corners.unbind(1)
+    ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+    parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    triangles = torch.cat([torch.stack(part, 1) for part in parts]).reshape(-1, 3)
+    vertices, faces = triangles.unique(dim=0, return_inverse=True)
+    return Mesh(vertices, faces.view(-1, 3))
+
+
+def test_a_shape_with_an_axis_names_no_plane(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay(sphere(40), lambda x: torch.ones(len(x), 4))
+    assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
+    assert "the shape has an axis" in capsys.readouterr().err
+    lay(blob(3))
+    assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
+    assert "the shape has no mirror plane" in capsys.readouterr().err
+
+
+def test_features_are_lifted_where_none_are_given(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay(blob(1))
+    Path("edits.yaml").write_text(SCRIPT.replace("60", "900"))
+    command = ["deform", "shape.glb", "--script", "edits.yaml", "--teacher", "geometric"]
+    assert main([*command, "--resolution", "32", "-o", "out.ply"]) == 0
+    before, after = load_mesh("shape.glb").vertices, load_mesh("out.ply").vertices
+    torch.testing.assert_close(
+        after[900] - before[900], torch.tensor([0, 0, 0.5]).double(), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--script", "no.yaml"], 1, "no.yaml"),
+        (["--script", "bad.yaml"], 1, "handles[0]"),
+        (["-o", "out.stl"], 2, "meshes are written as .glb, .obj, .ply"),
+        (["-o", "out.obj", "--weights"], 2, "OBJ has no room for attributes"),
+        (["-o", "shape.glb"], 2, "shape.glb exists"),
+        (["-o", "shape.glb", "--overwrite"], 2, "is the mesh itself"),
+        (["-o", "out.ply", "--save-session", "out.ply"], 2, "two outputs would go to out.ply"),
+        (["-o", "none/out.ply"], 1, "none"),
+        (["--features", "edits.yaml"], 1, "edits.yaml"),
+        (["--features", "no.safetensors"], 1, "no.safetensors"),
+        (["--views", "0"], 2, "--views must be at least 1"),
+    ],
+)
+def test_bad_edits_leave_nothing_behind(
+    sheet: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    Path("bad.yaml").write_text("handles:\n  - vertex: 5000\n    translate: [0, 1, 0]\n")
+    before = {path.name: path.read_bytes() for path in sheet.iterdir()}
+    assert main([*COMMAND, *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in sheet.iterdir()} == before
+
+
+def test_features_of_another_mesh_are_refused(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("kept.safetensors").write_bytes(Path("shape.safetensors").read_bytes())
+    lay(textured(grid(9, 9, (2.0, 2.0))))
+    assert main([*COMMAND, "--features", "kept.safetensors", "-o", "out.ply"]) == 1
+    assert "features of 121 elements, this mesh has 81" in capsys.readouterr().err
