@@ -73,6 +73,27 @@ ASSETS: dict[str, Asset] = {
         ),
         "MIT, (c) 2019 Amazon",
     ),
+    "genesis-meshes": Asset(
+        "pip",
+        "genesis-world",
+        "1.4.5",
+        "7ce8fcc8b0af9a87907e550b5f373b27af3f6ca622e843ce12dc51e8a93a03fd",
+        (f"{_MESHES}/boat/*", f"{_MESHES}/Airplane/*", f"{_MESHES}/worm/*"),
+        "package Apache-2.0; the single meshes carry no note of their own",
+    ),
+    "webxr-controllers": Asset(
+        "npm",
+        "@webxr-input-profiles/assets",
+        "1.0.20",
+        "30df2a2268220fc0d0e034bed1550aabdd7a2500573c5216f64fc70d59c3d91e",
+        (
+            "package/dist/profiles/magicleap-two/none.glb",
+            "package/dist/profiles/valve-index/left.glb",
+            "package/dist/profiles/hp-mixed-reality/left.glb",
+            "package/LICENSE.md",
+        ),
+        "MIT, (c) 2019 Amazon",
+    ),
     "pmndrs-assets": Asset(
         "npm",
         "@pmndrs/assets",

@@ -105,16 +105,16 @@ def chosen(
 
 def listing(cells: Sequence[Cell], store: Store) -> str:
     """One line per cell: its state, how long it takes, what it is."""
-    lines, left = [], 0.0
+    lines, states, left = [], [], 0.0
     for cell in cells:
         seconds, state = store.expected_seconds(cell), state_of(cell, store)
         if state == "done" and is_due(cell, cells, store):
             state = "again"
         left += seconds if state in ("missing", "again") else 0.0
+        states.append(state)
         lines.append(f"{state:<8} {seconds / 60:7.1f} min  {cell.title}")
         if state == "lacking":
             lines[-1] += f" ({reason_lacking(cell)})"
-    states = [line.split()[0] for line in lines]
     counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
     return "\n".join([*lines, f"{counts}; about {left / 3600:.1f} hours to go"])
 

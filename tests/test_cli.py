@@ -18,7 +18,7 @@ from geodistill import cli, log
 from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional, parse, parse_duration
 from geodistill.cli.convert import default_output
-from geodistill.cli.options import Architecture, Machine, Student
+from geodistill.cli.options import Architecture, Machine, Student, stem_of
 from geodistill.cli.report import fidelity, pairs
 
 
@@ -120,6 +120,34 @@ def test_config_file_is_weaker_than_the_command_line(tmp_path: Path) -> None:
     file.write_text("too: ngp\n")
     with pytest.raises(UsageError, match=r"c\.yaml: unknown key 'too' \(did you mean 'to'\?\)"):
         parse(Arguments, ["--config", str(file)], "geodistill try")
+
+
+def test_steps_given_take_the_place_of_a_budget_in_the_file(tmp_path: Path) -> None:
+    from geodistill.cli import fit
+
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: X\nas: ngp\nbudget: 2m\n")
+    made = parse(
+        fit.Arguments, ["-o", "o", "--config", str(file), "--steps", "9"], "geodistill fit"
+    )
+    assert (made.steps, made.budget) == (9, None)
+    file.write_text("dataset: X\nas: ngp\nsteps: 5\nbudget: 2m\n")
+    with pytest.raises(UsageError, match="both say when to stop"):
+        parse(fit.Arguments, ["-o", "o", "--config", str(file)], "geodistill fit")
+
+
+@pytest.mark.parametrize(
+    ("made", "stem"),
+    [("scan.v2.ply", "scan.v2"), ("lego/field.safetensors", "lego"), ("lego.v2/", "lego.v2")],
+)
+def test_outputs_are_named_after_what_they_are_made_of(
+    tmp_path: Path, made: str, stem: str
+) -> None:
+    place = tmp_path / made
+    (place if made.endswith("/") else place.parent).mkdir(exist_ok=True)
+    if not made.endswith("/"):
+        place.touch()
+    assert stem_of(place) == stem
 
 
 def test_the_settings_of_a_run_make_it_again(tmp_path: Path) -> None:

@@ -246,6 +246,8 @@ def test_render_an_orbit_in_every_format(fields: dict[str, dict[str, Any]], tmp_
 
         film = tmp_path / "orbit.mp4"
         assert geodistill_(*orbit, "-o", film, "--json").json["output"] == str(film)
+        first = film.read_bytes()
+        assert cli.main([*map(str, orbit), "-o", str(film)]) == 2 and film.read_bytes() == first
         reader = imageio_ffmpeg.read_frames(str(film))
         assert next(reader)["size"] == (32, 32)
         frames = [np.frombuffer(frame, np.uint8).reshape(32, 32, 3) for frame in reader]

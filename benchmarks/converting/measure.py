@@ -83,7 +83,7 @@ def settings_of(cell: Cell) -> ConvertSettings:
 def _measure_fit(cell: Cell, store: Store) -> dict[str, Any]:
     folder = store.path(cell, ".run")
     done = runs.result(folder)
-    if done is not None:
+    if done is not None and store.stands(cell, done):
         return done  # the last attempt was killed just before its record was written
     train_views, test_views = (images(store.scenes / cell.scene, s) for s in ("train", "test"))
     with Run.open(folder, "fit", cell.identity(), overwrite=True) as run:

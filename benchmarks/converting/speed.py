@@ -54,8 +54,8 @@ def least(values: Iterable[SpeedUp]) -> SpeedUp | None:
 
 
 def psnr_at(record: Mapping[str, Any], seconds: float) -> float | None:
-    """The curve's PSNR after `seconds` of training; None outside of it."""
-    curve = record["curve"]
+    """The curve's PSNR after `seconds`, setting up included; None outside of it."""
+    curve, seconds = record["curve"], seconds - record["setup_seconds"]
     for before, after in pairwise(curve):
         if before[0] <= seconds <= after[0] and after[0] > before[0]:
             share = math.log(seconds / before[0]) / math.log(after[0] / before[0])

@@ -69,7 +69,7 @@ class Store:
     def record(self, cell: Cell) -> dict[str, Any] | None:
         """The record that stands for the cell, or None. `stale` in it says if the code is older."""
         record = self._known.get(cell.name)
-        if record is None or not self._stands(cell, record):
+        if record is None or not self.stands(cell, record):
             return None
         stale = record["fingerprint"] != self.fingerprint(cell)
         return {**record, "stale": stale} if self.keep_stale or not stale else None
@@ -87,7 +87,8 @@ class Store:
     def save(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Keep a record; fields and pictures of the cell made by older code are given up."""
         fingerprint = record["fingerprint"]
-        self._known[cell.name] = jsonable(record)
+        # Another process may have measured other cells meanwhile.
+        self._known = {**_read(self.records), cell.name: jsonable(record)}
         lines = [json.dumps({"name": n, **r}) for n, r in sorted(self._known.items())]
         self.records.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.records, ("\n".join(lines) + "\n").encode())
@@ -106,7 +107,7 @@ class Store:
         known = self._known.get(cell.name)
         return cell.assumed_seconds() if known is None else float(known["cell_seconds"])
 
-    def _stands(self, cell: Cell, record: Mapping[str, Any]) -> bool:
+    def stands(self, cell: Cell, record: Mapping[str, Any]) -> bool:
         """Whether a record of this cell still says what the cell asks."""
         others = record.get("others_cores")
         if self.max_others is not None and others is not None and others > self.max_others:

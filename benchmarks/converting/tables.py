@@ -66,22 +66,26 @@ def report(scale: plan.Scale, store: Store) -> str:
 
 def measured(scale: plan.Scale, store: Store) -> list[Record]:
     """Every record that the tables can draw on."""
-    cells = {task.cell for part in plan.PARTS.values() for task in part(scale)}
-    return [record for cell in cells if (record := store.record(cell)) is not None]
+    return [record for cell in _cells(scale) if (record := store.record(cell)) is not None]
+
+
+def _cells(scale: plan.Scale) -> set[Cell]:
+    return {task.cell for part in plan.PARTS.values() for task in part(scale)}
 
 
 # --------------------------------------------------------------------------------- sections
 
 
 def _conditions(scale: plan.Scale, store: Store) -> str:
-    cells = {task.cell for part in plan.PARTS.values() for task in part(scale)}
     records = measured(scale, store)
     if not records:
         return "Nothing has been measured yet."
     dates = sorted(record["date"][:10] for record in records)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     machines = sorted({_machine(record["machine"]) for record in records})
-    text = f"Measured {when} on {'; '.join(machines)}. {len(records)} of {len(cells)} cells."
+    text = (
+        f"Measured {when} on {'; '.join(machines)}. {len(records)} of {len(_cells(scale))} cells."
+    )
     others = [r["others_cores"] for r in records if r.get("others_cores") is not None]
     if others:
         busy = sum(used > BUSY_CORES for used in others)

@@ -27,7 +27,8 @@ class Option:
 
     The option is `--name`, the field's own name unless given. `read` turns text into the value
     where the type alone cannot. `setting=False` marks what does not belong to the settings of a
-    run, such as where its output goes.
+    run, such as where its output goes. Of two options of which one is given `instead_of` the
+    other, that on the command line drops that of the file.
     """
 
     help: str
@@ -36,6 +37,7 @@ class Option:
     metavar: str = ""
     read: Callable[[str], Any] | None = None
     setting: bool = True
+    instead_of: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,9 @@ def parse(cls: type[A], argv: Sequence[str], prog: str) -> A:
         raise _unexpected(extra, parser)
     texts: dict[str, Any] = vars(given)
     if "config" in texts:
-        texts = _from_file(Path(texts["config"]), fields) | texts
+        dropped = {f.option.instead_of for f in fields if f.name in texts}
+        of_file = _from_file(Path(texts["config"]), fields).items()
+        texts = {key: value for key, value in of_file if key not in dropped} | texts
     values: dict[str, Any] = {}
     for field in fields:
         if field.name in texts:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_seed, expect_views, prepare
+from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
 from geodistill.cli.report import fidelity
 
 
@@ -33,6 +33,8 @@ class Arguments(Machine):
         ),
     ] = None
 
+    overwrite: Annotated[bool, Option("replace a contact sheet", setting=False)] = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_seed(self.seed)
@@ -48,6 +50,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.metrics.fidelity import compare, compare_on_views
     from geodistill.render.viewpoints import expect_in_view
 
+    expect_free(arguments.overwrite, arguments.output)
     a = load_field(arguments.a, arguments.device)
     b = load_field(arguments.b, arguments.device)
     if arguments.data is not None:
@@ -61,7 +64,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     result["output"] = None
     if arguments.output is not None:
         judged.save_sheet(arguments.output)
-        result["output"] = result["sheet"] = str(arguments.output)
+        result["output"] = str(arguments.output)
     return result
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Architecture, Student, prepare, student_config
+from geodistill.cli.options import Architecture, Student, prepare, stem_of, student_config
 from geodistill.cli.report import fidelity
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
@@ -42,7 +42,7 @@ class Arguments(Student):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
-    from geodistill.distill.pvd import ConvertSettings, convert, default_budget
+    from geodistill.distill.pvd import ConvertSettings, convert
     from geodistill.geometry.fields import field_path, load_field, save_field
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views
@@ -50,7 +50,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
 
-    start = time.perf_counter()
     config = student_config(arguments, arguments.to)
     teacher = load_field(arguments.source or BUNDLED, arguments.device)
     if arguments.teacher not in (None, teacher.architecture):
@@ -61,19 +60,21 @@ def run(arguments: Arguments) -> dict[str, Any]:
     images = load_posed_images(arguments.data, "test") if arguments.data else None
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
+        expect_color_space(teacher.color_space, images.color_space, arguments.data)
     folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
     if file.resolve() == field_path(arguments.source or BUNDLED).resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
-    budget = default_budget(teacher, arguments.to, arguments.recipe)
+    budget = None
     if arguments.steps is not None or arguments.budget is not None:
         budget = Budget(steps=arguments.steps, seconds=arguments.budget)
     with Run.open(
         folder, "convert", arguments.settings(), arguments.overwrite, outputs=[file]
     ) as opened:
+        start = time.perf_counter()
         student = convert(teacher, arguments.to, config, budget, settings, opened)
-        save_field(student, opened.staged(file))
         seconds = time.perf_counter() - start
+        save_field(student, opened.staged(file))
         judged = compare_on_views(teacher, student, images) if images else compare(teacher, student)
         result = {
             "output": str(arguments.output or folder),
@@ -94,9 +95,10 @@ def report(result: dict[str, Any]) -> str:
 
 def default_output(source: Path | None, to: str) -> Path:
     """`lego_ngp_tensorf` in the current folder for lego_ngp, lego_ngp.safetensors or lego_ngp/x."""
-    if source is None:
-        return Path(f"bundled_{to}")
-    source = Path(source).resolve()
-    named = source.parent if source.name == "field.safetensors" else source
-    stem = named.stem if named.suffix in (".safetensors", ".run") else named.name
-    return Path(f"{stem}_{to}")
+    return Path(f"{'bundled' if source is None else stem_of(source)}_{to}")
+
+
+def expect_color_space(field: str, images: str, dataset: Path | None) -> None:
+    """Raise InputError, before the work, for images whose colours cannot be compared."""
+    if field != images:
+        raise InputError(f"{dataset} holds {images} colours, and the field {field} ones")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
+from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.lift.scenes import MeshScene
 
     started = time.perf_counter()
-    output = arguments.output or Path(f"{arguments.mesh.stem}_deformed.glb")
+    output = arguments.output or Path(f"{stem_of(arguments.mesh)}_deformed.glb")
     picture = output.with_name(f"{output.stem}_sheet.png")
     expect_free(arguments.overwrite, output, picture, arguments.save_session)
     if arguments.mesh.resolve() == output.resolve():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ from geodistill.cli.arguments import Common
 from geodistill.cli.report import pairs
 
 EXTRAS = {
-    "OpenEXR": ("exr", "compressed EXR images"),
+    "OpenEXR": ("exr", "EXR images"),
     "imageio_ffmpeg": ("video", "MP4 output"),
     "transformers": ("hub", "Hugging Face teachers"),
     "fast_simplification": ("decimate", "decimated meshes"),
@@ -30,7 +29,7 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
-    from geodistill.kernels import backends
+    from geodistill.kernels import backends, library_status, openmp_runtimes
     from geodistill.runs.environment import environment
 
     implementations = backends()
@@ -41,7 +40,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "devices": _devices(),
         "kernels": implementations,
-        "openmp": openmp_runtimes(),
+        "library": library_status(),
+        "openmp": [Path(file).name for file in openmp_runtimes()],
         "extras": _extras(),
         "free_disk_gb": round(shutil.disk_usage(os.getcwd()).free / 1e9, 1),
     }
@@ -56,19 +56,6 @@ def report(result: dict[str, Any]) -> str:
     if len(result["openmp"]) > 1:
         notes.append("more than one OpenMP runtime is loaded: threads may compete; reinstall torch")
     return "\n".join([pairs({**result, "kernels": kernels}), *notes])
-
-
-def openmp_runtimes() -> list[str]:
-    """The OpenMP libraries in this process, where the system tells."""
-    if not sys.platform.startswith("linux"):
-        return []
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    files = {os.path.realpath(line.split(maxsplit=5)[5]) for line in lines if line.count("/")}
-    return sorted(
-        name
-        for name in map(os.path.basename, files)
-        if name.startswith(("libgomp", "libomp", "libiomp"))
-    )
 
 
 def _devices() -> dict[str, str]:

@@ -67,12 +67,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
         budget = Budget(steps=arguments.steps, seconds=seconds)
         settings = FitSettings(seed=arguments.seed, background=arguments.background)
         field = fit(images, arguments.architecture, config, budget, settings, opened)
+        trained = budget.elapsed()
         save_field(field, opened.staged(file))
         behind = 0.0 if arguments.background in ("black", "scene") else 1.0
         result = {
             "output": str(arguments.output),
             "test_psnr_db": psnr_to_images(field, held_out, behind) if held_out else None,
-            "seconds": budget.elapsed(),
+            "seconds": trained,
             "parameters": field.parameter_count(),
             "bytes": opened.staged(file).stat().st_size,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
+from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from geodistill.cameras import Camera
     from geodistill.lift.scenes import Scene
+    from geodistill.teachers.lifted import LiftReport
 
 SHEET_VIEWS = 4
 
@@ -36,9 +37,18 @@ class Arguments(Machine):
         Path | None, Option("posed photographs to lift from instead", metavar="DATASET")
     ] = None
     channels: Annotated[str, Option("principal components to keep, or full", metavar="N")] = "64"
-    solver: Annotated[Literal["refined", "mean", "ridge"], Option("how pixels become features")] = (
-        "refined"
-    )
+    solver: Annotated[
+        Literal["refined", "mean", "ridge", "network"], Option("how pixels become features")
+    ] = "refined"
+    proxy: Annotated[
+        int | None, Option("lift onto a copy of the mesh with N faces, and carry over from it")
+    ] = None
+    export: Annotated[
+        Path | None, Option("write the geometry with the features as attributes", metavar="FILE")
+    ] = None
+    field: Annotated[
+        Path | None, Option("write the network of --solver network", metavar="FILE")
+    ] = None
     seed: Annotated[int, Option("seed of the views")] = 0
     output: Annotated[
         Path | None,
@@ -52,6 +62,12 @@ class Arguments(Machine):
         expect_views(self.views, self.resolution)
         if self.channels != "full" and not (self.channels.isdecimal() and int(self.channels) > 0):
             raise UsageError(f"--channels must be a positive number or full, got {self.channels}")
+        if self.proxy is not None and self.proxy < 4:
+            raise UsageError(f"--proxy must be at least 4 faces, got {self.proxy}")
+        if self.field is not None and self.solver != "network":
+            raise UsageError("--field is what --solver network makes: add it or leave --field out")
+        if self.field is not None and self.field.suffix != ".safetensors":
+            raise UsageError(f"--field {self.field}: name it NAME.safetensors")
         if self.output is not None and self.output.suffix != ".safetensors":
             raise UsageError(f"-o {self.output}: features go into a file NAME.safetensors")
 
@@ -60,26 +76,43 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import time
 
     prepare(arguments)
+    from geodistill.io.images import write_png
     from geodistill.lift.files import save_features
     from geodistill.lift.scenes import load_scene
+    from geodistill.lift.sheet import feature_paint, sheet
     from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher
     from geodistill.teachers.lifted import described
 
     started = time.perf_counter()
-    output = arguments.output or Path(f"{arguments.geometry.stem}_{_tail(arguments.teacher)}")
-    output = output.with_suffix(".safetensors")
-    expect_free(arguments.overwrite, output, output.with_suffix(".png"))
+    named = f"{stem_of(arguments.geometry)}_{_tail(arguments.teacher)}.safetensors"
+    output = arguments.output or Path(named)
+    picture = output.with_suffix(".png")
+    expect_free(arguments.overwrite, output, picture, arguments.export, arguments.field)
     scene = load_scene(arguments.geometry)
     if arguments.teacher in MESH_TEACHERS:
         found = described(scene, load_mesh_teacher(arguments.teacher))
-        result = {"found": found, "channels": found.features.shape[1], "coverage": 1.0}
+        told: dict[str, Any] = {"coverage": 1.0}
     else:
-        result = _seen(arguments, scene, output.with_suffix(".png"))
-    save_features(output, replace(result.pop("found"), source=arguments.geometry))
+        cameras, photographs = _views(arguments, scene)
+        lifted = _lifted(arguments, scene, cameras, photographs)
+        found = lifted.found
+        told = {
+            "coverage": round(lifted.coverage, 4),
+            "explained": round(lifted.explained, 4),
+            "steps": lifted.steps,
+            "sheet": str(picture),
+        }
+        shown = cameras[: min(SHEET_VIEWS, len(cameras))]
+        write_png(picture, sheet(scene, shown, [feature_paint(found.features)]))
+    if arguments.export is not None:
+        scene.save(arguments.export, {"feature": found.features}, None)
+        told["export"] = str(arguments.export)
+    save_features(output, replace(found, source=arguments.geometry))
     return {
         "output": str(output),
         "elements": len(scene.positions),
-        **result,
+        "channels": found.features.shape[1],
+        **told,
         "seconds": round(time.perf_counter() - started, 2),
         "peak_rss_mb": _peak_rss_mb(),
     }
@@ -89,38 +122,53 @@ def report(result: dict[str, Any]) -> str:
     return pairs(result)
 
 
-def _seen(arguments: Arguments, scene: Scene, picture: Path) -> dict[str, Any]:
-    """What an image teacher says, lifted."""
-    from geodistill.io.images import write_png
+def _views(arguments: Arguments, scene: Scene) -> tuple[Camera, Tensor | None]:
+    """The cameras to lift from, and the photographs they took, if they did."""
     from geodistill.lift.scenes import cameras_around
-    from geodistill.lift.sheet import feature_paint, sheet
+
+    if arguments.images is not None:
+        return _photographs(arguments.images)
+    cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
+    return cameras, None
+
+
+def _lifted(
+    arguments: Arguments, scene: Scene, cameras: Camera, photographs: Tensor | None
+) -> LiftReport:
+    """What an image teacher says, lifted onto the scene or onto its proxy."""
+    from geodistill.distill.barycentric import save_feature_field
+    from geodistill.distill.surface import distil_features, features_at
+    from geodistill.lift.proxy import carry, proxy
+    from geodistill.lift.scenes import MeshScene
     from geodistill.lift.solve import refined, ridge, weighted_mean
     from geodistill.teachers import load_teacher
     from geodistill.teachers.lifted import lift_features
 
-    solver = {
-        "refined": lambda views, part: refined(views, channels=part),
-        "mean": weighted_mean,
-        "ridge": lambda views, part: ridge(views, 0.3, part),
-    }[arguments.solver]
     teacher = load_teacher(arguments.teacher, device=arguments.device)
     channels = None if arguments.channels == "full" else int(arguments.channels)
-    if arguments.images is None:
-        cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
-        photographs = None
+    coarse = None
+    if arguments.proxy is not None:
+        if not isinstance(scene, MeshScene):
+            raise UsageError(f"--proxy is for meshes, this is a {scene.kind}")
+        coarse = MeshScene(proxy(scene.mesh, arguments.proxy))
+    onto, features = coarse or scene, None
+    if arguments.solver == "network":
+        lifted, field = distil_features(
+            onto, teacher, cameras, channels, photographs, seed=arguments.seed
+        )
+        features = features_at(field, scene.positions, lifted.found.basis)
+        if arguments.field is not None:
+            save_feature_field(arguments.field, field)
     else:
-        cameras, photographs = _photographs(arguments.images)
-    lifted = lift_features(scene, teacher, cameras, channels, solver, photographs)
-    shown = cameras[: min(SHEET_VIEWS, len(cameras))]
-    write_png(picture, sheet(scene, shown, [feature_paint(lifted.found.features)]))
-    return {
-        "found": lifted.found,
-        "channels": lifted.found.features.shape[1],
-        "coverage": round(lifted.coverage, 4),
-        "explained": round(lifted.explained, 4),
-        "steps": lifted.steps,
-        "sheet": str(picture),
-    }
+        solver = {
+            "refined": lambda views, part: refined(views, channels=part),
+            "mean": weighted_mean,
+            "ridge": lambda views, part: ridge(views, 0.3, part),
+        }[arguments.solver]
+        lifted = lift_features(onto, teacher, cameras, channels, solver, photographs)
+    if coarse is None or not isinstance(scene, MeshScene):
+        return lifted
+    return replace(lifted, found=carry(lifted.found, coarse, scene, features))
 
 
 def _photographs(dataset: Path) -> tuple[Camera, Tensor]:

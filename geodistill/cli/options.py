@@ -41,10 +41,16 @@ class Student(Machine):
     ] = ()
     budget: Annotated[
         float | None,
-        Option("stop after this time, such as 90s or 10m", metavar="TIME", read=parse_duration),
+        Option(
+            "stop after this time, such as 90s or 10m",
+            metavar="TIME",
+            read=parse_duration,
+            instead_of="steps",
+        ),
     ] = None
     steps: Annotated[
-        int | None, Option("stop after N steps instead; the same steps, the same result")
+        int | None,
+        Option("stop after N steps instead; the same steps, the same result", instead_of="budget"),
     ] = None
     seed: Annotated[int, Option("seed of everything random")] = 0
     output: Annotated[
@@ -79,6 +85,16 @@ def expect_views(views: int, resolution: int) -> None:
     for name, value in (("views", views), ("resolution", resolution)):
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
+
+
+def stem_of(source: Path) -> str:
+    """What outputs made of a file or a run folder are named after: lego for lego.glb, lego.run,
+    lego and lego/field.safetensors."""
+    source = Path(source).resolve()
+    if source.name == "field.safetensors":
+        source = source.parent
+    ends = source.suffix in (".run", ".safetensors") or source.is_file()
+    return source.stem if ends else source.name
 
 
 def expect_free(overwrite: bool, *paths: Path | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geodistill.cameras import Camera, orbit_cameras
 from geodistill.checks import UsageError
+from geodistill.cli.options import expect_free, stem_of
 from geodistill.geometry.fields import Field, load_field
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
@@ -20,6 +21,7 @@ from geodistill.log import progress
 from geodistill.render.fields import GBuffer, render_view
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD, expect_in_view, framing_distance
 from geodistill.runs import make_folder
+from geodistill.shade.color import linear_from_srgb, srgb_from_linear
 
 if TYPE_CHECKING:
     from geodistill.cli.render import Arguments
@@ -35,25 +37,28 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
     field = load_field(arguments.source, arguments.device)
     cameras, names = _cameras(arguments, field)
     kind = _format(arguments)
-    output = arguments.output or Path(f"{Path(arguments.source).stem}_views")
+    output = arguments.output or Path(f"{stem_of(arguments.source)}_views")
+    linear = field.color_space == "linear"
     if kind == "mp4":
         if len(arguments.channels) != 1:
             raise UsageError("a film shows one channel: give one name to --channels")
-        output = output if output.suffix == ".mp4" else output.with_suffix(".mp4")
+        output = output if output.suffix == ".mp4" else output.with_name(f"{output.name}.mp4")
+        expect_free(arguments.overwrite, output)
         make_folder(output.parent)
         channel = arguments.channels[0]
         views = _render(arguments, field, cameras)
-        write_mp4(output, (_picture(view, channel, opaque=True) for view in views))
+        write_mp4(output, (_picture(view, channel, linear, opaque=True) for view in views))
         return {"output": str(output), "views": len(cameras)}
     _expect_pictures(output)
     for name, view in zip(names, _render(arguments, field, cameras), strict=True):
         make_folder(output)
         if kind == "exr":
-            write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels))
+            write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels, linear))
             continue
         for channel in arguments.channels:
             suffix = "" if channel == "color" else f"_{channel}"
-            write_png(output / f"{name}{suffix}.png", _picture(view, channel, opaque=False))
+            picture = _picture(view, channel, linear, opaque=False)
+            write_png(output / f"{name}{suffix}.png", picture)
     return {"output": str(output), "views": len(cameras)}
 
 
@@ -103,13 +108,13 @@ def _format(arguments: Arguments) -> str:
     return "mp4" if arguments.output and arguments.output.suffix == ".mp4" else "png"
 
 
-def _picture(view: GBuffer, channel: str, opaque: bool) -> Tensor:
-    """[H, W, 3 | 4] in [0, 1]: colour with straight alpha or over white, depth with near bright."""
+def _picture(view: GBuffer, channel: str, linear: bool, opaque: bool) -> Tensor:
+    """[H, W, 3 | 4] in [0, 1]: sRGB with straight alpha or over white, depth with near bright."""
     alpha = view.opacity[..., None]
     if channel == "color":
-        if opaque:
-            return view.over(1.0)
-        return torch.cat([view.color / alpha.clamp_min(1e-6), alpha], dim=-1)
+        color = view.over(1.0) if opaque else view.color / alpha.clamp_min(1e-6)
+        color = srgb_from_linear(color.clamp_min(0.0)) if linear else color
+        return color if opaque else torch.cat([color, alpha], dim=-1)
     if channel == "opacity":
         image = alpha
     elif channel == "normal":
@@ -128,11 +133,16 @@ def _near_bright(view: GBuffer) -> Tensor:
     return (1.0 - 0.8 * (view.depth - near) / (far - near).clamp_min(1e-9)) * hit
 
 
-def _exr_channels(view: GBuffer, channels: tuple[str, ...]) -> dict[str, Tensor]:
-    """Premultiplied colour with A, world depth as Z (infinite behind nothing), normals as N.*"""
+def _exr_channels(view: GBuffer, channels: tuple[str, ...], linear: bool) -> dict[str, Tensor]:
+    """Premultiplied linear colour with A, world depth as Z (infinite behind nothing), normals as
+    N.*"""
     out: dict[str, Tensor] = {}
     if "color" in channels:
-        out |= dict(zip("RGB", view.color.unbind(-1), strict=True))
+        color = view.color
+        if not linear:
+            alpha = view.opacity[..., None].clamp_min(1e-6)
+            color = linear_from_srgb(color / alpha) * alpha
+        out |= dict(zip("RGB", color.unbind(-1), strict=True))
     if "color" in channels or "opacity" in channels:
         out["A"] = view.opacity
     if "depth" in channels:

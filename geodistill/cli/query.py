@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
+from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.lift.scenes import cameras_around, load_scene
     from geodistill.lift.sheet import sheet
 
-    output = arguments.output or Path(f"{arguments.features.stem}_query.safetensors")
+    output = arguments.output or Path(f"{stem_of(arguments.features)}_query.safetensors")
     picture = output.with_suffix(".png")
     expect_free(arguments.overwrite, output, picture, arguments.export)
     points = [_point(text) for text in arguments.click]

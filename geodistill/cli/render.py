@@ -41,6 +41,7 @@ class Arguments(Machine):
         tuple[Channel, ...], Option("what to render", metavar="color,depth,opacity,normal")
     ] = ("color",)
     resolution: Annotated[int | None, Option("pixels along the longer side")] = None
+    overwrite: Annotated[bool, Option("replace a finished film", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +55,12 @@ class Arguments(Machine):
             raise UsageError(
                 f"-o {self.output}: name a folder for pictures (--format png or exr) or NAME.mp4"
             )
+        if (
+            self.output is not None
+            and self.output.suffix == ".mp4"
+            and self.format in ("png", "exr")
+        ):
+            raise UsageError(f"-o {self.output} names a film, and --format {self.format} pictures")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -42,16 +42,30 @@ class Basis:
         The axes are orthonormal, so all that is missing of the restored features is the part of
         the mean across the axes, which is one more direction.
         """
-        along = self.mean @ self.axes
-        across = (self.mean - self.axes @ along).norm()
-        return torch.cat([features + along, across.expand(len(features), 1)], dim=1)
+        along, across = self._mean_parts()
+        return torch.cat([features + along, across.norm().expand(len(features), 1)], dim=1)
+
+    def centred(self, directions: Tensor) -> Tensor:
+        """[N, C + 1] of unit length -> [N, C] whose `uncentred` points the same way.
+
+        The last direction, where all features are alike, says how long they are; features of unit
+        length are not longer than 1 after a reduction, so neither is the result.
+        """
+        along, across = self._mean_parts()
+        least = across.norm().clamp_min(1e-6)
+        return directions[:, :-1] * (least / directions[:, -1:].clamp_min(least)) - along
 
     def uncentred_like(self, full: Tensor) -> Tensor:
         """[Q, full] -> [Q, C + 1] in the space of `uncentred`, whatever lies outside of it left
         out: dot products with restored features stay the same."""
-        across = self.mean - self.axes @ (self.mean @ self.axes)
+        _, across = self._mean_parts()
         last = full @ F.normalize(across, dim=0, eps=1e-12)
         return torch.cat([full @ self.axes, last[:, None]], dim=1)
+
+    def _mean_parts(self) -> tuple[Tensor, Tensor]:
+        """The mean along the axes, [C], and across them, [full]."""
+        along = self.mean @ self.axes
+        return along, self.mean - self.axes @ along
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@
     checkpoint.safetensors   the newest resumable state; gone once the run is finished
     DONE            JSON: the outputs and the files of the run; its presence marks a finished run
 
-A folder can be moved or copied: nothing inside names its own place. A finished run that is being
-overwritten stays as it is; the new one grows in `.work` inside it and takes its place at the end.
+A folder can be moved or copied: nothing that is read back names its own place. A finished run that
+is being overwritten stays as it is; the new one grows in `.work` inside it and takes its place at
+the end.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def shaded_view(mesh: Mesh, buffer: MeshBuffer, camera: Camera, light: Light) ->
     one everywhere. Differentiable in the buffer.
     """
     hit = buffer.triangle >= 0
-    color, opacity = base_color(mesh, buffer)
+    color, opacity = base_color(mesh, buffer.triangle[hit].long(), buffer.weights[hit])
     towards = F.normalize(camera.centers.double() - buffer.position[hit], dim=-1)
     seen = light(color, buffer.normal[hit], towards.to(color))
     at = hit.reshape(-1).nonzero()[:, 0]
@@ -44,12 +44,10 @@ def shaded_view(mesh: Mesh, buffer: MeshBuffer, camera: Camera, light: Light) ->
     return ShadedView(image.view(*hit.shape, 3), alpha.view(hit.shape))
 
 
-def base_color(mesh: Mesh, buffer: MeshBuffer) -> tuple[Tensor, Tensor]:
-    """Linear colour [P, 3] and opacity [P] of the P pixels that see a face, row by row."""
-    hit = buffer.triangle >= 0
-    face = buffer.triangle[hit].long()
+def base_color(mesh: Mesh, face: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear colour [P, 3] and opacity [P] of points of the surface, given by their faces int64 [P]
+    and barycentric weights [P, 3]."""
     index = mesh.faces[face].int()
-    weights = buffer.weights[hit]
     color = weights.new_ones(len(face), 4)
     if mesh.colors is not None:
         vertex = mesh.colors.to(weights) / 255

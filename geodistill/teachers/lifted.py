@@ -66,15 +66,8 @@ def lift_features(
     Raises:
         InputError: no camera sees the scene.
     """
-    views = _views(scene, teacher, cameras, photographs)
-    shown = [_shown(view) for view in views]
-    if not any(len(tokens) for tokens in shown):
-        raise InputError("no camera sees the geometry: point them at it")
-    basis, explained = None, 1.0
-    if channels is not None and channels < teacher.channels:
-        pca = reduce.fit(shown, channels)
-        basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
-        views = [_with_tokens(view, pca.apply(view.features.tokens)) for view in views]
+    seen_by = observed(scene, teacher, cameras, channels, photographs)
+    views = seen_by.views
     width = views[0].features.tokens.shape[1]
     parts = [solver(views, block) for block in reduce.channel_blocks(width, BLOCK)]
     features = torch.cat([part.features for part in parts], dim=1)
@@ -86,10 +79,51 @@ def lift_features(
         scene.digest,
         teacher.name,
         teacher.fingerprint,
-        basis,
+        seen_by.basis,
     )
     steps = max(part.steps for part in parts)
-    return LiftReport(found, float(seen.float().mean()), explained, steps)
+    return LiftReport(found, float(seen.float().mean()), seen_by.explained, steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What a teacher sees of a scene.
+
+    Attributes:
+        views: one of each camera, with tokens in the basis.
+        points: float64 [P, 3] of each view, where its pixels lie; empty unless asked for.
+        basis: of the tokens' channels, None where they are the teacher's own.
+        explained: part of the teacher's variance that the channels keep.
+    """
+
+    views: list[View]
+    points: list[Tensor]
+    basis: Basis | None
+    explained: float
+
+
+def observed(
+    scene: Scene,
+    teacher: Teacher,
+    cameras: Camera,
+    channels: int | None = BLOCK,
+    photographs: Tensor | None = None,
+    places: bool = False,
+) -> Observations:
+    """Look at a scene from all cameras and let the teacher see the pictures; see `lift_features`.
+
+    With `places` the surface points under the pixels are kept.
+    """
+    views, points = _views(scene, teacher, cameras, photographs, places)
+    shown = [_shown(view) for view in views]
+    if not any(len(tokens) for tokens in shown):
+        raise InputError("no camera sees the geometry: point them at it")
+    basis, explained = None, 1.0
+    if channels is not None and channels < teacher.channels:
+        pca = reduce.fit(shown, channels)
+        basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
+        views = [_with_tokens(view, pca.apply(view.features.tokens)) for view in views]
+    return Observations(views, points, basis, explained)
 
 
 def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
@@ -106,10 +140,10 @@ def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
 
 
 def _views(
-    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None
-) -> list[View]:
-    """Every camera's look at the scene, with the teacher's tokens for it."""
-    found = []
+    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None, places: bool
+) -> tuple[list[View], list[Tensor]]:
+    """Every camera's look at the scene, with the teacher's tokens for it; and where pixels lie."""
+    found, points = [], []
     with progress(len(cameras), f"{teacher.name}, views") as bar:
         for i in range(len(cameras)):
             look = scene.look(cameras[i], teacher.patch_px)
@@ -119,8 +153,10 @@ def _views(
             index = token_index(grid, cameras.size)[:, None]
             features = PixelFeatures(tokens, index, torch.ones(len(index), 1))
             found.append(View(look.footprint, features, look.trust.reshape(-1).float()))
+            if places:
+                points.append(look.points.reshape(-1, 3))
             bar.advance()
-    return found
+    return found, points
 
 
 def _shown(view: View) -> Tensor:

@@ -148,8 +148,8 @@ def test_speed_up() -> None:
     halfway = speed.speed_up(record, 22.0, 2.0)  # halfway in log time: 20 s, and 1 s of setup
     assert halfway.exact and halfway.ratio == pytest.approx(10.5)
     assert speed.speed_up(record, 27.0, 2.0) == speed.SpeedUp(80.5, False)
-    assert speed.psnr_at(record, 80.0) == pytest.approx(25.0)
-    assert speed.psnr_at(record, 161.0) is None
+    assert speed.psnr_at(record, 81.0) == pytest.approx(25.0)
+    assert speed.psnr_at(record, 162.0) is None
 
 
 def test_the_fastest_schedule_counts() -> None:

@@ -241,6 +241,24 @@ def test_busy_measurements_can_be_refused(folder: Path) -> None:
     assert store_of(folder, max_others=used - 1e-6).record(conversion()) is None
 
 
+def test_a_refused_fit_is_measured_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its finished run folder holds the figures that were refused."""
+    store, cell = store_of(folder), conversion().teacher
+    fitted: list[Any] = []
+
+    def refit(*arguments: Any, **_: Any) -> Any:
+        fitted.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "fit", refit)
+    measure.measure(cell, store)
+    assert not fitted
+    monkeypatch.setattr(type(store), "stands", lambda self, cell, record: False)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure(cell, store)
+    assert fitted
+
+
 def test_a_curve_is_run_again_when_its_conversion_has_changed(folder: Path) -> None:
     store = store_of(folder)
     cell = plan.scratch_cell(plan.smoke_scale(), "analytic", "tensorf", 1.0)

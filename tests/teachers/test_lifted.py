@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from geodistill.checks import GeodistillError
 from geodistill.cli import main
+from geodistill.distill.barycentric import load_feature_field
+from geodistill.distill.surface import features_at
 from geodistill.geometry.mesh import Mesh
-from geodistill.geometry.mesh_files import save_mesh
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
 from geodistill.lift.files import load_features
 from geodistill.lift.scenes import MeshScene, cameras_around
 from geodistill.lift.sheet import feature_paint, principal_colors, sheet
@@ -147,6 +149,52 @@ def test_a_picture_that_stands_in_the_way_is_kept(
     assert texture.read_bytes() == b"a texture"
 
 
+@pytest.fixture
+def colors_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodistill.teachers.load_teacher", lambda name, device: Colors())
+
+
+@pytest.mark.parametrize("solver", ["refined", "mean", "ridge", "network"])
+def test_every_solver_by_name(
+    ball: Path, capsys: pytest.CaptureFixture[str], colors_by_name: None, solver: str
+) -> None:
+    out, export = ball.with_name("f.safetensors"), ball.with_name("f.ply")
+    command = ["lift", str(ball), "--views", "3", "--resolution", "24", "--solver", solver]
+    command += ["--channels", "2", "-o", str(out), "--export", str(export), "--json"]
+    if solver == "network":
+        command += ["--field", str(ball.with_name("network.safetensors"))]
+    assert main(command) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = load_features(out)
+    assert said["export"] == str(export) and said["channels"] == 2
+    assert found.source is not None and found.source.resolve() == ball.resolve()
+    columns = load_mesh_attributes(export)
+    for channel in (0, 1):
+        torch.testing.assert_close(columns[f"feature_{channel}"], found.features[:, channel])
+    if solver == "network":
+        field = load_feature_field(ball.with_name("network.safetensors"))
+        positions = load_mesh(ball).vertices
+        torch.testing.assert_close(features_at(field, positions, found.basis), found.features)
+
+
+@pytest.mark.parametrize("solver", ["refined", "network"])
+def test_a_proxy_carries_its_features_over(
+    ball: Path, capsys: pytest.CaptureFixture[str], colors_by_name: None, solver: str
+) -> None:
+    pytest.importorskip("fast_simplification", reason="fast_simplification is not installed")
+    command = ["lift", str(ball), "--views", "4", "--resolution", "32", "--solver", solver]
+    found = []
+    for number, more in enumerate(([], ["--proxy", "400"])):
+        out = ball.with_name(f"{number}.safetensors")
+        assert main([*command, "--channels", "full", "-o", str(out), *more]) == 0
+        found.append(load_features(out))
+    capsys.readouterr()
+    whole, carried = found
+    assert carried.digest == whole.digest
+    cosine = (whole.directions() * carried.directions()).sum(1)
+    assert float(cosine[whole.seen].mean()) > 0.97
+
+
 def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ball.with_name("shape.safetensors")
     assert main(["lift", str(ball), "--teacher", "geometric", "-o", str(out), "--json"]) == 0
@@ -163,6 +211,10 @@ def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[st
         (["--views", "0"], 2, "--views must be at least 1"),
         (["-o", "features.txt"], 2, "features go into a file NAME.safetensors"),
         (["--images", "nowhere"], 1, "nowhere"),
+        (["--proxy", "2"], 2, "--proxy must be at least 4 faces"),
+        (["--field", "f.safetensors"], 2, "--field is what --solver network makes"),
+        (["--solver", "network", "--field", "f.txt"], 2, "--field f.txt: name it"),
+        (["--export", "ball.glb"], 2, "ball.glb exists"),
     ],
 )
 def test_bad_lifts(

@@ -1,0 +1,1 @@
+"""What benchmarks/deform.py is made of."""

@@ -1,0 +1,54 @@
+"""Figures with their targets, and how they are timed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: what was measured, its target as text and whether it is met, and peers."""
+
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+    peers: str = ""
+
+
+def at_most(what: str, value: float, limit: float, unit: str, peers: str = "") -> Row:
+    return Row(what, f"{value:.3g} {unit}", f"<= {limit:g} {unit}", value <= limit, peers)
+
+
+def at_least(what: str, value: float, limit: float, unit: str = "", peers: str = "") -> Row:
+    shown = f"{value:.3g} {unit}".strip()
+    return Row(what, shown, f">= {limit:g} {unit}".strip(), value >= limit, peers)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a table of Markdown."""
+    lines = ["| what | measured | target | peers |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        verdict = {True: " (met)", False: " (missed)", None: ""}[row.met]
+        lines.append(f"| {row.what} | {row.measured} | {row.target}{verdict} | {row.peers} |")
+    return "\n".join(lines)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def medians(forms: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each form; they take turns, and the first turn does not count."""
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(repeats + 1):
+        for name, run in forms.items():
+            spent = seconds(run)
+            if turn:
+                times[name].append(spent)
+    return {name: statistics.median(spent) for name, spent in times.items()}

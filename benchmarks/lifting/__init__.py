@@ -1,0 +1,1 @@
+"""What benchmarks/lift.py is made of."""

@@ -1,0 +1,35 @@
+"""Pictures of `geodistill render`: PNG and films are sRGB, EXR is linear, whatever the field is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from geodistill.cli.pictures import _exr_channels, _picture
+from geodistill.render.fields import GBuffer
+
+SRGB, LINEAR = 0.5, 0.21404114
+"""One grey in both spaces (IEC 61966-2-1)."""
+
+
+def view(grey: float) -> GBuffer:
+    """A row of two pixels, one opaque and one half covered."""
+    opacity = torch.tensor([[1.0, 0.5]])
+    color = grey * opacity[..., None].expand(1, 2, 3)
+    return GBuffer(color=color, opacity=opacity, depth=torch.ones(1, 2), normal=None)
+
+
+@pytest.mark.parametrize(("grey", "linear"), [(SRGB, False), (LINEAR, True)])
+def test_pictures_are_srgb_and_exr_is_linear(grey: float, linear: bool) -> None:
+    picture = _picture(view(grey), "color", linear, opaque=False)
+    torch.testing.assert_close(picture[..., :3], torch.full((1, 2, 3), SRGB))
+    assert picture[..., 3].tolist() == [[1.0, 0.5]]
+    layers = _exr_channels(view(grey), ("color",), linear)
+    torch.testing.assert_close(layers["R"], torch.tensor([[LINEAR, LINEAR / 2]]))
+
+
+def test_films_are_over_white_in_the_space_that_the_field_was_trained_in() -> None:
+    half = _picture(view(SRGB), "color", linear=False, opaque=True)[0, 1]
+    torch.testing.assert_close(half, torch.full((3,), 0.75))
+    half = _picture(view(LINEAR), "color", linear=True, opaque=True)[0, 1]
+    assert 0.8 < float(half[0]) < 0.81  # the curve of (0.214 + 1) / 2
