@@ -131,7 +131,7 @@ def is_due(cell: Cell, cells: Sequence[Cell], store: Store) -> bool:
     """Whether it was never measured, or is a teacher whose field is gone and still needed."""
     if cell.kind != "fit" or store.record(cell) is None or store.has_field(cell):
         return state_of(cell, store) == "missing"
-    return any(c.teacher == cell and state_of(c, store) == "missing" for c in cells)
+    return any(c.source == cell and state_of(c, store) == "missing" for c in cells)
 
 
 def reason_lacking(cell: Cell) -> str | None:

@@ -93,6 +93,13 @@ class Cell:
     reference: Cell | None = None
 
     @property
+    def source(self) -> Cell | None:
+        """The fit whose field it converts; a run from scratch times its conversion once more."""
+        if self.kind == "scratch" and self.reference is not None:
+            return self.reference.teacher
+        return self.teacher
+
+    @property
     def needs(self) -> tuple[Cell, ...]:
         """What must have been measured before."""
         return tuple(cell for cell in (self.teacher, self.reference) if cell is not None)

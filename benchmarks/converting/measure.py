@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from converting.machine import Stopwatch, machine
 from converting.store import Store, digest
 from geodistill import config as configs
 from geodistill import runs
+from geodistill.cameras import Camera
 from geodistill.checks import InputError
 from geodistill.distill.pvd import ConvertSettings, convert
 from geodistill.fit.field import FitJob, FitSettings, fit
@@ -27,7 +29,7 @@ from geodistill.geometry.fields.files import FIELD_FILE
 from geodistill.io.posed import PosedImages, load_posed_images
 from geodistill.metrics.fidelity import compare_on_views, psnr_to_images
 from geodistill.render.fields import render_view
-from geodistill.runs import Run
+from geodistill.runs import Run, atomic_write
 from geodistill.train import Budget, train
 
 FIRST_LOOK = 0.5
@@ -110,13 +112,10 @@ def _measure_fit(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _measure_conversion(cell: Cell, store: Store) -> dict[str, Any]:
-    settings = settings_of(cell)
     teacher = _teacher(cell, store)
     test_views = images(store.scenes / cell.scene, "test")
     budget = budget_of(cell, store)
-    render_view(teacher, test_views.cameras[0].scaled(WARM_UP))
-    with Stopwatch() as watch:
-        student = convert(teacher, cell.target.architecture, cell.target.config, budget, settings)
+    student, watch = _converted(cell, teacher, budget, test_views.cameras[0])
     file = store.path(cell, ".safetensors")
     save_field(student, file)
     judged = compare_on_views(teacher, student, test_views)
@@ -134,13 +133,41 @@ def _measure_conversion(cell: Cell, store: Store) -> dict[str, Any]:
     }
 
 
+def _converted(
+    cell: Cell, teacher: Field, budget: Budget | None, camera: Camera
+) -> tuple[Field, Stopwatch]:
+    """The student of a conversion, and what it took."""
+    settings = settings_of(cell)
+    render_view(teacher, camera.scaled(WARM_UP))
+    with Stopwatch() as watch:
+        student = convert(teacher, cell.target.architecture, cell.target.config, budget, settings)
+    return student, watch
+
+
+def _conversion_seconds(cell: Cell, store: Store, camera: Camera) -> float:
+    """What the conversion takes that a run from scratch is compared with, timed now: the machine
+    may be faster or slower than when it was measured.
+
+    A run that goes on after an interruption keeps the first answer.
+    """
+    assert cell.reference is not None
+    file = store.path(cell, ".json")
+    if not file.is_file():
+        teacher, budget = _teacher(cell.reference, store), budget_of(cell.reference, store)
+        _, watch = _converted(cell.reference, teacher, budget, camera)
+        store.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, json.dumps(watch.seconds).encode())
+    return float(json.loads(file.read_text()))
+
+
 def _measure_scratch(cell: Cell, store: Store) -> dict[str, Any]:
     """Fit until the test views are as good as the converted student's, or time is up."""
-    assert cell.reference is not None
+    assert cell.reference is not None and cell.limit is not None
     reference = _needed(cell.reference, store)
     train_views, test_views = (images(store.scenes / cell.scene, s) for s in ("train", "test"))
-    budget = budget_of(cell, store)
-    assert budget is not None and budget.seconds is not None
+    taken = _conversion_seconds(cell, store, test_views.cameras[0])
+    budget = Budget(seconds=cell.limit.amount * taken)
+    assert budget.seconds is not None
     folder = store.path(cell, ".run")
     goal = {"psnr_db": reference["truth_psnr_db"], "budget_seconds": budget.seconds}
     config = {**cell.identity(), **goal}
@@ -153,7 +180,7 @@ def _measure_scratch(cell: Cell, store: Store) -> dict[str, Any]:
             fit_settings_of(cell),
             budget=budget,
             look=lambda seen: psnr_to_images(seen, test_views),
-            first=FIRST_LOOK * reference["seconds"],
+            first=FIRST_LOOK * taken,
             goal=goal["psnr_db"],
         )
         setup = time.perf_counter() - start
@@ -163,6 +190,7 @@ def _measure_scratch(cell: Cell, store: Store) -> dict[str, Any]:
         **watch.record(),
         "resumed": run.resumed,
         "setup_seconds": setup,
+        "conversion_seconds": taken,
         "goal_psnr_db": goal["psnr_db"],
         "budget_seconds": goal["budget_seconds"],
         "curve": job.curve,

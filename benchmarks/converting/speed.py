@@ -44,6 +44,14 @@ def speed_up(record: Mapping[str, Any], goal_db: float, seconds: float) -> Speed
     return SpeedUp((setup + curve[-1][0]) / seconds, False)
 
 
+def conversion_seconds(curve: Mapping[str, Any], converted: Mapping[str, Any]) -> float:
+    """What a conversion took beside its run from scratch; when it was recorded itself where that is
+    not known, or was of a conversion with another result."""
+    if curve.get("goal_psnr_db") == converted["truth_psnr_db"]:
+        return curve.get("conversion_seconds", converted["seconds"])
+    return converted["seconds"]
+
+
 def least(values: Iterable[SpeedUp]) -> SpeedUp | None:
     """The fastest of several schedules: the first that got there, else the longest try."""
     known = list(values)

@@ -12,6 +12,7 @@ from typing import Any
 
 from converting import sources
 from converting.cells import Cell
+from converting.speed import conversion_seconds
 from geodistill.checks import InputError
 from geodistill.runs import atomic_write, jsonable
 
@@ -121,7 +122,10 @@ class Store:
         reference = self.record(cell.reference)
         if reference is None:
             return False
-        now = cell.limit.amount * reference["seconds"]
+        taken = reference["seconds"]
+        if cell.kind == "scratch":
+            taken = conversion_seconds(record, reference)
+        now = cell.limit.amount * taken
         if not now / SAME_LIMIT <= record["budget_seconds"] <= now * SAME_LIMIT:
             return False
         if cell.kind != "scratch":

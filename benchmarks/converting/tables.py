@@ -8,7 +8,7 @@ from statistics import median
 
 from converting import plan
 from converting.cells import Cell
-from converting.speed import SpeedUp, least, psnr_at, speed_up
+from converting.speed import SpeedUp, conversion_seconds, least, psnr_at, speed_up
 from converting.store import Store
 from converting.wording import (
     EMPTY,
@@ -221,7 +221,7 @@ def _scratch(scale: plan.Scale, store: Store) -> str:
         curves = _curves(scale, store, scene, target)
         if converted is None or not curves:
             continue
-        seconds, goal = converted["seconds"], converted["truth_psnr_db"]
+        seconds, goal = conversion_seconds(curves[0], converted), converted["truth_psnr_db"]
         speed = _row_speed(scale, store, scene, target)
         assert speed is not None
         along = [max(psnr_at(c, mark * seconds) or 0.0 for c in curves) for mark in MARKS]
@@ -383,7 +383,9 @@ def _row_speed(scale: plan.Scale, store: Store, scene: str, target: str) -> Spee
     if converted is None:
         return None
     curves = _curves(scale, store, scene, target)
-    return least(speed_up(c, converted["truth_psnr_db"], converted["seconds"]) for c in curves)
+    return least(
+        speed_up(c, converted["truth_psnr_db"], conversion_seconds(c, converted)) for c in curves
+    )
 
 
 def _pair_speed(scale: plan.Scale, store: Store, cell: Cell, record: Record) -> SpeedUp | None:
