@@ -56,7 +56,7 @@ SUITED = {
     "tensorf-cp": Suited(650),
     "composite": Suited(300),
     # A point costs ten times what it costs others.
-    "mlp": Suited(1200, rays=512),
+    "mlp": Suited(1000, rays=512),
     # A step costs a pass over all voxels, and tracing is a good part of their short time. What a
     # sample says of its density is said to no other voxel: opacities must keep their weight.
     "plenoxels": Suited(180, rays=8192, warm_alpha_weight=3.0, warm_lr=0.5),
