@@ -159,7 +159,7 @@ def test_a_blank_picture_spoils_nothing(host: Host, data: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     "argv",
     [
-        ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png"),
+        ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png", "--overwrite"),
         ("render", "{src}", "--data", "{data}", "--split", "test", "-o", "views"),
         ("convert", "{src}", "--data", "{data}", "-o", "done", "--overwrite", *SMALL),
     ],
@@ -176,7 +176,7 @@ def test_what_needs_test_views_says_that_there_are_none(
 
 
 LOOKERS = {
-    "compare": ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png"),
+    "compare": ("compare", "{src}", "{src}", "--data", "{data}", "-o", "old.png", "--overwrite"),
     "render": ("render", "{src}", "--data", "{data}", "-o", "views"),
     "camera file": (
         *("render", "{src}", "--cameras", "{data}/transforms_test.json"),

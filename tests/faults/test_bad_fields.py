@@ -94,8 +94,8 @@ def test_a_conversion_from_it_is_refused(
 
 
 VERBS = {
-    "compare A": ("compare", "{bad}", "{good}", "-o", "old.png"),
-    "compare B": ("compare", "{good}", "{bad}", "-o", "old.png"),
+    "compare A": ("compare", "{bad}", "{good}", "-o", "old.png", "--overwrite"),
+    "compare B": ("compare", "{good}", "{bad}", "-o", "old.png", "--overwrite"),
     "render": ("render", "{bad}", "--orbit", "1", "-o", "views"),
     "info": ("info", "{bad}"),
 }
