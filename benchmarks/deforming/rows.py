@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,22 @@ def table(rows: Sequence[Row]) -> str:
         verdict = {True: " (met)", False: " (missed)", None: ""}[row.met]
         lines.append(f"| {row.what} | {row.measured} | {row.target}{verdict} | {row.peers} |")
     return "\n".join(lines)
+
+
+def run_parts(
+    parts: Mapping[str, Callable[[], list[Row]]], what: str, argv: Sequence[str] | None = None
+) -> int:
+    """The command line of a benchmark: print the rows of each part; 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--only", default=",".join(parts), help=f"some of {','.join(parts)}")
+    options = parser.parse_args(argv)
+    names = options.only.split(",")
+    if unknown := [name for name in names if name not in parts]:
+        parser.error(f"unknown part '{unknown[0]}'; known: {', '.join(parts)}")
+    rows = [row for name in names for row in parts[name]()]
+    print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
+    return int(any(row.met is False for row in rows))
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import InputError, UsageError
+from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
+from geodistill.cli.options import Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from geodistill.lift.files import FeatureSet
     from geodistill.lift.scenes import MeshScene
 
-SHEET_VIEWS = 4
 WRITTEN = (".glb", ".obj", ".ply")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Machine):
+class Arguments(Observer):
     """Deform a mesh: what looks like a handle moves with it (Deep Feature Deformation Weights)."""
 
     mesh: Annotated[Path, Positional("the mesh to deform", metavar="MESH")]
@@ -34,9 +33,6 @@ class Arguments(Machine):
     features: Annotated[
         Path | None, Option("features that lift has written; lifted anew when left out")
     ] = None
-    teacher: Annotated[str, Option("teacher of the features, as lift takes it")] = "lite0"
-    views: Annotated[int, Option("number of views to lift from")] = 24
-    resolution: Annotated[int, Option("pixels along the side of a view")] = 448
     symmetric: Annotated[
         bool, Option("find the mirror planes of the shape and mirror the edit in them")
     ] = False
@@ -46,17 +42,13 @@ class Arguments(Machine):
     save_session: Annotated[
         Path | None, Option("write the edit with the mesh and mirrors it is for", metavar="FILE")
     ] = None
-    seed: Annotated[int, Option("seed of views and samples")] = 0
     output: Annotated[
         Path | None,
         Option("NAME.glb, NAME.obj or NAME.ply", short="-o", metavar="OUT", setting=False),
     ] = None
-    overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_seed(self.seed)
-        expect_views(self.views, self.resolution)
         if self.output is not None and self.output.suffix.lower() not in WRITTEN:
             raise UsageError(f"-o {self.output}: meshes are written as {', '.join(WRITTEN)}")
         if self.weights and self.output is not None and self.output.suffix.lower() == ".obj":
@@ -67,7 +59,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import time
 
     prepare(arguments)
-    from geodistill.deform.session import apply
+    from geodistill.deform.session import apply, find_mirrors
     from geodistill.deform.session_file import load_session, save_session
     from geodistill.geometry.mesh import mesh_digest
     from geodistill.geometry.mesh_files import load_mesh, save_mesh
@@ -77,15 +69,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     started = time.perf_counter()
     output = arguments.output or Path(f"{stem_of(arguments.mesh)}_deformed.glb")
     picture = output.with_name(f"{output.stem}_sheet.png")
-    expect_free(arguments.overwrite, output, picture, arguments.save_session)
-    if arguments.mesh.resolve() == output.resolve():
-        raise UsageError(f"-o {output} is the mesh itself: choose another name")
+    expect_free(
+        arguments.overwrite,
+        *(output, picture, arguments.save_session),
+        inputs=(arguments.mesh, arguments.script, arguments.features),
+    )
     session = load_session(arguments.script)
     mesh = load_mesh(arguments.mesh)
     scene = MeshScene(mesh)
     directions = _features(arguments, scene).directions()
     if arguments.symmetric:
-        session = replace(session, mirrors=_mirrors(mesh, directions, arguments.seed))
+        session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
     edit = apply(session, mesh, directions)
     posed = replace(mesh, vertices=edit.vertices)
     columns = {f"weight_{k}": column for k, column in enumerate(edit.weights.T)}
@@ -131,43 +125,15 @@ def _features(arguments: Arguments, scene: MeshScene) -> FeatureSet:
     return lift_features(scene, teacher, cameras).found
 
 
-def _mirrors(mesh: Mesh, directions: Tensor, seed: int) -> tuple[Mirror, ...]:
-    """The planes that an edit of this mesh can mirror itself in.
-
-    Raises InputError when there is none.
-    """
-    from geodistill.deform.features import prepare as prepared
-    from geodistill.deform.mirror import square_planes
-    from geodistill.deform.session import Mirror
-    from geodistill.deform.surface import surface_of
-    from geodistill.deform.symmetry import SAMPLES, find_symmetries, surface_samples
-
-    surface = surface_of(mesh)
-    table = prepared(directions, surface, centring=0.0)
-    found = find_symmetries(surface_samples(surface, table, SAMPLES, seed))
-    planes = square_planes(found.planes)
-    if not planes and found.axes:
-        raise InputError(
-            "--symmetric: the shape has an axis, and any plane through it is a mirror; write the "
-            "one you mean under 'mirrors' in the script"
-        )
-    if not planes:
-        raise InputError("--symmetric: the shape has no mirror plane")
-    vectors = [[float(x) for x in plane.normal] for plane in planes]
-    return tuple(
-        Mirror((x, y, z), plane.offset) for (x, y, z), plane in zip(vectors, planes, strict=True)
-    )
-
-
 def _sheet(scene: MeshScene, posed: Mesh, edit: Edit, arguments: Arguments) -> Tensor:
     """The mesh as it was, the weights of each handle, and the mesh as it is."""
     import torch
 
     from geodistill.lift.scenes import MeshScene, cameras_about
-    from geodistill.lift.sheet import heat_paint, sheet
+    from geodistill.lift.sheet import VIEWS, heat_paint, sheet
 
     both = torch.cat([scene.positions, posed.vertices])
-    cameras = cameras_about(both, SHEET_VIEWS, arguments.resolution, arguments.seed)
+    cameras = cameras_about(both, VIEWS, arguments.resolution, arguments.seed)
     before = sheet(scene, cameras, [heat_paint(column) for column in edit.weights.T])
     return torch.cat([before, sheet(MeshScene(posed), cameras, [])])
 

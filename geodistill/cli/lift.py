@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
+from geodistill.cli.options import Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -18,21 +18,14 @@ if TYPE_CHECKING:
     from geodistill.lift.scenes import Scene
     from geodistill.teachers.lifted import LiftReport
 
-SHEET_VIEWS = 4
-
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Machine):
+class Arguments(Observer):
     """Lift the features of an image teacher onto a mesh, a point cloud, splats or a field."""
 
     geometry: Annotated[
         Path, Positional("a mesh, a point cloud, a splat file or a field", metavar="GEOMETRY")
     ]
-    teacher: Annotated[
-        str, Option("lite0, dinov2-s, dinov2-s-focus, geometric, or a Hugging Face folder or name")
-    ] = "lite0"
-    views: Annotated[int, Option("number of views around the geometry")] = 24
-    resolution: Annotated[int, Option("pixels along the side of a view")] = 448
     images: Annotated[
         Path | None, Option("posed photographs to lift from instead", metavar="DATASET")
     ] = None
@@ -49,17 +42,13 @@ class Arguments(Machine):
     field: Annotated[
         Path | None, Option("write the network of --solver network", metavar="FILE")
     ] = None
-    seed: Annotated[int, Option("seed of the views")] = 0
     output: Annotated[
         Path | None,
         Option("NAME.safetensors", short="-o", metavar="OUT", setting=False),
     ] = None
-    overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_seed(self.seed)
-        expect_views(self.views, self.resolution)
         if self.channels != "full" and not (self.channels.isdecimal() and int(self.channels) > 0):
             raise UsageError(f"--channels must be a positive number or full, got {self.channels}")
         if self.proxy is not None and self.proxy < 4:
@@ -68,6 +57,8 @@ class Arguments(Machine):
             raise UsageError("--field is what --solver network makes: add it or leave --field out")
         if self.field is not None and self.field.suffix != ".safetensors":
             raise UsageError(f"--field {self.field}: name it NAME.safetensors")
+        if self.export is not None and self.export.suffix.lower() == ".obj":
+            raise UsageError("--export: OBJ has no room for attributes; write GLB or PLY")
         if self.output is not None and self.output.suffix != ".safetensors":
             raise UsageError(f"-o {self.output}: features go into a file NAME.safetensors")
 
@@ -79,7 +70,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.io.images import write_png
     from geodistill.lift.files import save_features
     from geodistill.lift.scenes import load_scene
-    from geodistill.lift.sheet import feature_paint, sheet
+    from geodistill.lift.sheet import VIEWS, feature_paint, sheet
     from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher
     from geodistill.teachers.lifted import described
 
@@ -87,9 +78,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     named = f"{stem_of(arguments.geometry)}_{_tail(arguments.teacher)}.safetensors"
     output = arguments.output or Path(named)
     picture = output.with_suffix(".png")
-    expect_free(arguments.overwrite, output, picture, arguments.export, arguments.field)
-    scene = load_scene(arguments.geometry)
+    expect_free(
+        arguments.overwrite,
+        *(output, picture, arguments.export, arguments.field),
+        inputs=(arguments.geometry,),
+    )
+    scene, cameras = load_scene(arguments.geometry), None
     if arguments.teacher in MESH_TEACHERS:
+        _expect_no_views(arguments)
         found = described(scene, load_mesh_teacher(arguments.teacher))
         told: dict[str, Any] = {"coverage": 1.0}
     else:
@@ -102,11 +98,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "steps": lifted.steps,
             "sheet": str(picture),
         }
-        shown = cameras[: min(SHEET_VIEWS, len(cameras))]
-        write_png(picture, sheet(scene, shown, [feature_paint(found.features)]))
     if arguments.export is not None:
         scene.save(arguments.export, {"feature": found.features}, None)
         told["export"] = str(arguments.export)
+    if cameras is not None:
+        shown = cameras[: min(VIEWS, len(cameras))]
+        write_png(picture, sheet(scene, shown, [feature_paint(found.features)]))
     save_features(output, replace(found, source=arguments.geometry))
     return {
         "output": str(output),
@@ -120,6 +117,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     return pairs(result)
+
+
+def _expect_no_views(arguments: Arguments) -> None:
+    """Raise UsageError for options that mean nothing to a teacher that looks at no images."""
+    given = {
+        "--images": arguments.images is not None,
+        "--proxy": arguments.proxy is not None,
+        "--solver network": arguments.solver == "network",
+    }
+    for option, present in given.items():
+        if present:
+            raise UsageError(f"{option}: '{arguments.teacher}' looks at no images, leave it out")
 
 
 def _views(arguments: Arguments, scene: Scene) -> tuple[Camera, Tensor | None]:

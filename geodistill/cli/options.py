@@ -29,6 +29,34 @@ class Machine(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pictured(Machine):
+    """What a verb takes that shows its result on a geometry."""
+
+    resolution: Annotated[int, Option("pixels along the side of a view")] = 448
+    seed: Annotated[int, Option("seed of everything random")] = 0
+    overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_seed(self.seed)
+        expect_views(1, self.resolution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer(Pictured):
+    """Which teacher looks at a geometry, and from how many views around it."""
+
+    teacher: Annotated[
+        str, Option("lite0, dinov2-s, dinov2-s-focus, geometric, or a Hugging Face folder or name")
+    ] = "lite0"
+    views: Annotated[int, Option("number of views around the geometry")] = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_views(self.views, self.resolution)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student(Machine):
     """How a field is trained and where it goes."""
 
@@ -97,13 +125,18 @@ def stem_of(source: Path) -> str:
     return source.stem if ends else source.name
 
 
-def expect_free(overwrite: bool, *paths: Path | None) -> None:
-    """Raise UsageError if something stands where an output goes, or one output is another's."""
+def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None, ...] = ()) -> None:
+    """Raise UsageError if something stands where an output goes, or two outputs would go to one
+    place, or one to where an input is read from."""
     given = [path for path in paths if path is not None]
-    for path in given:
+    places = [path.resolve() for path in given]
+    read = {path.resolve() for path in inputs if path is not None}
+    for path, place in zip(given, places, strict=True):
+        if place in read:
+            raise UsageError(f"{path} is read from: choose another output")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
-        if given.count(path) > 1:
+        if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
 
 

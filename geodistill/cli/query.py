@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare, stem_of
+from geodistill.cli.options import Pictured, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from geodistill.lift.query import Answer
     from geodistill.lift.scenes import Scene
 
-SHEET_VIEWS = 4
-
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Machine):
+class Arguments(Pictured):
     """Ask lifted features what is like a place (--click), what a text describes (--text), or what
     the parts are (--clusters): similarities, masks, labels and a picture of them."""
 
@@ -57,18 +55,13 @@ class Arguments(Machine):
         Path | None,
         Option("write the geometry with the answer as attributes and colours", metavar="FILE"),
     ] = None
-    resolution: Annotated[int, Option("pixels along the side of a view of the picture")] = 448
-    seed: Annotated[int, Option("seed of the clusters and views")] = 0
     output: Annotated[
         Path | None,
         Option("NAME.safetensors", short="-o", metavar="OUT", setting=False),
     ] = None
-    overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_seed(self.seed)
-        expect_views(SHEET_VIEWS, self.resolution)
         asked = (bool(self.click), bool(self.text), self.clusters is not None)
         if sum(asked) != 1:
             raise UsageError("give one of --click, --text and --clusters; see --help")
@@ -88,14 +81,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.lift.files import load_features
     from geodistill.lift.query import save_answer
     from geodistill.lift.scenes import cameras_around, load_scene
-    from geodistill.lift.sheet import sheet
+    from geodistill.lift.sheet import VIEWS, sheet
 
     output = arguments.output or Path(f"{stem_of(arguments.features)}_query.safetensors")
     picture = output.with_suffix(".png")
-    expect_free(arguments.overwrite, output, picture, arguments.export)
     points = [_point(text) for text in arguments.click]
     found = load_features(arguments.features)
     file = arguments.geometry or found.source
+    expect_free(
+        arguments.overwrite,
+        *(output, picture, arguments.export),
+        inputs=(arguments.features, file),
+    )
     if file is None or not file.exists():
         where = f"it is not at {file} any more" if file else "the file does not say where it is"
         raise InputError(
@@ -104,7 +101,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     scene = load_scene(file)
     found.expect(scene.kind, scene.digest, len(scene.positions), arguments.features)
     answer, extra = _answer(arguments, found, scene, points)
-    cameras = cameras_around(scene, SHEET_VIEWS, arguments.resolution, arguments.seed)
+    cameras = cameras_around(scene, VIEWS, arguments.resolution, arguments.seed)
     paints = _paints(answer)
     if arguments.export is not None:
         _export(arguments.export, scene, answer, paints[-1].over_grey())

@@ -17,11 +17,11 @@ from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.blend import linear_pose, pose, published_pose
 from geodistill.deform.features import CENTRING, prepare
 from geodistill.deform.locality import localise, path_graph, surface_distance
-from geodistill.deform.mirror import reflect, symmetric_edit
+from geodistill.deform.mirror import reflect, square_planes, symmetric_edit
 from geodistill.deform.rigidity import polish
 from geodistill.deform.sites import Site, point_site, region_site, vertex_site
 from geodistill.deform.surface import Surface, surface_of
-from geodistill.deform.symmetry import Plane
+from geodistill.deform.symmetry import SAMPLES, Plane, find_symmetries, surface_samples
 from geodistill.deform.transforms import Transforms, joined, quaternion_rotation, transform
 from geodistill.deform.weights import (
     automatic_kernel,
@@ -134,6 +134,28 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
             held[_with_images(surface, site, planes)] = True
         posed, _ = polish(surface, posed, held, session.rigidity)
     return Edit(posed[surface.welded], weights[surface.welded])
+
+
+def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, ...]:
+    """The planes in which an edit of a mesh with features [V, D] can mirror itself, best first.
+
+    Raises InputError when there is none, or any of a continuum.
+    """
+    surface = surface_of(mesh)
+    table = prepare(features, surface, centring=0.0)
+    found = find_symmetries(surface_samples(surface, table, SAMPLES, seed))
+    planes = square_planes(found.planes)
+    if not planes and found.axes:
+        raise InputError(
+            "the shape has an axis, and any plane through it is a mirror: name the one that is "
+            "meant under 'mirrors'"
+        )
+    if not planes:
+        raise InputError("the shape has no mirror plane")
+    normals = [plane.normal.tolist() for plane in planes]
+    return tuple(
+        Mirror((x, y, z), plane.offset) for (x, y, z), plane in zip(normals, planes, strict=True)
+    )
 
 
 def places(entries: tuple[Anchor, ...], kind: str, surface: Surface, table: Tensor) -> list[Site]:

@@ -140,9 +140,18 @@ def save_features(path: Path, found: FeatureSet) -> None:
         "teacher": found.teacher,
         "fingerprint": found.fingerprint,
     }
-    if found.source is not None:  # from the features' folder: both may move together
-        metadata["source"] = os.path.relpath(found.source.resolve(), path.resolve().parent)
+    if found.source is not None:
+        metadata["source"] = _way(path, found.source)
     save_tensors(path, {name: t.contiguous() for name, t in tensors.items()}, metadata)
+
+
+def _way(path: Path, source: Path) -> str:
+    """From the folder of the features to the geometry, as both may move together."""
+    source = source.resolve()
+    try:
+        return os.path.relpath(source, path.resolve().parent)
+    except ValueError:  # they are on different drives
+        return str(source)
 
 
 def load_features(path: Path | str) -> FeatureSet:

@@ -42,13 +42,16 @@ class Answer:
         low, high = self.similarity.median(dim=0).values, self.similarity.amax(dim=0)
         return ((self.similarity - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        kept = {"similarity": self.similarity, "mask": self.mask, "label": self.label}
+        return {name: values for name, values in kept.items() if values is not None}
+
     def columns(self) -> dict[str, Tensor]:
         """All of it as columns of numbers, float32 [N] or [N, Q]."""
-        kept = {"similarity": self.similarity, "mask": self.mask, "label": self.label}
         return {
             name: values.float().squeeze(1) if values.shape[1:] == (1,) else values.float()
-            for name, values in kept.items()
-            if values is not None
+            for name, values in self.tensors().items()
         }
 
 
@@ -67,10 +70,10 @@ def masked(similarity: Tensor, limit: float | None = None) -> Answer:
 
 def save_answer(path: Path, answer: Answer, geometry: str, digest: str) -> None:
     """Write an answer to one file, atomically, with the kind and digest of what it is of."""
-    kept = {"similarity": answer.similarity, "mask": answer.mask, "label": answer.label}
-    tensors = {name: t.contiguous() for name, t in kept.items() if t is not None}
-    if answer.mask is not None:
-        tensors["mask"] = tensors["mask"].to(torch.uint8)
+    tensors = {
+        name: (t.to(torch.uint8) if t.dtype == torch.bool else t).contiguous()
+        for name, t in answer.tensors().items()
+    }
     save_tensors(
         path,
         tensors,

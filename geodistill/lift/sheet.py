@@ -13,6 +13,8 @@ from geodistill.cameras import Camera
 from geodistill.checks import check
 from geodistill.lift.scenes import BACKGROUND, GREY, Look, Scene
 
+VIEWS = 4
+"""Views of a sheet."""
 SPREAD = 2.5
 """Standard deviations from mid-grey to full colour."""
 _LUMINANCE = (0.2126, 0.7152, 0.0722)

@@ -143,6 +143,16 @@ def test_kernel() -> None:
     assert abs(float(slope[0])) < 0.06 and float(slope.diff().abs().max()) < 0.11
 
 
+def test_the_automatic_kernel_is_a_half_for_the_nearest_twentieth_of_pairs() -> None:
+    surface, table = setting(blob(1))
+    kernel = automatic_kernel(table, surface.areas)
+    half, reach = (distance_quantile(table, surface.areas, part) for part in (0.05, 0.35))
+    assert 1 < kernel.power < 8
+    assert kernel(torch.tensor([half, reach])).tolist() == pytest.approx([0.5, 0.0], abs=1e-3)
+    wide = automatic_kernel(table, surface.areas, 1.7)
+    assert (wide.radius, wide.power) == (1.7, kernel.power)
+
+
 def three_handles(mesh: Mesh) -> tuple[Surface, Tensor, list[Site], list[Site]]:
     surface, table = setting(mesh)
     count = len(mesh.vertices)

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from geodistill.checks import GeodistillError
 from geodistill.cli import main
 from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
-from geodistill.geometry.points import Points, load_points
+from geodistill.geometry.points import load_points
 from geodistill.geometry.splats import load_splat_attributes, load_splats
 from geodistill.lift.files import Basis, FeatureSet, save_features
 from geodistill.lift.query import centred, clusters, likest, masked, threshold
-from geodistill.lift.scenes import FieldScene, MeshScene, PointScene, Scene, SplatScene
+from geodistill.lift.scenes import MeshScene, Scene
 from geodistill.lift.sheet import heat_paint, label_colors, label_paint, sheet
 from geodistill.runs import load_tensors
-from tests.lift.test_lift_scenes import BallField, ball_mesh, ball_points, ball_splats, cameras
+from tests.lift.test_lift_scenes import MAKERS, ball_mesh, cameras
 
 
 def random(*size: int, seed: int = 0) -> Tensor:
@@ -97,14 +97,6 @@ def test_labels_have_colours_of_their_own() -> None:
     apart = torch.cdist(colors, colors) + 9 * torch.eye(12)
     assert float(apart.min()) > 0.1
     assert torch.equal(label_paint(torch.tensor([2, 0])).colors, colors[[2, 0]])
-
-
-MAKERS = {
-    "mesh": lambda: MeshScene(ball_mesh()),
-    "points": lambda: PointScene(Points(ball_points())),
-    "splats": lambda: SplatScene(ball_splats()),
-    "field": lambda: FieldScene(BallField()),
-}
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -240,6 +232,7 @@ def test_features_and_geometry_may_move_together(
         (["--clusters", "2", "--geometry", "other.glb"], 1, "lift onto"),
         (["--clusters", "2", "-o", "x.txt"], 2, "NAME.safetensors"),
         (["--clusters", "2", "--export", "x.blend"], 2, "x.blend"),
+        (["--clusters", "2", "--export", "ball.glb", "--overwrite"], 2, "ball.glb is read from"),
     ],
 )
 def test_bad_questions(

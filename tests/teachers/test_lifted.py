@@ -40,7 +40,7 @@ class Colors:
         return TokenGrid(tokens, (PATCH, PATCH), (PATCH / 2, PATCH / 2))
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("it knows no text")
 
 
 def painted_ball(rows: int = 20) -> Mesh:
@@ -214,7 +214,9 @@ def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[st
         (["--proxy", "2"], 2, "--proxy must be at least 4 faces"),
         (["--field", "f.safetensors"], 2, "--field is what --solver network makes"),
         (["--solver", "network", "--field", "f.txt"], 2, "--field f.txt: name it"),
-        (["--export", "ball.glb"], 2, "ball.glb exists"),
+        (["--export", "ball.glb", "--overwrite"], 2, "ball.glb is read from"),
+        (["--export", "f.obj"], 2, "OBJ has no room for attributes"),
+        (["--teacher", "geometric", "--proxy", "9"], 2, "--proxy: 'geometric' looks at no images"),
     ],
 )
 def test_bad_lifts(
