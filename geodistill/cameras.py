@@ -217,7 +217,8 @@ class Similarity:
 
     @classmethod
     def identity(cls) -> Similarity:
-        return cls(torch.eye(3), torch.zeros(3))
+        """In float64."""
+        return cls(torch.eye(3).double(), torch.zeros(3).double())
 
     @classmethod
     def from_matrix(cls, matrix: Tensor) -> Similarity:

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, expect_seed, expect_views, prepare
+from geodistill.cli.options import (
+    BACKGROUND_HELP,
+    Background,
+    Machine,
+    expect_data,
+    expect_free,
+    expect_seed,
+    expect_views,
+    prepare,
+)
 from geodistill.cli.report import fidelity
 
 
@@ -23,6 +32,7 @@ class Arguments(Machine):
     data: Annotated[
         Path | None, Option("posed images; their test views are used", metavar="DATASET")
     ] = None
+    background: Annotated[Background, Option("with --data: " + BACKGROUND_HELP)] = "auto"
     views: Annotated[int, Option("number of viewpoints without --data")] = 20
     resolution: Annotated[int, Option("pixels along the longer side")] = 200
     seed: Annotated[int, Option("seed of the viewpoints")] = 0
@@ -39,6 +49,7 @@ class Arguments(Machine):
         super().__post_init__()
         expect_seed(self.seed)
         expect_views(self.views, self.resolution)
+        expect_data(self.data, self.background)
         if self.output is not None and self.output.suffix.lower() != ".png":
             raise UsageError(f"-o {self.output}: the contact sheet is a PNG, name it NAME.png")
 
@@ -47,7 +58,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
     from geodistill.geometry.fields import field_path, load_field
     from geodistill.io.posed import load_posed_images
-    from geodistill.metrics.fidelity import compare, compare_on_views
+    from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
 
     expect_free(arguments.overwrite, arguments.output)
@@ -56,7 +67,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data is not None:
         images = load_posed_images(arguments.data, "test")
         expect_in_view(a, images.cameras, arguments.data)
-        judged = compare_on_views(a, b, images)
+        judged = compare_on_views(a, b, images, shown_on(images, arguments.background))
     else:
         judged = compare(a, b, arguments.views, arguments.resolution, arguments.seed)
     result = dict(judged.report)

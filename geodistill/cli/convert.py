@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Architecture, Student, prepare, stem_of, student_config
+from geodistill.cli.options import (
+    BACKGROUND_HELP,
+    Architecture,
+    Background,
+    Student,
+    expect_data,
+    prepare,
+    stem_of,
+    student_config,
+)
 from geodistill.cli.report import fidelity
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
@@ -37,7 +46,12 @@ class Arguments(Student):
         Path | None,
         Option("posed images whose test views the result is compared on", metavar="DATASET"),
     ] = None
+    background: Annotated[Background, Option("with --data: " + BACKGROUND_HELP)] = "auto"
     sheet: Annotated[bool, Option("do not write the contact sheet", setting=False)] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_data(self.data, self.background)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -45,7 +59,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.distill.pvd import ConvertSettings, convert
     from geodistill.geometry.fields import field_path, load_field, save_field
     from geodistill.io.posed import load_posed_images
-    from geodistill.metrics.fidelity import compare, compare_on_views
+    from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
@@ -61,6 +75,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
         expect_color_space(teacher.color_space, images.color_space, arguments.data)
+        shown = shown_on(images, arguments.background)
     folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
     if file.resolve() == field_path(arguments.source or BUNDLED).resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
@@ -75,7 +90,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         student = convert(teacher, arguments.to, config, budget, settings, opened)
         seconds = time.perf_counter() - start
         save_field(student, opened.staged(file))
-        judged = compare_on_views(teacher, student, images) if images else compare(teacher, student)
+        if images is None:
+            judged = compare(teacher, student)
+        else:
+            judged = compare_on_views(teacher, student, images, shown)
         result = {
             "output": str(arguments.output or folder),
             **judged.report,

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Architecture, Student, prepare, student_config
+from geodistill.cli.options import (
+    BACKGROUND_HELP,
+    Architecture,
+    Background,
+    Student,
+    prepare,
+    student_config,
+)
 from geodistill.cli.report import fidelity
 
 DEFAULT_BUDGET_S = 600.0
@@ -24,13 +31,7 @@ class Arguments(Student):
         Path, Positional("folder or transforms.json of posed images", metavar="DATASET")
     ]
     architecture: Annotated[Architecture, Option("architecture to train", name="as")]
-    background: Annotated[
-        Literal["auto", "white", "black", "scene"],
-        Option(
-            "what is behind the object; auto: the images' alpha says it; scene: the images show "
-            "surroundings that belong to the picture"
-        ),
-    ] = "auto"
+    background: Annotated[Background, Option(BACKGROUND_HELP)] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +46,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.io.posed import load_posed_images
     from geodistill.io.splits import NoSuchSplit
     from geodistill.log import say
-    from geodistill.metrics.fidelity import psnr_to_images
+    from geodistill.metrics.fidelity import psnr_to_images, shown_on
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
 
@@ -56,6 +57,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.steps is None and seconds is None:
         seconds = DEFAULT_BUDGET_S
     images = load_posed_images(arguments.dataset, "train")
+    shown = shown_on(images, arguments.background)
     try:
         held_out = load_posed_images(arguments.dataset, "test")
     except NoSuchSplit:
@@ -69,10 +71,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         field = fit(images, arguments.architecture, config, budget, settings, opened)
         trained = budget.elapsed()
         save_field(field, opened.staged(file))
-        behind = 0.0 if arguments.background in ("black", "scene") else 1.0
         result = {
             "output": str(arguments.output),
-            "test_psnr_db": psnr_to_images(field, held_out, behind) if held_out else None,
+            "test_psnr_db": psnr_to_images(field, held_out, shown) if held_out else None,
             "seconds": trained,
             "parameters": field.parameter_count(),
             "bytes": opened.staged(file).stat().st_size,

@@ -11,6 +11,11 @@ from geodistill.cli.arguments import Common, Option, parse_duration
 
 Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
 Size = Literal["reference", "small"]
+Background = Literal["auto", "white", "black", "scene"]
+BACKGROUND_HELP = (
+    "what is behind the object; auto: the images' alpha says it; scene: the images show "
+    "surroundings that belong to the picture"
+)
 MOST_THREADS = 1024
 
 
@@ -100,6 +105,12 @@ class Student(Machine):
             raise UsageError(f"--steps must be at least 1, got {self.steps}")
         if self.steps is not None and self.budget is not None:
             raise UsageError("--steps and --budget both say when to stop: give one of them")
+
+
+def expect_data(data: Path | None, background: Background) -> None:
+    """Raise UsageError for a background of images where there are none."""
+    if data is None and background != "auto":
+        raise UsageError("--background says what is behind the images of --data, which is missing")
 
 
 def expect_seed(seed: int) -> None:

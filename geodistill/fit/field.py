@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import InputError, UsageError
 from geodistill.fit.bounds import carve_scene, open_scene, shrinkage
 from geodistill.fit.growth import STAGES, set_stage, stage_at
 from geodistill.geometry.fields import Field, build_field
 from geodistill.geometry.fields.files import field_tensors, restore_field
-from geodistill.io.posed import PosedImages
+from geodistill.io.posed import Background, PosedImages
 from geodistill.rays import pixel_rays
 from geodistill.render.fields import composite
 from geodistill.render.samples import (
@@ -30,8 +29,6 @@ from geodistill.runs import Run
 from geodistill.train import Budget, train
 from geodistill.train.optimiser import Optimiser
 
-Background = Literal["auto", "white", "black", "scene"]
-
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -40,8 +37,7 @@ class FitSettings:
     seed: int = 0
     """Of initial parameters, pixels and jitter."""
     background: Background = "auto"
-    """What lies behind the object: auto reads alpha; white or black for images painted on one;
-    scene when the images show their surroundings."""
+    """What lies behind the object (`PosedImages.behind`)."""
     samples: int = 1 << 14
     """Samples per step: the number of rays follows from how many samples one takes."""
     step: float = DEFAULT_STEP
@@ -72,7 +68,7 @@ class FitJob:
     def __init__(self, field: Field, data: PosedImages, settings: FitSettings) -> None:
         self.field, self.settings = field, settings
         self.data = data
-        self.background = _background(data, settings.background)
+        self.background = data.behind(settings.background)
         if self.background is None and data.has_alpha:
             alpha = data.images[..., 3]
             frame, self.hull = carve_scene(data.cameras, alpha)
@@ -212,29 +208,6 @@ def fit(
     if job.stage != len(STAGES) - 1:
         set_stage(field, len(STAGES) - 1)
     return field
-
-
-def _background(data: PosedImages, background: Background) -> float | None:
-    """What to composite over: a grey level, or None for a random colour behind alpha."""
-    if background == "auto":
-        if not data.has_alpha or _is_opaque(data):
-            lack = "are opaque everywhere" if data.has_alpha else "have no alpha channel"
-            raise InputError(
-                f"the images {lack}, so what is background is unknown: pass --background white or "
-                "black if the object is shown on one, or scene if the surroundings belong to the "
-                "picture"
-            )
-        return None
-    if background == "scene":
-        return 0.0
-    if data.has_alpha and not _is_opaque(data):
-        raise UsageError(f"the images have alpha: leave out --background {background}")
-    return {"white": 1.0, "black": 0.0}[background]
-
-
-def _is_opaque(data: PosedImages) -> bool:
-    alpha = data.images[..., 3]
-    return bool((alpha >= (255 if alpha.dtype == torch.uint8 else 1.0)).all())
 
 
 def _near_foreground(alpha: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from torch import Tensor
 
 from geodistill import log
 from geodistill.cameras import Camera
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.io import blender, colmap, transforms
 from geodistill.io.frames import Frame, FrameSet, common_size, size_text, to_camera
 from geodistill.io.images import ImageInfo, image_info, read_mask, read_pixels
 from geodistill.io.splits import expect_split
+
+Background = Literal["auto", "white", "black", "scene"]
 
 _THREADS = min(8, os.cpu_count() or 1)
 _QUIET_S = 2.0  # what loads faster than this shows no progress
@@ -64,6 +66,35 @@ class PosedImages:
     @property
     def premultiplied(self) -> bool:
         return self.has_alpha and self.color_space == "linear"
+
+    def behind(self, background: Background) -> float | None:
+        """The grey level behind the object, or None where the images' alpha tells object from
+        background.
+
+        Args:
+            background: auto reads alpha; white or black for images painted on one; scene when the
+                images show their surroundings (which leave nothing behind them: 0).
+
+        Raises:
+            InputError: auto, and the images have no alpha or are opaque everywhere.
+            UsageError: a background is stated although the images have alpha.
+        """
+        if background == "auto":
+            if not self.has_alpha or self._is_opaque():
+                lack = "are opaque everywhere" if self.has_alpha else "have no alpha channel"
+                raise InputError(
+                    f"the images {lack}, so what is background is unknown: pass --background white "
+                    "or black if the object is shown on one, or scene if the surroundings belong "
+                    "to the picture"
+                )
+            return None
+        if self.has_alpha and not self._is_opaque():
+            raise UsageError(f"the images have alpha: leave out --background {background}")
+        return 1.0 if background == "white" else 0.0
+
+    def _is_opaque(self) -> bool:
+        alpha = self.images[..., 3]
+        return bool((alpha >= (255 if alpha.dtype == torch.uint8 else 1.0)).all())
 
     def composite(self, pixels: Tensor, background: Tensor | float) -> Tensor:
         """Pixels of `images` [..., 3 | 4] over a background (grey, [3], [..., 3]), as float."""

@@ -11,6 +11,7 @@ applied.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +150,14 @@ def _applied(table: dict[str, Any], file: Path) -> Similarity | None:
     """The way back to the user's frame: stored = applied_scale * applied_transform(the user's)."""
     if "applied_transform" not in table and "applied_scale" not in table:
         return None
-    transform = Similarity(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    transform = Similarity.identity()
     try:
         if "applied_transform" in table:
             applied = matrix(table, "applied_transform", (3, 4), str(file))
             transform = Similarity.from_matrix(torch.from_numpy(applied))
-        scale = number(table, "applied_scale", str(file)) or 1.0
-        return (
-            Similarity(torch.eye(3).double(), torch.zeros(3).double(), scale)
-            .compose(transform)
-            .inverse()
-        )
+        scale = number(table, "applied_scale", str(file))
+        scaling = replace(Similarity.identity(), s=1.0 if scale is None else scale)
+        return scaling.compose(transform).inverse()
     except GeodistillError as error:
         raise InputError(
             f"{file}: applied_transform and applied_scale cannot be undone: {error}"

@@ -16,9 +16,9 @@ from geodistill.cameras import Camera
 from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.io.images import write_png
-from geodistill.io.posed import PosedImages
+from geodistill.io.posed import Background, PosedImages
 from geodistill.log import progress
-from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, psnr, ssim
+from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, mean_psnr, psnr, ssim
 from geodistill.render.fields import GBuffer, render_view
 from geodistill.render.viewpoints import viewpoints
 
@@ -48,9 +48,9 @@ def compare(
 ) -> Comparison:
     """Render both fields from the same seeded viewpoints of A and compare.
 
-    PSNR and SSIM are means over views of whole 8-bit images on white. Opacity IoU compares the
-    sets of pixels more than half opaque, over all views. Depth error is the median absolute
-    difference where both are opaque, relative to the diagonal of A's cube.
+    PSNR (`mean_psnr`) and SSIM are means over views of whole 8-bit images on white. Opacity IoU
+    compares the sets of pixels more than half opaque, over all views. Depth error is the median
+    absolute difference where both are opaque, relative to the diagonal of A's cube.
 
     Args:
         a: the original.
@@ -65,34 +65,48 @@ def compare(
     return _compare(a, b, viewpoints(a, views, resolution, seed), None)
 
 
-def compare_on_views(a: Field, b: Field, data: PosedImages) -> Comparison:
-    """The same from a data set's cameras, with both fields' PSNR to its images beside it.
+def compare_on_views(
+    a: Field, b: Field, data: PosedImages, background: float = BACKGROUND
+) -> Comparison:
+    """The same from a data set's cameras over a grey background, with both fields' PSNR to its
+    images beside it.
 
     Raises:
         InputError: fields and images are not all sRGB or all linear.
     """
-    return _compare(a, b, data.cameras, data)
+    return _compare(a, b, data.cameras, data, background)
+
+
+def shown_on(data: PosedImages, background: Background) -> float:
+    """The grey that pictures are compared with the images on: what is behind the object in them,
+    white behind alpha. Raises as `PosedImages.behind`."""
+    behind = data.behind(background)
+    return BACKGROUND if behind is None else behind
 
 
 def psnr_to_images(field: Field, data: PosedImages, background: float = BACKGROUND) -> float:
-    """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey (white) background.
+    """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey background.
 
     Raises:
         InputError: field and images are not both sRGB or both linear.
     """
     _expect_one_space({"the field": field.color_space, "the images": data.color_space})
-    total = 0.0
+    scores: list[float] = []
     with progress(len(data.cameras), "test views") as bar:
         for i in range(len(data.cameras)):
-            total += psnr(
-                _picture(render_view(field, data.cameras[i]), background),
-                _photograph(data, i, background),
-            )
+            picture = _picture(render_view(field, data.cameras[i]), background)
+            scores.append(psnr(picture, _photograph(data, i, background)))
             bar.advance()
-    return total / len(data.cameras)
+    return mean_psnr(scores)
 
 
-def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> Comparison:
+def _compare(
+    a: Field,
+    b: Field,
+    cameras: Camera,
+    data: PosedImages | None,
+    background: float = BACKGROUND,
+) -> Comparison:
     start = time.perf_counter()
     spaces = {"A": a.color_space, "B": b.color_space}
     _expect_one_space(spaces if data is None else {**spaces, "the images": data.color_space})
@@ -106,7 +120,7 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
     with progress(len(cameras), "comparing views") as bar:
         for i in range(len(cameras)):
             view_a, view_b = render_view(a, cameras[i]), render_view(b, cameras[i])
-            image_a, image_b = _picture(view_a), _picture(view_b)
+            image_a, image_b = _picture(view_a, background), _picture(view_b, background)
             scores.append(psnr(image_b, image_a))
             if min(image_a.shape[:2]) >= SSIM_WINDOW_PX:
                 similar.append(ssim(image_b, image_a))
@@ -115,7 +129,7 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
             either += int((solid_a | solid_b).sum())
             gaps.append((view_a.depth - view_b.depth).abs()[solid_a & solid_b])
             if data is not None:
-                photograph = _photograph(data, i)
+                photograph = _photograph(data, i, background)
                 truth.append((psnr(image_a, photograph), psnr(image_b, photograph)))
             if i in shown:
                 difference = (image_a - image_b).abs().mul(4.0).clamp(max=1.0)
@@ -124,8 +138,8 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
     diagonal = 2.0 * math.sqrt(3.0) * float(a.frame.s)
     gap = torch.cat(gaps)
     report: dict[str, Any] = {
-        "psnr_db": _mean(scores),
-        "ssim": _mean(similar) if similar else None,
+        "psnr_db": mean_psnr(scores),
+        "ssim": sum(similar) / len(similar) if similar else None,
         "opacity_iou": both / either if either else 1.0,
         "depth_error": float(gap.median()) / diagonal if len(gap) else None,
         "views": len(cameras),
@@ -133,8 +147,8 @@ def _compare(a: Field, b: Field, cameras: Camera, data: PosedImages | None) -> C
         "seconds": time.perf_counter() - start,
     }
     if truth:
-        report["truth_psnr_db_a"] = _mean([t[0] for t in truth])
-        report["truth_psnr_db_b"] = _mean([t[1] for t in truth])
+        report["truth_psnr_db_a"] = mean_psnr([t[0] for t in truth])
+        report["truth_psnr_db_b"] = mean_psnr([t[1] for t in truth])
     return Comparison(report, (torch.cat(rows) * 255.0).round().to(torch.uint8))
 
 
@@ -144,13 +158,9 @@ def _expect_one_space(spaces: Mapping[str, str]) -> None:
         raise InputError(f"colours of different spaces cannot be compared, and these are: {found}")
 
 
-def _picture(view: GBuffer, background: float = BACKGROUND) -> Tensor:
+def _picture(view: GBuffer, background: float) -> Tensor:
     return eight_bit(view.over(background)).cpu()
 
 
-def _photograph(data: PosedImages, i: int, background: float = BACKGROUND) -> Tensor:
+def _photograph(data: PosedImages, i: int, background: float) -> Tensor:
     return eight_bit(data.composite(data.images[i], background))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,15 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """
     check(a=(a, " ".join(str(n) for n in b.shape)))
     return float(-10.0 * torch.log10((a.double() - b.double()).square().mean()))
+
+
+def mean_psnr(scores: list[float]) -> float:
+    """The mean of views' PSNR in dB, without the views that are equal; inf if all are.
+
+    A view of nothing but background is equal whatever the scene: its infinity says nothing.
+    """
+    finite = [score for score in scores if score < math.inf]
+    return sum(finite) / len(finite) if finite else math.inf
 
 
 def eight_bit(image: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def viewpoints(field: Field, count: int, resolution: int, seed: int) -> Camera:
     base = field.views[chosen]
     base = base.scaled(resolution / max(base.size))
     turn = rotations(torch.randn(count, 3, generator=draw, dtype=torch.float64) * SWAY_RAD / 2)
-    about = Similarity(torch.eye(3, dtype=torch.float64), -field.frame.t.double())
+    about = replace(Similarity.identity(), t=-field.frame.t.double().cpu())
     local = about.apply_camera(base.to(dtype=torch.float64)).world_from_cam.clone()
     local[:, :3] = turn @ local[:, :3]
     return about.inverse().apply_camera(replace(base.to(dtype=torch.float64), world_from_cam=local))

@@ -199,6 +199,23 @@ def test_cameras_that_see_nothing_are_refused(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("verb", ["compare", "convert"])
+def test_photographs_are_compared_on_what_the_user_says_is_behind(
+    verb: str, host: Host, teacher: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
+    def on_black(image: Image.Image) -> Image.Image:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
+
+    argv = [part.format(src=teacher, data=data) for part in LOOKERS[verb]]
+    each_image(on_black)(data)
+    before = contents(tmp_path)
+    said = complaint(host.run(tmp_path, *argv), 1)
+    assert "the images have no alpha channel" in said and contents(tmp_path) == before
+    black = host.run(tmp_path, *argv, "--background", "black", "--json").json
+    white = host.run(tmp_path, *argv, "--background", "white", "--json").json
+    assert black["truth_psnr_db_a"] > white["truth_psnr_db_a"] + 5
+
+
 def transparent(field: dict) -> None:
     field["param.values"][:, 0] = -1.0
 

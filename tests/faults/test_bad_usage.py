@@ -102,6 +102,10 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         ("convert", "{src}", "--to", "ngp", "--recipe", "pvd", "--active", "ray"),
         "got 'ray' (did you mean 'rays'?)",
     ),
+    "background": (
+        ("compare", "{src}", "{src}", "--background", "black"),
+        "--background says what is behind the images of --data, which is missing",
+    ),
     "split": (
         ("render", "{src}", "--data", "{data}", "--split", "tset"),
         "unknown split 'tset' (did you mean 'test'?)",

@@ -18,14 +18,14 @@ from geodistill.cameras import Camera, Similarity
 from geodistill.checks import InputError, UsageError
 from geodistill.fit import bounds
 from geodistill.fit import field as fitting
-from geodistill.fit.field import Background, FitJob, FitSettings, fit
+from geodistill.fit.field import FitJob, FitSettings, fit
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
 from geodistill.geometry.fields.composite import CompositeConfig
 from geodistill.geometry.fields.mlp import MlpConfig
 from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.fields.plenoxels import Plenoxels, PlenoxelsConfig
 from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
-from geodistill.io.posed import PosedImages
+from geodistill.io.posed import Background, PosedImages
 from geodistill.metrics.fidelity import psnr_to_images
 from geodistill.runs import Run
 from geodistill.train import Budget
@@ -139,7 +139,7 @@ def test_pictures_without_alpha_need_a_stated_background(photos: PosedImages) ->
         fit(data, "tensorf", VM, Budget(steps=1), QUICK)
 
 
-@pytest.mark.parametrize("background", ["white", "black"])
+@pytest.mark.parametrize("background", ["white", "black", "scene"])
 def test_pictures_with_alpha_refuse_a_background(
     photos: PosedImages, background: Background
 ) -> None:

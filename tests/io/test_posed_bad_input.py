@@ -160,6 +160,10 @@ BAD_FRAMES = {
         lambda table, frame: table.update(applied_scale=-1.0),
         "cannot be undone: .*positive",
     ),
+    "applied_scale of zero": (
+        lambda table, frame: table.update(applied_scale=0),
+        "cannot be undone: .*positive",
+    ),
 }
 
 

@@ -16,8 +16,9 @@ from geodistill.cameras import Similarity
 from geodistill.checks import InputError
 from geodistill.geometry.fields import Field
 from geodistill.io.images import read_image
-from geodistill.io.posed import PosedImages
-from geodistill.metrics.fidelity import compare, compare_on_views, psnr_to_images
+from geodistill.io.posed import Background, PosedImages
+from geodistill.metrics.fidelity import compare, compare_on_views, psnr_to_images, shown_on
+from geodistill.metrics.image import mean_psnr
 from geodistill.runs import jsonable
 
 VIEWS, SIDE = 5, 32
@@ -135,6 +136,21 @@ def test_photographs_without_alpha_are_compared_on_their_own_background(
     painted = (photos.composite(photos.images, grey) * 255).round().to(torch.uint8)
     data = replace(photos, images=painted)
     assert psnr_to_images(scene, data, background=grey) > 45
+    report = compare_on_views(scene, scene, data, grey).report
+    assert report["truth_psnr_db_a"] > 45
+
+
+@pytest.mark.parametrize(("background", "grey"), [("white", 1.0), ("black", 0.0), ("scene", 0.0)])
+def test_what_is_behind_photographs_is_stated_or_in_their_alpha(
+    photos: PosedImages, background: Background, grey: float
+) -> None:
+    assert shown_on(photos, "auto") == 1.0
+    assert shown_on(replace(photos, images=photos.images[..., :3]), background) == grey
+
+
+def test_a_view_that_is_equal_says_nothing_about_the_others(scene: AnalyticField) -> None:
+    assert mean_psnr([30.0, math.inf, 40.0]) == 35.0
+    assert compare(scene, scene, 2, SIDE).report["psnr_db"] == math.inf
 
 
 def test_colours_of_different_spaces_are_not_compared(

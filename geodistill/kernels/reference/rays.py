@@ -20,10 +20,6 @@ class Samples:
     t: Tensor  # [S] position along the ray in units of its direction
     dt: Tensor  # [S] length of the interval the sample stands for
 
-    def ray_index(self) -> Tensor:
-        """The ray of each sample, int64 [S]."""
-        return ray_index(self.offsets)
-
 
 @dataclass(frozen=True)
 class Composite:
