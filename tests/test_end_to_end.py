@@ -232,6 +232,13 @@ def test_render_an_orbit_in_every_format(fields: dict[str, dict[str, Any]], tmp_
     pictures = {path.name: path for path in (tmp_path / "png").iterdir()}
     assert names <= pictures.keys() and len(pictures) == 12
     alpha = np.asarray(Image.open(pictures["0000.png"]))[..., 3]
+    again = [*map(str, orbit[:2]), "--orbit", "2", "--resolution", "16"]
+    again += ["-o", str(tmp_path / "png")]
+    assert cli.main(again) == 2  # what stands there is kept unless --overwrite is given
+    assert {path.name for path in (tmp_path / "png").iterdir()} == pictures.keys()
+    still = over_white(pictures["0000.png"])
+    assert cli.main([*again, "--overwrite"]) == 0
+    assert {path.name for path in (tmp_path / "png").iterdir()} == {"0000.png", "0001.png"}
     assert 0.05 < (alpha > 128).mean() < 0.9
     if find_spec("OpenEXR"):
         from geodistill.io.exr import read_exr
@@ -252,7 +259,6 @@ def test_render_an_orbit_in_every_format(fields: dict[str, dict[str, Any]], tmp_
         assert next(reader)["size"] == (32, 32)
         frames = [np.frombuffer(frame, np.uint8).reshape(32, 32, 3) for frame in reader]
         assert len(frames) == 3
-        still = over_white(pictures["0000.png"])
         assert np.abs(frames[0] / 255 - still).mean() < 0.05  # the film is compressed
 
 

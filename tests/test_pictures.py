@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geodistill.cli.pictures import _exr_channels, _picture
+from geodistill.cli.pictures import OURS, _exr_channels, _picture, _printable
 from geodistill.render.fields import GBuffer
 
 SRGB, LINEAR = 0.5, 0.21404114
@@ -33,3 +33,10 @@ def test_films_are_over_white_in_the_space_that_the_field_was_trained_in() -> No
     torch.testing.assert_close(half, torch.full((3,), 0.75))
     half = _picture(view(LINEAR), "color", linear=True, opaque=True)[0, 1]
     assert 0.8 < float(half[0]) < 0.81  # the curve of (0.214 + 1) / 2
+
+
+def test_names_of_frames_become_names_of_files() -> None:
+    assert _printable("frame ä 4") == "frame ä 4"
+    for name in ("two\nlines", "y" * 300, "ü" * 300):
+        file = f"0000_{_printable(name)}_opacity.png"
+        assert OURS.fullmatch(file) and len(file.encode()) < 255

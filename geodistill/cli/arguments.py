@@ -211,6 +211,8 @@ def _from_file(file: Path, fields: list[_Field]) -> dict[str, Any]:
 
 
 def _value(field: _Field, value: Any) -> Any:
+    if value == "" and Path in (field.hint, *typing.get_args(field.hint)):
+        raise UsageError(f"{field.label} is empty: name a file or folder")
     read = field.option.read
     if isinstance(value, str) and read is not None:
         try:

@@ -61,7 +61,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
-    from geodistill.runs import Run, output_paths
+    from geodistill.runs import Run, file_digest, output_paths
     from geodistill.train import Budget
 
     config = student_config(arguments, arguments.to)
@@ -77,14 +77,20 @@ def run(arguments: Arguments) -> dict[str, Any]:
         expect_color_space(teacher.color_space, images.color_space, arguments.data)
         shown = shown_on(images, arguments.background)
     folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
-    if file.resolve() == field_path(arguments.source or BUNDLED).resolve():
+    source = field_path(arguments.source or BUNDLED)
+    if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
     budget = None
     if arguments.steps is not None or arguments.budget is not None:
         budget = Budget(steps=arguments.steps, seconds=arguments.budget)
     with Run.open(
-        folder, "convert", arguments.settings(), arguments.overwrite, outputs=[file]
+        folder,
+        "convert",
+        arguments.settings(),
+        arguments.overwrite,
+        outputs=[file],
+        inputs={"SRC": file_digest(source)},
     ) as opened:
         start = time.perf_counter()
         student = convert(teacher, arguments.to, config, budget, settings, opened)

@@ -64,7 +64,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
         say(f"{arguments.dataset} holds no test views: how good the fit is will not be measured")
         held_out = None
     with Run.open(
-        folder, "fit", arguments.settings(), arguments.overwrite, outputs=[file]
+        folder,
+        "fit",
+        arguments.settings(),
+        arguments.overwrite,
+        outputs=[file],
+        inputs={"DATASET": images.digest()},
     ) as opened:
         budget = Budget(steps=arguments.steps, seconds=seconds)
         settings = FitSettings(seed=arguments.seed, background=arguments.background)

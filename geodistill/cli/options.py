@@ -17,6 +17,8 @@ BACKGROUND_HELP = (
     "surroundings that belong to the picture"
 )
 MOST_THREADS = 1024
+MOST = 100_000
+"""Views, and pixels along a side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Student(Machine):
     budget: Annotated[
         float | None,
         Option(
-            "stop after this time, such as 90s or 10m",
+            "train for this time, such as 90s or 10m; preparing and comparing come on top",
             metavar="TIME",
             read=parse_duration,
             instead_of="steps",
@@ -121,9 +123,20 @@ def expect_seed(seed: int) -> None:
 
 def expect_views(views: int, resolution: int) -> None:
     """Raise UsageError unless there is a view, and it has a pixel."""
-    for name, value in (("views", views), ("resolution", resolution)):
-        if value < 1:
-            raise UsageError(f"--{name} must be at least 1, got {value}")
+    expect_count("views", views)
+    expect_count("resolution", resolution)
+
+
+def expect_count(name: str, value: int | None) -> None:
+    """Raise UsageError unless it is a number of views, or of pixels along a side."""
+    if value is not None and value < 1:
+        raise UsageError(f"--{name} must be at least 1, got {value}")
+    if value is not None and value > MOST:
+        raise UsageError(f"--{name} must be at most {MOST}, got {value}")
+
+
+def is_film(output: Path) -> bool:
+    return output.suffix.lower() == ".mp4"
 
 
 def stem_of(source: Path) -> str:

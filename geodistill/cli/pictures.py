@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geodistill.cameras import Camera, orbit_cameras
 from geodistill.checks import UsageError
-from geodistill.cli.options import expect_free, stem_of
+from geodistill.cli.options import expect_free, is_film, stem_of
 from geodistill.geometry.fields import Field, load_field
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OURS = re.compile(r"\d{4}(_.*)?\.(png|exr)")
 """Names of the pictures that `render` writes."""
+NAME_LENGTH = 48
+"""Characters of a frame's name that its picture keeps: file systems take 255 bytes."""
 ORBIT_ELEVATION_RAD = 0.4
 DEFAULT_RESOLUTION = 400
 
@@ -42,32 +44,44 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
     if kind == "mp4":
         if len(arguments.channels) != 1:
             raise UsageError("a film shows one channel: give one name to --channels")
-        output = output if output.suffix == ".mp4" else output.with_name(f"{output.name}.mp4")
+        output = output if is_film(output) else output.with_name(f"{output.name}.mp4")
         expect_free(arguments.overwrite, output)
         make_folder(output.parent)
         channel = arguments.channels[0]
         views = _render(arguments, field, cameras)
         write_mp4(output, (_picture(view, channel, linear, opaque=True) for view in views))
         return {"output": str(output), "views": len(cameras)}
-    _expect_pictures(output)
+    stale = _pictures(output, arguments.overwrite)
+    written: set[Path] = set()
     for name, view in zip(names, _render(arguments, field, cameras), strict=True):
         make_folder(output)
         if kind == "exr":
-            write_exr(output / f"{name}.exr", _exr_channels(view, arguments.channels, linear))
+            path = output / f"{name}.exr"
+            write_exr(path, _exr_channels(view, arguments.channels, linear))
+            written.add(path)
             continue
         for channel in arguments.channels:
             suffix = "" if channel == "color" else f"_{channel}"
-            picture = _picture(view, channel, linear, opaque=False)
-            write_png(output / f"{name}{suffix}.png", picture)
+            path = output / f"{name}{suffix}.png"
+            write_png(path, _picture(view, channel, linear, opaque=False))
+            written.add(path)
+    for path in stale - written:
+        path.unlink()
     return {"output": str(output), "views": len(cameras)}
 
 
-def _expect_pictures(output: Path) -> None:
-    """Raise UsageError if the folder holds anything but what an earlier `render` wrote there."""
-    if output.is_dir():
-        foreign = sorted(p.name for p in output.iterdir() if not OURS.fullmatch(p.name))
-        if foreign:
-            raise UsageError(f"{output} holds other things ({foreign[0]}): choose another -o")
+def _pictures(output: Path, overwrite: bool) -> set[Path]:
+    """What an earlier `render` wrote into the folder. Raises UsageError if that may not be
+    replaced, or if there is anything else."""
+    if not output.is_dir():
+        return set()
+    found = sorted(output.iterdir())
+    foreign = [path.name for path in found if not OURS.fullmatch(path.name)]
+    if foreign:
+        raise UsageError(f"{output} holds other things ({foreign[0]}): choose another -o")
+    if found and not overwrite:
+        raise UsageError(f"{output} holds pictures: choose another -o or pass --overwrite")
+    return set(found)
 
 
 def _render(arguments: Arguments, field: Field, cameras: Camera) -> Iterator[GBuffer]:
@@ -99,13 +113,18 @@ def _cameras(arguments: Arguments, field: Field) -> tuple[Camera, list[str]]:
     expect_in_view(field, cameras, arguments.data or arguments.cameras)
     if arguments.resolution is not None:
         cameras = cameras.scaled(arguments.resolution / max(cameras.size))
-    return cameras, [f"{i:04d}_{Path(name).stem}" for i, name in enumerate(posed.names)]
+    return cameras, [f"{i:04d}_{_printable(Path(name).stem)}" for i, name in enumerate(posed.names)]
+
+
+def _printable(name: str) -> str:
+    """A part of a file name that every system takes."""
+    return "".join(c if c.isprintable() else "_" for c in name)[:NAME_LENGTH]
 
 
 def _format(arguments: Arguments) -> str:
     if arguments.format is not None:
         return arguments.format
-    return "mp4" if arguments.output and arguments.output.suffix == ".mp4" else "png"
+    return "mp4" if arguments.output and is_film(arguments.output) else "png"
 
 
 def _picture(view: GBuffer, channel: str, linear: bool, opaque: bool) -> Tensor:

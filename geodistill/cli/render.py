@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_count, is_film, prepare
 from geodistill.cli.report import pairs
 
 Channel = Literal["color", "depth", "opacity", "normal"]
@@ -41,25 +41,24 @@ class Arguments(Machine):
         tuple[Channel, ...], Option("what to render", metavar="color,depth,opacity,normal")
     ] = ("color",)
     resolution: Annotated[int | None, Option("pixels along the longer side")] = None
-    overwrite: Annotated[bool, Option("replace a finished film", setting=False)] = False
+    overwrite: Annotated[bool, Option("replace what was rendered before", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         asked = [self.data is not None, self.orbit is not None, self.cameras is not None]
         if sum(asked) != 1:
             raise UsageError("say what to render with one of --data, --orbit and --cameras")
-        for name, value in (("orbit", self.orbit), ("resolution", self.resolution)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+        expect_count("orbit", self.orbit)
+        expect_count("resolution", self.resolution)
+        if self.data is None and self.split != "test":
+            raise UsageError("--split says which views of --data to render, which is missing")
+        if not self.channels:
+            raise UsageError("--channels names nothing to render")
         if self.output is not None and self.output.suffix.lower() in NOT_A_FOLDER:
             raise UsageError(
                 f"-o {self.output}: name a folder for pictures (--format png or exr) or NAME.mp4"
             )
-        if (
-            self.output is not None
-            and self.output.suffix == ".mp4"
-            and self.format in ("png", "exr")
-        ):
+        if self.output is not None and is_film(self.output) and self.format in ("png", "exr"):
             raise UsageError(f"-o {self.output} names a film, and --format {self.format} pictures")
 
 

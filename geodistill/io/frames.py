@@ -14,6 +14,10 @@ from geodistill.cameras import Camera
 from geodistill.checks import InputError
 
 MAX_SIDE_PX = 100_000
+FARTHEST_LENS = 1e4
+"""Bounds a focal length from above and, inverted, from below, in units of the image's side."""
+FARTHEST = 1e15
+"""Bounds a camera's distance from the origin."""
 OUT_OF_PROPORTION = 1e4
 """Distance of a camera from the cameras' middle, relative to the median of what is not 0."""
 
@@ -81,9 +85,10 @@ def to_camera(
 ) -> Camera:
     """A batch [V]. Raises InputError when `dtype` is too coarse for where the cameras are."""
     K = torch.tensor([frame.lens.matrix(size) for frame in frames], dtype=dtype)
+    _expect_lenses(frames, size, source)
     world_from_cam = torch.from_numpy(np.stack([frame.world_from_cam for frame in frames]))
-    _expect_resolved(world_from_cam[:, :3, 3], source, dtype)
     _expect_together(world_from_cam[:, :3, 3], frames, source)
+    _expect_resolved(world_from_cam[:, :3, 3], source, dtype)
     distortion = None
     if any(any(frame.lens.distortion) for frame in frames):
         distortion = torch.tensor([frame.lens.distortion for frame in frames], dtype=dtype)
@@ -96,6 +101,24 @@ def size_text(size: tuple[int, int] | None) -> str:
 
 def _focal(angle_rad: float | None, side_px: int) -> float | None:
     return None if angle_rad is None else 0.5 * side_px / math.tan(0.5 * angle_rad)
+
+
+def _expect_lenses(frames: list[Frame], size: tuple[int, int], source: Path) -> None:
+    """Intrinsics that no camera has: images in other units than pixels, or a slip of the pen."""
+    side = max(size)
+    for frame in frames:
+        (fx, _, cx), (_, fy, cy), _ = frame.lens.matrix(size)
+        if not all(side / FARTHEST_LENS < focal < side * FARTHEST_LENS for focal in (fx, fy)):
+            raise InputError(
+                f"{source}: the focal length of {frame.name} is {fx:.4g} x {fy:.4g} pixels, its "
+                f"image {size_text(size)}: correct the intrinsics"
+            )
+        if not max(abs(cx), abs(cy), *map(abs, frame.lens.distortion)) < side * FARTHEST_LENS:
+            raise InputError(
+                f"{source}: the principal point of {frame.name} is {cx:.4g}, {cy:.4g}, its "
+                f"distortion {', '.join(f'{k:.4g}' for k in frame.lens.distortion)}: correct the "
+                "intrinsics"
+            )
 
 
 def _expect_together(centers: torch.Tensor, frames: list[Frame], source: Path) -> None:
@@ -114,6 +137,8 @@ def _expect_together(centers: torch.Tensor, frames: list[Frame], source: Path) -
 def _expect_resolved(centers: torch.Tensor, source: Path, dtype: torch.dtype) -> None:
     """Geographic coordinates do not fit float32: distances would be rounding noise."""
     far = float(centers.abs().max())
+    if not far < FARTHEST:
+        raise InputError(f"{source}: a camera is {far:.4g} from the origin: correct its pose")
     extent = float((centers - centers.mean(0)).norm(dim=-1).max())
     if far > 1e5 and far * torch.finfo(dtype).eps > 1e-4 * extent:
         raise InputError(

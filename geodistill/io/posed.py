@@ -6,6 +6,7 @@ OpenCV axes; nothing is centred, scaled or rotated.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,15 @@ class PosedImages:
     @property
     def premultiplied(self) -> bool:
         return self.has_alpha and self.color_space == "linear"
+
+    def digest(self) -> str:
+        """The same for the same cameras and pictures only."""
+        found = hashlib.sha256(repr([self.cameras.size, self.color_space]).encode())
+        cameras = self.cameras
+        for tensor in (cameras.K, cameras.world_from_cam, cameras.distortion, self.images):
+            if tensor is not None:
+                found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()[:16]
 
     def behind(self, background: Background) -> float | None:
         """The grey level behind the object, or None where the images' alpha tells object from
@@ -255,6 +265,16 @@ def _pixels(
     alpha = any(info.channels == 4 for info in infos) or any(
         frame.mask is not None for frame in frames
     )
+    opaque = [
+        file
+        for file, frame, info in zip(files, frames, infos, strict=True)
+        if info.channels == 3 and frame.mask is None
+    ]
+    if alpha and opaque:
+        log.say(
+            f"{len(opaque)} of the {len(files)} pictures of {source} have no alpha and count as "
+            f"foreground everywhere, the first is {opaque[0]}"
+        )
     eight_bit = all(info.dtype == np.uint8 for info in infos)
     shape = (len(files), *size, 4 if alpha else 3)
     try:
@@ -277,6 +297,8 @@ def _fill(target: np.ndarray, file: Path, mask_file: Path | None, size: tuple[in
     """Put a picture into `target` [H, W, C], its alpha multiplied by the mask."""
     pixels = read_pixels(file)
     linear = pixels.dtype == np.float32
+    if linear and not np.isfinite(pixels).all():
+        raise InputError(f"{file} holds NaN or infinite pixels: mend or remove the picture")
     unit = 255 if target.dtype == np.uint8 else 1
     if not linear and target.dtype != pixels.dtype:
         pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)

@@ -34,6 +34,7 @@ from geodistill.io.splits import expect_frames, split_frames
 from geodistill.io.transforms_lens import read_lens, read_size
 
 NAME = "transforms.json"
+LONGEST_NAME = 250
 _LISTED_SPLITS = ("train", "val", "test")
 _KEPT = (
     "aabb_scale",
@@ -177,6 +178,8 @@ def _plain(name: str) -> str:
 def _file(folder: Path, name: str) -> Path:
     """The file that `name` means: either slash, and perhaps no suffix, as in Blender scenes."""
     path = folder / name
+    if len(path.name.encode()) > LONGEST_NAME:
+        return path  # which no file system holds, and some refuse to be asked for
     if not path.exists() and "\\" in name:
         path = folder / name.replace("\\", "/")
     if path.is_file() or path.suffix.lower() in SUFFIXES:

@@ -50,10 +50,12 @@ def read_lens(values: dict[str, Any], where: str) -> Lens:
 
 
 def read_size(values: dict[str, Any], where: str) -> tuple[int, int] | None:
-    """(H, W), or None where the file does not state both."""
+    """(H, W), or None where the file states neither."""
     width, height = (number(values, key, where) for key in ("w", "h"))
-    if width is None or height is None:
+    if width is None and height is None:
         return None
+    if width is None or height is None:
+        raise InputError(f"{where} has only one of w and h: add the other")
     if not all(side == int(side) and 1 <= side <= MAX_SIDE_PX for side in (width, height)):
         raise InputError(
             f"{where} has w = {width:g}, h = {height:g}: they must be whole numbers of pixels"

@@ -14,6 +14,7 @@ from geodistill.checks import InputError, UsageError, choose
 
 Convention = Literal["tcnn", "torch-ngp", "nerfstudio"]
 
+MOST_LEVELS = 64
 PRIMES = (1, 2654435761, 805459861)
 
 _CONVENTIONS = {"tcnn": "tcnn", "torch-ngp": "torch-ngp", "nerfstudio": "nerfstudio"}
@@ -45,17 +46,19 @@ class HashSpec:
         choose("hash convention", self.convention, _CONVENTIONS)
         for name in ("levels", "features", "base_resolution"):
             if getattr(self, name) < 1:
-                raise UsageError(f"HashSpec.{name} is {getattr(self, name)}; it must be at least 1")
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.levels > MOST_LEVELS:
+            raise UsageError(f"levels is {self.levels}; it must be at most {MOST_LEVELS}")
         if not 3 <= self.log2_size <= 28:
-            raise UsageError(f"HashSpec.log2_size is {self.log2_size}; it must be from 3 to 28")
+            raise UsageError(f"log2_size is {self.log2_size}; it must be from 3 to 28")
         if not self.base_resolution <= self.max_resolution < 2**24:
             raise UsageError(
-                f"HashSpec.max_resolution is {self.max_resolution}; it must be from "
+                f"max_resolution is {self.max_resolution}; it must be from "
                 f"base_resolution ({self.base_resolution}) to 2^24"
             )
         if self.resolutions is not None and len(self.resolutions) != self.levels:
             raise UsageError(
-                f"HashSpec.resolutions has {len(self.resolutions)} values for {self.levels} levels"
+                f"resolutions has {len(self.resolutions)} values for {self.levels} levels"
             )
 
     @cached_property

@@ -1,7 +1,7 @@
 """Run folders and the files in them: atomic, checksummed, resumable, relocatable."""
 
 from geodistill.runs.cache import cache_root
-from geodistill.runs.files import atomic_write, scratch_folder
+from geodistill.runs.files import atomic_write, file_digest, scratch_folder
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import jsonable, make_folder, output_paths, result
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
@@ -10,6 +10,7 @@ __all__ = [
     "Run",
     "atomic_write",
     "cache_root",
+    "file_digest",
     "jsonable",
     "load_tensors",
     "make_folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import tempfile
@@ -46,6 +47,15 @@ def atomic_write(path: Path | str, content: bytes | Callable[[IO[bytes]], Any]) 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """The same for the same contents only."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geodistill import config as config_files
-from geodistill.checks import InputError, UsageError
+from geodistill.checks import GeodistillError, InputError, UsageError
 from geodistill.runs import layout
 from geodistill.runs.files import atomic_write, remove_leftovers, write_error
 from geodistill.runs.lock import Lock
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Run:
     """A run folder, locked by this process: made by `Run.open`, closed by `finish` or `close`.
 
-    As a context manager it closes itself, so that an error leaves a run that can be resumed.
+    As a context manager it closes itself: an error leaves a run that can be resumed, or nothing if
+    it came before there was anything to go on from.
     `resumed` says whether an interrupted run of the same command and config goes on here; then
     `latest` returns its newest checkpoint, or None if it had not come that far.
     """
@@ -42,14 +43,16 @@ class Run:
         config: Any,
         overwrite: bool = False,
         outputs: Sequence[Path] = (),
+        inputs: Mapping[str, str] | None = None,
     ) -> Run:
         """Open `folder` for `command` with `config` (a dataclass or a mapping of plain values).
 
-        `outputs` are the files outside the folder that the run is going to write.
+        `outputs` are the files outside the folder that the run is going to write, `inputs` digests
+        of what it reads: an interrupted run goes on only while they are the same.
 
         Raises UsageError when the folder holds a finished run, an interrupted run of another
-        command or config, or one of `outputs` exists (all three unless `overwrite`); when it holds
-        something that is not a run; and when another process works in it.
+        command, config or inputs, or one of `outputs` exists (all three unless `overwrite`); when
+        it holds something that is not a run; and when another process works in it.
         """
         folder = Path(folder)
         config = config_files.to_dict(config)
@@ -65,9 +68,10 @@ class Run:
             work = folder / layout.WORK if (folder / layout.DONE).exists() else folder
             layout.make_folder(work)
             remove_leftovers(work)
-            resumed = layout.holds_same(work, command, config, overwrite)
+            inputs = inputs or {}
+            resumed = layout.holds_same(work, command, config, inputs, overwrite)
             if not resumed:
-                layout.begin(work, command, config)
+                layout.begin(work, command, config, inputs)
             run = cls(folder, work, resumed, lock)
             if resumed:
                 run._rewind_metrics()
@@ -79,7 +83,9 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, GeodistillError):
+            layout.abandon(self.folder, self._work)
         self.close()
 
     def path(self, name: str) -> Path:

@@ -1,7 +1,7 @@
 """What stands where in a run folder, and the moves that turn one state of it into the next.
 
     config.yaml     what was asked; written last when a run begins, so its presence marks a run
-    env.json        the command, versions, platform and threads
+    env.json        the command, digests of its inputs, versions, platform and threads
     metrics.jsonl   one JSON object per logged step
     checkpoint.safetensors   the newest resumable state; gone once the run is finished
     DONE            JSON: the outputs and the files of the run; its presence marks a finished run
@@ -13,6 +13,7 @@ the end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -83,16 +84,24 @@ def make_folder(folder: Path) -> None:
         raise write_error(folder, error) from None
 
 
-def holds_same(folder: Path, command: str, config: dict[str, Any], overwrite: bool) -> bool:
-    """Whether `folder` holds an interrupted run of this command and config.
+def holds_same(
+    folder: Path,
+    command: str,
+    config: dict[str, Any],
+    inputs: Mapping[str, str],
+    overwrite: bool,
+) -> bool:
+    """Whether `folder` holds an interrupted run of this command and config, on the same inputs.
 
     An interrupted run of anything else is a UsageError that says what differs, unless `overwrite`
     or it has no checkpoint to lose.
     """
     if not (folder / CONFIG).exists():
         return False
-    before = _read_json(folder / ENV).get("command")
+    env = _read_json(folder / ENV)
+    before, known = env.get("command"), env.get("inputs", {})
     differing = differing_keys(read_yaml(folder / CONFIG), config)
+    differing += [f"contents of {name}" for name in inputs if known.get(name) != inputs[name]]
     if before == command and not differing:
         return True
     if overwrite or not (folder / CHECKPOINT).exists():
@@ -104,12 +113,23 @@ def holds_same(folder: Path, command: str, config: dict[str, Any], overwrite: bo
     )
 
 
-def begin(folder: Path, command: str, config: dict[str, Any]) -> None:
+def begin(folder: Path, command: str, config: dict[str, Any], inputs: Mapping[str, str]) -> None:
     """Make `folder` a new run, dropping an interrupted one."""
     for name in (CHECKPOINT, METRICS):
         (folder / name).unlink(missing_ok=True)
-    atomic_write(folder / ENV, _json({"command": command, **environment()}))
+    atomic_write(folder / ENV, _json({"command": command, "inputs": inputs, **environment()}))
     atomic_write(folder / CONFIG, to_yaml(config).encode())
+
+
+def abandon(folder: Path, work: Path) -> None:
+    """Take back a run that came to nothing; one that has more than its beginning stays."""
+    if any(path.name not in (CONFIG, ENV, LOCK) for path in work.iterdir()):
+        return
+    for path in (work / CONFIG, work / ENV, folder / LOCK):
+        path.unlink(missing_ok=True)
+    for path in {work, folder}:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def conclude(work: Path, outputs: Mapping[str, Any]) -> None:

@@ -61,6 +61,14 @@ def without(name: str) -> Callable[[Path], None]:
     return lambda data: (data / name).unlink()
 
 
+def lens(**values: float) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        path = data / "transforms_train.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return spoil
+
+
 def smaller(name: str) -> Callable[[Path], None]:
     return lambda data: Image.new("RGBA", (20, 20)).save(data / name)
 
@@ -107,6 +115,16 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         each_image(lambda image: image.convert("RGB").convert("RGBA")),
         "the images are opaque everywhere, so what is background is unknown: pass --background",
     ),
+    "long lens": (
+        lens(camera_angle_x=1e-12),
+        "the focal length of ./train/r_0 is 3.2e+13 x 3.2e+13 pixels, its image " + SIZE,
+    ),
+    "wide lens": (lens(camera_angle_x=3.14159265), "correct the intrinsics"),
+    "far away": (
+        each_pose(lambda pose: pose * np.array([[1, 1, 1, 1e300]] * 3 + [[1, 1, 1, 1]])),
+        "from the origin: correct its pose",
+    ),
+    "one side": (lens(w=RESOLUTION), "has only one of w and h: add the other"),
     "nan pose": (each_pose(lambda pose: pose * np.nan), "transform_matrix holds NaN or infinity"),
 }
 
@@ -119,7 +137,9 @@ def test_a_fit_is_refused(case: str, host: Host, data: Path, done: Path, tmp_pat
     said = complaint(host.run(tmp_path, "fit", data, "-o", done, "--overwrite", *FIT), 1)
     assert reason.format(data=data) in said
     assert contents(done) == before
-    assert not (done / ".work" / "checkpoint.safetensors").exists(), "it trained before it looked"
+    assert not (done / ".work").exists()
+    complaint(host.run(tmp_path, "fit", data, "-o", "out", *FIT), 1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fit_without_test_views_says_that_it_is_not_judged(
@@ -148,6 +168,15 @@ def test_opaque_images_show_what_the_user_says_is_behind(
     each_image(on_white)(data)
     fitted = host.run(tmp_path, "fit", data, "-o", "out", "--background", "white", "--json", *FIT)
     assert fitted.code == 0 and (tmp_path / "out" / "field.safetensors").exists()
+
+
+def test_a_picture_without_alpha_among_others_is_named(
+    host: Host, data: Path, tmp_path: Path
+) -> None:
+    Image.open(data / "train" / "r_3.png").convert("RGB").save(data / "train" / "r_3.png")
+    fitted = host.run(tmp_path, "fit", data, "-o", "out", "--json", *FIT)
+    assert fitted.code == 0 and f"the first is {data / 'train' / 'r_3.png'}" in fitted.err
+    assert "have no alpha and count as foreground everywhere" in fitted.err
 
 
 def test_a_blank_picture_spoils_nothing(host: Host, data: Path, tmp_path: Path) -> None:

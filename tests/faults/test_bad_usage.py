@@ -144,6 +144,23 @@ OUTPUTS = {
         ("render", "{src}", "--orbit", "2", "-o", "out.gif"),
         "-o out.gif: name a folder for pictures (--format png or exr) or NAME.mp4",
     ),
+    "no film of two channels": (
+        ("render", "{src}", "--orbit", "2", "--channels", "depth,color", "-o", "out.MP4"),
+        "a film shows one channel",
+    ),
+    "no channels": (
+        ("render", "{src}", "--orbit", "2", "--channels", "", "-o", "out"),
+        "--channels",
+    ),
+    "enormous": (
+        ("render", "{src}", "--orbit", "2", "--resolution", "1" + "0" * 30, "-o", "out"),
+        "--resolution must be at most 100000",
+    ),
+    "a split of nothing": (
+        ("render", "{src}", "--orbit", "2", "--split", "train", "-o", "out"),
+        "--split says which views of --data to render, which is missing",
+    ),
+    "nowhere": (("render", "{src}", "--orbit", "2", "-o", ""), "--output is empty"),
     "render into another's folder": (
         ("render", "{src}", "--orbit", "2", "-o", "done"),
         "done holds other things (",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.runs.tensors import read_metadata
+from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 from tests.faults.commands import Host, Result, complaint, contents
 from tests.faults.host import TESTS
 
@@ -196,6 +196,29 @@ def test_ctrl_c_saves_what_was_done_since_the_last_checkpoint(
     checkpoint = folder / "out" / "checkpoint.safetensors"
     assert read_metadata(checkpoint)["step"] == 8
     assert then(host, folder, command) == reference(command)
+
+
+@pytest.mark.parametrize("verb", ["fit", "convert"])
+def test_other_inputs_are_not_gone_on_with(
+    verb: str, host: Host, teacher: Path, world: Path, tmp_path: Path
+) -> None:
+    """Same command and same names, but another scene than the one that was interrupted."""
+    shutil.copytree(world, tmp_path / "data")
+    field = shutil.copy(teacher, tmp_path / "src.safetensors")
+    command = convert(field, "tensorf") if verb == "convert" else fit(Path("data"), "ngp")
+    assert host.run(tmp_path, *command, strike=("step", 9, "interrupt")).code == 130
+    before = contents(tmp_path / "out")
+    if verb == "fit":
+        shutil.copy(world / "train" / "r_0.png", tmp_path / "data" / "train" / "r_1.png")
+    else:
+        tensors, metadata = load_tensors(field)
+        tensors["world_from_field"][0, 3] += 1
+        save_tensors(field, tensors, metadata)
+    said = complaint(host.run(tmp_path, *command), 2)
+    name = {"fit": "DATASET", "convert": "SRC"}[verb]
+    assert f"an interrupted run with other contents of {name}: run it as before" in said
+    assert contents(tmp_path / "out") == before
+    assert host.run(tmp_path, *command, "--overwrite").code == 0
 
 
 def test_ctrl_c_stops_a_conversion(

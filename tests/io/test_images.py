@@ -147,6 +147,20 @@ class TestExr:
         write_exr(path, {"Y": depth.clamp_max(4)})
         assert torch.equal(read_image(path), depth.clamp_max(4)[..., None].expand(6, 9, 3))
 
+    def test_pixels_that_are_no_numbers_are_named(self, tmp_path: Path) -> None:
+        from geodistill.io import exr
+
+        write_nerfstudio(tmp_path, scene())
+        table = (tmp_path / "transforms.json").read_text().replace(".png", ".exr")
+        (tmp_path / "transforms.json").write_text(table)
+        for picture in (tmp_path / "images").glob("*.png"):
+            channels = {name: torch.rand(*SIZE) for name in "RGBA"}
+            if picture.stem == "view_03":
+                channels["G"][1, 2] = torch.inf
+            exr.write_exr(picture.with_suffix(".exr"), channels)
+        with pytest.raises(InputError, match=r"view_03.exr holds NaN or infinite pixels"):
+            load_posed_images(tmp_path, "all")
+
     def test_what_cannot_be_written_or_read(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -306,6 +306,8 @@ def test_camera_files_round_trip(tmp_path: Path) -> None:
     assert "fl_x" in table and "fl_x" not in table["frames"][0], "what is shared stands once"
     save_cameras(path, orbit[2])
     assert load_camera_file(path).names == ("00000",)
+    save_cameras(path, orbit[:1], ["y" * 300])
+    assert load_camera_file(path).names == ("y" * 300,), "no picture need bear the name"
 
 
 def test_camera_files_keep_each_lens(tmp_path: Path) -> None:
