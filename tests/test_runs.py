@@ -50,6 +50,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def message(error: type[Exception], call: Callable[[], object]) -> str:
     with pytest.raises(error) as caught:
         call()
@@ -417,6 +421,33 @@ def test_a_failed_run_lets_go_and_resumes(tmp_path: Path) -> None:
     assert runs.result(tmp_path) == {}
 
 
+def test_a_run_that_came_to_nothing_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(InputError), Run.open(folder, "fit", {}):
+        raise InputError("bad input")
+    assert not folder.exists()
+    whole_run(folder, 1)
+    before = names(folder) - {".lock"}
+    with pytest.raises(InputError), Run.open(folder, "fit", {}, overwrite=True):
+        raise InputError("bad input")
+    assert names(folder) == before
+    with pytest.raises(InputError), Run.open(tmp_path / "kept", "fit", {}) as run:
+        run.log(1, loss=2.0)
+        raise InputError("diverged")
+    assert "metrics.jsonl" in names(tmp_path / "kept")
+
+
+def test_another_input_is_not_gone_on_with(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "fit", {}, inputs={"DATASET": "1"}) as run:
+        run.checkpoint(3, {}, {})
+    with Run.open(tmp_path, "fit", {}, inputs={"DATASET": "1"}) as run:
+        assert run.resumed
+    text = message(UsageError, lambda: Run.open(tmp_path, "fit", {}, inputs={"DATASET": "2"}))
+    assert "an interrupted run with other contents of DATASET" in text
+    with Run.open(tmp_path, "fit", {}, inputs={"DATASET": "2"}, overwrite=True) as run:
+        assert not run.resumed
+
+
 def test_resume_before_the_first_checkpoint(tmp_path: Path) -> None:
     run = Run.open(tmp_path, "fit", {})
     run.log(1, loss=1)
@@ -517,9 +548,34 @@ def test_outputs_outside_the_folder_are_kept(tmp_path: Path) -> None:
     assert text == f"{field} exists: choose another -o or pass --overwrite"
     assert not folder.exists()
     run = Run.open(folder, "fit", {}, overwrite=True, outputs=[field])
-    assert run.staged(field) == field and field.read_bytes() == b"precious"
+    run.staged(field).write_bytes(b"new")
     run.close()
-    assert Run.open(folder, "fit", {}, outputs=[field]).resumed
+    assert field.read_bytes() == b"precious", "until the run is finished"
+    text = message(UsageError, lambda: Run.open(folder, "fit", {}, outputs=[field]))
+    assert text.startswith(f"{field} exists")
+    run = Run.open(folder, "fit", {}, overwrite=True, outputs=[field])
+    assert run.resumed
+    run.staged(field).write_bytes(b"newer")
+    run.finish({})
+    assert field.read_bytes() == b"newer" and field.name not in names(folder)
+
+
+def test_an_output_that_was_put_out_by_a_killed_run_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, field = runs.output_paths(tmp_path / "x.safetensors")
+    with pytest.raises(KeyboardInterrupt), Run.open(folder, "fit", {}, outputs=[field]) as run:
+        run.staged(field).write_bytes(b"field")
+        run.checkpoint(1, {}, {})
+        with monkeypatch.context() as patch:
+            patch.setattr(runs.layout, "conclude", interrupt)
+            run.finish({})
+    assert field.read_bytes() == b"field"
+    with Run.open(folder, "fit", {}, outputs=[field]) as run:
+        assert run.resumed
+        run.staged(field).write_bytes(b"field")
+        run.finish({"a": 1})
+    assert runs.result(folder) == {"a": 1} and field.name not in names(folder)
 
 
 def test_output_paths() -> None:

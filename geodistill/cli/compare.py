@@ -12,10 +12,11 @@ from geodistill.cli.options import (
     BACKGROUND_HELP,
     Background,
     Machine,
+    expect_count,
     expect_data,
     expect_free,
     expect_seed,
-    expect_views,
+    make_room,
     prepare,
 )
 from geodistill.cli.report import fidelity
@@ -33,9 +34,11 @@ class Arguments(Machine):
         Path | None, Option("posed images; their test views are used", metavar="DATASET")
     ] = None
     background: Annotated[Background, Option("with --data: " + BACKGROUND_HELP)] = "auto"
-    views: Annotated[int, Option("number of viewpoints without --data")] = 20
-    resolution: Annotated[int, Option("pixels along the longer side")] = 200
-    seed: Annotated[int, Option("seed of the viewpoints")] = 0
+    views: Annotated[int | None, Option("number of viewpoints without --data (default: 20)")] = None
+    resolution: Annotated[
+        int | None, Option("their pixels along the longer side (default: 200)")
+    ] = None
+    seed: Annotated[int | None, Option("their seed (default: 0)")] = None
     output: Annotated[
         Path | None,
         Option(
@@ -47,8 +50,12 @@ class Arguments(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_seed(self.seed)
-        expect_views(self.views, self.resolution)
+        expect_seed(self.seed or 0)
+        expect_count("views", self.views)
+        expect_count("resolution", self.resolution)
+        chosen = (self.views, self.resolution, self.seed) != (None, None, None)
+        if self.data is not None and chosen:
+            raise UsageError("--views, --resolution and --seed are for viewpoints without --data")
         expect_data(self.data, self.background)
         if self.output is not None and self.output.suffix.lower() != ".png":
             raise UsageError(f"-o {self.output}: the contact sheet is a PNG, name it NAME.png")
@@ -64,12 +71,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     expect_free(arguments.overwrite, arguments.output)
     a = load_field(arguments.a, arguments.device)
     b = load_field(arguments.b, arguments.device)
+    make_room(arguments.output)
     if arguments.data is not None:
         images = load_posed_images(arguments.data, "test")
         expect_in_view(a, images.cameras, arguments.data)
         judged = compare_on_views(a, b, images, shown_on(images, arguments.background))
     else:
-        judged = compare(a, b, arguments.views, arguments.resolution, arguments.seed)
+        views, resolution = arguments.views or 20, arguments.resolution or 200
+        judged = compare(a, b, views, resolution, arguments.seed or 0)
     result = dict(judged.report)
     result["bytes"] = field_path(arguments.b).stat().st_size
     result["output"] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ BACKGROUND_HELP = (
     "surroundings that belong to the picture"
 )
 MOST_THREADS = 1024
+MOST_STEPS = 10**9
 MOST = 100_000
 """Views, and pixels along a side."""
 
@@ -105,6 +107,8 @@ class Student(Machine):
         expect_seed(self.seed)
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, got {self.steps}")
+        if self.steps is not None and self.steps > MOST_STEPS:
+            raise UsageError(f"--steps must be at most {MOST_STEPS}, got {self.steps}")
         if self.steps is not None and self.budget is not None:
             raise UsageError("--steps and --budget both say when to stop: give one of them")
 
@@ -160,8 +164,20 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
             raise UsageError(f"{path} is read from: choose another output")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
+        nearest = next(parent for parent in place.parents if parent.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            raise UsageError(f"cannot write {path}: {nearest} takes no files, choose another -o")
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
+
+
+def make_room(*paths: Path | None) -> None:
+    """Make the folders of outputs. Raises InputError where the system refuses."""
+    from geodistill.runs import make_folder
+
+    for path in paths:
+        if path is not None:
+            make_folder(path.parent)
 
 
 def student_config(arguments: Student, architecture: str) -> Any:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,12 @@ def atomic_write(path: Path | str, content: bytes | Callable[[IO[bytes]], Any]) 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file to where another may stand; errors as `atomic_write`."""
+    with source.open("rb") as file:
+        atomic_write(path, lambda target: shutil.copyfileobj(file, target, 1 << 20))
 
 
 def file_digest(path: Path) -> str:

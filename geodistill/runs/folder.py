@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geodistill import config as config_files
-from geodistill.checks import GeodistillError, InputError, UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.runs import layout
-from geodistill.runs.files import atomic_write, remove_leftovers, write_error
+from geodistill.runs.files import atomic_write, copy_file, remove_leftovers, write_error
 from geodistill.runs.lock import Lock
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
@@ -33,6 +34,7 @@ class Run:
         self.folder = folder
         self.resumed = resumed
         self._work, self._lock = work, lock
+        self._outside: dict[Path, Path] = {}
         self._metrics: BinaryIO | None = None
 
     @classmethod
@@ -58,8 +60,8 @@ class Run:
         config = config_files.to_dict(config)
         _expect_kept(folder, overwrite, outputs)
         layout.expect_usable(folder, overwrite)
-        if not overwrite and not (folder / layout.CONFIG).exists():
-            _expect_absent(outputs)
+        if not overwrite:
+            _expect_absent(folder, outputs)
         layout.make_folder(folder)
         lock = Lock(folder / layout.LOCK)
         try:
@@ -84,7 +86,7 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, GeodistillError):
+        if error is not None:
             layout.abandon(self.folder, self._work)
         self.close()
 
@@ -93,8 +95,11 @@ class Run:
         return self._work / name
 
     def staged(self, final: Path) -> Path:
-        """Where to write now what shall end at `final`, which is in this folder or outside it."""
-        return self.path(final.name) if final.parent == self.folder else final
+        """Where to write now what shall end at `final`, in this folder or outside it, once the run
+        is finished."""
+        if final.parent != self.folder:
+            self._outside[final] = self.path(final.name)
+        return self.path(final.name)
 
     def checkpoint(
         self, step: int, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]
@@ -129,9 +134,16 @@ class Run:
             raise write_error(path, error) from None
 
     def finish(self, outputs: Mapping[str, Any]) -> None:
-        """Mark the run as finished with its outputs (JSON-able), settle its files and close it."""
+        """Mark the run as finished with its outputs (JSON-able), settle its files and close it.
+
+        Raises InputError when the system refuses a file outside the folder; then the run can be
+        resumed.
+        """
         self._close_metrics()
-        layout.conclude(self._work, outputs)
+        for final, staged in self._outside.items():
+            copy_file(staged, final)
+        staged_names = {path.name for path in self._outside.values()}
+        layout.conclude(self._work, outputs, staged_names)
         layout.settle(self.folder)
         self._work = self.folder
         self.close()
@@ -178,9 +190,12 @@ def _expect_kept(folder: Path, overwrite: bool, outputs: Sequence[Path]) -> None
             )
 
 
-def _expect_absent(outputs: Sequence[Path]) -> None:
+def _expect_absent(folder: Path, outputs: Sequence[Path]) -> None:
+    """What stands at an output may be what this run put there, if it was killed just then."""
     for output in outputs:
-        if output.exists():
+        staged = folder / output.name
+        ours = staged.is_file() and output.is_file() and filecmp.cmp(staged, output, shallow=False)
+        if output.exists() and not ours:
             raise UsageError(f"{output} exists: choose another -o or pass --overwrite")
 
 

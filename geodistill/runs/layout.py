@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,13 @@ def abandon(folder: Path, work: Path) -> None:
             path.rmdir()
 
 
-def conclude(work: Path, outputs: Mapping[str, Any]) -> None:
-    """Mark the run in `work` as finished."""
-    skipped = (LOCK, DONE, CHECKPOINT, WORK)
+def conclude(work: Path, outputs: Mapping[str, Any], copied: Collection[str] = ()) -> None:
+    """Mark the run in `work` as finished; the files that were copied elsewhere go."""
+    skipped = {LOCK, DONE, CHECKPOINT, WORK, *copied}
     files = sorted(path.name for path in work.iterdir() if path.name not in skipped)
     atomic_write(work / DONE, _json({"outputs": outputs, "files": files}))
-    (work / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, *copied):
+        (work / name).unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> None:

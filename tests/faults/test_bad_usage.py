@@ -106,6 +106,14 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         ("compare", "{src}", "{src}", "--background", "black"),
         "--background says what is behind the images of --data, which is missing",
     ),
+    "viewpoints beside data": (
+        ("compare", "{src}", "{src}", "--data", "{data}", "--views", "3"),
+        "--views, --resolution and --seed are for viewpoints without --data",
+    ),
+    "enormous steps": (
+        ("convert", "{src}", "--to", "ngp", "--steps", "1" + "0" * 24),
+        "--steps must be at most 1000000000",
+    ),
     "split": (
         ("render", "{src}", "--data", "{data}", "--split", "tset"),
         "unknown split 'tset' (did you mean 'test'?)",

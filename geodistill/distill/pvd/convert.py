@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geodistill.checks import UsageError, choose
+from torch.linalg import LinAlgError
+
+from geodistill.checks import InputError, UsageError, choose
 from geodistill.convert.cache import MOST_RAYS, VISIBLE_WEIGHT, TeacherCache, survey
 from geodistill.convert.initial import initialise
 from geodistill.convert.latents import translator
@@ -98,7 +100,13 @@ def convert(
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
         train(job, budget, run, f"{teacher.architecture} to {architecture} (pvd)")
         return student
-    job = _default_job(student, teacher, settings, budget)
+    try:
+        job = _default_job(student, teacher, settings, budget)
+    except LinAlgError:
+        raise InputError(
+            f"the {teacher.architecture} field cannot be converted: its values are enormous, as "
+            "after a training that diverged"
+        ) from None
     say(f"start: {job.held_out_psnr():.2f} dB to the teacher on held-out rays")
     train(job, budget, run, f"{teacher.architecture} to {architecture}")
     job.complete()

@@ -51,7 +51,9 @@ def load_field(path: Path | str, device: str | torch.device = "cpu") -> Field:
         raise InputError(f"{path} was written by a newer geodistill: update this one")
     try:
         field = field_from_tensors(tensors, metadata)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error}, which its description asks for") from None
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold what its description says: {error}") from None
     return field.to(device)
 
@@ -108,6 +110,8 @@ def field_from_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> 
     config = configs.from_dict(architecture.config, metadata["config"])
     field = build_field(metadata["architecture"], config)
     field.occupancy = _unpack(tensors["occupancy"], metadata["occupancy_resolution"])
+    if metadata["color_space"] not in ("srgb", "linear"):
+        raise InputError(f"color space {metadata['color_space']!r}, known are srgb and linear")
     field.color_space = metadata["color_space"]
     restore_field(field, tensors)
     if "views.K" in tensors:
