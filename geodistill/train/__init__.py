@@ -107,7 +107,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
             job.optimiser.step(job.lr_scale(done))
             total = total + loss.detach().to(total.device)
             step += 1
-            if step % REPORT_EVERY == 0 or step == budget.steps:
+            if step % REPORT_EVERY == 0:
                 _expect_finite(total, what, step)
                 if run is not None:
                     seconds = round(budget.elapsed(), 3)
