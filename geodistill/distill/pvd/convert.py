@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch.linalg import LinAlgError
+import torch
 
 from geodistill.checks import InputError, UsageError, choose
 from geodistill.convert.cache import MOST_RAYS, VISIBLE_WEIGHT, TeacherCache, survey
@@ -102,7 +102,7 @@ def convert(
         return student
     try:
         job = _default_job(student, teacher, settings, budget)
-    except LinAlgError:
+    except torch.linalg.LinAlgError:
         raise InputError(
             f"the {teacher.architecture} field cannot be converted: its values are enormous, as "
             "after a training that diverged"
