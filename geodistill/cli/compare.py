@@ -16,7 +16,6 @@ from geodistill.cli.options import (
     expect_data,
     expect_free,
     expect_seed,
-    make_room,
     prepare,
 )
 from geodistill.cli.report import fidelity
@@ -53,12 +52,16 @@ class Arguments(Machine):
         expect_seed(self.seed or 0)
         expect_count("views", self.views)
         expect_count("resolution", self.resolution)
-        chosen = (self.views, self.resolution, self.seed) != (None, None, None)
-        if self.data is not None and chosen:
+        if self.data is not None and self.viewpoints():
             raise UsageError("--views, --resolution and --seed are for viewpoints without --data")
         expect_data(self.data, self.background)
         if self.output is not None and self.output.suffix.lower() != ".png":
             raise UsageError(f"-o {self.output}: the contact sheet is a PNG, name it NAME.png")
+
+    def viewpoints(self) -> dict[str, int]:
+        """What was said of them."""
+        said = {"views": self.views, "resolution": self.resolution, "seed": self.seed}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -71,14 +74,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     expect_free(arguments.overwrite, arguments.output)
     a = load_field(arguments.a, arguments.device)
     b = load_field(arguments.b, arguments.device)
-    make_room(arguments.output)
     if arguments.data is not None:
         images = load_posed_images(arguments.data, "test")
         expect_in_view(a, images.cameras, arguments.data)
         judged = compare_on_views(a, b, images, shown_on(images, arguments.background))
     else:
-        views, resolution = arguments.views or 20, arguments.resolution or 200
-        judged = compare(a, b, views, resolution, arguments.seed or 0)
+        judged = compare(a, b, **arguments.viewpoints())
     result = dict(judged.report)
     result["bytes"] = field_path(arguments.b).stat().st_size
     result["output"] = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Observer, expect_free, make_room, prepare, stem_of
+from geodistill.cli.options import Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -83,7 +83,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     edit = apply(session, mesh, directions)
     posed = replace(mesh, vertices=edit.vertices)
     columns = {f"weight_{k}": column for k, column in enumerate(edit.weights.T)}
-    make_room(output, arguments.save_session)
     save_mesh(output, posed, columns if arguments.weights else None)
     write_png(picture, _sheet(scene, posed, edit, arguments))
     saved = {}

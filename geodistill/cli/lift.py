@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Observer, expect_free, make_room, prepare, stem_of
+from geodistill.cli.options import Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "steps": lifted.steps,
             "sheet": str(picture),
         }
-    make_room(output, arguments.export)
     if arguments.export is not None:
         scene.save(arguments.export, {"feature": found.features}, None)
         told["export"] = str(arguments.export)
@@ -168,7 +167,6 @@ def _lifted(
         )
         features = features_at(field, scene.positions, lifted.found.basis)
         if arguments.field is not None:
-            make_room(arguments.field)
             save_feature_field(arguments.field, field)
     else:
         solver = {

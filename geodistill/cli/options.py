@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, parse_duration
 
 Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
@@ -155,7 +155,7 @@ def stem_of(source: Path) -> str:
 
 def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None, ...] = ()) -> None:
     """Raise UsageError if something stands where an output goes, or two outputs would go to one
-    place, or one to where an input is read from."""
+    place, or one to where an input is read from; InputError for a folder that takes no files."""
     given = [path for path in paths if path is not None]
     places = [path.resolve() for path in given]
     read = {path.resolve() for path in inputs if path is not None}
@@ -164,20 +164,12 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
             raise UsageError(f"{path} is read from: choose another output")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
-        nearest = next(parent for parent in place.parents if parent.exists())
-        if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-            raise UsageError(f"cannot write {path}: {nearest} takes no files, choose another -o")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"no permission to write {path}: choose another output")
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
-
-
-def make_room(*paths: Path | None) -> None:
-    """Make the folders of outputs. Raises InputError where the system refuses."""
-    from geodistill.runs import make_folder
-
-    for path in paths:
-        if path is not None:
-            make_folder(path.parent)
 
 
 def student_config(arguments: Student, architecture: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geodistill.cameras import Camera, orbit_cameras
 from geodistill.checks import UsageError
-from geodistill.cli.options import expect_free, is_film, make_room, stem_of
+from geodistill.cli.options import expect_free, is_film, stem_of
 from geodistill.geometry.fields import Field, load_field
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
@@ -45,8 +45,8 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
         if len(arguments.channels) != 1:
             raise UsageError("a film shows one channel: give one name to --channels")
         output = output if is_film(output) else output.with_name(f"{output.name}.mp4")
+        make_folder(output.parent)
         expect_free(arguments.overwrite, output)
-        make_room(output)
         channel = arguments.channels[0]
         views = _render(arguments, field, cameras)
         write_mp4(output, (_picture(view, channel, linear, opaque=True) for view in views))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Pictured, expect_free, make_room, prepare, stem_of
+from geodistill.cli.options import Pictured, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     answer, extra = _answer(arguments, found, scene, points)
     cameras = cameras_around(scene, VIEWS, arguments.resolution, arguments.seed)
     paints = _paints(answer)
-    make_room(output, arguments.export)
     if arguments.export is not None:
         _export(arguments.export, scene, answer, paints[-1].over_grey())
     write_png(picture, sheet(scene, cameras, paints))

@@ -30,11 +30,12 @@ class Run:
     `latest` returns its newest checkpoint, or None if it had not come that far.
     """
 
-    def __init__(self, folder: Path, work: Path, resumed: bool, lock: Lock) -> None:
+    def __init__(
+        self, folder: Path, work: Path, resumed: bool, lock: Lock, outside: list[Path]
+    ) -> None:
         self.folder = folder
         self.resumed = resumed
-        self._work, self._lock = work, lock
-        self._outside: dict[Path, Path] = {}
+        self._work, self._lock, self._outside = work, lock, outside
         self._metrics: BinaryIO | None = None
 
     @classmethod
@@ -74,7 +75,8 @@ class Run:
             resumed = layout.holds_same(work, command, config, inputs, overwrite)
             if not resumed:
                 layout.begin(work, command, config, inputs)
-            run = cls(folder, work, resumed, lock)
+            outside = [output for output in outputs if output.parent != folder]
+            run = cls(folder, work, resumed, lock, outside)
             if resumed:
                 run._rewind_metrics()
         except BaseException:
@@ -95,10 +97,8 @@ class Run:
         return self._work / name
 
     def staged(self, final: Path) -> Path:
-        """Where to write now what shall end at `final`, in this folder or outside it, once the run
-        is finished."""
-        if final.parent != self.folder:
-            self._outside[final] = self.path(final.name)
+        """Where to write now what shall be at `final`, in this folder or one of `outputs` outside
+        it, once the run is finished."""
         return self.path(final.name)
 
     def checkpoint(
@@ -140,10 +140,9 @@ class Run:
         resumed.
         """
         self._close_metrics()
-        for final, staged in self._outside.items():
-            copy_file(staged, final)
-        staged_names = {path.name for path in self._outside.values()}
-        layout.conclude(self._work, outputs, staged_names)
+        for output in self._outside:
+            copy_file(self.staged(output), output)
+        layout.conclude(self._work, outputs, [output.name for output in self._outside])
         layout.settle(self.folder)
         self._work = self.folder
         self.close()

@@ -127,7 +127,7 @@ def abandon(folder: Path, work: Path) -> None:
         return
     for path in (work / CONFIG, work / ENV, folder / LOCK):
         path.unlink(missing_ok=True)
-    for path in {work, folder}:
+    for path in (work, folder):
         with contextlib.suppress(OSError):
             path.rmdir()
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from geodistill.cli.convert import BUNDLED
 from geodistill.runs import load_tensors, save_tensors
 from tests.faults.commands import Host, complaint, contents
 from tests.faults.conftest import SMALL
@@ -72,6 +73,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "png": (lambda path: Image.new("RGB", (4, 4)).save(path, "PNG"), "looks like a PNG image"),
     "nan": (rewrite("param.values", float("nan")), "param.values holds 1 NaN or infinite values"),
     "inf": (rewrite("param.values", float("inf")), "param.values holds 1 NaN or infinite values"),
+    "colours": (rewrite(color_space="foo"), "color space 'foo', known are srgb and linear"),
     "frame": (rewrite("world_from_field", float("inf")), "world_from_field holds 1 NaN"),
     "architecture": (rewrite(architecture="plenoxel"), "(did you mean 'plenoxels'?)"),
     "kind": (rewrite(kind="mesh"), "holds 'mesh', not a radiance field"),
@@ -91,6 +93,20 @@ def test_a_conversion_from_it_is_refused(
     said = complaint(refused, 1)
     assert said.startswith(f"geodistill convert: {source} ") and reason in said
     assert contents(done) == before
+
+
+def test_enormous_weights_are_one_line(host: Host, tmp_path: Path) -> None:
+    """Finite, and yet nothing that can be factored comes of them."""
+    tensors, stored = load_tensors(BUNDLED)
+    table = next(name for name in tensors if name.endswith("table"))
+    tensors[table] *= 1e30
+    save_tensors(tmp_path / "huge.safetensors", tensors, stored)
+    rest = ("--size", "small", "--steps", "1", "-o", "out")
+    said = complaint(
+        host.run(tmp_path, "convert", "huge.safetensors", "--to", "tensorf-cp", *rest), 1
+    )
+    assert "the ngp field cannot be converted: its values are enormous" in said
+    assert not (tmp_path / "out").exists()
 
 
 VERBS = {

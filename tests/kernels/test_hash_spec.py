@@ -45,10 +45,10 @@ def test_a_count_that_rounding_cannot_explain_is_an_error() -> None:
     ("change", "message"),
     [
         ({"convention": "tccn"}, "unknown hash convention 'tccn' .did you mean 'tcnn'"),
-        ({"levels": 65}, "levels is 65; it must be at most 64"),
-        ({"levels": 0}, "levels is 0"),
-        ({"log2_size": 40}, "log2_size is 40"),
-        ({"max_resolution": 8}, "max_resolution is 8"),
+        ({"levels": 65}, "^levels is 65; it must be at most 64"),
+        ({"levels": 0}, "^levels is 0"),
+        ({"log2_size": 40}, "^log2_size is 40"),
+        ({"max_resolution": 8}, "^max_resolution is 8"),
         ({"resolutions": (16, 17)}, "has 2 values for 16 levels"),
     ],
 )

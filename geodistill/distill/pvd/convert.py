@@ -102,7 +102,7 @@ def convert(
         return student
     try:
         job = _default_job(student, teacher, settings, budget)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         raise InputError(
             f"the {teacher.architecture} field cannot be converted: its values are enormous, as "
             "after a training that diverged"
