@@ -83,7 +83,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         *(output, picture, arguments.export, arguments.field),
         inputs=(arguments.geometry,),
     )
-    scene, cameras = load_scene(arguments.geometry), None
+    scene, cameras = load_scene(arguments.geometry, arguments.device), None
     if arguments.teacher in MESH_TEACHERS:
         _expect_no_views(arguments)
         found = described(scene, load_mesh_teacher(arguments.teacher))

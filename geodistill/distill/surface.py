@@ -11,12 +11,13 @@ from geodistill.distill.barycentric import (
     SurfaceSamples,
     distil,
 )
+from geodistill.lift.agreement import scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import Scene
 from geodistill.lift.solve import weighted_mean
 from geodistill.lift.views import PixelFeatures
 from geodistill.teachers.base import Teacher
-from geodistill.teachers.lifted import BLOCK, LiftReport, Observations, observed
+from geodistill.teachers.lifted import BLOCK, LiftReport, Observations, middle, observed
 from geodistill.train import Budget
 
 STEPS = 1500
@@ -37,36 +38,39 @@ def distil_features(
     The network learns unit vectors: of reduced features those with the mean put back, whose dot
     products are the teacher's own. Every element gets features, seen or not.
     """
-    shown = observed(scene, teacher, cameras, channels, photographs, places=True)
+    shown = observed(scene, teacher, cameras, channels, photographs)
     field = distil(
-        samples_of(shown),
+        samples_of(shown, middle(scene)),
         budget or Budget(steps=STEPS),
         BarycentricSettings(seed=seed),
         shown.basis,
     )
     seen = weighted_mean(shown.views, slice(0, 1)).seen
+    features = features_at(field, scene.positions, shown.basis)
     found = FeatureSet(
-        features_at(field, scene.positions, shown.basis),
+        features,
         seen,
         scene.kind,
         scene.digest,
         teacher.name,
         teacher.fingerprint,
         shown.basis,
+        scatter(shown.views, features, seen),
     )
     return LiftReport(found, float(seen.float().mean()), shown.explained, 0), field
 
 
-def samples_of(shown: Observations) -> SurfaceSamples:
-    """What the trusted pixels of all views show, as directions."""
+def samples_of(shown: Observations, center: Tensor) -> SurfaceSamples:
+    """What the trusted pixels of all views show, as directions; `center` [3] of the scene."""
     parts = []
-    for view, points in zip(shown.views, shown.points, strict=True):
+    for view, look, points in zip(shown.views, shown.looks, shown.points, strict=True):
         kept = (view.trust > 0).nonzero()[:, 0]
-        tokens = view.features.tokens.float()
+        tokens = look.tokens.float()
         if shown.basis is not None:
             tokens = shown.basis.uncentred(tokens)
-        mixed = PixelFeatures(tokens, view.features.index[kept], view.features.mix[kept])
-        parts.append(SurfaceSamples(points[kept], mixed, view.trust[kept]))
+        index, mix = look.lookup()
+        mixed = PixelFeatures(tokens, index[kept], mix[kept])
+        parts.append(SurfaceSamples(points[kept].double() + center, mixed, view.trust[kept]))
     return SurfaceSamples.concatenate(parts)
 
 

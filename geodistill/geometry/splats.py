@@ -77,6 +77,9 @@ class Splats:
         """The degree of the harmonics, 0 to 3."""
         return sh_degree(self.sh.shape[1])
 
+    def to(self, device: torch.device | str) -> Splats:
+        return Splats(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
+
     def _tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 

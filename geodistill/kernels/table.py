@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.kernels import cpu, library, reference
+from geodistill.kernels import cpu, cuda, library, reference
 
 KERNELS = (
     "hash_encode",
@@ -37,18 +37,27 @@ _CPU: dict[str, Callable[..., Any]] = (
 
 
 def implementation(kernel: str, *tensors: Tensor) -> Callable[..., Any]:
-    if kernel in _CPU and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors):
+    if kernel in _CPU and _are_float32(tensors, "cpu"):
         return _CPU[kernel]
+    if kernel in cuda.KERNELS and _are_float32(tensors, "cuda") and cuda.rasterizer():
+        return getattr(cuda, kernel)
     return getattr(reference, kernel)
+
+
+def _are_float32(tensors: tuple[Tensor, ...], device: str) -> bool:
+    return all(t.dtype == torch.float32 and t.device.type == device for t in tensors)
 
 
 def backends() -> dict[str, dict[str, str]]:
     """Which implementation serves each kernel: {kernel: {"cpu": "c++", "cuda": "reference"}}.
 
-    "cpu" is about float32; other dtypes run the reference.
+    It is about float32; other dtypes run the reference.
     """
     return {
-        kernel: {"cpu": "c++" if kernel in _CPU else "reference", "cuda": "reference"}
+        kernel: {
+            "cpu": "c++" if kernel in _CPU else "reference",
+            "cuda": (kernel in cuda.KERNELS and cuda.library()) or "reference",
+        }
         for kernel in KERNELS
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import InputError, check, check_finite
+from geodistill.lift.agreement import whitening
 from geodistill.runs import load_tensors, save_tensors
 
 KIND = "features"
@@ -79,6 +80,7 @@ class FeatureSet:
         digest: of that geometry; features of another one are refused.
         teacher: name of the teacher; fingerprint: of its weights and preprocessing.
         basis: of the channels, None where they are the teacher's own.
+        scatter: [C, C] of what single views say around the features; None where no views looked.
         source: the geometry's file, where it is known.
     """
 
@@ -89,15 +91,30 @@ class FeatureSet:
     teacher: str
     fingerprint: str
     basis: Basis | None = None
+    scatter: Tensor | None = None
     source: Path | None = None
 
     def __post_init__(self) -> None:
         check(features=(self.features, "N C"), seen=(self.seen, "N"))
+        if self.scatter is not None:
+            check(features=(self.features, "N C"), scatter=(self.scatter, "C C"))
 
     def directions(self) -> Tensor:
         """Unit vectors [N, D] whose cosines are those of the teacher's features, as far as the
         channels keep them; zero where the features are."""
         full = self.features if self.basis is None else self.basis.uncentred(self.features)
+        return F.normalize(full, dim=1, eps=1e-30)
+
+    def agreed(self) -> Tensor:
+        """`directions` [N, D] that are stretched where views agree and shrunk where they do not,
+        again of unit length: what tells places apart best. See `lift.agreement`."""
+        if self.scatter is None:
+            return self.directions()
+        stretch = whitening(self.scatter)
+        if self.basis is None:
+            return F.normalize(self.features @ stretch, dim=1, eps=1e-30)
+        full = self.basis.uncentred(self.features)
+        full[:, :-1] = full[:, :-1] @ stretch
         return F.normalize(full, dim=1, eps=1e-30)
 
     def directions_like(self, full: Tensor) -> Tensor:
@@ -132,6 +149,8 @@ def save_features(path: Path, found: FeatureSet) -> None:
     tensors = {"features": found.features, "seen": found.seen.to(torch.uint8)}
     if found.basis is not None:
         tensors |= {"basis.mean": found.basis.mean, "basis.axes": found.basis.axes}
+    if found.scatter is not None:
+        tensors["scatter"] = found.scatter
     metadata: dict[str, Any] = {
         "kind": KIND,
         "version": VERSION,
@@ -176,6 +195,7 @@ def load_features(path: Path | str) -> FeatureSet:
             tensors["seen"].bool(),
             *(str(metadata[key]) for key in ("geometry", "digest", "teacher", "fingerprint")),
             basis=basis,
+            scatter=tensors.get("scatter"),
             source=path.parent / str(metadata["source"]) if "source" in metadata else None,
         )
     except (KeyError, TypeError) as error:

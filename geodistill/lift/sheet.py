@@ -92,21 +92,22 @@ def sheet(scene: Scene, cameras: Camera, paints: Sequence[Paint]) -> Tensor:
     columns = []
     for i in range(len(cameras)):
         look = scene.look(cameras[i], 1.0)
-        columns.append(torch.cat([look.image.float(), *_painted(look, paints)]).clamp(0, 1))
+        pictures = torch.cat([look.image.float(), *_painted(look, paints)])
+        columns.append(pictures.clamp(0, 1).cpu())
     return torch.cat(columns, dim=1)
 
 
 def _painted(look: Look, paints: Sequence[Paint]) -> list[Tensor]:
     """The picture of a look under each paint. [H, W, 3]"""
     footprint = look.footprint()
-    grey = (look.image.float() @ torch.tensor(_LUMINANCE))[..., None]
+    grey = (look.image.float() @ look.image.new_tensor(_LUMINANCE).float())[..., None]
     # Where a paint covers all of a pixel's part of the geometry, the background alone is behind.
     back = (1.0 - footprint.row_sums()).reshape(*grey.shape) * BACKGROUND
     pictures = []
     for paint in paints:
         cover = paint.cover[:, None]
         carried = torch.cat([paint.colors * cover, cover], dim=1)
-        shown = footprint.render(carried).reshape(*grey.shape[:2], 4)
+        shown = footprint.render(carried.to(grey.device)).reshape(*grey.shape[:2], 4)
         full = footprint.row_sums().reshape(*grey.shape).clamp_min(1e-6)
         part = shown[..., 3:] / full
         pictures.append(shown[..., :3] + part * back + (1 - part) * grey)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,23 @@ class PixelFeatures:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenLook:
+    """Pixel features whose shares are worked out anew for every pass, as they are large.
+
+    Attributes:
+        tokens: [T, C].
+        lookup: gives index and mix of `PixelFeatures`.
+    """
+
+    tokens: Tensor
+    lookup: Callable[[], tuple[Tensor, Tensor]]
+
+    def __call__(self, channels: slice) -> Tensor:
+        """[P, channels]"""
+        return PixelFeatures(self.tokens, *self.lookup())(channels)
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """One view: which elements its pixels show, what the teacher says of them, and how far to
     believe it.
@@ -46,12 +63,12 @@ class View:
     Attributes:
         footprint: makes the operator; called once for every pass over the views, so that what is
             large need not be kept.
-        features: of its pixels.
+        features: of its pixels, [P, channels] for a range of channels.
         trust: [P] >= 0; 0 leaves a pixel out.
     """
 
     footprint: Callable[[], Footprint]
-    features: PixelFeatures
+    features: Callable[[slice], Tensor]
     trust: Tensor
 
 
@@ -81,3 +98,16 @@ class Equations:
     def mass(self) -> Tensor:
         """A^T D 1: how much trusted picture shows each element. [elements]"""
         return self.adjoint(torch.ones_like(self._scale))[:, 0]
+
+
+def alike(view: View) -> View:
+    """The view with its trust so divided that it has about as much to say of each element it shows
+    as any other view: the oblique or distant one no less than the one that shows it large.
+
+    A pixel's trust is divided by how much trusted picture its elements have, A A^T trust. What one
+    view says of a thing is also about where it is seen from; the more views count, the less.
+    """
+    equations = Equations(view)
+    share = equations.apply(equations.mass()[:, None])[:, 0]
+    trust = torch.where(share > 0, equations.trust / share.clamp_min(1e-30), 0.0)
+    return replace(view, trust=trust)

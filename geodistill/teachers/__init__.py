@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import torch
 
 from geodistill.checks import UsageError, choose
-from geodistill.teachers.base import MeshTeacher, Teacher, same_teacher
-from geodistill.teachers.tokens import TokenGrid, token_bilinear, token_index
+from geodistill.teachers.base import Backbone, MeshTeacher, Teacher, same_teacher
+from geodistill.teachers.tokens import TokenGrid, token_bilinear, token_index, token_surface
 
 __all__ = [
     "IMAGE_TEACHERS",
@@ -28,6 +29,7 @@ __all__ = [
     "same_teacher",
     "token_bilinear",
     "token_index",
+    "token_surface",
 ]
 
 IMAGE_TEACHERS = {
@@ -40,7 +42,10 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def load_teacher(
-    name_or_folder: str | Path, size_px: int | None = None, device: str | torch.device = "cpu"
+    name_or_folder: str | Path,
+    size_px: int | None = None,
+    device: str | torch.device = "cpu",
+    mirrored: bool = False,
 ) -> Teacher:
     """An image teacher by name, by the folder of a Hugging Face model, or by its hub name.
 
@@ -48,6 +53,7 @@ def load_teacher(
         name_or_folder: a key of `IMAGE_TEACHERS`, a folder with config.json, or "org/name".
         size_px: pixels of the longer side as the network sees it; the picture's own where None.
         device: where it runs.
+        mirrored: ask it about the mirror image too; see `base.Preprocessing`.
 
     Raises:
         UsageError: an unknown name, or a size below one patch.
@@ -60,11 +66,15 @@ def load_teacher(
     if name not in known and _may_be_a_model(name):
         from geodistill.teachers.hub import load_hub_teacher
 
-        return load_hub_teacher(name, size_px, torch.device(device))
+        return _looking(load_hub_teacher(name, size_px, torch.device(device)), mirrored)
     maker = choose("teacher", name, known)
     if name in MESH_TEACHERS:
         raise UsageError(f"the teacher '{name}' looks at meshes, not at images")
-    return _resolve(maker)(size_px, torch.device(device))
+    return _looking(_resolve(maker)(size_px, torch.device(device)), mirrored)
+
+
+def _looking(teacher: Backbone, mirrored: bool) -> Teacher:
+    return replace(teacher, preprocessing=replace(teacher.preprocessing, mirrored=mirrored))
 
 
 def load_mesh_teacher(name: str) -> MeshTeacher:

@@ -72,13 +72,16 @@ class Preprocessing:
 
     The picture is scaled so that its longer side has `size_px` pixels (left as it is where None),
     extended at the right and bottom by its last column and row to whole patches, and normalised.
-    So every token lies on a regular grid of pixels, whatever the picture's size.
+    So every token lies on a regular grid of pixels, whatever the picture's size. Where `mirrored`,
+    the network also sees the mirror image, and tokens are the mean of both answers: then left and
+    right of a symmetric thing look the same to it.
     """
 
     patch_px: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     size_px: int | None = None
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,8 @@ class Backbone:
         """Tokens of images.
 
         Args:
-            images: float [B, H, W, 3], sRGB in [0, 1]. They go through the network together.
+            images: float [B, H, W, 3], sRGB in [0, 1]. They go through the network together, on
+                its device; the tokens come back to theirs.
 
         Raises:
             ShapeError: another shape.
@@ -137,8 +141,11 @@ class Backbone:
         pixels, scale = prepare(images.to(self.device), self.preprocessing)
         with _fast(self.device):
             tokens = self.network(pixels).float()
+            if self.preprocessing.mirrored:
+                tokens = 0.5 * (tokens + self.network(pixels.flip(-1)).float().flip(2))
         stride = (self.patch_px / scale[0], self.patch_px / scale[1])
-        return TokenGrid(tokens, stride, (0.5 * stride[0], 0.5 * stride[1]))
+        centre = (0.5 * stride[0], 0.5 * stride[1])
+        return TokenGrid(tokens.to(images.device), stride, centre)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:

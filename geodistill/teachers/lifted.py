@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,14 +11,16 @@ from torch.nn import functional as F
 
 from geodistill.cameras import Camera
 from geodistill.checks import InputError, UsageError
+from geodistill.footprint import Footprint
+from geodistill.lift.agreement import scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import MeshScene, Scene
 from geodistill.lift.solve import Lifted, refined
-from geodistill.lift.views import PixelFeatures, View
+from geodistill.lift.views import TokenLook, View, alike
 from geodistill.log import progress
 from geodistill.teachers import reduce
 from geodistill.teachers.base import MeshTeacher, Teacher
-from geodistill.teachers.tokens import token_index
+from geodistill.teachers.tokens import token_index, token_surface
 
 Solver = Callable[[Sequence[View], slice], Lifted]
 BLOCK = 64
@@ -67,11 +69,13 @@ def lift_features(
         InputError: no camera sees the scene.
     """
     seen_by = observed(scene, teacher, cameras, channels, photographs)
-    views = seen_by.views
-    width = views[0].features.tokens.shape[1]
+    views = [alike(view) for view in seen_by.views]
+    width = channels if seen_by.basis is not None else teacher.channels
     parts = [solver(views, block) for block in reduce.channel_blocks(width, BLOCK)]
     features = torch.cat([part.features for part in parts], dim=1)
     seen = parts[0].seen
+    spread = scatter(views, features, seen)
+    features, seen = features.cpu(), seen.cpu()
     found = FeatureSet(
         scene.filled(features, seen),
         seen,
@@ -80,6 +84,7 @@ def lift_features(
         teacher.name,
         teacher.fingerprint,
         seen_by.basis,
+        spread,
     )
     steps = max(part.steps for part in parts)
     return LiftReport(found, float(seen.float().mean()), seen_by.explained, steps)
@@ -91,12 +96,14 @@ class Observations:
 
     Attributes:
         views: one of each camera, with tokens in the basis.
-        points: float64 [P, 3] of each view, where its pixels lie; empty unless asked for.
+        looks: the features of each view's pixels again, with their tokens.
+        points: float32 [P, 3] of each view, where its pixels lie about the scene's middle.
         basis: of the tokens' channels, None where they are the teacher's own.
         explained: part of the teacher's variance that the channels keep.
     """
 
     views: list[View]
+    looks: list[TokenLook]
     points: list[Tensor]
     basis: Basis | None
     explained: float
@@ -108,22 +115,24 @@ def observed(
     cameras: Camera,
     channels: int | None = BLOCK,
     photographs: Tensor | None = None,
-    places: bool = False,
 ) -> Observations:
-    """Look at a scene from all cameras and let the teacher see the pictures; see `lift_features`.
-
-    With `places` the surface points under the pixels are kept.
-    """
-    views, points = _views(scene, teacher, cameras, photographs, places)
-    shown = [_shown(view) for view in views]
-    if not any(len(tokens) for tokens in shown):
+    """Look at a scene from all cameras and ask the teacher about it; see `lift_features`."""
+    glimpses = _glimpses(scene, teacher, cameras, photographs)
+    if not any(len(glimpse.used) for glimpse in glimpses):
         raise InputError("no camera sees the geometry: point them at it")
+    looks = [glimpse.look for glimpse in glimpses]
     basis, explained = None, 1.0
     if channels is not None and channels < teacher.channels:
-        pca = reduce.fit(shown, channels)
+        pca = reduce.fit((g.look.tokens[g.used] for g in glimpses), channels)
         basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
-        views = [_with_tokens(view, pca.apply(view.features.tokens)) for view in views]
-    return Observations(views, points, basis, explained)
+        looks = [replace(look, tokens=pca.apply(look.tokens)) for look in looks]
+    views = [View(g.footprint, k, g.trust) for g, k in zip(glimpses, looks, strict=True)]
+    return Observations(views, looks, [g.points for g in glimpses], basis, explained)
+
+
+def middle(scene: Scene) -> Tensor:
+    """The mean position of its elements. [3]"""
+    return scene.positions.mean(dim=0)
 
 
 def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
@@ -139,32 +148,51 @@ def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
     return FeatureSet(features, seen, scene.kind, scene.digest, teacher.name, teacher.fingerprint)
 
 
-def _views(
-    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None, places: bool
-) -> tuple[list[View], list[Tensor]]:
-    """Every camera's look at the scene, with the teacher's tokens for it; and where pixels lie."""
-    found, points = [], []
+@dataclass(frozen=True, eq=False)
+class _Glimpse:
+    """One camera's look at a scene, and what the teacher says of it.
+
+    `points` float32 [P, 3] are about the scene's middle; `used` are the tokens whose patches show
+    something trusted.
+    """
+
+    footprint: Callable[[], Footprint]
+    trust: Tensor
+    points: Tensor
+    look: TokenLook
+    used: Tensor
+
+
+def _glimpses(
+    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None
+) -> list[_Glimpse]:
+    found = []
     with progress(len(cameras), f"{teacher.name}, views") as bar:
         for i in range(len(cameras)):
-            look = scene.look(cameras[i], teacher.patch_px)
-            image = look.image if photographs is None else photographs[i]
-            grid = teacher.features(image[None].float())
-            tokens = F.normalize(grid.tokens.reshape(-1, grid.tokens.shape[-1]), dim=1)
-            index = token_index(grid, cameras.size)[:, None]
-            features = PixelFeatures(tokens, index, torch.ones(len(index), 1))
-            found.append(View(look.footprint, features, look.trust.reshape(-1).float()))
-            if places:
-                points.append(look.points.reshape(-1, 3))
+            found.append(
+                _glimpse(
+                    scene, teacher, cameras[i], None if photographs is None else photographs[i]
+                )
+            )
             bar.advance()
-    return found, points
+    return found
 
 
-def _shown(view: View) -> Tensor:
-    """The tokens that some trusted pixel looks up."""
-    used = view.features.index[view.trust > 0]
-    return view.features.tokens[used.unique().long()]
-
-
-def _with_tokens(view: View, tokens: Tensor) -> View:
-    features = PixelFeatures(tokens, view.features.index, view.features.mix)
-    return View(view.footprint, features, view.trust)
+def _glimpse(scene: Scene, teacher: Teacher, camera: Camera, photograph: Tensor | None) -> _Glimpse:
+    look = scene.look(camera, teacher.patch_px)
+    image = look.image if photograph is None else photograph.to(look.image)
+    grid = teacher.features(image[None].float())
+    tokens = F.normalize(grid.tokens.reshape(-1, grid.tokens.shape[-1]), dim=1)
+    # The grid's geometry without its tokens, which are kept only as they are lifted.
+    grid = replace(grid, tokens=grid.tokens.new_empty(1, *grid.size, 0))
+    points, trust = look.points - middle(scene).to(look.points), look.trust.float()
+    near = (look.points[trust > 0] - camera.centers.to(look.points)).norm(dim=-1)
+    patch = 0.5 * sum(grid.stride_px) * float(near.mean() / camera.K[0, 0]) if len(near) else 1.0
+    points = points.float()
+    return _Glimpse(
+        look.footprint,
+        trust.reshape(-1),
+        points.reshape(-1, 3),
+        TokenLook(tokens, lambda: token_surface(grid, points, trust, patch)),
+        token_index(grid, camera.size)[trust.reshape(-1) > 0].unique().long(),
+    )

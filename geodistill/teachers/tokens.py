@@ -68,6 +68,60 @@ def token_bilinear(grid: TokenGrid, size: tuple[int, int]) -> tuple[Tensor, Tens
     return index.reshape(4, -1).T.contiguous(), weights.reshape(4, -1).T.float().contiguous()
 
 
+def token_surface(
+    grid: TokenGrid, points: Tensor, trust: Tensor, reach: float
+) -> tuple[Tensor, Tensor]:
+    """The sixteen tokens around every pixel, weighted by how near they are on the surface.
+
+    Weights are a tent of two tokens' width in the image, times a Gaussian of the distance between
+    the pixel's point and the mean point of what is trusted of the token's patch, times how much of
+    the patch that is. So no feature passes from one surface to another beside it in the picture.
+    Source: Kopf et al., "Joint Bilateral Upsampling", 2007, with points in place of colours.
+
+    Args:
+        grid: of the one image.
+        points: [H, W, 3], the surface point under each pixel.
+        trust: [H, W] >= 0; pixels of zero show nothing.
+        reach: the Gaussian's standard deviation, in units of the points.
+
+    Returns int32 [H * W, 16] into the tokens, negative for pixels that show nothing, and float32
+    [H * W, 16] >= 0, which sum to 1 for the others.
+    """
+    check(points=(points, "H W 3"), trust=(trust, "H W"))
+    size = (trust.shape[0], trust.shape[1])
+    shown = (trust.reshape(-1) > 0).nonzero()[:, 0]
+    place = points.reshape(-1, 3)[shown].float()
+    home = token_index(grid, size)[shown].long()
+    filled = torch.bincount(home, minlength=grid.size[0] * grid.size[1]).float()
+    centre = place.new_zeros(len(filled), 3).index_add_(0, home, place)
+    centre = centre / filled.clamp_min(1)[:, None]
+    rows, columns = (_positions(grid, size, axis).float() for axis in (0, 1))
+    tents = [_tent(at, count) for at, count in zip((rows, columns), grid.size, strict=True)]
+    (row, down), (column, across) = tents
+    y, x = shown // size[1], shown % size[1]
+    index = (row[y][:, :, None] * grid.size[1] + column[x][:, None]).reshape(-1, 16)
+    weights = (down[y][:, :, None] * across[x][:, None]).reshape(-1, 16)
+    weights = weights * filled[index]
+    squared = (centre[index] - place[:, None]).square().sum(dim=-1)
+    squared = torch.where(weights > 0, squared, torch.inf)
+    # The nearest patch has weight whatever the distance, so that no pixel is left without.
+    nearest = squared.amin(dim=1, keepdim=True)
+    weights = weights * torch.exp(0.5 * (nearest - squared) / reach**2)
+    full = torch.full((size[0] * size[1], 16), -1, dtype=torch.int32, device=index.device)
+    mix = weights.new_zeros(full.shape)
+    full[shown] = index.int()
+    mix[shown] = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-30)
+    return full, mix
+
+
+def _tent(positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The four tokens about each place of an axis, [P, 4], and weights that fall to 0 two away."""
+    index = positions.floor().long()[:, None] + torch.arange(-1, 3, device=positions.device)
+    weights = (1 - 0.5 * (positions[:, None] - index).abs()).clamp_min(0)
+    inside = (index >= 0) & (index < count)
+    return index.clamp(0, count - 1), weights * inside
+
+
 def _positions(grid: TokenGrid, size: tuple[int, int], axis: int) -> Tensor:
     """Where the pixel centres of an axis stand in the grid, in tokens, kept inside of it."""
     if min(size) < 1:
