@@ -47,7 +47,7 @@ def directions_of(name: str) -> Tensor:
 def lifted(mesh: Mesh) -> Tensor:
     scene = MeshScene(mesh)
     cameras = cameras_around(scene, VIEWS, SIZE_PX)
-    return lift_features(scene, load_teacher("lite0"), cameras).found.directions()
+    return lift_features(scene, load_teacher("lite0", mirrored=True), cameras).found.agreed()
 
 
 def finer(mesh: Mesh, columns: Tensor, times: int) -> tuple[Mesh, Tensor]:

@@ -83,13 +83,14 @@ class Spot:
 class Scene(Protocol):
     """A geometry whose elements can carry features.
 
-    `positions` [N, 3] are the elements' places in the world, `kind` and `digest` tell it from
-    other geometries.
+    `positions` [N, 3] are the elements' places in the world, `normals` [N, 3] the surface's there
+    where they are known; `kind` and `digest` tell it from other geometries.
     """
 
     kind: str
     digest: str
     positions: Tensor
+    normals: Tensor | None
 
     def look(self, camera: Camera, patch_px: float) -> Look:
         """One pinhole camera's view, for a teacher whose patches have `patch_px` pixels."""
@@ -120,11 +121,11 @@ class MeshScene:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.positions, self.digest = mesh, mesh.vertices, meshes.mesh_digest(mesh)
-        self._normals = meshes.vertex_normals(mesh)
+        self.normals = meshes.vertex_normals(mesh)
 
     def look(self, camera: Camera, patch_px: float) -> Look:
         mesh = self.mesh
-        buffer = mesh_gbuffer(mesh.vertices, mesh.faces, camera, self._normals)
+        buffer = mesh_gbuffer(mesh.vertices, mesh.faces, camera, self.normals)
         image, opacity = shaded_view(mesh, buffer, camera, headlight)
         hit = buffer.triangle >= 0
         footprint = MeshFootprint(buffer.triangle, buffer.weights, mesh.faces, len(mesh.vertices))
@@ -162,7 +163,7 @@ class PointScene:
     def __init__(self, points: Points, radius: float | None = None) -> None:
         self.positions, self.digest = points.positions, points_digest(points)
         self.radius = default_radius(points.positions) if radius is None else radius
-        self.points = points
+        self.points, self.normals = points, points.normals
         grey = torch.full((len(points.positions), 3), GREY)
         self._colors = grey if points.colors is None else points.colors[:, :3].float() / 255
 
@@ -194,7 +195,7 @@ class PointScene:
 class SplatScene:
     """Gaussian splats; each is an element."""
 
-    kind = "splats"
+    kind, normals = "splats", None
 
     def __init__(self, splats: Splats) -> None:
         self.splats, self.positions = splats, splats.means.double().cpu()
@@ -227,7 +228,7 @@ class SplatScene:
 class FieldScene:
     """A radiance field; its elements are the nodes of a grid over its occupied cells."""
 
-    kind = "field"
+    kind, normals = "field", None
 
     def __init__(self, field: Field) -> None:
         self.field, self.grid = field, FieldGrid.of_field(field, GRID)

@@ -15,6 +15,7 @@ from geodistill.footprint import Footprint
 from geodistill.lift.agreement import scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import MeshScene, Scene
+from geodistill.lift.smooth import smoothed
 from geodistill.lift.solve import Lifted, refined
 from geodistill.lift.views import TokenLook, View, alike
 from geodistill.log import progress
@@ -25,6 +26,8 @@ from geodistill.teachers.tokens import token_index, token_surface
 Solver = Callable[[Sequence[View], slice], Lifted]
 BLOCK = 64
 """Channels that are solved for together: what bounds the memory of a lift."""
+SMOOTHING = 0.4
+"""Of a patch. Twice as much blurs small parts into one another, none leaves the noise of pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +54,13 @@ def lift_features(
     channels: int | None = BLOCK,
     solver: Solver = lambda views, part: refined(views, channels=part),
     photographs: Tensor | None = None,
+    smoothing: float = SMOOTHING,
 ) -> LiftReport:
     """Look at a scene from all cameras, let the teacher see the pictures, and lift what it says.
 
     Tokens are brought to unit length, as similarity compares directions, and reduced to their
-    principal components among the tokens that show the scene.
+    principal components among the tokens that show the scene. All views that show an element count
+    alike for it, and what is finer than the patches, which is noise, is smoothed away.
 
     Args:
         scene: the geometry.
@@ -64,6 +69,7 @@ def lift_features(
         channels: how many to keep; None: all of the teacher's.
         solver: from views and a range of channels to features.
         photographs: [N, H, W, 3] in [0, 1], what the teacher sees in place of our own pictures.
+        smoothing: standard deviation in widths of the teacher's patches; 0: none.
 
     Raises:
         InputError: no camera sees the scene.
@@ -75,9 +81,13 @@ def lift_features(
     features = torch.cat([part.features for part in parts], dim=1)
     seen = parts[0].seen
     spread = scatter(views, features, seen)
-    features, seen = features.cpu(), seen.cpu()
+    seen, mass = seen.cpu(), parts[0].mass.cpu()
+    features = scene.filled(features.cpu(), seen)
+    if smoothing > 0:
+        width = smoothing * seen_by.patch
+        features = smoothed(features, mass, scene.positions, width, scene.normals)
     found = FeatureSet(
-        scene.filled(features, seen),
+        features,
         seen,
         scene.kind,
         scene.digest,
@@ -96,6 +106,7 @@ class Observations:
 
     Attributes:
         views: one of each camera, with tokens in the basis.
+        patch: how wide a patch of the teacher is on the surface, in the scene's unit.
         looks: the features of each view's pixels again, with their tokens.
         points: float32 [P, 3] of each view, where its pixels lie about the scene's middle.
         basis: of the tokens' channels, None where they are the teacher's own.
@@ -103,6 +114,7 @@ class Observations:
     """
 
     views: list[View]
+    patch: float
     looks: list[TokenLook]
     points: list[Tensor]
     basis: Basis | None
@@ -127,7 +139,9 @@ def observed(
         basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
         looks = [replace(look, tokens=pca.apply(look.tokens)) for look in looks]
     views = [View(g.footprint, k, g.trust) for g, k in zip(glimpses, looks, strict=True)]
-    return Observations(views, looks, [g.points for g in glimpses], basis, explained)
+    patches = torch.tensor([glimpse.patch for glimpse in glimpses if len(glimpse.used)])
+    points = [glimpse.points for glimpse in glimpses]
+    return Observations(views, float(patches.mean()), looks, points, basis, explained)
 
 
 def middle(scene: Scene) -> Tensor:
@@ -153,7 +167,7 @@ class _Glimpse:
     """One camera's look at a scene, and what the teacher says of it.
 
     `points` float32 [P, 3] are about the scene's middle; `used` are the tokens whose patches show
-    something trusted.
+    something trusted, `patch` is how wide one is on the surface.
     """
 
     footprint: Callable[[], Footprint]
@@ -161,6 +175,7 @@ class _Glimpse:
     points: Tensor
     look: TokenLook
     used: Tensor
+    patch: float
 
 
 def _glimpses(
@@ -195,4 +210,5 @@ def _glimpse(scene: Scene, teacher: Teacher, camera: Camera, photograph: Tensor 
         points.reshape(-1, 3),
         TokenLook(tokens, lambda: token_surface(grid, points, trust, patch)),
         token_index(grid, camera.size)[trust.reshape(-1) > 0].unique().long(),
+        patch,
     )
