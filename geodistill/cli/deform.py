@@ -77,7 +77,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     session = load_session(arguments.script)
     mesh = load_mesh(arguments.mesh)
     scene = MeshScene(mesh)
-    directions = _features(arguments, scene).directions()
+    found = _features(arguments, scene)
+    directions = found.directions() if session.method == "published" else found.agreed()
     if arguments.symmetric:
         session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
     edit = apply(session, mesh, directions)
@@ -120,7 +121,7 @@ def _features(arguments: Arguments, scene: MeshScene) -> FeatureSet:
         return found
     if arguments.teacher in MESH_TEACHERS:
         return described(scene, load_mesh_teacher(arguments.teacher))
-    teacher = load_teacher(arguments.teacher, device=arguments.device)
+    teacher = load_teacher(arguments.teacher, device=arguments.device, mirrored=True)
     cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
     return lift_features(scene, teacher, cameras).found
 

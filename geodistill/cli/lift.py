@@ -153,7 +153,7 @@ def _lifted(
     from geodistill.teachers import load_teacher
     from geodistill.teachers.lifted import lift_features
 
-    teacher = load_teacher(arguments.teacher, device=arguments.device)
+    teacher = load_teacher(arguments.teacher, device=arguments.device, mirrored=True)
     channels = None if arguments.channels == "full" else int(arguments.channels)
     coarse = None
     if arguments.proxy is not None:

@@ -141,7 +141,8 @@ def _answer(
     from geodistill.lift.query import CENTRING, Answer, centred, clusters, masked
 
     amount = CENTRING if arguments.centring is None else arguments.centring
-    directions = centred(found.directions(), amount)
+    # Sentences are compared with the teacher's own features, places with what views agree on.
+    directions = centred(found.directions() if arguments.text else found.agreed(), amount)
     if arguments.clusters is not None:
         labels = clusters(directions, arguments.clusters, arguments.seed)
         sizes = torch.bincount(labels, minlength=arguments.clusters)
@@ -173,7 +174,8 @@ def _sentences(arguments: Arguments, found: FeatureSet) -> Tensor:
 
     name = arguments.teacher or found.teacher
     teacher = load_teacher(name, device=arguments.device)
-    if not same_teacher(teacher.fingerprint, found.fingerprint):
+    looking = (teacher, load_teacher(name, device=arguments.device, mirrored=True))
+    if not any(same_teacher(one.fingerprint, found.fingerprint) for one in looking):
         raise InputError(
             f"{arguments.features} was lifted with another teacher than '{name}' is now: "
             "give its --teacher FOLDER, or lift again"

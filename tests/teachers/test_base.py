@@ -170,3 +170,19 @@ def test_the_digest_of_weights_sees_everything() -> None:
     }
     assert len(digests) == 6
     assert weights_digest(base) == weights_digest(dict(reversed(base.items())))
+
+
+def test_a_mirrored_teacher_sees_left_as_right() -> None:
+    """A network that only knows what lies to the left of a pixel."""
+
+    def leftward(pixels: Tensor) -> Tensor:
+        steps = pixels.cumsum(dim=-1)
+        return torch.nn.functional.avg_pool2d(steps, PATCH_PX).permute(0, 2, 3, 1)
+
+    plain = replace(mean_colours(), network=leftward)
+    both = replace(plain, preprocessing=replace(plain.preprocessing, mirrored=True))
+    image = torch.rand(1, 16, 40, 3, generator=torch.Generator().manual_seed(0))
+    turned = both.features(image.flip(2)).tokens.flip(2)
+    torch.testing.assert_close(both.features(image).tokens, turned)
+    assert float((plain.features(image).tokens - turned).abs().max()) > 1
+    assert not same_teacher(plain.fingerprint, both.fingerprint)

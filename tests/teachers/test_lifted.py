@@ -151,7 +151,7 @@ def test_a_picture_that_stands_in_the_way_is_kept(
 
 @pytest.fixture
 def colors_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geodistill.teachers.load_teacher", lambda name, device: Colors())
+    monkeypatch.setattr("geodistill.teachers.load_teacher", lambda name, device, mirrored: Colors())
 
 
 @pytest.mark.parametrize("solver", ["refined", "mean", "ridge", "network"])

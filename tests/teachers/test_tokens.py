@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geodistill.checks import ShapeError, UsageError
-from geodistill.teachers import TokenGrid, token_bilinear, token_index
+from geodistill.teachers import TokenGrid, token_bilinear, token_index, token_surface
 
 
 def centres(grid: TokenGrid) -> torch.Tensor:
@@ -75,3 +75,53 @@ def test_bad_requests() -> None:
     for look_up in (token_index, token_bilinear):
         with pytest.raises(UsageError, match=r"an image's size must be .*, got \(0, 4\)"):
             look_up(grid, (0, 4))
+
+
+def two_sheets() -> tuple[TokenGrid, torch.Tensor, torch.Tensor]:
+    """A picture whose left half shows something near and its right half something far behind."""
+    tokens = torch.arange(32.0).view(1, 4, 8, 1)
+    grid = TokenGrid(tokens, (8.0, 8.0), (4.0, 4.0))
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
+    points = torch.stack([x, y, torch.where(x < 32, 0.0, 500.0)], dim=-1)
+    return grid, points, torch.ones(32, 64)
+
+
+def test_surface_shares_are_shares() -> None:
+    grid, points, trust = two_sheets()
+    trust[:, :5] = 0
+    index, mix = token_surface(grid, points, trust, 8.0)
+    assert index.dtype == torch.int32 and index.shape == mix.shape == (32 * 64, 16)
+    shown = trust.reshape(-1) > 0
+    torch.testing.assert_close(mix[shown].sum(1), torch.ones(int(shown.sum())))
+    assert bool((mix >= 0).all()) and bool((index[~shown] == -1).all())
+    assert not mix[~shown].any() and bool((index[shown] >= 0).all())
+
+
+def test_nothing_passes_from_one_surface_to_another() -> None:
+    grid, points, trust = two_sheets()
+    index, mix = token_surface(grid, points, trust, 8.0)
+    column = torch.arange(32 * 64) % 64
+    for side in (column < 32, column >= 32):
+        from_left = (index[side] % 8 < 4) == bool(column[side][0] < 32)
+        assert float((mix[side] * ~from_left).max()) < 1e-6
+
+
+def test_on_a_plane_it_is_smooth_and_follows_the_tokens() -> None:
+    grid, points, trust = two_sheets()
+    points[..., 2] = 0
+    ramp = torch.arange(8.0).repeat(4)
+    index, mix = token_surface(grid, points, trust, 8.0)
+    shown = (ramp[index.long()] * mix).sum(1).view(32, 64)
+    steps = shown[:, 1:] - shown[:, :-1]
+    assert float(steps.min()) > -1e-4 and float(steps.max()) < 0.25
+    inner = torch.arange(16, 48)
+    torch.testing.assert_close(shown[16, inner], (inner + 0.5 - 4) / 8, rtol=0, atol=0.12)
+
+
+def test_patches_that_show_nothing_are_not_looked_up() -> None:
+    grid, points, trust = two_sheets()
+    trust[:, 16:] = 0
+    index, mix = token_surface(grid, points, trust, 1e-3)
+    used = index[mix > 0].unique()
+    assert bool((used % 8 < 2).all())
+    assert bool(torch.isfinite(mix).all())
