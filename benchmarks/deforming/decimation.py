@@ -1,24 +1,23 @@
-"""Weights of one shape at 100 % and at 5 % of its faces."""
+"""Weights of one textured shape at 100 % and at 5 % of its faces, each lifted onto by itself."""
 
 from __future__ import annotations
 
 import torch
 
-from deforming.meshes import directions_of, finer, lifted, mesh_of
+from deforming.meshes import coarser, directions_of, finer, lifted, mesh_of
 from deforming.rows import Row, at_least
 from geodistill.deform.features import prepare
 from geodistill.deform.sites import vertex_site
 from geodistill.deform.surface import surface_of
 from geodistill.deform.weights import automatic_kernel, cardinal_weights
 from geodistill.geometry.surface import closest_surface_points
-from geodistill.lift.proxy import proxy
 
-HANDLES = 12
+HANDLES = 48
 
 
 def rows() -> list[Row]:
     mesh, _ = finer(mesh_of("dragon"), directions_of("dragon"), 3)
-    coarse = proxy(mesh, len(mesh.faces) // 20)
+    coarse = coarser(mesh, len(mesh.faces) // 20)
     fine_features, coarse_features = lifted(mesh), lifted(coarse)
     picks = torch.linspace(0, len(coarse.vertices) - 1, HANDLES + 2).long()[1:-1]
     twins = _nearest(mesh, coarse.vertices[picks])

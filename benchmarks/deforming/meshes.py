@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from assets import fetch
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import load_mesh
+from geodistill.geometry.surface import closest_surface_points, decimated
 from geodistill.lift.scenes import MeshScene, cameras_around
 from geodistill.teachers import load_teacher
 from geodistill.teachers.lifted import lift_features
@@ -48,6 +51,34 @@ def lifted(mesh: Mesh) -> Tensor:
     scene = MeshScene(mesh)
     cameras = cameras_around(scene, VIEWS, SIZE_PX)
     return lift_features(scene, load_teacher("lite0", mirrored=True), cameras).found.agreed()
+
+
+def coarser(mesh: Mesh, faces: int) -> Mesh:
+    """A decimated mesh that keeps its texture.
+
+    Faces take the chart (the faces that share vertices, which seams part) of the surface nearest to
+    their middle, and their corners the UVs of the nearest point of that chart; a corner that faces
+    of several charts meet at becomes one vertex for each.
+    """
+    assert mesh.uv is not None
+    used = coo_matrix(
+        (np.ones(2 * len(mesh.faces)), mesh.faces[:, [0, 1, 1, 2]].reshape(-1, 2).numpy().T),
+        [len(mesh.vertices)] * 2,
+    )
+    chart = torch.from_numpy(connected_components(used, directed=False)[1])[mesh.faces[:, 0]].long()
+    plain = decimated(mesh, faces)
+    near, _, _ = closest_surface_points(mesh, plain.vertices[plain.faces].mean(dim=1))
+    corner = plain.faces + len(plain.vertices) * chart[near][:, None]
+    number, index = corner.unique(return_inverse=True)
+    vertices, uv = plain.vertices[number % len(plain.vertices)], torch.zeros(len(number), 2)
+    for one in chart[near].unique():
+        own = (chart == one).nonzero()[:, 0]
+        mine = (number // len(plain.vertices) == one).nonzero()[:, 0]
+        part = Mesh(mesh.vertices, mesh.faces[own])
+        face, weights, _ = closest_surface_points(part, vertices[mine])
+        uv[mine] = (mesh.uv[part.faces[face]] * weights[..., None]).sum(dim=1).float()
+    material = None if mesh.face_material is None else mesh.face_material[near]
+    return Mesh(vertices, index, uv=uv, materials=mesh.materials, face_material=material)
 
 
 def finer(mesh: Mesh, columns: Tensor, times: int) -> tuple[Mesh, Tensor]:

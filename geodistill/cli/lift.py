@@ -147,7 +147,7 @@ def _lifted(
     """What an image teacher says, lifted onto the scene or onto its proxy."""
     from geodistill.distill.barycentric import save_feature_field
     from geodistill.distill.surface import distil_features, features_at
-    from geodistill.lift.proxy import carry, proxy
+    from geodistill.lift.proxy import ProxyScene
     from geodistill.lift.scenes import MeshScene
     from geodistill.lift.solve import refined, ridge, weighted_mean
     from geodistill.teachers import load_teacher
@@ -159,7 +159,7 @@ def _lifted(
     if arguments.proxy is not None:
         if not isinstance(scene, MeshScene):
             raise UsageError(f"--proxy is for meshes, this is a {scene.kind}")
-        coarse = MeshScene(proxy(scene.mesh, arguments.proxy))
+        coarse = ProxyScene(scene, arguments.proxy)
     onto, features = coarse or scene, None
     if arguments.solver == "network":
         lifted, field = distil_features(
@@ -175,9 +175,9 @@ def _lifted(
             "ridge": lambda views, part: ridge(views, 0.3, part),
         }[arguments.solver]
         lifted = lift_features(onto, teacher, cameras, channels, solver, photographs)
-    if coarse is None or not isinstance(scene, MeshScene):
+    if coarse is None:
         return lifted
-    return replace(lifted, found=carry(lifted.found, coarse, scene, features))
+    return replace(lifted, found=coarse.carry(lifted.found, features))
 
 
 def _photographs(dataset: Path) -> tuple[Camera, Tensor]:

@@ -21,7 +21,7 @@ from geodistill.deform.sites import Site, likeness, site_distance
 
 _COINCIDE = 0.05  # of the radius: nearer features tell two handles apart less well than the surface
 _DEFINITE = 0.02  # smallest eigenvalue of the kernel matrix that is solved with
-_HALF, _REACH = 0.05, 0.35  # parts of the pairs of points with a weight of 1/2, and with any
+_HALF, _REACH = 0.05, 0.7  # parts of the pairs of points with a weight of 1/2, and with any
 _HALF_WAY = 0.31381  # where the kernel is 1/2, as a part of the radius
 _STEEPEST = 8.0
 
@@ -70,7 +70,7 @@ class Kernel:
 
 
 def automatic_kernel(table: Tensor, areas: Tensor, radius: float | None = None) -> Kernel:
-    """1/2 for the nearest 5 % of pairs of points of the surface, 0 for all but the nearest 35 %.
+    """1/2 for the nearest 5 % of pairs of points of the surface, 0 for all but the nearest 70 %.
 
     So a handle moves about as much of a shape whatever the teacher. The power is kept between 1 and
     8. With a radius, the same shape with that radius.

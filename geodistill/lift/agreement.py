@@ -19,8 +19,9 @@ from geodistill.lift.views import Equations, View
 
 SAMPLE = 20_000
 """Elements that the scatter is taken of."""
-FLOOR = 0.1
-"""Of the mean variance, added to all directions: few views cannot say that they agree fully."""
+FLOOR = 1.0
+"""Of the mean variance, added to all directions: few views cannot say how far they agree fully, and
+of one shape they say it each time a little differently."""
 
 
 def scatter(views: Sequence[View], features: Tensor, seen: Tensor, seed: int = 0) -> Tensor:

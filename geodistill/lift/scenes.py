@@ -31,7 +31,7 @@ from geodistill.lift.views import OPAQUE
 from geodistill.render.borders import edge_distance_px
 from geodistill.render.field_footprint import FieldFootprint, FieldGrid
 from geodistill.render.fields import render_view
-from geodistill.render.mesh import MeshFootprint, grazing, mesh_gbuffer
+from geodistill.render.mesh import MeshBuffer, MeshFootprint, grazing, mesh_gbuffer
 from geodistill.render.points import PointFootprint, default_radius
 from geodistill.render.splats import SplatFootprint, render_splats
 from geodistill.shade.lights import headlight
@@ -124,13 +124,19 @@ class MeshScene:
         self.normals = meshes.vertex_normals(mesh)
 
     def look(self, camera: Camera, patch_px: float) -> Look:
-        mesh = self.mesh
-        buffer = mesh_gbuffer(mesh.vertices, mesh.faces, camera, self.normals)
-        image, opacity = shaded_view(mesh, buffer, camera, headlight)
+        mesh, buffer = self.mesh, self._buffer(camera)
         hit = buffer.triangle >= 0
         footprint = MeshFootprint(buffer.triangle, buffer.weights, mesh.faces, len(mesh.vertices))
         trust = grazing(buffer, camera) * _inside(hit, buffer.position, patch_px)
-        return Look(_over(image, opacity), lambda: footprint, buffer.position, trust)
+        return Look(self.picture(camera, buffer), lambda: footprint, buffer.position, trust)
+
+    def picture(self, camera: Camera, buffer: MeshBuffer | None = None) -> Tensor:
+        """What a camera sees over the background, [H, W, 3]; of its buffer where there is one."""
+        buffer = self._buffer(camera) if buffer is None else buffer
+        return _over(*shaded_view(self.mesh, buffer, camera, headlight))
+
+    def _buffer(self, camera: Camera) -> MeshBuffer:
+        return mesh_gbuffer(self.mesh.vertices, self.mesh.faces, camera, self.normals)
 
     def filled(self, features: Tensor, seen: Tensor) -> Tensor:
         """Along the surface; vertices at one place are one."""
