@@ -62,59 +62,62 @@ def localise(weights: Tensor, distances: Tensor, power: float) -> Tensor:
 
 
 def _edges(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
-    """Both ends and the length of every edge, and of every line across one.
+    """Both ends, int32, and the length of every edge, and of every line across one.
 
     Half-edge h is side h % 3 of face h // 3. Lengths are float32, of centred positions.
     """
-    count = len(surface.positions)
-    start, end, apex = (surface.faces.roll(-turn, 1).flatten() for turn in range(3))
-    corners = (surface.positions - surface.positions.mean(0)).float()[surface.faces]
-    sides = (corners - corners.roll(-1, 1)).square_().sum(2).sqrt_().flatten()
-    key = (torch.minimum(start, end) * count).add_(torch.maximum(start, end))
+    count, faces = len(surface.positions), surface.faces.int()
+    start, end, apex = (faces.roll(-turn, 1).flatten() for turn in range(3))
+    centred = (surface.positions - surface.positions.mean(0)).float()
+    corners = centred.index_select(0, surface.faces.flatten()).view(-1, 3, 3)
+    sides = (corners - corners.roll(-1, 1)).square_().sum(2).sqrt_()
+    key = torch.minimum(start, end).long().mul_(count).add_(torch.maximum(start, end))
     order = torch.from_numpy(np.argsort(key.numpy()))
-    key = key[order]
+    key = key.index_select(0, order)
     same = key[1:] == key[:-1]
     unique = order[torch.cat([torch.ones(1, dtype=torch.bool), ~same])]
     one, two = order[:-1][same], order[1:][same]
-    length = _across(start, sides, one, two)
-    straight = length.isfinite() & (apex[one] != apex[two])
+    tops = _tops(sides)
+    turned = start.index_select(0, one) == start.index_select(0, two)
+    length = _across(tops.index_select(0, one), tops.index_select(0, two), turned)
+    left, right = apex.index_select(0, one), apex.index_select(0, two)
+    straight = (length.isfinite() & (left != right)).nonzero()[:, 0]
     return (
-        torch.cat([start[unique], apex[one[straight]]]),
-        torch.cat([end[unique], apex[two[straight]]]),
-        torch.cat([sides[unique], length[straight]]),
+        torch.cat([start.index_select(0, unique), left.index_select(0, straight)]),
+        torch.cat([end.index_select(0, unique), right.index_select(0, straight)]),
+        torch.cat([sides.view(-1).index_select(0, unique), length.index_select(0, straight)]),
     )
 
 
-def _across(start: Tensor, sides: Tensor, one: Tensor, two: Tensor) -> Tensor:
-    """Length of the line between the apices of two half-edges of one edge, unfolded.
+def _tops(sides: Tensor) -> Tensor:
+    """Of every half-edge, from the sides [F, 3] of all faces: where the apex lies in the plane of
+    its face, along the half-edge and away from it, and the half-edge's length. [3 F, 3]"""
+    opposite, back = sides.roll(-1, 1), sides.roll(1, 1)
+    along = (sides.square() + (back - opposite) * (back + opposite)) / (2 * sides)
+    away = (back.square() - along.square()).clamp_min_(0).sqrt_()
+    return torch.stack([along, away, sides], 2).view(-1, 3)
+
+
+def _across(one: Tensor, two: Tensor, turned: Tensor) -> Tensor:
+    """Length of the line between the apices of two half-edges of one edge, unfolded: of their tops
+    [E, 3], and whether [E] they start at the same end.
 
     NaN where the line leaves the two faces.
     """
-    base = sides[one]
-    x1, y1 = _apex(sides, one, base)
-    x2, y2 = _apex(sides, two, base)
-    x2 = torch.where(start[one] == start[two], x2, base - x2)
+    (x1, y1, base), (x2, y2, _) = one.unbind(1), two.unbind(1)
+    x2 = torch.where(turned, x2, base - x2)
     crossing = x1 + (x2 - x1) * y1 / (y1 + y2)
     inside = (crossing > 0) & (crossing < base)
     return torch.where(inside, torch.hypot(x1 - x2, y1 + y2), torch.nan)
-
-
-def _apex(sides: Tensor, half: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the apex lies in the plane of its face: along the half-edge, and away from it."""
-    turn = half % 3
-    opposite = sides[torch.where(turn == 2, half - 2, half + 1)]
-    back = sides[torch.where(turn == 0, half + 2, half - 1)]
-    along = (base.square() + (back - opposite) * (back + opposite)) / (2 * base)
-    return along, (back.square() - along.square()).clamp_min_(0).sqrt_()
 
 
 def _symmetric(start: Tensor, end: Tensor, length: Tensor, count: int) -> Any:
     """A CSR array with every edge both ways. Repeated edges stay apart: adding would be wrong."""
     from scipy.sparse import csr_array
 
-    rows, columns = torch.cat([start, end]).int().numpy(), torch.cat([end, start]).int().numpy()
-    order = np.argsort(rows)
+    rows, columns = torch.cat([start, end]).int(), torch.cat([end, start]).int()
+    order = torch.from_numpy(np.argsort(rows.numpy()))
     offsets = np.zeros(count + 1, np.int32)
-    offsets[1:] = np.bincount(rows, minlength=count).cumsum()
-    data = torch.cat([length, length]).double().numpy()[order]
-    return csr_array((data, columns[order], offsets), (count, count))
+    offsets[1:] = torch.bincount(rows, minlength=count).cumsum(0).numpy()
+    data = length.repeat(2).index_select(0, order).double()
+    return csr_array((data.numpy(), columns.index_select(0, order).numpy(), offsets), (count,) * 2)

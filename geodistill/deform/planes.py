@@ -9,6 +9,7 @@ import numpy as np
 
 from geodistill.deform.cloud import Cloud
 
+SAME_RAD = np.deg2rad(3.0)
 _VOTERS = 300
 _VOTES = 20_000
 _DIRECTIONS = 700
@@ -29,10 +30,10 @@ def reflected(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points - 2 * (points @ plane[:3] - plane[3])[:, None] * plane[:3]
 
 
-def same_plane(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two planes are within 3 degrees and 0.1 radii."""
+def same_plane(one: np.ndarray, two: np.ndarray, angle: float = SAME_RAD) -> bool:
+    """Whether two planes are within an angle and 0.1 radii."""
     cosine = one[:3] @ two[:3]
-    return abs(cosine) > np.cos(0.0524) and abs(one[3] - np.sign(cosine) * two[3]) < 0.1
+    return abs(cosine) > np.cos(angle) and abs(one[3] - np.sign(cosine) * two[3]) < 0.1
 
 
 def candidates(cloud: Cloud) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError, check, check_finite
 from geodistill.deform.cloud import Cloud, cloud_of
-from geodistill.deform.planes import candidates, refined, reflected, same_plane
+from geodistill.deform.planes import SAME_RAD, candidates, refined, reflected, same_plane
 from geodistill.deform.surface import Surface
 
 SAMPLES = 3000  # of a surface that suffice to find its symmetries
@@ -159,7 +159,12 @@ def _planes(cloud: Cloud, config: SymmetryConfig) -> list[Found]:
         found += fresh
         planes, new = [plane for plane, _, _ in found], [plane for plane, _, _ in fresh]
         queue = _images(planes, new) if len(found) <= _MANY else []
-    return sorted(found, key=lambda item: item[1] + item[2])
+    best: list[Found] = []
+    for one in sorted(found, key=lambda item: item[1] + item[2]):
+        # A poor end of the refinement beside a plane is not another one.
+        if not any(same_plane(one[0], other[0], 2 * SAME_RAD) for other in best):
+            best.append(one)
+    return best
 
 
 def _images(known: Sequence[np.ndarray], fresh: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -146,7 +146,7 @@ def test_kernel() -> None:
 def test_the_automatic_kernel_is_a_half_for_the_nearest_twentieth_of_pairs() -> None:
     surface, table = setting(blob(1))
     kernel = automatic_kernel(table, surface.areas)
-    half, reach = (distance_quantile(table, surface.areas, part) for part in (0.05, 0.35))
+    half, reach = (distance_quantile(table, surface.areas, part) for part in (0.05, 0.7))
     assert 1 < kernel.power < 8
     assert kernel(torch.tensor([half, reach])).tolist() == pytest.approx([0.5, 0.0], abs=1e-3)
     wide = automatic_kernel(table, surface.areas, 1.7)
