@@ -116,7 +116,9 @@ def _symmetric(start: Tensor, end: Tensor, length: Tensor, count: int) -> Any:
     from scipy.sparse import csr_array
 
     rows, columns = torch.cat([start, end]).int(), torch.cat([end, start]).int()
-    order = torch.from_numpy(np.argsort(rows.numpy()))
+    # Row and place in one number sort twice as fast as places by their row.
+    tagged = (rows.long() << 32).add_(torch.arange(len(rows)))
+    order = torch.from_numpy(np.sort(tagged.numpy())).bitwise_and_(0xFFFFFFFF)
     offsets = np.zeros(count + 1, np.int32)
     offsets[1:] = torch.bincount(rows, minlength=count).cumsum(0).numpy()
     data = length.repeat(2).index_select(0, order).double()
