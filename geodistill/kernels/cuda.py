@@ -46,7 +46,7 @@ def splat(
     """`reference.splat`, but that a Gaussian covers up to 0.999 of a pixel instead of 0.99."""
     count, wanted = features.shape
     if not wanted:  # gsplat needs a channel
-        features = features.new_zeros(count, 1)
+        features = torch.cat([features, features.new_zeros(count, 1)], dim=1)
     geometry, draw = (means_px, conics, opacities), rasterizer()
     assert draw is not None
     height, width = plan.size
