@@ -231,3 +231,34 @@ def test_bad_lifts(
     assert main(["lift", str(ball), *arguments]) == code
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in ball.parent.iterdir()) == ["ball.glb"]
+
+
+def test_photographs_say_what_a_grey_mesh_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], colors_by_name: None
+) -> None:
+    """Posed photographs of a painted ball, lifted onto one without colours."""
+    painted = MeshScene(painted_ball())
+    cameras = cameras_around(painted, 6, 48)
+    data = tmp_path / "data"
+    (data / "train").mkdir(parents=True)
+    frames = []
+    for i in range(len(cameras)):
+        look = painted.look(cameras[i], PATCH)
+        opacity = look.footprint().row_sums().reshape(*cameras.size, 1)
+        write_png(data / "train" / f"r_{i}.png", torch.cat([look.image.float(), opacity], dim=-1))
+        # Blender's cameras look along -z with y upwards.
+        matrix = cameras[i].world_from_cam.double() @ torch.diag(torch.tensor([1.0, -1, -1, 1]).double())
+        frames.append({"file_path": f"./train/r_{i}", "transform_matrix": matrix.tolist()})
+    angle = 2 * math.atan(0.5 * cameras.size[1] / float(cameras[0].K[0, 0]))
+    table = {"camera_angle_x": angle, "frames": frames}
+    (data / "transforms_train.json").write_text(json.dumps(table))
+    save_mesh(tmp_path / "grey.ply", replace(painted.mesh, colors=None))
+    out = tmp_path / "f.safetensors"
+    command = ["lift", str(tmp_path / "grey.ply"), "--images", str(data), "-o", str(out)]
+    assert main([*command, "--channels", "full", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["coverage"] > 0.9
+    found, above = load_features(out), painted.positions[:, 1] > 0.3
+    redder = found.features[:, 0] - found.features[:, 2]
+    below = painted.positions[:, 1] < -0.3
+    assert float(redder[above & found.seen].min()) > 0.2
+    assert float(redder[below & found.seen].max()) < -0.2
