@@ -6,7 +6,7 @@
 
 `cost` runs `geodistill lift` as a user would and takes its own wall time and peak memory; `kernels`
 are the triangle and splat cases of benchmarks/kernels.py; `quality` asks how well features of
-places on seven real meshes are recognised again from other views.
+places on nine real meshes are recognised again from other views.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def directions_of(name: str) -> Tensor:
 def lifted(mesh: Mesh) -> Tensor:
     scene = MeshScene(mesh)
     cameras = cameras_around(scene, VIEWS, SIZE_PX)
-    return lift_features(scene, load_teacher("lite0", mirrored=True), cameras).found.agreed()
+    return lift_features(scene, load_teacher("lite0", mirrored=True), cameras).found.whitened()
 
 
 def coarser(mesh: Mesh, faces: int) -> Mesh:

@@ -78,7 +78,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     mesh = load_mesh(arguments.mesh)
     scene = MeshScene(mesh)
     found = _features(arguments, scene)
-    directions = found.directions() if session.method == "published" else found.agreed()
+    directions = found.directions() if session.method == "published" else found.whitened()
     if arguments.symmetric:
         session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
     edit = apply(session, mesh, directions)

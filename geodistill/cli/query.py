@@ -142,7 +142,7 @@ def _answer(
 
     amount = CENTRING if arguments.centring is None else arguments.centring
     # Sentences are compared with the teacher's own features, places with what views agree on.
-    directions = centred(found.directions() if arguments.text else found.agreed(), amount)
+    directions = centred(found.directions() if arguments.text else found.whitened(), amount)
     if arguments.clusters is not None:
         labels = clusters(directions, arguments.clusters, arguments.seed)
         sizes = torch.bincount(labels, minlength=arguments.clusters)
@@ -171,11 +171,15 @@ def _answer(
 def _sentences(arguments: Arguments, found: FeatureSet) -> Tensor:
     """The texts as the features' own teacher sees them. [Q, full]"""
     from geodistill.teachers import load_teacher, same_teacher
+    from geodistill.teachers.base import Backbone, mirrored
 
     name = arguments.teacher or found.teacher
     teacher = load_teacher(name, device=arguments.device)
-    looking = (teacher, load_teacher(name, device=arguments.device, mirrored=True))
-    if not any(same_teacher(one.fingerprint, found.fingerprint) for one in looking):
+    assert isinstance(teacher, Backbone)
+    # Features of a teacher that saw mirror images too are compared with the same words.
+    if not any(
+        same_teacher(one.fingerprint, found.fingerprint) for one in (teacher, mirrored(teacher))
+    ):
         raise InputError(
             f"{arguments.features} was lifted with another teacher than '{name}' is now: "
             "give its --teacher FOLDER, or lift again"

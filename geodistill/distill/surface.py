@@ -11,13 +11,13 @@ from geodistill.distill.barycentric import (
     SurfaceSamples,
     distil,
 )
-from geodistill.lift.agreement import scatter
+from geodistill.lift.agreement import view_scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import Scene
 from geodistill.lift.solve import weighted_mean
-from geodistill.lift.views import PixelFeatures
+from geodistill.lift.views import PixelFeatures, equalised
 from geodistill.teachers.base import Teacher
-from geodistill.teachers.lifted import BLOCK, LiftReport, Observations, middle, observed
+from geodistill.teachers.lifted import BLOCK, LiftReport, Observations, observed
 from geodistill.train import Budget
 
 STEPS = 1500
@@ -33,44 +33,45 @@ def distil_features(
     budget: Budget | None = None,
     seed: int = 0,
 ) -> tuple[LiftReport, FeatureField]:
-    """`teachers.lifted.lift_features` with a coordinate network in place of a linear solve.
+    """`teachers.lifted.lift_features` with a coordinate network in place of a linear solve, whose
+    pixels count by their trust; the network is smooth by itself.
 
     The network learns unit vectors: of reduced features those with the mean put back, whose dot
     products are the teacher's own. Every element gets features, seen or not.
     """
     shown = observed(scene, teacher, cameras, channels, photographs)
     field = distil(
-        samples_of(shown, middle(scene)),
+        samples_of(shown),
         budget or Budget(steps=STEPS),
         BarycentricSettings(seed=seed),
         shown.basis,
     )
-    seen = weighted_mean(shown.views, slice(0, 1)).seen
+    seen = weighted_mean(shown.views, slice(0, 1)).seen.cpu()
     features = features_at(field, scene.positions, shown.basis)
     found = FeatureSet(
         features,
         seen,
-        scene.kind,
-        scene.digest,
-        teacher.name,
-        teacher.fingerprint,
-        shown.basis,
-        scatter(shown.views, features, seen),
+        geometry=scene.kind,
+        digest=scene.digest,
+        teacher=teacher.name,
+        fingerprint=teacher.fingerprint,
+        basis=shown.basis,
+        scatter=view_scatter([equalised(v) for v in shown.views], features.shape[1]),
     )
     return LiftReport(found, float(seen.float().mean()), shown.explained, 0), field
 
 
-def samples_of(shown: Observations, center: Tensor) -> SurfaceSamples:
-    """What the trusted pixels of all views show, as directions; `center` [3] of the scene."""
+def samples_of(shown: Observations) -> SurfaceSamples:
+    """What the trusted pixels of all views show, as directions."""
     parts = []
-    for view, look, points in zip(shown.views, shown.looks, shown.points, strict=True):
-        kept = (view.trust > 0).nonzero()[:, 0]
-        tokens = look.tokens.float()
+    for view, points in zip(shown.views, shown.points, strict=True):
+        kept, features = (view.trust > 0).nonzero()[:, 0], view.features()
+        tokens = features.tokens.float().cpu()
         if shown.basis is not None:
             tokens = shown.basis.uncentred(tokens)
-        index, mix = look.lookup()
-        mixed = PixelFeatures(tokens, index[kept], mix[kept])
-        parts.append(SurfaceSamples(points[kept].double() + center, mixed, view.trust[kept]))
+        mixed = PixelFeatures(tokens, features.index[kept].cpu(), features.mix[kept].cpu())
+        place = points[kept].double().cpu() + shown.middle
+        parts.append(SurfaceSamples(place, mixed, view.trust[kept].cpu()))
     return SurfaceSamples.concatenate(parts)
 
 

@@ -31,9 +31,13 @@ def rasterizer() -> Callable[..., tuple[Tensor, Tensor]] | None:
     """gsplat's, or None where it is not installed or could not be built; the latter is said."""
     if library() is None:
         return None
-    from gsplat import rasterize_to_pixels  # pyright: ignore[reportMissingImports]
-    from gsplat.cuda import _backend  # pyright: ignore[reportMissingImports]
-
+    try:
+        from gsplat import rasterize_to_pixels  # pyright: ignore[reportMissingImports]
+        from gsplat.cuda import _backend  # pyright: ignore[reportMissingImports]
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        say(f"gsplat does not build ({reason}): splats are drawn by the slow reference")
+        return None
     if _backend._C is None:
         say("gsplat found no CUDA toolkit to build with: splats are drawn by the slow reference")
         return None
@@ -63,8 +67,8 @@ def splat(
 def splat_adjoint(
     means_px: Tensor, conics: Tensor, opacities: Tensor, pixels: Tensor, plan: SplatPlan
 ) -> Tensor:
-    geometry = [v.detach() for v in (means_px, conics, opacities)]
+    means, conic, shown = (v.detach() for v in (means_px, conics, opacities))
     zeros = pixels.new_zeros(len(means_px), pixels.shape[1], requires_grad=True)
     with torch.enable_grad():
-        drawn = splat(*geometry, zeros, plan).pixels
+        drawn = splat(means, conic, shown, zeros, plan).pixels
     return torch.autograd.grad(drawn, zeros, pixels)[0]

@@ -1,10 +1,9 @@
 """How far views agree about one place, and features measured by it.
 
 What a network says of a place depends also on where it is seen from. The scatter of single views
-around their mean tells in which directions; where it is whitened, all directions of the features
-vary alike between views of one place, so that what is left to tell places apart is what views agree
-on (within-class covariance normalisation: Hatch, Kajarekar and Stolcke 2006, whose classes are
-places here).
+around their mean says in which directions of feature space; in those, differences between places
+count for less once it is whitened. In speech this is within-class covariance normalisation (Hatch,
+Kajarekar and Stolcke 2006); the classes are places here.
 """
 
 from __future__ import annotations
@@ -14,47 +13,54 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geodistill.checks import check
 from geodistill.lift.views import Equations, View
 
 SAMPLE = 20_000
 """Elements that the scatter is taken of."""
-FLOOR = 1.0
-"""Of the mean variance, added to all directions: few views cannot say how far they agree fully, and
-of one shape they say it each time a little differently."""
+RIDGE = 1.0
+"""Of the mean variance, added to all directions: a few views of one shape say only roughly how far
+they agree."""
+_BLOCK = 64
 
 
-def scatter(views: Sequence[View], features: Tensor, seen: Tensor, seed: int = 0) -> Tensor:
-    """Covariance of what single views say of an element around its features. [C, C]
+def view_scatter(views: Sequence[View], channels: int, seed: int = 0) -> Tensor:
+    """Covariance between what single views say of an element, over all elements. [C, C]
 
-    features: [N, C];  seen: bool [N]. Zero where no element is in two views.
+    The views should be `equalised`: what one shows of an element counts by its mass, up to 1. Zero
+    where no element is in two views.
     """
-    check(features=(features, "N C"), seen=(seen, "N"))
+    equations = Equations(views[0])
     draw = torch.Generator().manual_seed(seed)
-    known = seen.nonzero()[:, 0]
-    chosen = known[torch.randperm(len(known), generator=draw)[:SAMPLE].to(known.device)]
-    own, channels = features[chosen], features.shape[1]
-    total, count = features.new_zeros(channels, channels, dtype=torch.float64), 0
+    chosen = torch.randperm(equations.footprint.elements, generator=draw)[:SAMPLE]
+    total, mass = torch.zeros(len(chosen), channels).double(), torch.zeros(len(chosen)).double()
+    squares, products = mass.clone(), torch.zeros(channels, channels).double()
     for view in views:
         equations = Equations(view)
-        mass = equations.mass()[chosen]
-        shown = mass > 0
-        parts = []
-        for start in range(0, channels, 64):
-            block = slice(start, start + 64)
-            parts.append(equations.adjoint(equations.features(block))[chosen][shown])
-        apart = (torch.cat(parts, dim=1) / mass[shown, None] - own[shown]).double()
-        total += apart.T @ apart
-        count += len(apart)
-    return (total / max(count, 1)).float()
+        own = equations.mass().cpu()[chosen]
+        parts = [
+            equations.adjoint(equations.features(slice(start, min(start + _BLOCK, channels))))
+            for start in range(0, channels, _BLOCK)
+        ]
+        weight = own.clamp(max=1).double()
+        said = torch.cat([part.cpu()[chosen] for part in parts], dim=1).double()
+        said /= own.clamp_min(1e-30).double()[:, None]
+        weighted = weight[:, None] * said
+        products += weighted.T @ said
+        total += weighted
+        mass += weight
+        squares += weight.square()
+    mean = total / mass.clamp_min(1e-30)[:, None]
+    free = float((mass - squares / mass.clamp_min(1e-30)).sum())
+    if free < 1e-6 * max(float(mass.sum()), 1e-30):
+        return torch.zeros(channels, channels)
+    return ((products - total.T @ mean) / free).float()
 
 
 def whitening(scatter: Tensor) -> Tensor:
-    """The symmetric map [C, C] after which a scatter [C, C] is the same in all directions, and of
-    unit mean size before: the identity where it already is, or is zero."""
+    """(scatter / s + RIDGE)^(-1/2) with the mean variance s, [C, C]: symmetric, and no longer than
+    the identity. The identity where the scatter is zero."""
     mean = float(scatter.diagonal().mean())
     if not mean > 0:
         return torch.eye(len(scatter))
-    relative = scatter.double() / mean
-    values, vectors = torch.linalg.eigh(relative + FLOOR * torch.eye(len(scatter)))
-    return ((vectors * values.clamp_min(FLOOR).rsqrt()) @ vectors.T).float()
+    values, vectors = torch.linalg.eigh(scatter.double() / mean)
+    return ((vectors * (values.clamp_min(0) + RIDGE).rsqrt()) @ vectors.T).float()

@@ -80,7 +80,7 @@ class FeatureSet:
         digest: of that geometry; features of another one are refused.
         teacher: name of the teacher; fingerprint: of its weights and preprocessing.
         basis: of the channels, None where they are the teacher's own.
-        scatter: [C, C] of what single views say around the features; None where no views looked.
+        scatter: [C, C] between what single views say of a place; None where no views looked.
         source: the geometry's file, where it is known.
     """
 
@@ -105,9 +105,9 @@ class FeatureSet:
         full = self.features if self.basis is None else self.basis.uncentred(self.features)
         return F.normalize(full, dim=1, eps=1e-30)
 
-    def agreed(self) -> Tensor:
-        """`directions` [N, D] that are stretched where views agree and shrunk where they do not,
-        again of unit length: what tells places apart best. See `lift.agreement`."""
+    def whitened(self) -> Tensor:
+        """Unit vectors [N, D] as `directions`, shrunk in the directions of feature space in which
+        views disagree: what tells places apart best. See `lift.agreement`."""
         if self.scatter is None:
             return self.directions()
         stretch = whitening(self.scatter)
@@ -189,13 +189,13 @@ def load_features(path: Path | str) -> FeatureSet:
         basis = None
         if "basis.axes" in tensors:
             basis = Basis(tensors["basis.mean"], tensors["basis.axes"])
-        check_finite(features=tensors["features"])
+        check_finite(**{n: tensors[n] for n in ("features", "scatter") if n in tensors})
         return FeatureSet(
             tensors["features"].float(),
             tensors["seen"].bool(),
             *(str(metadata[key]) for key in ("geometry", "digest", "teacher", "fingerprint")),
             basis=basis,
-            scatter=tensors.get("scatter"),
+            scatter=tensors["scatter"].float() if "scatter" in tensors else None,
             source=path.parent / str(metadata["source"]) if "source" in metadata else None,
         )
     except (KeyError, TypeError) as error:

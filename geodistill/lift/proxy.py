@@ -9,8 +9,7 @@ from torch import Tensor
 from geodistill.cameras import Camera
 from geodistill.geometry.surface import closest_surface_points, decimated
 from geodistill.lift.files import FeatureSet
-from geodistill.lift.scenes import MeshScene
-from geodistill.render.mesh import MeshBuffer
+from geodistill.lift.scenes import Look, MeshScene
 
 
 class ProxyScene(MeshScene):
@@ -23,8 +22,8 @@ class ProxyScene(MeshScene):
         super().__init__(decimated(original.mesh, faces))
         self.original = original
 
-    def picture(self, camera: Camera, buffer: MeshBuffer | None = None) -> Tensor:
-        return self.original.picture(camera)
+    def look(self, camera: Camera, patch_px: float) -> Look:
+        return replace(super().look(camera, patch_px), image=self.original.picture(camera))
 
     def carry(self, found: FeatureSet, features: Tensor | None = None) -> FeatureSet:
         """Its features for the mesh that it stands for: at the nearest point of its surface to each

@@ -83,14 +83,18 @@ class Spot:
 class Scene(Protocol):
     """A geometry whose elements can carry features.
 
-    `positions` [N, 3] are the elements' places in the world, `normals` [N, 3] the surface's there
-    where they are known; `kind` and `digest` tell it from other geometries.
+    `positions` [N, 3] are the elements' places in the world; `kind` and `digest` tell it from other
+    geometries.
     """
 
     kind: str
     digest: str
     positions: Tensor
-    normals: Tensor | None
+
+    @property
+    def normals(self) -> Tensor | None:
+        """Unit vectors [N, 3] across the surface at the elements, where it has one."""
+        ...
 
     def look(self, camera: Camera, patch_px: float) -> Look:
         """One pinhole camera's view, for a teacher whose patches have `patch_px` pixels."""
@@ -128,11 +132,13 @@ class MeshScene:
         hit = buffer.triangle >= 0
         footprint = MeshFootprint(buffer.triangle, buffer.weights, mesh.faces, len(mesh.vertices))
         trust = grazing(buffer, camera) * _inside(hit, buffer.position, patch_px)
-        return Look(self.picture(camera, buffer), lambda: footprint, buffer.position, trust)
+        return Look(self._shaded(camera, buffer), lambda: footprint, buffer.position, trust)
 
-    def picture(self, camera: Camera, buffer: MeshBuffer | None = None) -> Tensor:
-        """What a camera sees over the background, [H, W, 3]; of its buffer where there is one."""
-        buffer = self._buffer(camera) if buffer is None else buffer
+    def picture(self, camera: Camera) -> Tensor:
+        """What a camera sees, over the background. [H, W, 3]"""
+        return self._shaded(camera, self._buffer(camera))
+
+    def _shaded(self, camera: Camera, buffer: MeshBuffer) -> Tensor:
         return _over(*shaded_view(self.mesh, buffer, camera, headlight))
 
     def _buffer(self, camera: Camera) -> MeshBuffer:
@@ -201,7 +207,8 @@ class PointScene:
 class SplatScene:
     """Gaussian splats; each is an element."""
 
-    kind, normals = "splats", None
+    kind = "splats"
+    normals = None
 
     def __init__(self, splats: Splats) -> None:
         self.splats, self.positions = splats, splats.means.double().cpu()
@@ -234,7 +241,8 @@ class SplatScene:
 class FieldScene:
     """A radiance field; its elements are the nodes of a grid over its occupied cells."""
 
-    kind, normals = "field", None
+    kind = "field"
+    normals = None
 
     def __init__(self, field: Field) -> None:
         self.field, self.grid = field, FieldGrid.of_field(field, GRID)

@@ -8,8 +8,8 @@ from torch import Tensor
 from geodistill import kernels
 from geodistill.checks import UsageError, check
 
-MOST_CELLS = 128
-"""Along the longest side of the grid."""
+MOST_CELLS = 1 << 20
+"""Along the longest side of the grid: three such numbers fit one of 64 bits."""
 
 
 def smoothed(
@@ -43,7 +43,7 @@ def smoothed(
         index = (6 * index[:, :, None] + side[:, None]).reshape(len(index), -1)
         weights = (weights[:, :, None] * normals.square()[:, None]).reshape(len(index), -1)
         cells = 6 * cells
-    index, cells = _compact(index, cells)
+    index = index.int().contiguous()
     weights = weights.float().contiguous()
     counted = mass.float()[:, None]
     total = kernels.scatter(features.float() * counted, index, weights, cells)
@@ -58,21 +58,19 @@ def _corners(positions: Tensor, width: float) -> tuple[Tensor, Tensor, int]:
 
     Spreading and interpolating are a tent each, of variance h^2 / 6 for cells of side h.
     """
-    low, high = positions.amin(dim=0), positions.amax(dim=0)
-    side = max(width * 3**0.5, float((high - low).max()) / MOST_CELLS)
-    place = (positions - low) / side
-    count = (place.amax(dim=0).floor().long() + 2).tolist()
+    low = positions.amin(dim=0)
+    extent = float((positions.amax(dim=0) - low).max())
+    place = (positions - low) / max(width * 3**0.5, extent / MOST_CELLS)
     base = place.floor().long()
-    part = place - base
+    part = (place - base).float()
     offsets = torch.cartesian_prod(*[torch.arange(2)] * 3)
-    index = base[:, None] + offsets
+    cells, cell = _numbered(base).unique(return_inverse=True)
+    corners, corner = (cells[:, None] + _numbered(offsets)).unique(return_inverse=True)
     weights = torch.where(offsets.bool(), part[:, None], 1 - part[:, None]).prod(dim=-1)
-    number = (index[..., 0] * count[1] + index[..., 1]) * count[2] + index[..., 2]
-    return number, weights, count[0] * count[1] * count[2]
+    return corner[cell], weights, len(corners)
 
 
-def _compact(index: Tensor, cells: int) -> tuple[Tensor, int]:
-    """Numbers of only those cells that are used, int32 of the same shape."""
-    used = torch.zeros(cells, dtype=torch.bool)
-    used[index.reshape(-1)] = True
-    return (used.cumsum(0) - 1).int()[index], int(used.sum())
+def _numbered(place: Tensor) -> Tensor:
+    """One number for each place int64 [..., 3] from 0 to `MOST_CELLS`; sums stay sums."""
+    x, y, z = place.unbind(-1)
+    return (x << 42) + (y << 21) + z

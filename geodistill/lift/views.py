@@ -39,36 +39,18 @@ class PixelFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenLook:
-    """Pixel features whose shares are worked out anew for every pass, as they are large.
-
-    Attributes:
-        tokens: [T, C].
-        lookup: gives index and mix of `PixelFeatures`.
-    """
-
-    tokens: Tensor
-    lookup: Callable[[], tuple[Tensor, Tensor]]
-
-    def __call__(self, channels: slice) -> Tensor:
-        """[P, channels]"""
-        return PixelFeatures(self.tokens, *self.lookup())(channels)
-
-
-@dataclass(frozen=True, eq=False)
 class View:
     """One view: which elements its pixels show, what the teacher says of them, and how far to
     believe it.
 
     Attributes:
-        footprint: makes the operator; called once for every pass over the views, so that what is
-            large need not be kept.
-        features: of its pixels, [P, channels] for a range of channels.
+        footprint, features: make the operator and the pixels' features; called once for every pass
+            over the views, so that what is large need not be kept.
         trust: [P] >= 0; 0 leaves a pixel out.
     """
 
     footprint: Callable[[], Footprint]
-    features: Callable[[slice], Tensor]
+    features: Callable[[], PixelFeatures]
     trust: Tensor
 
 
@@ -81,7 +63,7 @@ class Equations:
     """
 
     def __init__(self, view: View) -> None:
-        self.footprint, self.features = view.footprint(), view.features
+        self.footprint, self.features = view.footprint(), view.features()
         opacity = self.footprint.row_sums()
         solid = opacity > OPAQUE
         self._scale = torch.where(solid, 1.0 / opacity.clamp_min(OPAQUE), 0.0)[:, None]
@@ -100,7 +82,7 @@ class Equations:
         return self.adjoint(torch.ones_like(self._scale))[:, 0]
 
 
-def alike(view: View) -> View:
+def equalised(view: View) -> View:
     """The view with its trust so divided that it has about as much to say of each element it shows
     as any other view: the oblique or distant one no less than the one that shows it large.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 
 from geodistill.checks import UsageError, choose
-from geodistill.teachers.base import Backbone, MeshTeacher, Teacher, same_teacher
+from geodistill.teachers import base
+from geodistill.teachers.base import MeshTeacher, Teacher, same_teacher
 from geodistill.teachers.tokens import TokenGrid, token_bilinear, token_index, token_surface
 
 __all__ = [
@@ -66,15 +66,13 @@ def load_teacher(
     if name not in known and _may_be_a_model(name):
         from geodistill.teachers.hub import load_hub_teacher
 
-        return _looking(load_hub_teacher(name, size_px, torch.device(device)), mirrored)
+        teacher = load_hub_teacher(name, size_px, torch.device(device))
+        return base.mirrored(teacher) if mirrored else teacher
     maker = choose("teacher", name, known)
     if name in MESH_TEACHERS:
         raise UsageError(f"the teacher '{name}' looks at meshes, not at images")
-    return _looking(_resolve(maker)(size_px, torch.device(device)), mirrored)
-
-
-def _looking(teacher: Backbone, mirrored: bool) -> Teacher:
-    return replace(teacher, preprocessing=replace(teacher.preprocessing, mirrored=mirrored))
+    teacher = _resolve(maker)(size_px, torch.device(device))
+    return base.mirrored(teacher) if mirrored else teacher
 
 
 def load_mesh_teacher(name: str) -> MeshTeacher:

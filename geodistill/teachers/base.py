@@ -160,6 +160,11 @@ class Backbone:
         return F.normalize(self.texts(list(texts)).float(), dim=-1)
 
 
+def mirrored(teacher: Backbone) -> Backbone:
+    """The teacher asked about pictures and their mirror images; see `Preprocessing`."""
+    return replace(teacher, preprocessing=replace(teacher.preprocessing, mirrored=True))
+
+
 def prepare(images: Tensor, how: Preprocessing) -> tuple[Tensor, tuple[float, float]]:
     """Normalised [B, 3, H', W'] of whole patches, and the scale (down, across) applied before."""
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:

@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.cameras import Camera
-from geodistill.checks import InputError, UsageError
+from geodistill.checks import InputError, UsageError, check
 from geodistill.footprint import Footprint
-from geodistill.lift.agreement import scatter
+from geodistill.lift.agreement import view_scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import MeshScene, Scene
 from geodistill.lift.smooth import smoothed
 from geodistill.lift.solve import Lifted, refined
-from geodistill.lift.views import TokenLook, View, alike
+from geodistill.lift.views import PixelFeatures, View, equalised
 from geodistill.log import progress
 from geodistill.teachers import reduce
 from geodistill.teachers.base import MeshTeacher, Teacher
-from geodistill.teachers.tokens import token_index, token_surface
+from geodistill.teachers.tokens import TokenGrid, token_index, token_surface
 
 Solver = Callable[[Sequence[View], slice], Lifted]
 BLOCK = 64
@@ -74,30 +74,28 @@ def lift_features(
     Raises:
         InputError: no camera sees the scene.
     """
-    seen_by = observed(scene, teacher, cameras, channels, photographs)
-    views = [alike(view) for view in seen_by.views]
-    width = channels if seen_by.basis is not None else teacher.channels
-    parts = [solver(views, block) for block in reduce.channel_blocks(width, BLOCK)]
-    features = torch.cat([part.features for part in parts], dim=1)
-    seen = parts[0].seen
-    spread = scatter(views, features, seen)
-    seen, mass = seen.cpu(), parts[0].mass.cpu()
-    features = scene.filled(features.cpu(), seen)
+    shown = observed(scene, teacher, cameras, channels, photographs)
+    views = [equalised(view) for view in shown.views]
+    kept = teacher.channels if shown.basis is None else shown.basis.axes.shape[1]
+    parts = [solver(views, block) for block in reduce.channel_blocks(kept, BLOCK)]
+    seen, mass = parts[0].seen.cpu(), parts[0].mass.cpu()
+    features = torch.cat([part.features.cpu() for part in parts], dim=1)
+    features = scene.filled(features, seen)
     if smoothing > 0:
-        width = smoothing * seen_by.patch
+        width = smoothing * shown.patch
         features = smoothed(features, mass, scene.positions, width, scene.normals)
     found = FeatureSet(
         features,
         seen,
-        scene.kind,
-        scene.digest,
-        teacher.name,
-        teacher.fingerprint,
-        seen_by.basis,
-        spread,
+        geometry=scene.kind,
+        digest=scene.digest,
+        teacher=teacher.name,
+        fingerprint=teacher.fingerprint,
+        basis=shown.basis,
+        scatter=view_scatter(views, kept),
     )
     steps = max(part.steps for part in parts)
-    return LiftReport(found, float(seen.float().mean()), seen_by.explained, steps)
+    return LiftReport(found, float(seen.float().mean()), shown.explained, steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,17 +104,16 @@ class Observations:
 
     Attributes:
         views: one of each camera, with tokens in the basis.
-        patch: how wide a patch of the teacher is on the surface, in the scene's unit.
-        looks: the features of each view's pixels again, with their tokens.
-        points: float32 [P, 3] of each view, where its pixels lie about the scene's middle.
+        points: float32 [P, 3] of each view, where its pixels lie, less `middle` [3].
+        patch: how wide a patch of the teacher is on the surface, in the scene's unit: the median.
         basis: of the tokens' channels, None where they are the teacher's own.
         explained: part of the teacher's variance that the channels keep.
     """
 
     views: list[View]
-    patch: float
-    looks: list[TokenLook]
     points: list[Tensor]
+    middle: Tensor
+    patch: float
     basis: Basis | None
     explained: float
 
@@ -128,25 +125,32 @@ def observed(
     channels: int | None = BLOCK,
     photographs: Tensor | None = None,
 ) -> Observations:
-    """Look at a scene from all cameras and ask the teacher about it; see `lift_features`."""
-    glimpses = _glimpses(scene, teacher, cameras, photographs)
-    if not any(len(glimpse.used) for glimpse in glimpses):
+    """Look at a scene from all cameras and ask the teacher about it; see `lift_features`.
+
+    Raises InputError where no camera sees the scene, ShapeError for photographs of another number
+    or size than the cameras take.
+    """
+    if photographs is not None:
+        size = f"{len(cameras)} {cameras.size[0]} {cameras.size[1]} 3"
+        check(photographs=(photographs, size))
+    middle, glimpses = scene.positions.mean(dim=0), []
+    with progress(len(cameras), f"{teacher.name}, views") as bar:
+        for i in range(len(cameras)):
+            photograph = None if photographs is None else photographs[i]
+            glimpses.append(_glimpse(scene, teacher, cameras[i], photograph, middle))
+            bar.advance()
+    used = [glimpse.used_tokens() for glimpse in glimpses]
+    if not any(len(tokens) for tokens in used):
         raise InputError("no camera sees the geometry: point them at it")
-    looks = [glimpse.look for glimpse in glimpses]
     basis, explained = None, 1.0
     if channels is not None and channels < teacher.channels:
-        pca = reduce.fit((g.look.tokens[g.used] for g in glimpses), channels)
-        basis, explained = Basis(pca.mean, pca.components.T.contiguous()), pca.explained
-        looks = [replace(look, tokens=pca.apply(look.tokens)) for look in looks]
-    views = [View(g.footprint, k, g.trust) for g, k in zip(glimpses, looks, strict=True)]
-    patches = torch.tensor([glimpse.patch for glimpse in glimpses if len(glimpse.used)])
-    points = [glimpse.points for glimpse in glimpses]
-    return Observations(views, float(patches.mean()), looks, points, basis, explained)
-
-
-def middle(scene: Scene) -> Tensor:
-    """The mean position of its elements. [3]"""
-    return scene.positions.mean(dim=0)
+        pca = reduce.fit(used, channels)
+        basis, explained = Basis(pca.mean.cpu(), pca.components.T.cpu().contiguous()), pca.explained
+        glimpses = [replace(g, tokens=pca.apply(g.tokens)) for g in glimpses]
+    patch = torch.cat([g.patch[g.trust > 0].cpu() for g in glimpses]).median()
+    views = [View(g.footprint, g.features, g.trust.reshape(-1)) for g in glimpses]
+    points = [g.points.reshape(-1, 3) for g in glimpses]
+    return Observations(views, points, middle, float(patch), basis, explained)
 
 
 def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
@@ -164,51 +168,40 @@ def described(scene: Scene, teacher: MeshTeacher) -> FeatureSet:
 
 @dataclass(frozen=True, eq=False)
 class _Glimpse:
-    """One camera's look at a scene, and what the teacher says of it.
+    """What one camera sees of a scene, and what the teacher says of it.
 
-    `points` float32 [P, 3] are about the scene's middle; `used` are the tokens whose patches show
-    something trusted, `patch` is how wide one is on the surface.
+    points: float32 [H, W, 3], less the scene's middle.  trust: [H, W].  patch: [H, W], how wide a
+    patch is on the surface there.  tokens: [T, C], whose places `grid` has.
     """
 
     footprint: Callable[[], Footprint]
-    trust: Tensor
     points: Tensor
-    look: TokenLook
-    used: Tensor
-    patch: float
+    trust: Tensor
+    patch: Tensor
+    tokens: Tensor
+    grid: TokenGrid
+
+    def features(self) -> PixelFeatures:
+        mixture = token_surface(self.grid, self.points, self.trust, self.patch)
+        return PixelFeatures(self.tokens, *mixture)
+
+    def used_tokens(self) -> Tensor:
+        """Those whose patches show something trusted."""
+        size = (self.trust.shape[0], self.trust.shape[1])
+        index = token_index(self.grid, size)[self.trust.reshape(-1) > 0]
+        return self.tokens[index.unique().long()]
 
 
-def _glimpses(
-    scene: Scene, teacher: Teacher, cameras: Camera, photographs: Tensor | None
-) -> list[_Glimpse]:
-    found = []
-    with progress(len(cameras), f"{teacher.name}, views") as bar:
-        for i in range(len(cameras)):
-            found.append(
-                _glimpse(
-                    scene, teacher, cameras[i], None if photographs is None else photographs[i]
-                )
-            )
-            bar.advance()
-    return found
-
-
-def _glimpse(scene: Scene, teacher: Teacher, camera: Camera, photograph: Tensor | None) -> _Glimpse:
+def _glimpse(
+    scene: Scene, teacher: Teacher, camera: Camera, photograph: Tensor | None, middle: Tensor
+) -> _Glimpse:
     look = scene.look(camera, teacher.patch_px)
     image = look.image if photograph is None else photograph.to(look.image)
     grid = teacher.features(image[None].float())
     tokens = F.normalize(grid.tokens.reshape(-1, grid.tokens.shape[-1]), dim=1)
-    # The grid's geometry without its tokens, which are kept only as they are lifted.
+    # The grid's places without its tokens, which are kept only as they are lifted.
     grid = replace(grid, tokens=grid.tokens.new_empty(1, *grid.size, 0))
-    points, trust = look.points - middle(scene).to(look.points), look.trust.float()
-    near = (look.points[trust > 0] - camera.centers.to(look.points)).norm(dim=-1)
-    patch = 0.5 * sum(grid.stride_px) * float(near.mean() / camera.K[0, 0]) if len(near) else 1.0
-    points = points.float()
-    return _Glimpse(
-        look.footprint,
-        trust.reshape(-1),
-        points.reshape(-1, 3),
-        TokenLook(tokens, lambda: token_surface(grid, points, trust, patch)),
-        token_index(grid, camera.size)[trust.reshape(-1) > 0].unique().long(),
-        patch,
-    )
+    distance = (look.points - camera.centers.to(look.points)).norm(dim=-1)
+    patch = 0.5 * sum(grid.stride_px) * distance / float(camera.K[0, 0])
+    points = (look.points - middle.to(look.points)).float()
+    return _Glimpse(look.footprint, points, look.trust.float(), patch.float(), tokens, grid)

@@ -69,20 +69,21 @@ def token_bilinear(grid: TokenGrid, size: tuple[int, int]) -> tuple[Tensor, Tens
 
 
 def token_surface(
-    grid: TokenGrid, points: Tensor, trust: Tensor, reach: float
+    grid: TokenGrid, points: Tensor, trust: Tensor, reach: Tensor | float
 ) -> tuple[Tensor, Tensor]:
     """The sixteen tokens around every pixel, weighted by how near they are on the surface.
 
     Weights are a tent of two tokens' width in the image, times a Gaussian of the distance between
     the pixel's point and the mean point of what is trusted of the token's patch, times how much of
-    the patch that is. So no feature passes from one surface to another beside it in the picture.
+    the patch that is. So little passes from one surface to another that is beside it only in the
+    picture.
     Source: Kopf et al., "Joint Bilateral Upsampling", 2007, with points in place of colours.
 
     Args:
         grid: of the one image.
         points: [H, W, 3], the surface point under each pixel.
         trust: [H, W] >= 0; pixels of zero show nothing.
-        reach: the Gaussian's standard deviation, in units of the points.
+        reach: the Gaussian's standard deviation, in units of the points; [H, W], or of all pixels.
 
     Returns int32 [H * W, 16] into the tokens, negative for pixels that show nothing, and float32
     [H * W, 16] >= 0, which sum to 1 for the others.
@@ -91,6 +92,9 @@ def token_surface(
     size = (trust.shape[0], trust.shape[1])
     shown = (trust.reshape(-1) > 0).nonzero()[:, 0]
     place = points.reshape(-1, 3)[shown].float()
+    if isinstance(reach, Tensor):
+        check(reach=(reach, f"{size[0]} {size[1]}"))
+        reach = reach.reshape(-1, 1)[shown]
     home = token_index(grid, size)[shown].long()
     filled = torch.bincount(home, minlength=grid.size[0] * grid.size[1]).float()
     centre = place.new_zeros(len(filled), 3).index_add_(0, home, place)

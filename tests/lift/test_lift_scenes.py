@@ -91,7 +91,8 @@ def views(scene: Scene, pixels: Tensor | None = None, count: int = 4) -> list[Vi
         values = look.points.reshape(-1, 3).float() if pixels is None else pixels[i]
         index = torch.arange(len(values), dtype=torch.int32)[:, None]
         features = PixelFeatures(values, index, torch.ones(len(values), 1))
-        found.append(View(look.footprint, features, look.trust.reshape(-1).float()))
+        lift_from = View(look.footprint, lambda made=features: made, look.trust.reshape(-1).float())
+        found.append(lift_from)
     return found
 
 

@@ -70,6 +70,20 @@ def test_elements_without_mass_take_what_is_around_them() -> None:
     assert float(found[-1]) == 7.0
 
 
+def test_strays_change_nothing_elsewhere() -> None:
+    points = ball(3000)
+    far = torch.tensor([[1e6, 0.0, 0.0], [-1e6, 5.0, 1e5]], dtype=torch.float64)
+    values, strays = points[:, 1:2].float(), torch.tensor([[9.0], [-9.0]])
+    alone = smoothed(values, torch.ones(3000), points, 0.1)
+    width = 2e6 / (1 << 20) / 3**0.5  # the least that a grid over all of them has
+    found = smoothed(torch.cat([values, strays]), torch.ones(3002), torch.cat([points, far]), 0.1)
+    assert width > 1 and torch.equal(found[3000:], strays)
+    near = torch.cat([points, far / 1e4])
+    found = smoothed(torch.cat([values, strays]), torch.ones(3002), near, 0.1)
+    assert float((found[:3000] - alone).abs().max()) < 0.08
+    assert float(found[:3000].std()) > 0.5
+
+
 def test_a_width_must_be_positive() -> None:
     with pytest.raises(UsageError, match="must be positive, got 0"):
         smoothed(torch.ones(4, 1), torch.ones(4), ball(4), 0.0)

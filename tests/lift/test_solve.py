@@ -45,7 +45,9 @@ def view(matrix: Tensor, features: Tensor, trust: Tensor | None = None) -> View:
     index = torch.arange(len(matrix), dtype=torch.int32)[:, None]
     pixels = PixelFeatures(features, index, torch.ones(len(matrix), 1))
     footprint = Matrix(matrix)
-    return View(lambda: footprint, pixels, torch.ones(len(matrix)) if trust is None else trust)
+    return View(
+        lambda: footprint, lambda: pixels, torch.ones(len(matrix)) if trust is None else trust
+    )
 
 
 def true_features() -> Tensor:
@@ -75,7 +77,7 @@ def test_the_mean_is_the_weighted_mean_written_out() -> None:
     for one in made:
         rows = one.footprint().to_csr().to_dense()
         rows = rows / rows.sum(dim=1, keepdim=True)
-        total += rows.t() @ one.features(slice(None))
+        total += rows.t() @ one.features()(slice(None))
         mass += rows.sum(dim=0)
     lifted = weighted_mean(made)
     torch.testing.assert_close(lifted.mass, mass)
@@ -114,7 +116,7 @@ def test_ridge_is_the_dense_solution_of_its_normal_equations() -> None:
         rows = one.footprint().to_csr().to_dense().double()
         rows = rows / rows.sum(dim=1, keepdim=True)
         left += rows.t() @ rows
-        right += rows.t() @ one.features(slice(None)).double()
+        right += rows.t() @ one.features()(slice(None)).double()
     prior = weight * start.mass.double().diag()
     expected = torch.linalg.solve(left + prior, right + prior @ start.features.double())
     torch.testing.assert_close(ridge(made, weight).features, expected.float(), rtol=1e-3, atol=1e-4)

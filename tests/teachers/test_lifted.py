@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from geodistill.distill.barycentric import load_feature_field
 from geodistill.distill.surface import features_at
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.io.images import write_png
 from geodistill.lift.files import load_features
 from geodistill.lift.scenes import MeshScene, cameras_around
 from geodistill.lift.sheet import feature_paint, principal_colors, sheet
@@ -247,7 +249,9 @@ def test_photographs_say_what_a_grey_mesh_does_not(
         opacity = look.footprint().row_sums().reshape(*cameras.size, 1)
         write_png(data / "train" / f"r_{i}.png", torch.cat([look.image.float(), opacity], dim=-1))
         # Blender's cameras look along -z with y upwards.
-        matrix = cameras[i].world_from_cam.double() @ torch.diag(torch.tensor([1.0, -1, -1, 1]).double())
+        matrix = cameras[i].world_from_cam.double() @ torch.diag(
+            torch.tensor([1.0, -1, -1, 1]).double()
+        )
         frames.append({"file_path": f"./train/r_{i}", "transform_matrix": matrix.tolist()})
     angle = 2 * math.atan(0.5 * cameras.size[1] / float(cameras[0].K[0, 0]))
     table = {"camera_angle_x": angle, "frames": frames}
