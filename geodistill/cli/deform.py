@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
@@ -75,6 +75,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         inputs=(arguments.mesh, arguments.script, arguments.features),
     )
     session = load_session(arguments.script)
+    if not session.handles:
+        raise InputError(f"{arguments.script} names no handles: there is nothing to do")
     mesh = load_mesh(arguments.mesh)
     scene = MeshScene(mesh)
     found = _features(arguments, scene)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from geodistill.teachers.lifted import LiftReport
 
 
+SEEN_LITTLE = 0.2
+"""Part of the elements; what is inside of things is seen by no view."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Observer):
     """Lift the features of an image teacher onto a mesh, a point cloud, splats or a field."""
@@ -71,6 +75,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.lift.files import save_features
     from geodistill.lift.scenes import load_scene
     from geodistill.lift.sheet import VIEWS, feature_paint, sheet
+    from geodistill.log import say
     from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher
     from geodistill.teachers.lifted import described
 
@@ -92,6 +97,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
         cameras, photographs = _views(arguments, scene)
         lifted = _lifted(arguments, scene, cameras, photographs)
         found = lifted.found
+        if lifted.coverage < SEEN_LITTLE:
+            say(
+                f"only {lifted.coverage:.1%} of the elements are seen, the others take features "
+                "from them: are the cameras in the geometry's frame, is the resolution enough?"
+            )
         told = {
             "coverage": round(lifted.coverage, 4),
             "explained": round(lifted.explained, 4),
@@ -125,6 +135,7 @@ def _expect_no_views(arguments: Arguments) -> None:
         "--images": arguments.images is not None,
         "--proxy": arguments.proxy is not None,
         "--solver network": arguments.solver == "network",
+        "--channels": arguments.channels != Arguments.channels,
     }
     for option, present in given.items():
         if present:

@@ -162,6 +162,8 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
     for path, place in zip(given, places, strict=True):
         if place in read:
             raise UsageError(f"{path} is read from: choose another output")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file in it")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
         if not path.parent.is_dir():

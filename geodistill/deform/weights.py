@@ -7,6 +7,7 @@ at each handle and exactly 0 at anchors and at other handles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from geodistill.deform.features import distance, distance_quantile
 from geodistill.deform.sites import Site, likeness, site_distance
 
 _COINCIDE = 0.05  # of the radius: nearer features tell two handles apart less well than the surface
+_LEAST = 0.7  # of the radius is what it may shrink to
 _DEFINITE = 0.02  # smallest eigenvalue of the kernel matrix that is solved with
 _HALF, _REACH = 0.05, 0.7  # parts of the pairs of points with a weight of 1/2, and with any
 _HALF_WAY = 0.31381  # where the kernel is 1/2, as a part of the radius
@@ -80,7 +82,7 @@ def automatic_kernel(table: Tensor, areas: Tensor, radius: float | None = None) 
     half, reach = (distance_quantile(table, areas, part) for part in (_HALF, _REACH))
     if reach < 1e-3:
         raise InputError("the features are the same all over the mesh: they tell nothing apart")
-    power = np.log(_HALF_WAY) / np.log(min(half / reach, 1 - 1e-9))
+    power = np.log(_HALF_WAY) / np.log(min(max(half / reach, 1e-9), 1 - 1e-9))
     return Kernel(radius or reach, float(np.clip(power, 1.0, _STEEPEST)))
 
 
@@ -96,10 +98,11 @@ def cardinal_weights(
     Rows are k(x) A^-1, where k is the kernel of the feature distances to all handles and
     anchors and A is the same among them; they are clamped, and divided by their sum where that
     exceeds 1. The positions that belong to a site then take exactly 1, or 0. Where A is nearly
-    singular the kernel's radius shrinks until it is not.
+    singular the kernel's radius shrinks until it is not, to 0.7 of it at most.
 
-    Handles and anchors whose features nearly coincide share one column. It is divided among them
-    by inverse squares of `surface_distance(vertices [n]) -> [P]`, which is called for those only.
+    Handles and anchors whose features nearly coincide, or that no such radius parts, share one
+    column. It is divided among them by inverse squares of `surface_distance(vertices [n]) -> [P]`,
+    which is called for those only.
     Sites that share a vertex cannot be told apart: one line says so.
 
     Raises UsageError without handles.
@@ -130,17 +133,22 @@ def _solved(sites: Sequence[Site], kernel: Kernel) -> tuple[Tensor, Tensor, Kern
     for i in range(count):
         for j in range(i):
             apart[i, j] = apart[j, i] = site_distance(sites[i], sites[j])
-    groups = _groups(apart < _COINCIDE * kernel.radius)
-    size = int(groups.max()) + 1
-    gaps = torch.full((size, size), torch.inf, dtype=torch.float64)
-    gaps.view(-1).scatter_reduce_(
-        0, (groups[:, None] * size + groups).flatten(), apart.flatten(), "amin"
-    )
+    limit = _COINCIDE * kernel.radius
     while True:
-        matrix = kernel(gaps)
-        if float(torch.linalg.eigvalsh(matrix).min()) >= _DEFINITE:
-            return groups, torch.linalg.inv(matrix), kernel
-        kernel = replace(kernel, radius=0.9 * kernel.radius)
+        groups = _groups(apart < limit)
+        size = int(groups.max()) + 1
+        gaps = torch.full((size, size), torch.inf, dtype=torch.float64)
+        gaps.view(-1).scatter_reduce_(
+            0, (groups[:, None] * size + groups).flatten(), apart.flatten(), "amin"
+        )
+        solved = kernel
+        while solved.radius > _LEAST * kernel.radius:
+            matrix = solved(gaps)
+            if float(torch.linalg.eigvalsh(matrix).min()) >= _DEFINITE:
+                return groups, torch.linalg.inv(matrix), solved
+            solved = replace(solved, radius=0.9 * solved.radius)
+        # A narrower kernel would move next to nothing: the nearest two groups become one.
+        limit = math.nextafter(float(gaps.fill_diagonal_(torch.inf).min()), math.inf)
 
 
 def _groups(near: Tensor) -> Tensor:

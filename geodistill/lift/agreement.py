@@ -17,7 +17,7 @@ from geodistill.lift.views import Equations, View
 
 SAMPLE = 20_000
 """Elements that the scatter is taken of."""
-RIDGE = 1.0
+RIDGE = 0.3
 """Of the mean variance, added to all directions: a few views of one shape say only roughly how far
 they agree."""
 _BLOCK = 64

@@ -153,6 +153,28 @@ def test_the_automatic_kernel_is_a_half_for_the_nearest_twentieth_of_pairs() -> 
     assert (wide.radius, wide.power) == (1.7, kernel.power)
 
 
+def test_handles_that_are_nearly_alike_still_move_what_one_moves() -> None:
+    """Whatever their distance in features: no kernel is so narrow that nothing follows."""
+    surface, table = setting(blob(1))
+    kernel = Kernel(automatic_kernel(table, surface.areas).radius, 4.0)
+    graph = path_graph(surface)
+
+    def distances(vertices: Tensor) -> Tensor:
+        return surface_distance(graph, vertices)
+
+    one = vertex_site(surface, table, 100)
+    alone = cardinal_weights(table, [one], [], kernel, distances).sum()
+    own = int(surface.welded[100])
+    gap = distance(table, table[:, own])
+    gap[own] = torch.inf
+    for part in (0.02, 0.06, 0.1, 0.2, 0.3):
+        other = int((gap - part * kernel.radius).abs().argmin())
+        pair = [one, vertex_site(surface, table, int(surface.first[other]))]
+        both = cardinal_weights(table, pair, [], kernel, distances)
+        assert float(both.sum()) > 0.4 * float(alone), part
+        assert both[own].tolist() == [1.0, 0.0] and both[other].tolist() == [0.0, 1.0]
+
+
 def three_handles(mesh: Mesh) -> tuple[Surface, Tensor, list[Site], list[Site]]:
     surface, table = setting(mesh)
     count = len(mesh.vertices)
