@@ -42,6 +42,13 @@ def test_the_adjoint_is_that_of_the_picture() -> None:
     torch.testing.assert_close(there, back, rtol=1e-4, atol=1e-3)
 
 
+def test_a_view_of_nothing_is_empty() -> None:
+    *geometry, depths = (v.to("cuda") for v in splat_geometry(5, torch.float32, SIZE))
+    plan = kernels.splat_plan(geometry[0] + 1e4, *geometry[1:], depths, SIZE)
+    drawn = kernels.splat(geometry[0] + 1e4, *geometry[1:], torch.ones(5, 3).to("cuda"), plan)
+    assert not drawn.pixels.any() and not drawn.opacity.any()
+
+
 def test_what_is_no_float32_runs_the_reference() -> None:
     case = splat_case(10, torch.float64, size=SIZE)
     found = case.run(kernels, *(v.to("cuda") for v in case.inputs))

@@ -12,11 +12,13 @@ from stand_in import mean_colours
 from torch.nn import functional as F
 
 from geodistill.cli import main
+from geodistill.distill.surface import distil_features
 from geodistill.geometry.splats import Splats, save_splats
 from geodistill.lift.scenes import SplatScene, cameras_around
 from geodistill.teachers import load_teacher, same_teacher
 from geodistill.teachers.base import probe_image
 from geodistill.teachers.lifted import lift_features
+from geodistill.train import Budget
 
 pytestmark = pytest.mark.gpu
 
@@ -36,12 +38,20 @@ def coloured_ball(count: int = 1500) -> Splats:
 def test_splats_are_lifted_onto_alike() -> None:
     scenes = [SplatScene(coloured_ball()), SplatScene(coloured_ball().to("cuda"))]
     cameras = cameras_around(scenes[0], 6, 64)
-    plain, fast = (lift_features(scene, mean_colours(), cameras, 3) for scene in scenes)
-    assert fast.found.features.device.type == "cpu"
+    plain, fast = (lift_features(scene, mean_colours(), cameras, 2) for scene in scenes)
+    assert fast.found.features.device.type == "cpu" and fast.found.basis is not None
     assert plain.found.digest == fast.found.digest
     assert bool((plain.found.seen == fast.found.seen).float().mean() > 0.99)
-    difference = (plain.found.directions() - fast.found.directions()).abs()
-    assert float(difference.mean()) < 0.005
+    for vectors in ("directions", "whitened"):
+        one, two = (getattr(report.found, vectors)() for report in (plain, fast))
+        assert float((one @ one.T - two @ two.T).abs().mean()) < 0.01
+
+
+def test_a_network_learns_from_splats_there() -> None:
+    scene = SplatScene(coloured_ball().to("cuda"))
+    cameras = cameras_around(scene, 4, 64)
+    report, _ = distil_features(scene, mean_colours(), cameras, 2, budget=Budget(steps=100))
+    assert report.found.whitened().device.type == "cpu" and report.coverage > 0.5
 
 
 def test_a_network_on_the_gpu_is_the_same_teacher() -> None:
