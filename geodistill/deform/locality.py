@@ -72,7 +72,7 @@ def _edges(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
     corners = centred.index_select(0, surface.faces.flatten()).view(-1, 3, 3)
     sides = (corners - corners.roll(-1, 1)).square_().sum(2).sqrt_()
     key = torch.minimum(start, end).long().mul_(count).add_(torch.maximum(start, end))
-    order = torch.from_numpy(np.argsort(key.numpy()))
+    order = _order(key, count * count)
     key = key.index_select(0, order)
     same = key[1:] == key[:-1]
     unique = order[torch.cat([torch.ones(1, dtype=torch.bool), ~same])]
@@ -87,6 +87,16 @@ def _edges(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
         torch.cat([end.index_select(0, unique), right.index_select(0, straight)]),
         torch.cat([sides.view(-1).index_select(0, unique), length.index_select(0, straight)]),
     )
+
+
+def _order(key: Tensor, most: int) -> Tensor:
+    """The places that sort a key int64 [n] of numbers below `most`."""
+    bits = len(key).bit_length()
+    if most.bit_length() + bits > 63:
+        return torch.from_numpy(np.argsort(key.numpy()))
+    # Key and place in one number sort twice as fast as places by their key.
+    tagged = (key << bits).add_(torch.arange(len(key)))
+    return torch.from_numpy(np.sort(tagged.numpy())).bitwise_and_((1 << bits) - 1)
 
 
 def _tops(sides: Tensor) -> Tensor:
@@ -116,9 +126,7 @@ def _symmetric(start: Tensor, end: Tensor, length: Tensor, count: int) -> Any:
     from scipy.sparse import csr_array
 
     rows, columns = torch.cat([start, end]).int(), torch.cat([end, start]).int()
-    # Row and place in one number sort twice as fast as places by their row.
-    tagged = (rows.long() << 32).add_(torch.arange(len(rows)))
-    order = torch.from_numpy(np.sort(tagged.numpy())).bitwise_and_(0xFFFFFFFF)
+    order = _order(rows.long(), count)
     offsets = np.zeros(count + 1, np.int32)
     offsets[1:] = torch.bincount(rows, minlength=count).cumsum(0).numpy()
     data = length.repeat(2).index_select(0, order).double()
