@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from geodistill.checks import ShapeError
-from geodistill.lift.agreement import view_scatter, whitening
+from geodistill.lift.agreement import RIDGE, view_scatter, whitening
 from geodistill.lift.files import FeatureSet
 from geodistill.lift.solve import weighted_mean
 from geodistill.lift.views import Equations, PixelFeatures, View, equalised
@@ -71,7 +71,7 @@ def test_whitening_is_the_ridged_inverse_root() -> None:
     spread = torch.tensor([4.0, 1.0, 0.1])
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
     found = whitening(turn @ torch.diag(spread) @ turn.T)
-    gains = (spread / spread.mean() + 1).rsqrt()
+    gains = (spread / spread.mean() + RIDGE).rsqrt()
     torch.testing.assert_close(found, turn @ torch.diag(gains) @ turn.T)
     assert torch.equal(whitening(torch.zeros(3, 3)), torch.eye(3))
 
