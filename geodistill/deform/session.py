@@ -151,7 +151,10 @@ def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, .
             "meant under 'mirrors'"
         )
     if not planes:
-        raise InputError("the shape has no mirror plane")
+        raise InputError(
+            "the shape has no mirror plane in which both its surface and its features mirror: lift "
+            "from more views, or name the plane that is meant under 'mirrors'"
+        )
     normals = [plane.normal.tolist() for plane in planes]
     return tuple(
         Mirror((x, y, z), plane.offset) for (x, y, z), plane in zip(normals, planes, strict=True)
