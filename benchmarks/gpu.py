@@ -12,32 +12,27 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 from deforming.rows import Row, run_parts
-from torch import Tensor
+from timing.splats import SIZE, SPLATS, scene
 
 from geodistill import kernels
 from geodistill.kernels import cuda, reference
 from geodistill.teachers import load_teacher
 
 REPEATS = 7
-SIZE = (256, 256)
+CHANNELS = 64
 
 
 def splats() -> list[Row]:
-    """20,000 splats of 64 channels at 256 x 256, forward and backward."""
-    draw = torch.Generator().manual_seed(0)
-    count = 20_000
-    means = torch.rand(count, 2, generator=draw) * 256
-    inverse = (0.5 + 2.5 * torch.rand(count, generator=draw)) ** -2
-    conics = torch.stack([inverse, torch.zeros(count), inverse], dim=1)
-    opacities = torch.rand(count, generator=draw) * 0.9 + 0.05
-    depths = torch.rand(count, generator=draw)
-    features = torch.randn(count, 64, generator=draw)
-    inputs = (means, conics, opacities, features)
+    """The splats of benchmarks/kernels.py, forward and backward."""
+    torch.manual_seed(0)
+    geometry, depths = scene()
+    inputs = (*geometry, torch.rand(SPLATS, CHANNELS))
 
-    def pass_of(module, device: str) -> Callable[[], object]:
+    def pass_of(module: Any, device: str) -> Callable[[], object]:
         given = [v.to(device).requires_grad_() for v in inputs]
         plan = kernels.splat_plan(*(v.detach() for v in given[:3]), depths.to(device), SIZE)
         return lambda: torch.autograd.grad(module.splat(*given, plan).pixels.square().sum(), given)
@@ -48,7 +43,7 @@ def splats() -> list[Row]:
     }
     if cuda.rasterizer() is not None:
         made["gsplat on the GPU"] = _seconds(pass_of(kernels, "cuda"))
-    what = f"{count:,} splats, 64 channels, {SIZE[0]} x {SIZE[1]}, forward and backward"
+    what = f"{SPLATS:,} splats, {CHANNELS} channels, {SIZE[0]} x {SIZE[1]}, forward and backward"
     return [Row(f"{what}: {name}", f"{1000 * s:.2f} ms") for name, s in made.items()]
 
 
@@ -58,13 +53,9 @@ def teachers() -> list[Row]:
     made = []
     for device in ("cpu", "cuda"):
         teacher = load_teacher("lite0", device=device)
-        seconds = _seconds(lambda teacher=teacher: _ask(teacher, images))
+        seconds = _seconds(lambda teacher=teacher: teacher.features(images))
         made.append(Row(f"lite0, eight pictures of 448 px, {device}", f"{1000 * seconds:.1f} ms"))
     return made
-
-
-def _ask(teacher, images: Tensor) -> None:
-    teacher.features(images)
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -171,11 +171,10 @@ def _answer(
 def _sentences(arguments: Arguments, found: FeatureSet) -> Tensor:
     """The texts as the features' own teacher sees them. [Q, full]"""
     from geodistill.teachers import load_teacher, same_teacher
-    from geodistill.teachers.base import Backbone, mirrored
+    from geodistill.teachers.base import mirrored
 
     name = arguments.teacher or found.teacher
     teacher = load_teacher(name, device=arguments.device)
-    assert isinstance(teacher, Backbone)
     # Features of a teacher that saw mirror images too are compared with the same words.
     if not any(
         same_teacher(one.fingerprint, found.fingerprint) for one in (teacher, mirrored(teacher))

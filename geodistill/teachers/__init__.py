@@ -15,7 +15,7 @@ import torch
 
 from geodistill.checks import UsageError, choose
 from geodistill.teachers import base
-from geodistill.teachers.base import MeshTeacher, Teacher, same_teacher
+from geodistill.teachers.base import Backbone, MeshTeacher, Teacher, same_teacher
 from geodistill.teachers.tokens import TokenGrid, token_bilinear, token_index, token_surface
 
 __all__ = [
@@ -46,7 +46,7 @@ def load_teacher(
     size_px: int | None = None,
     device: str | torch.device = "cpu",
     mirrored: bool = False,
-) -> Teacher:
+) -> Backbone:
     """An image teacher by name, by the folder of a Hugging Face model, or by its hub name.
 
     Args:

@@ -73,6 +73,7 @@ def lift_features(
 
     Raises:
         InputError: no camera sees the scene.
+        ShapeError: photographs of another number or size than the cameras take.
     """
     shown = observed(scene, teacher, cameras, channels, photographs)
     views = [equalised(view) for view in shown.views]
