@@ -33,7 +33,7 @@ class SymmetryConfig:
 
     tolerance: float = 0.05  # distance that still matches, in root-mean-square radii of the shape
     unmatched: float = 0.03  # share of the area that may have no match
-    features: float = 0.25  # e(P), as a share of the median feature distance of the shape
+    features: float = 0.5  # e(P), as a share of the median feature distance of the shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,8 @@ def find_symmetries(samples: Samples, config: SymmetryConfig | None = None) -> S
 
     Pairs of similar points vote for candidate planes, to which the principal planes are added;
     each is refined by reweighted Gauss-Newton steps, tested, and mirrored in the others. Features
-    that are the same everywhere leave the decision to the geometry.
+    that are the same everywhere leave the decision to the geometry. The plane that a flat shape
+    lies in is none.
 
     Raises InputError for NaN or fewer than 100 samples.
     """
@@ -150,6 +151,8 @@ def _planes(cloud: Cloud, config: SymmetryConfig) -> list[Found]:
             known = [*found, *fresh]
             if plane is None or any(same_plane(plane, other[0]) for other in known):
                 continue
+            if _holds(cloud, plane, config):
+                continue
             error, unmatched = cloud.errors(reflected(plane, cloud.points))
             if error <= config.features and unmatched <= config.unmatched:
                 fresh.append((plane, error, unmatched))
@@ -165,6 +168,12 @@ def _planes(cloud: Cloud, config: SymmetryConfig) -> list[Found]:
         if not any(same_plane(one[0], other[0], 2 * SAME_RAD) for other in best):
             best.append(one)
     return best
+
+
+def _holds(cloud: Cloud, plane: np.ndarray, config: SymmetryConfig) -> bool:
+    """Whether the shape lies in the plane, as a flat one does in its own: that is no mirror."""
+    aside = 2 * np.abs(cloud.points @ plane[:3] - plane[3]) > config.tolerance
+    return float(cloud.areas @ aside) <= config.unmatched
 
 
 def _images(known: Sequence[np.ndarray], fresh: Sequence[np.ndarray]) -> list[np.ndarray]:

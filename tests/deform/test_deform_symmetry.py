@@ -102,6 +102,14 @@ def test_all_planes_are_found_by_shape(name: str, seed: int) -> None:
     assert not found.axes
 
 
+def test_the_plane_of_a_flat_shape_is_no_mirror() -> None:
+    mesh = box((2.0, 1.4, 0.0))
+    found, R, _ = symmetries(mesh, plain(mesh), 0)
+    normals = torch.stack([plane.normal for plane in found.planes[:2]]) @ R
+    assert normals.abs().amax(1).min() > math.cos(math.radians(3))
+    assert all(abs(float(plane.normal @ R[:, 2])) < 0.01 for plane in found.planes)
+
+
 def split(mesh: Mesh, times: int = 3) -> Mesh:
     """Each face in four, so that features at vertices can vary within a face."""
     for _ in range(times):
