@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Observer, expect_free, prepare, stem_of
+from geodistill.cli.options import MOST_STEPS, Observer, expect_free, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Arguments(Observer):
     export: Annotated[
         Path | None, Option("write the geometry with the features as attributes", metavar="FILE")
     ] = None
+    steps: Annotated[
+        int | None, Option("steps of training of --solver network (default: 1500)")
+    ] = None
     field: Annotated[
         Path | None, Option("write the network of --solver network", metavar="FILE")
     ] = None
@@ -55,10 +58,18 @@ class Arguments(Observer):
         super().__post_init__()
         if self.channels != "full" and not (self.channels.isdecimal() and int(self.channels) > 0):
             raise UsageError(f"--channels must be a positive number or full, got {self.channels}")
+        if self.images is not None and self.views != Observer.views:
+            raise UsageError("--views: the cameras are those of --images, leave it out")
+        if self.images is not None and self.resolution != Observer.resolution:
+            raise UsageError("--resolution: it is that of --images, leave it out")
         if self.proxy is not None and self.proxy < 4:
             raise UsageError(f"--proxy must be at least 4 faces, got {self.proxy}")
         if self.field is not None and self.solver != "network":
             raise UsageError("--field is what --solver network makes: add it or leave --field out")
+        if self.steps is not None and self.solver != "network":
+            raise UsageError("--steps is for --solver network: add it or leave --steps out")
+        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"--steps must be from 1 to {MOST_STEPS}, got {self.steps}")
         if self.field is not None and self.field.suffix != ".safetensors":
             raise UsageError(f"--field {self.field}: name it NAME.safetensors")
         if self.export is not None and self.export.suffix.lower() == ".obj":
@@ -157,12 +168,13 @@ def _lifted(
 ) -> LiftReport:
     """What an image teacher says, lifted onto the scene or onto its proxy."""
     from geodistill.distill.barycentric import save_feature_field
-    from geodistill.distill.surface import distil_features, features_at
+    from geodistill.distill.surface import STEPS, distil_features, features_at
     from geodistill.lift.proxy import ProxyScene
     from geodistill.lift.scenes import MeshScene
     from geodistill.lift.solve import refined, ridge, weighted_mean
     from geodistill.teachers import load_teacher
     from geodistill.teachers.lifted import lift_features
+    from geodistill.train import Budget
 
     teacher = load_teacher(arguments.teacher, device=arguments.device, mirrored=True)
     channels = None if arguments.channels == "full" else int(arguments.channels)
@@ -173,8 +185,9 @@ def _lifted(
         coarse = ProxyScene(scene, arguments.proxy)
     onto, features = coarse or scene, None
     if arguments.solver == "network":
+        budget = Budget(steps=STEPS if arguments.steps is None else arguments.steps)
         lifted, field = distil_features(
-            onto, teacher, cameras, channels, photographs, seed=arguments.seed
+            onto, teacher, cameras, channels, photographs, budget, arguments.seed
         )
         features = features_at(field, scene.positions, lifted.found.basis)
         if arguments.field is not None:

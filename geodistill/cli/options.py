@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -168,10 +167,21 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"no permission to write {path}: choose another output")
+        _expect_writable(path)
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
+
+
+def _expect_writable(path: Path) -> None:
+    """Raise InputError where the folder of a path takes no files."""
+    import tempfile
+
+    from geodistill.runs.files import write_error
+
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise write_error(path, error) from None
 
 
 def student_config(arguments: Student, architecture: str) -> Any:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from geodistill.checks import InputError
+from geodistill.config.values import shown
 
 _BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
 _FLOAT_TEXT = re.compile(
@@ -35,8 +36,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        kind = type(data).__name__
-        raise InputError(f"{name} must hold a YAML mapping (key: value), got a {kind}")
+        raise InputError(f"{name} must hold a YAML mapping (key: value), got {shown(data)}")
     return data
 
 

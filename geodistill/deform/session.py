@@ -6,6 +6,7 @@ Lengths are in the mesh's own unit and frame, angles in degrees.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,11 +33,14 @@ from geodistill.deform.weights import (
 )
 from geodistill.geometry.mesh import Mesh, mesh_digest
 from geodistill.geometry.surface import closest_surface_points
+from geodistill.log import say
 
 VERSION = 1
 Vector3 = tuple[float, float, float]
 
 _STILL = 0.01  # the polish holds what handles hardly move
+_NEAR, _FAR = 0.05, 1.0  # of a position to the surface, in diagonals: said beyond, refused beyond
+_MOST = 1000.0  # diagonals that a handle may move by or turn about
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
     """A session's edit of a mesh with features [V, D].
 
     Raises InputError for a session of another mesh, a handle or anchor that the mesh has no place
-    for (naming it), or features that cannot be used.
+    for or that is out of all proportion to it (naming it), a handle that an anchor holds, or
+    features that cannot be used.
     """
     if session.mesh is not None and session.mesh != (digest := mesh_digest(mesh)):
         raise InputError(
@@ -118,6 +123,8 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
     table = prepare(features, surface, centring)
     handles = places(session.handles, "handles", surface, table)
     anchors = places(session.anchors, "anchors", surface, table)
+    _expect_apart(handles, anchors)
+    _expect_lengths(session.handles, surface)
     maps = joined(
         [handle_transform(h, site) for h, site in zip(session.handles, handles, strict=True)]
     )
@@ -165,10 +172,11 @@ def places(entries: tuple[Anchor, ...], kind: str, surface: Surface, table: Tens
     """Find the entries of a session on a surface. Raises InputError naming the entry."""
     sites = []
     for index, entry in enumerate(entries):
+        name = f"{kind}[{index}]"
         try:
-            sites.append(_site(entry, surface, table))
+            sites.append(_site(entry, surface, table, name))
         except GeodistillError as error:
-            raise InputError(f"{kind}[{index}]: {error}") from None
+            raise InputError(f"{name}: {error}") from None
     return sites
 
 
@@ -231,7 +239,38 @@ def _posed(session: Session, positions: Tensor, weights: Tensor, maps: Transform
     return pose(positions, weights, maps)
 
 
-def _site(entry: Anchor, surface: Surface, table: Tensor) -> Site:
+def _expect_apart(handles: list[Site], anchors: list[Site]) -> None:
+    """Raise InputError for a handle that an anchor holds; say which places overlap."""
+    sites = {f"handles[{k}]": site.vertices for k, site in enumerate(handles)}
+    sites |= {f"anchors[{k}]": site.vertices for k, site in enumerate(anchors)}
+    for (one, own), (other, more) in itertools.combinations(sites.items(), 2):
+        if one.startswith("anchors"):
+            break
+        common = int(torch.isin(own, more).sum())
+        held = other.startswith("anchors")
+        if held and common == len(own):
+            raise InputError(f"{other} holds all of {one}, which then cannot move: move either")
+        if common:
+            what = f"{other} holds them" if held else "they follow each by half"
+            say(f"{one} and {other} have {common} vertices in common: {what}")
+
+
+def _expect_lengths(handles: tuple[Handle, ...], surface: Surface) -> None:
+    """Raise InputError, naming the entry, for lengths that no edit of this mesh can mean."""
+    middle = (surface.positions.amax(0) + surface.positions.amin(0)) / 2
+    for index, handle in enumerate(handles):
+        lengths = {"translate": math.hypot(*handle.translate)}
+        if handle.pivot is not None:
+            lengths["pivot"] = math.dist(handle.pivot, middle.tolist())
+        for key, length in lengths.items():
+            if length > _MOST * surface.diagonal:
+                raise InputError(
+                    f"handles[{index}].{key} is {length / surface.diagonal:.3g} times as long as "
+                    "the mesh's diagonal: is it in the mesh's unit?"
+                )
+
+
+def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:
     if entry.vertex is not None:
         return vertex_site(surface, table, entry.vertex)
     if entry.region is not None:
@@ -242,7 +281,13 @@ def _site(entry: Anchor, surface: Surface, table: Tensor) -> Site:
     if entry.position is None:
         raise InputError("one of vertex, face, region and position must say where it is")
     mesh, point = Mesh(surface.positions, surface.faces), torch.tensor([entry.position]).double()
-    face, weights, _ = closest_surface_points(mesh, point)
+    face, weights, distance = closest_surface_points(mesh, point)
+    away = float(distance[0]) / surface.diagonal
+    text = f"the surface is {away:.3g} of its diagonal away from the position"
+    if away > _FAR:
+        raise InputError(f"{text}: is it in the mesh's frame and unit?")
+    if away > _NEAR:
+        say(f"{name}: {text}, the nearest point is taken")
     return point_site(surface, table, int(face[0]), weights[0])
 
 
@@ -256,8 +301,8 @@ def _with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:
 
 
 def _plane(mirror: Mirror) -> Plane:
-    normal = torch.tensor(mirror.normal, dtype=torch.float64)
-    length = float(normal.norm())
-    if not length > 0:
-        raise InputError("a mirror's normal must not be zero")
-    return Plane(normal / length, mirror.offset / length)
+    length = math.hypot(*mirror.normal)  # which neither overflows nor underflows
+    if not 0 < length < math.inf:
+        raise InputError(f"a mirror's normal must have a length, got {mirror.normal}")
+    normal = torch.tensor([value / length for value in mirror.normal], dtype=torch.float64)
+    return Plane(normal, mirror.offset / length)

@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 
 from geodistill import config
 from geodistill.checks import InputError, UsageError, suggest
+from geodistill.config.values import shown
 from geodistill.deform.session import VERSION, Anchor, Handle, Mirror, Session
 from geodistill.runs import atomic_write
 
 E = TypeVar("E")
 _LISTS: dict[str, type] = {"handles": Handle, "anchors": Anchor, "mirrors": Mirror}
+_TURNS = 36_000.0  # degrees: a hundred turns
+_LARGEST = 1000.0  # scale
 _PLACES = ("vertex", "face", "region", "position")
 
 
@@ -71,7 +74,7 @@ def session_from_dict(data: dict[str, Any]) -> Session:
         for name, kind in _LISTS.items():
             entries = plain.get(name, [])
             if not isinstance(entries, (list, tuple)):
-                raise UsageError(f"'{name}' must be a list, got a {type(entries).__name__}")
+                raise UsageError(f"'{name}' must be a list, got {shown(entries)}")
             plain[name] = tuple(
                 _entry(kind, entry, f"{name}[{index}]") for index, entry in enumerate(entries)
             )
@@ -105,14 +108,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{path} is not a session: it is nested too deeply") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path} must hold a JSON object, got a {type(data).__name__}")
+        raise InputError(f"{path} must hold a JSON object, got {shown(data)}")
     return data
 
 
 def _entry(kind: type[E], data: Any, where: str) -> E:
     """One dataclass from a mapping; lists of dataclasses in it are made already."""
     if not isinstance(data, dict):
-        raise UsageError(f"'{where}' must be a mapping of keys, got a {type(data).__name__}")
+        raise UsageError(f"'{where}' must be a mapping of keys, got {shown(data)}")
     hints = typing.get_type_hints(kind)
     dot = f"{where}." if where else ""
     values: dict[str, Any] = {}
@@ -153,9 +156,12 @@ def _check(session: Session) -> None:
             raise UsageError(f"'{where}' has both rotate and quaternion: keep one")
         if handle.quaternion is not None and not any(handle.quaternion):
             raise UsageError(f"'{where}.quaternion' must not be zero")
+        for degrees in handle.rotate or ():
+            _within(f"{where}.rotate", degrees, -_TURNS, _TURNS)
         scale = handle.scale if isinstance(handle.scale, tuple) else (handle.scale,)
         if min(scale) <= 0:
             raise UsageError(f"'{where}.scale' must be positive, got {handle.scale}")
+        _within(f"{where}.scale", max(scale), 0, _LARGEST)
     for index, mirror in enumerate(session.mirrors):
         if not any(mirror.normal):
             raise UsageError(f"'mirrors[{index}].normal' must not be zero")

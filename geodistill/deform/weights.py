@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill import log
 from geodistill.checks import InputError, UsageError
 from geodistill.deform.features import distance, distance_quantile
 from geodistill.deform.sites import Site, likeness, site_distance
@@ -103,7 +102,7 @@ def cardinal_weights(
     Handles and anchors whose features nearly coincide, or that no such radius parts, share one
     column. It is divided among them by inverse squares of `surface_distance(vertices [n]) -> [P]`,
     which is called for those only.
-    Sites that share a vertex cannot be told apart: one line says so.
+    A vertex that handles share is divided evenly among them, one that an anchor shares is held.
 
     Raises UsageError without handles.
     """
@@ -184,11 +183,5 @@ def _pinned(weights: Tensor, handles: Sequence[Site], anchors: Sequence[Site]) -
     held = torch.zeros(len(weights), dtype=torch.bool)
     for site in anchors:
         held[site.vertices] = True
-    clashes = int(((claims[:, 0] > 1) | ((claims[:, 0] > 0) & held)).sum())
-    if clashes:
-        log.say(
-            f"{clashes} vertices belong to several handles or anchors, which cannot be told apart "
-            "there: handles share them, anchors hold them"
-        )
     weights = torch.where(claims > 0, own / claims.clamp_min(1), weights)
     return torch.where(held[:, None], 0.0, weights)

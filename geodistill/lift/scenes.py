@@ -44,6 +44,8 @@ BACKGROUND = 1.0
 """Grey level behind everything, display-referred."""
 GRID = 128
 """Nodes an axis of the grid that carries the features of a field."""
+EXTENT = (1e-15, 1e15)
+"""Sizes of a geometry whose squares and areas single precision holds."""
 BORDER_TRUST = 0.05
 """Trust in pixels at an edge, whose patches show two things."""
 
@@ -124,6 +126,7 @@ class MeshScene:
     kind = "mesh"
 
     def __init__(self, mesh: Mesh) -> None:
+        _expect_extent(mesh.vertices)
         self.mesh, self.positions, self.digest = mesh, mesh.vertices, meshes.mesh_digest(mesh)
         self.normals = meshes.vertex_normals(mesh)
 
@@ -173,6 +176,7 @@ class PointScene:
     kind = "point cloud"
 
     def __init__(self, points: Points, radius: float | None = None) -> None:
+        _expect_extent(points.positions)
         self.positions, self.digest = points.positions, points_digest(points)
         self.radius = default_radius(points.positions) if radius is None else radius
         self.points, self.normals = points, points.normals
@@ -211,6 +215,7 @@ class SplatScene:
     normals = None
 
     def __init__(self, splats: Splats) -> None:
+        _expect_extent(splats.means)
         self.splats, self.positions = splats, splats.means.double().cpu()
         self.digest = splats_digest(splats)
 
@@ -277,7 +282,8 @@ def load_scene(path: Path | str, device: torch.device | str = "cpu") -> Scene:
     Splats are drawn on the device; of the others the CPU has the faster kernels.
 
     Raises:
-        InputError: no such file, or one that is damaged or holds none of these.
+        InputError: no such file, or one that is damaged, holds none of these, or is of a size
+            beyond `EXTENT`.
     """
     path = Path(path)
     return _MAKERS[kind_of(path)](path, torch.device(device))
@@ -310,6 +316,17 @@ def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) ->
     return sphere_cameras(
         count, center, distance, FOV_RAD, (size_px, size_px), seed, up=(0.0, 1.0, 0.0)
     )
+
+
+def _expect_extent(positions: Tensor) -> None:
+    """Raise InputError for positions [N, 3] whose squares and areas overflow or vanish."""
+    extent = float((positions.amax(dim=0) - positions.amin(dim=0)).max()) if len(positions) else 0.0
+    low, high = EXTENT
+    if extent and not low <= extent <= high:
+        raise InputError(
+            f"the geometry is {extent:.3g} units large, sizes from {low:g} to {high:g} can be "
+            "computed with: scale it"
+        )
 
 
 def _field_digest(field: Field) -> str:

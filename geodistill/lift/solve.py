@@ -18,9 +18,11 @@ from torch import Tensor
 
 from geodistill.checks import InputError, UsageError
 from geodistill.lift.views import Equations, View
+from geodistill.log import progress
 
 MOST_STEPS = 20
 """Refinement never takes more."""
+NOTHING_SEEN = "no view shows the geometry: it is transparent, or the cameras look elsewhere"
 CONVERGED = 1e-5
 """Relative residual at which conjugate gradients end."""
 
@@ -54,7 +56,7 @@ def weighted_mean(views: Sequence[View], channels: slice = slice(None)) -> Lifte
         total = part if total is None else total.add_(part)
         mass = weight if mass is None else mass.add_(weight)
     if total is None or mass is None or not bool((mass > 0).any()):
-        raise InputError("no view shows any of the geometry: the cameras look elsewhere")
+        raise InputError(NOTHING_SEEN)
     return Lifted(_divided(total, mass), mass)
 
 
@@ -69,8 +71,10 @@ def refined(
         steps = held_out_steps(views, channels)
     start = weighted_mean(views, channels)
     x = start.features
-    for _ in range(steps):
-        x = _sirt_step(views, x, start.mass, channels)
+    with progress(steps, "refinement, steps") as bar:
+        for _ in range(steps):
+            x = _sirt_step(views, x, start.mass, channels)
+            bar.advance()
     return Lifted(x, start.mass, steps)
 
 
@@ -82,12 +86,14 @@ def held_out_steps(views: Sequence[View], channels: slice = slice(None)) -> int:
     used = [view for i, view in enumerate(views) if i % 6 != 2]
     start = weighted_mean(used, channels)
     x, best, chosen = start.features, _error(held, start.features, start.seen, channels), 0
-    for step in range(1, MOST_STEPS + 1):
-        x = _sirt_step(used, x, start.mass, channels)
-        error = _error(held, x, start.seen, channels)
-        if error >= best:
-            break
-        best, chosen = error, step
+    with progress(None, "refinement, steps tried") as bar:
+        for step in range(1, MOST_STEPS + 1):
+            x = _sirt_step(used, x, start.mass, channels)
+            error = _error(held, x, start.seen, channels)
+            bar.advance()
+            if error >= best:
+                break
+            best, chosen = error, step
     return chosen
 
 

@@ -82,8 +82,8 @@ def default_radius(positions: Tensor, seed: int = 0) -> float:
         if len(apart):
             return SPACINGS * float(apart.median())
     raise InputError(
-        f"no spacing can be taken from {len(positions)} points, no two of which are apart: "
-        "give a radius"
+        f"no spacing can be taken from {len(positions)} points, no two of which are apart: a "
+        "cloud needs more, or a radius"
     )
 
 

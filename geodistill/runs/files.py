@@ -89,8 +89,10 @@ def write_error(path: Path, error: OSError) -> InputError:
         return InputError(f"no permission to write {path}: choose another output")
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return InputError(f"cannot write {path}: a file stands where a folder is needed")
-    if error.errno == errno.ENOENT:
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
         return InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if error.errno == errno.ENOENT:
+        return InputError(f"cannot write {path}: {path.parent} takes no files")
     if error.errno == errno.EISDIR:
         return InputError(f"cannot write {path}: it is a folder")
     if error.errno == errno.EFBIG:

@@ -16,7 +16,7 @@ from geodistill.lift.agreement import view_scatter
 from geodistill.lift.files import Basis, FeatureSet
 from geodistill.lift.scenes import MeshScene, Scene
 from geodistill.lift.smooth import smoothed
-from geodistill.lift.solve import Lifted, refined
+from geodistill.lift.solve import NOTHING_SEEN, Lifted, refined
 from geodistill.lift.views import PixelFeatures, View, equalised
 from geodistill.log import progress
 from geodistill.teachers import reduce
@@ -142,7 +142,7 @@ def observed(
             bar.advance()
     used = [glimpse.used_tokens() for glimpse in glimpses]
     if not any(len(tokens) for tokens in used):
-        raise InputError("no camera sees the geometry: point them at it")
+        raise InputError(NOTHING_SEEN)
     basis, explained = None, 1.0
     if channels is not None and channels < teacher.channels:
         pca = reduce.fit(used, channels)

@@ -180,6 +180,31 @@ def test_a_position_means_the_nearest_surface_point() -> None:
     torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
 
 
+def test_overlaps_are_named(capsys: pytest.CaptureFixture) -> None:
+    mesh = grid(4, 4)
+    looks = waves(mesh.vertices)
+    move = (0.0, 0.0, 1.0)
+    pair = (Handle(vertex=3, translate=move), Handle(region=(3, 7), translate=move))
+    apply(Session(handles=pair), mesh, looks)
+    assert "handles[0] and handles[1] have 1 vertices in common" in capsys.readouterr().err
+    pinned = Session(handles=pair[1:], anchors=(Anchor(vertex=9), Anchor(vertex=7)))
+    assert apply(pinned, mesh, looks)[7, 2] == 0
+    assert "handles[0] and anchors[1] have 1 vertices" in capsys.readouterr().err
+    for method in ("cardinal", "published"):
+        held = Session(method=method, handles=pair[:1], anchors=(Anchor(region=(3, 4)),))
+        with pytest.raises(InputError, match=r"anchors\[0\] holds all of handles\[0\]"):
+            apply(held, mesh, looks)
+
+
+def test_positions_off_the_surface_are_said_and_far_ones_refused(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    mesh = grid(4, 4)
+    session = Session(handles=(Handle(position=(0.5, 0.5, 0.5), translate=(0.0, 0.0, 1.0)),))
+    apply(session, mesh, waves(mesh.vertices))
+    assert "handles[0]: the surface is 0.354 of its diagonal away" in capsys.readouterr().err
+
+
 def test_a_session_of_another_mesh_is_refused() -> None:
     mesh = grid(4, 4)
     session = Session(mesh=mesh_digest(mesh), handles=(Handle(vertex=3),))
@@ -199,6 +224,9 @@ def test_a_session_of_another_mesh_is_refused() -> None:
         (Session(handles=(Handle(face=99),)), r"handles\[0\]: face 99"),
         (Session(handles=(Handle(vertex=0),), anchors=(Anchor(region=(3, 40)),)), r"anchors\[0\]"),
         (Session(handles=(Handle(),)), r"handles\[0\]: one of vertex"),
+        (Session(handles=(Handle(position=(0, 0, 2.0)),)), r"handles\[0\]: the surface is 1.41"),
+        (Session(handles=(Handle(vertex=0, translate=(0, 1e300, 0)),)), r"handles\[0\].translate"),
+        (Session(handles=(Handle(vertex=0, pivot=(1e9, 0, 0)),)), r"handles\[0\].pivot is 7.07e"),
     ],
 )
 def test_places_that_the_mesh_lacks(session: Session, message: str) -> None:
@@ -253,9 +281,11 @@ BAD = [
     ({"handles": [{"vertex": 1, "quaternion": [0, 0, 0, 0]}]},
      "'handles[0].quaternion' must not be zero"),
     ({"handles": [{"vertex": 1, "scale": 0}]}, "'handles[0].scale' must be positive"),
+    ({"handles": [{"vertex": 1, "scale": [1, 1, 1e30]}]}, "'handles[0].scale' must lie between"),
+    ({"handles": [{"vertex": 1, "rotate": [0, 1e30, 0]}]}, "'handles[0].rotate' must lie between"),
     ({"handles": [{"vertex": 1, "scale": "big"}]}, "'handles[0].scale' must be a number or"),
     ({"handles": [{"vertex": 1, "locality": -1}]}, "'handles[0].locality' must lie between"),
-    ({"handles": [3]}, "'handles[0]' must be a mapping"),
+    ({"handles": [3]}, "'handles[0]' must be a mapping of keys, got 3"),
     ({"handles": {"vertex": 1}}, "'handles' must be a list"),
     ({"anchors": [{"vertex": 1, "translate": [0, 0, 1]}]}, "unknown key 'anchors[0].translate'"),
     ({"mirrors": [{}]}, "'mirrors[0].normal' is required"),

@@ -281,15 +281,14 @@ def test_an_anchor_holds_what_only_looks_like_the_handle() -> None:
     assert weights[200:205].max() < 0.05 < 0.5 < weights[:5].min()
 
 
-def test_sites_on_one_vertex_share_it_with_a_warning(capsys: pytest.CaptureFixture) -> None:
+def test_sites_on_one_vertex_share_it() -> None:
     surface, table = twins()
     site = vertex_site(surface, table, 2)
     weights = cardinal_weights(table, [site, site], [], Kernel(1.0), from_surface(surface))
-    assert "1 vertices belong to several" in capsys.readouterr().err
     assert weights[2].tolist() == [0.5, 0.5]
     torch.testing.assert_close(weights[:, 0], weights[:, 1])
     held = cardinal_weights(table, [site], [site], Kernel(1.0), from_surface(surface))
-    assert held[2] == 0 and "cannot be told apart" in capsys.readouterr().err
+    assert held[2] == 0
 
 
 def test_many_handles_shrink_the_radius_rather_than_explode() -> None:

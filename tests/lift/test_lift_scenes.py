@@ -31,6 +31,7 @@ from geodistill.lift.views import Equations, PixelFeatures, View
 from tests.scenes import AnalyticField
 
 PATCH_PX = 8.0
+FACE = torch.tensor([[0, 1, 2]])
 SIZE_PX = 40
 
 
@@ -185,6 +186,14 @@ def test_geometry_and_cameras_moved_together_show_the_same() -> None:
     b = after.look(motion.apply_camera(camera), PATCH_PX)
     assert float((a.image - b.image).abs().median()) < 1e-6
     torch.testing.assert_close(a.trust.mean(), b.trust.mean(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25])
+def test_sizes_beyond_single_precision_are_refused(size: float) -> None:
+    points = Points(ball_points(9) * size)
+    for make in (lambda: PointScene(points), lambda: MeshScene(Mesh(points.positions, FACE))):
+        with pytest.raises(GeodistillError, match="units large"):
+            make()
 
 
 def test_one_point_is_nothing_to_look_at() -> None:

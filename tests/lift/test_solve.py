@@ -168,7 +168,7 @@ def test_the_adjoint_of_the_equations_is_the_transpose_of_their_rows() -> None:
 
 def test_views_that_show_nothing_are_refused() -> None:
     empty = view(torch.zeros(PIXELS, ELEMENTS), torch.randn(PIXELS, CHANNELS))
-    with pytest.raises(GeodistillError, match="no view shows any of the geometry"):
+    with pytest.raises(GeodistillError, match="no view shows the geometry"):
         weighted_mean([empty])
 
 

@@ -96,7 +96,7 @@ def test_cameras_that_look_away_are_refused() -> None:
     scene = MeshScene(painted_ball())
     away = cameras_around(MeshScene(painted_ball()), 2, 32)
     away.world_from_cam[:, :3, 3] *= -1
-    with pytest.raises(GeodistillError, match="no camera sees the geometry"):
+    with pytest.raises(GeodistillError, match="no view shows the geometry"):
         lift_features(scene, Colors(), away)
 
 
@@ -164,7 +164,7 @@ def test_every_solver_by_name(
     command = ["lift", str(ball), "--views", "3", "--resolution", "24", "--solver", solver]
     command += ["--channels", "2", "-o", str(out), "--export", str(export), "--json"]
     if solver == "network":
-        command += ["--field", str(ball.with_name("network.safetensors"))]
+        command += ["--field", str(ball.with_name("network.safetensors")), "--steps", "60"]
     assert main(command) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = load_features(out)
@@ -213,6 +213,15 @@ def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[st
         (["--views", "0"], 2, "--views must be at least 1"),
         (["-o", "features.txt"], 2, "features go into a file NAME.safetensors"),
         (["--images", "nowhere"], 1, "nowhere"),
+        (["--images", "nowhere", "--views", "3"], 2, "--views: the cameras are those of --images"),
+        (["--steps", "9"], 2, "--steps is for --solver network"),
+        (["--solver", "network", "--steps", "0"], 2, "--steps must be from 1"),
+        pytest.param(
+            ["-o", "/proc/f.safetensors"],
+            1,
+            "/proc takes no files",
+            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc"),
+        ),
         (["--proxy", "2"], 2, "--proxy must be at least 4 faces"),
         (["--field", "f.safetensors"], 2, "--field is what --solver network makes"),
         (["--solver", "network", "--field", "f.txt"], 2, "--field f.txt: name it"),
