@@ -62,7 +62,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.deform.session import apply, find_mirrors
     from geodistill.deform.session_file import load_session, save_session
     from geodistill.geometry.mesh import mesh_digest
-    from geodistill.geometry.mesh_files import load_mesh, save_mesh
+    from geodistill.geometry.mesh_files import files_beside, load_mesh, save_mesh
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import MeshScene
 
@@ -78,6 +78,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not session.handles:
         raise InputError(f"{arguments.script} names no handles: there is nothing to do")
     mesh = load_mesh(arguments.mesh)
+    beside = files_beside(output, mesh)
+    expect_free(arguments.overwrite, *beside, inputs=(arguments.mesh,))
     scene = MeshScene(mesh)
     found = _features(arguments, scene)
     directions = found.directions() if session.method == "published" else found.whitened()
@@ -96,6 +98,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     diagonal = (mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).norm()
     return {
         "output": str(output),
+        **({"beside": [str(path) for path in beside]} if beside else {}),
         "sheet": str(picture),
         **saved,
         "vertices": len(mesh.vertices),

@@ -12,10 +12,14 @@ from geodistill.cli.report import pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Say what a field, a mesh, a point cloud, a splat file or a run folder holds."""
+    """Say what a field, a mesh, a point cloud, a splat file, a run folder or features hold."""
 
     file: Annotated[
-        Path, Positional("a field, mesh, point cloud, splat file or run folder", metavar="FILE")
+        Path,
+        Positional(
+            "a field, mesh, point cloud, splat file, run folder, or what lift and query write",
+            metavar="FILE",
+        ),
     ]
 
 

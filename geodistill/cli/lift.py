@@ -82,9 +82,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import time
 
     prepare(arguments)
+    from geodistill.geometry.mesh_files import files_beside
     from geodistill.io.images import write_png
     from geodistill.lift.files import save_features
-    from geodistill.lift.scenes import load_scene
+    from geodistill.lift.scenes import MeshScene, load_scene
     from geodistill.lift.sheet import VIEWS, feature_paint, sheet
     from geodistill.log import say
     from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher
@@ -100,6 +101,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         inputs=(arguments.geometry,),
     )
     scene, cameras = load_scene(arguments.geometry, arguments.device), None
+    beside: list[Path] = []
+    if arguments.export is not None and isinstance(scene, MeshScene):
+        beside = files_beside(arguments.export, scene.mesh)
+        expect_free(arguments.overwrite, *beside, inputs=(arguments.geometry,))
     if arguments.teacher in MESH_TEACHERS:
         _expect_no_views(arguments)
         found = described(scene, load_mesh_teacher(arguments.teacher))
@@ -122,6 +127,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.export is not None:
         scene.save(arguments.export, {"feature": found.features}, None)
         told["export"] = str(arguments.export)
+        told |= {"beside": [str(path) for path in beside]} if beside else {}
     if cameras is not None:
         shown = cameras[: min(VIEWS, len(cameras))]
         write_png(picture, sheet(scene, shown, [feature_paint(found.features)]))

@@ -9,11 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from geodistill.geometry import fields
+from geodistill.geometry.fields.files import KIND as FIELD
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import bounds
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.geometry.splats import load_splat_attributes, load_splats
 from geodistill.io import clouds
+from geodistill.runs import load_tensors, read_metadata
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -64,6 +66,15 @@ def _mesh(path: Path) -> dict[str, Any]:
     }
 
 
+def _tensors(path: Path) -> dict[str, Any]:
+    """A field, or another of the files of tensors: features, an answer to a query, a network."""
+    path = fields.field_path(path)
+    if read_metadata(path).get("kind", FIELD) == FIELD:
+        return fields.describe(path)
+    tensors, metadata = load_tensors(path)
+    return {**metadata, "tensors": {name: [*tensor.shape] for name, tensor in tensors.items()}}
+
+
 def _bounds(positions: np.ndarray) -> list[list[float]]:
     return [positions.min(axis=0).tolist(), positions.max(axis=0).tolist()]
 
@@ -72,5 +83,5 @@ def _channels(columns: dict[str, np.ndarray] | dict[str, Tensor]) -> dict[str, i
     return {name: 1 if values.ndim == 1 else values.shape[1] for name, values in columns.items()}
 
 
-DESCRIBERS = {"mesh": _mesh, "points": _cloud, "splats": _splats, "field": fields.describe}
+DESCRIBERS = {"mesh": _mesh, "points": _cloud, "splats": _splats, "field": _tensors}
 """Kind to the function that describes such a file."""

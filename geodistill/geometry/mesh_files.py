@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geodistill.geometry.mesh import Material, Mesh
 from geodistill.io.meshes import MaterialArrays, MeshArrays, mesh_arrays, read_mesh, write_mesh
+from geodistill.io.meshes.textures import texture_name
 
 
 def load_mesh(path: Path | str) -> Mesh:
@@ -54,6 +55,18 @@ def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | N
         InputError: attributes that are not finite, an unwritable path.
     """
     write_mesh(path, _to_arrays(mesh, attributes or {}))
+
+
+def files_beside(path: Path | str, mesh: Mesh) -> list[Path]:
+    """What `save_mesh` writes beside the mesh itself: the library and the textures of materials."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".glb" or not mesh.materials:
+        return []
+    names = [f"{path.stem}.mtl"] if suffix == ".obj" else []
+    for number, material in enumerate(mesh.materials):
+        names += [] if material.texture is None else [texture_name(path.stem, number)]
+    return [path.with_name(name) for name in names]
 
 
 def _from_arrays(arrays: MeshArrays) -> Mesh:

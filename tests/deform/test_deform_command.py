@@ -86,6 +86,16 @@ def test_vertices_move_and_the_texture_stays(
     assert float(moved[0].norm()) < limit
 
 
+def test_a_picture_where_a_texture_would_go_stays(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "-o", "out.ply")["beside"] == ["out_0.png"]
+    Path("mine_0.png").write_bytes(b"mine")
+    assert main([*COMMAND, "-o", "mine.ply"]) == 2
+    assert "mine_0.png exists" in capsys.readouterr().err
+    assert Path("mine_0.png").read_bytes() == b"mine" and not Path("mine.ply").exists()
+
+
 def test_weights_are_attributes(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "-o", "out.ply", "--weights")
     weights = load_mesh_attributes("out.ply")["weight_0"]

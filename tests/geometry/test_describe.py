@@ -16,6 +16,7 @@ from geodistill.io.clouds import FORMATS
 from geodistill.io.pcd import write_pcd
 from geodistill.io.ply import ListColumn
 from geodistill.io.ply_write import write_ply
+from geodistill.lift.files import FeatureSet, save_features
 
 
 def info(path: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, object]:
@@ -67,6 +68,15 @@ def test_a_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "face 0 refers to vertex 0, but there are 0" in info(tmp_path / "a.ply", capsys, 1)["error"]
     )
+
+
+def test_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.safetensors"
+    found = FeatureSet(torch.randn(5, 3), torch.ones(5).bool(), "mesh", "0123", "lite0", "4567")
+    save_features(path, found)
+    said = info(path, capsys)
+    assert (said["kind"], said["teacher"], said["digest"]) == ("features", "lite0", "0123")
+    assert said["tensors"] == {"features": [5, 3], "seen": [5]}
 
 
 @pytest.mark.parametrize("name", ["a.ply", "a.pcd", "a.xyz", "a.txt", "a.npz", "a.safetensors"])

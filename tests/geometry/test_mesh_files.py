@@ -20,7 +20,7 @@ from geodistill.geometry.mesh import (
     triangle_areas,
     vertex_normals,
 )
-from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import files_beside, load_mesh, load_mesh_attributes, save_mesh
 from tests.geometry.solids import box, everything, mesh, picture, sphere, tube
 
 FORMATS = ["a.glb", "a.obj", "a.ply"]
@@ -108,6 +108,17 @@ def test_ply_keeps_everything_but_materials_without_texture(
     assert torch.equal(after.face_material, textured)
     for one, other in zip(after.materials, [before.materials[0], before.materials[2]], strict=True):
         assert torch.equal(one.texture, other.texture)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "a.b.obj"])
+@pytest.mark.parametrize("materials", [True, False])
+def test_what_lies_beside_a_mesh_is_known_before(
+    tmp_path: Path, name: str, materials: bool
+) -> None:
+    shape = everything() if materials else box()
+    save_mesh(tmp_path / name, shape)
+    beside = files_beside(tmp_path / name, shape)
+    assert {tmp_path / name, *beside} == {*tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("name", FORMATS)

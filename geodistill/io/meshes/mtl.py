@@ -9,7 +9,13 @@ import numpy as np
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.io.meshes.arrays import MaterialArrays
-from geodistill.io.meshes.textures import encode_png, find_beside, read_texture, tinted
+from geodistill.io.meshes.textures import (
+    encode_png,
+    find_beside,
+    read_texture,
+    texture_name,
+    tinted,
+)
 
 DEFAULT = (0.8, 0.8, 0.8, 1.0)
 """The colour of a material that nothing describes."""
@@ -108,7 +114,7 @@ def mtl_files(materials: list[MaterialArrays], stem: str) -> tuple[dict[str, byt
         if material["texture"] is None:
             lines += [f"Kd {red!r} {green!r} {blue!r}"]
         else:
-            picture = f"{stem}_{number}.png"
+            picture = texture_name(stem, number)
             files[picture] = encode_png(tinted(material["texture"], (red, green, blue, 1.0)))
             lines += ["Kd 1 1 1", f"map_Kd {picture}"]
         lines += [f"d {alpha!r}", ""]

@@ -18,7 +18,13 @@ from geodistill.io.meshes.arrays import (
     mesh_arrays,
     split_corners,
 )
-from geodistill.io.meshes.textures import colour_bytes, encode_png, read_texture, tinted
+from geodistill.io.meshes.textures import (
+    colour_bytes,
+    encode_png,
+    read_texture,
+    texture_name,
+    tinted,
+)
 from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 
@@ -157,7 +163,7 @@ def _texture_files(
     for index, material in enumerate(mesh["materials"]):
         if material["texture"] is None:
             continue
-        name = f"{path.stem}_{index}.png"
+        name = texture_name(path.stem, index)
         files[name] = encode_png(tinted(material["texture"], material["base_color"]))
         number[index] = len(comments)
         comments.append(f"{_TEXTURE} {name}")

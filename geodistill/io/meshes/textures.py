@@ -17,6 +17,11 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "TIFF", "GIF")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
+def texture_name(stem: str, number: int) -> str:
+    """What a writer calls the texture of a material of the mesh `stem`."""
+    return f"{stem}_{number}.png"
+
+
 def find_beside(folder: Path, name: str) -> Path | None:
     """A file that another one names: relative, absolute, with backslashes, or moved beside it."""
     name = name.strip().strip('"').replace("\\", "/")
