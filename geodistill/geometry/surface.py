@@ -12,7 +12,7 @@ from geodistill.geometry.mesh import Mesh, corners, triangle_areas
 from geodistill.io.extras import require
 
 _BRANCHES = 4
-_POINTS_AT_ONCE = 2048
+_POINTS_AT_ONCE = 32768
 _PAIRS_AT_ONCE = 1 << 21
 _TINY = 1e-300
 
@@ -64,12 +64,12 @@ def closest_surface_points(mesh: Mesh, points: Tensor) -> tuple[Tensor, Tensor, 
     middle = mesh.vertices.mean(dim=0)
     triangles = corners(mesh) - middle
     local = points.to(mesh.vertices) - middle
-    tree = _tree(triangles)
+    tree, bound = _tree(triangles), _near_enough(triangles, local)
     face = torch.zeros(len(points), dtype=torch.int64, device=triangles.device)
     waiting = list(torch.arange(len(points), device=face.device).split(_POINTS_AT_ONCE))
     while waiting:
         chunk = waiting.pop()
-        found = _nearest_faces(tree, triangles, local[chunk])
+        found = _nearest_faces(tree, triangles, local[chunk], bound[chunk])
         if found is None:  # too many candidates at once
             waiting += chunk.tensor_split(2)
         else:
@@ -152,11 +152,25 @@ def _curve(points: Tensor) -> Tensor:
     return cells[:, 0] | (cells[:, 1] << 1) | (cells[:, 2] << 2)
 
 
-def _nearest_faces(tree: _Tree, triangles: Tensor, points: Tensor) -> Tensor | None:
-    """int64 [N], or None where several points have too many candidates for one go."""
+def _near_enough(triangles: Tensor, points: Tensor) -> Tensor:
+    """Squared distances [N] to the faces with the nearest middles: the nearest are no farther."""
+    from scipy.spatial import KDTree
+
+    middles = triangles.mean(dim=1).cpu().numpy()
+    guess = KDTree(middles, compact_nodes=False, balanced_tree=False).query(
+        points.cpu().numpy(), workers=-1
+    )[1]
+    return _on_triangles(points, triangles[torch.as_tensor(guess, device=points.device)])[1]
+
+
+def _nearest_faces(tree: _Tree, triangles: Tensor, points: Tensor, bound: Tensor) -> Tensor | None:
+    """int64 [N], or None where several points have too many candidates for one go.
+
+    No face that is farther than the squared distances `bound` [N] is looked for.
+    """
     low, high = tree.levels[-1]
     rounding = (1e-14 * (high - low).norm()).square()  # must not prune the box of the nearest face
-    best = torch.full_like(points[:, 0], torch.inf)
+    best = bound.clone()
     point = torch.arange(len(points), device=points.device)
     node = torch.zeros_like(point)
     for level, (low, high) in reversed([*enumerate(tree.levels)]):
@@ -187,7 +201,13 @@ def _box_distances(points: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, T
     """
     outside = torch.maximum(low - points, points - high).clamp_min(0)
     across = torch.maximum(points - low, high - points)
-    return outside.square().sum(dim=1), across.square().sum(dim=1)
+    return _squared_length(outside), _squared_length(across)
+
+
+def _squared_length(vectors: Tensor) -> Tensor:
+    """[N] of [N, 3]; several times as fast as a sum over so short a dimension."""
+    x, y, z = vectors.square().unbind(dim=1)
+    return x + y + z
 
 
 def _on_triangles(points: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
