@@ -192,14 +192,15 @@ def _sentences(arguments: Arguments, found: FeatureSet) -> Tensor:
 
 
 def _paints(answer: Answer) -> list[Any]:
-    """A heat map for every question, and labels where there are some."""
+    """A heat map for every question, and labels, of what is like any of the questions."""
     from geodistill.lift.sheet import heat_paint, label_paint
 
     paints = []
     if answer.similarity is not None:
         paints += [heat_paint(column) for column in answer.heat().T]
     if answer.label is not None:
-        paints.append(label_paint(answer.label))
+        held = None if answer.mask is None else answer.mask.any(dim=1)
+        paints.append(label_paint(answer.label, held))
     return paints
 
 

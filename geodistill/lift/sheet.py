@@ -80,11 +80,12 @@ def label_colors(count: int) -> Tensor:
     return torch.tensor([colorsys.hsv_to_rgb(hue, 0.75, 0.95) for hue in hues]).view(count, 3)
 
 
-def label_paint(labels: Tensor) -> Paint:
-    """Labels int64 [N] from 0 as colours."""
+def label_paint(labels: Tensor, held: Tensor | None = None) -> Paint:
+    """Labels int64 [N] from 0 as colours; where `held` bool [N] says so, if given."""
     check(labels=(labels, "N"))
     colors = label_colors(int(labels.max()) + 1)[labels]
-    return Paint(colors, torch.full((len(labels),), _LABELS))
+    cover = torch.full((len(labels),), _LABELS)
+    return Paint(colors, cover if held is None else cover * held)
 
 
 def sheet(scene: Scene, cameras: Camera, paints: Sequence[Paint]) -> Tensor:

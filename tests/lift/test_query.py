@@ -97,6 +97,8 @@ def test_labels_have_colours_of_their_own() -> None:
     apart = torch.cdist(colors, colors) + 9 * torch.eye(12)
     assert float(apart.min()) > 0.1
     assert torch.equal(label_paint(torch.tensor([2, 0])).colors, colors[[2, 0]])
+    bare = label_paint(torch.tensor([2, 0]), torch.tensor([True, False]))
+    assert bare.cover[0] > 0 and bare.cover[1] == 0
 
 
 @pytest.fixture(scope="module", params=MAKERS)
