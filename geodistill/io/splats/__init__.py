@@ -1,0 +1,82 @@
+"""Gaussian splats in files, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from geodistill.checks import ShapeError, UsageError
+from geodistill.io.splats.arrays import SplatArrays
+from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
+from geodistill.runs import atomic_write
+
+__all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
+
+Reader = Callable[[Path], SplatArrays]
+Writer = Callable[[SplatArrays, Path], Mapping[str, bytes | list[bytes]]]
+
+
+class Format(NamedTuple):
+    """A splat format: its reader, its writer, and whether its axes are fixed as OpenGL's (x right,
+    y up, z backward) where 3DGS's are x right, y down, z forward."""
+
+    read: Reader
+    write: Writer | None = None
+    opengl: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    ".ply": Format(read_ply_splats, ply_splat_files),
+}
+"""By the ending of the name, the longest that fits."""
+
+
+def format_of(path: Path) -> Format:
+    """Raises UsageError for an ending that no splat format has."""
+    name = path.name.lower()
+    for ending in sorted(FORMATS, key=len, reverse=True):
+        if name.endswith(ending):
+            return FORMATS[ending]
+    raise UsageError(f"{path} has an ending that no splat format has: {', '.join(FORMATS)}")
+
+
+def read_splats(path: Path | str) -> SplatArrays:
+    """Read splats by the ending of the file's name, in the file's own axes.
+
+    Raises UsageError for an unknown ending, InputError, naming the file, when it is missing,
+    empty, damaged, or holds values that are not finite.
+    """
+    path = Path(path)
+    return format_of(path).read(path)
+
+
+def write_splats(path: Path | str, splats: SplatArrays) -> None:
+    """Write splats, given in the format's axes, by the ending of the name, atomically.
+
+    Raises UsageError for an ending or an attribute's name that cannot be written, ShapeError for
+    attributes of another length, InputError for an unwritable path.
+    """
+    path = Path(path)
+    write = format_of(path).write
+    if write is None:
+        writable = [ending for ending, one in FORMATS.items() if one.write is not None]
+        raise UsageError(f"cannot write splats as {path.name}: choose {', '.join(writable)}")
+    _check_attributes(splats)
+    for name, content in write(splats, path).items():
+        pieces = [content] if isinstance(content, bytes) else content
+        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+
+
+def _check_attributes(splats: SplatArrays) -> None:
+    count = len(splats["means"])
+    for name, values in splats["attributes"].items():
+        if values.ndim not in (1, 2) or len(values) != count:
+            raise ShapeError(
+                f"attribute '{name}' must have shape [{count}] or [{count}, C], got "
+                f"{[*values.shape]}"
+            )
+        if values.dtype != np.float32:
+            raise UsageError(f"attribute '{name}' must be float32, got {values.dtype}")

@@ -1,0 +1,115 @@
+"""The PLY layout of 3D Gaussian Splatting (Kerbl et al. 2023).
+
+x y z, nx ny nz (zeros), f_dc_0..2, f_rest_* (all of red, then green, then blue), opacity (a logit),
+scale_0..2 (logarithms), rot_0..3 (w, x, y, z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geodistill.checks import InputError, UsageError
+from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
+from geodistill.io.ply import ListColumn, read_ply
+from geodistill.io.ply_write import ply_bytes
+from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
+
+_MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
+_DC = ("f_dc_0", "f_dc_1", "f_dc_2")
+_SCALES = ("scale_0", "scale_1", "scale_2")
+_ROTATIONS = ("rot_0", "rot_1", "rot_2", "rot_3")
+_NEEDED = (*_MEANS, *_DC, "opacity", *_SCALES, *_ROTATIONS)
+
+
+def read_ply_splats(path: Path) -> SplatArrays:
+    """Raises InputError when it is missing, damaged, no splat file, or not finite."""
+    columns = _columns(path)
+    rest = _rest_count(path, columns)
+    sh = np.empty((len(columns["x"]), 1 + rest // 3, 3), np.float32)
+    sh[:, 0] = _stack(columns, _DC)
+    if rest:
+        by_channel = _stack(columns, [f"f_rest_{i}" for i in range(rest)])
+        sh[:, 1:] = by_channel.reshape(len(sh), 3, -1).swapaxes(1, 2)
+    known = {*_NEEDED, *_NORMALS, *(f"f_rest_{i}" for i in range(rest))}
+    further = grouped({name: values for name, values in columns.items() if name not in known})
+    return splat_arrays(
+        path,
+        _stack(columns, _MEANS),
+        _stack(columns, _ROTATIONS),
+        _stack(columns, _SCALES),
+        to_float32(columns["opacity"]),
+        sh,
+        {name: as_float32(values, f"{path}: '{name}'") for name, values in further.items()},
+    )
+
+
+def ply_splat_files(splats: SplatArrays, path: Path) -> dict[str, list[bytes]]:
+    """float32, little endian, in the reference's order; attributes [N, C] as name_0, name_1, ...
+
+    Raises UsageError for an attribute whose name the layout has.
+    """
+    count = len(splats["means"])
+    rest = splats["sh"][:, 1:].swapaxes(1, 2).reshape(count, -1)
+    columns = {
+        **dict(zip(_MEANS, splats["means"].T, strict=True)),
+        **dict.fromkeys(_NORMALS, np.zeros(count, np.float32)),
+        **dict(zip(_DC, splats["sh"][:, 0].T, strict=True)),
+        **{f"f_rest_{i}": rest[:, i] for i in range(rest.shape[1])},
+        "opacity": splats["opacity_logits"],
+        **dict(zip(_SCALES, splats["log_scales"].T, strict=True)),
+        **dict(zip(_ROTATIONS, splats["rotations"].T, strict=True)),
+    }
+    further = ungrouped(splats["attributes"])
+    for name in further:
+        if name in columns or name.startswith("f_rest_"):
+            raise UsageError(f"a splat file cannot hold an attribute as '{name}': rename it")
+    return {path.name: ply_bytes({"vertex": {**columns, **further}})}
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    """The scalar properties of a splat file's vertices; those of the layout are finite."""
+    elements = read_ply(path).elements
+    vertices = elements.get("vertex", {})
+    if any(name.startswith("packed_") for name in vertices):
+        raise InputError(
+            f"{path} is a compressed splat file, which is not read here: export it as a plain 3DGS "
+            "PLY"
+        )
+    columns = {k: c for k, c in vertices.items() if not isinstance(c, ListColumn)}
+    for name in _NEEDED:
+        if name not in columns:
+            kind = "a mesh" if len(next(iter(elements.get("face", {}).values()), ())) else "a cloud"
+            raise InputError(
+                f"{path} is not a splat file but looks like {kind}: its vertices have no property "
+                f"'{name}' (they have {', '.join([*columns][:12]) or 'none'})"
+            )
+    if not len(columns["x"]):
+        raise InputError(f"{path} holds no splats")
+    for name, values in columns.items():
+        if name not in _NEEDED and not name.startswith("f_rest_"):
+            continue
+        finite = np.isfinite(to_float32(values))
+        if not finite.all():
+            raise InputError(
+                f"{path}: its property '{name}' holds {int((~finite).sum())} NaN or infinite "
+                f"values of {len(values)}, the first in row {int(np.argmin(finite))}"
+            )
+    return columns
+
+
+def _rest_count(path: Path, columns: Mapping[str, np.ndarray]) -> int:
+    names = {name for name in columns if name.startswith("f_rest_")}
+    allowed = [3 * (count - 1) for count in COEFFICIENTS]
+    if len(names) not in allowed or names != {f"f_rest_{i}" for i in range(len(names))}:
+        raise InputError(
+            f"{path} has {len(names)} properties f_rest_*: a splat file has f_rest_0 and so on, "
+            f"{', '.join(map(str, allowed))} of them for the degrees 0 to {len(COEFFICIENTS) - 1}"
+        )
+    return len(names)
+
+
+def _stack(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    return to_float32(np.stack([columns[name] for name in names], axis=1))
