@@ -27,7 +27,7 @@ class Arguments(Machine):
     on the test views of a data set.
     """
 
-    a: Annotated[Path, Positional("a field file or a run folder: the reference", metavar="A")]
+    a: Annotated[Path, Positional("the reference: a field, splats, a mesh or points", metavar="A")]
     b: Annotated[Path, Positional("what is compared with it", metavar="B")]
     data: Annotated[
         Path | None, Option("posed images; their test views are used", metavar="DATASET")
@@ -66,14 +66,15 @@ class Arguments(Machine):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
-    from geodistill.geometry.fields import field_path, load_field
+    from geodistill.geometry.fields import field_path
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
+    from geodistill.shade.viewable import load_viewable
 
     expect_free(arguments.overwrite, arguments.output)
-    a = load_field(arguments.a, arguments.device)
-    b = load_field(arguments.b, arguments.device)
+    a = load_viewable(arguments.a, arguments.device)
+    b = load_viewable(arguments.b, arguments.device)
     if arguments.data is not None:
         images = load_posed_images(arguments.data, "test")
         expect_in_view(a, images.cameras, arguments.data)

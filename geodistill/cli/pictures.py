@@ -13,15 +13,15 @@ from torch import Tensor
 from geodistill.cameras import Camera, orbit_cameras
 from geodistill.checks import UsageError
 from geodistill.cli.options import expect_free, is_film, stem_of
-from geodistill.geometry.fields import Field, load_field
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
 from geodistill.io.posed import load_camera_file, load_cameras
 from geodistill.log import progress
-from geodistill.render.fields import GBuffer, render_view
+from geodistill.render.fields import GBuffer
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD, expect_in_view, framing_distance
 from geodistill.runs import make_folder
 from geodistill.shade.color import linear_from_srgb, srgb_from_linear
+from geodistill.shade.viewable import Viewable, load_viewable
 
 if TYPE_CHECKING:
     from geodistill.cli.render import Arguments
@@ -36,11 +36,11 @@ DEFAULT_RESOLUTION = 400
 
 def write_views(arguments: Arguments) -> dict[str, Any]:
     """Render what the arguments ask for and write it; the result names the files' place."""
-    field = load_field(arguments.source, arguments.device)
-    cameras, names = _cameras(arguments, field)
+    scene = load_viewable(arguments.source, arguments.device)
+    cameras, names = _cameras(arguments, scene)
     kind = _format(arguments)
     output = arguments.output or Path(f"{stem_of(arguments.source)}_views")
-    linear = field.color_space == "linear"
+    linear = scene.color_space == "linear"
     if kind == "mp4":
         if len(arguments.channels) != 1:
             raise UsageError("a film shows one channel: give one name to --channels")
@@ -48,12 +48,12 @@ def write_views(arguments: Arguments) -> dict[str, Any]:
         make_folder(output.parent)
         expect_free(arguments.overwrite, output)
         channel = arguments.channels[0]
-        views = _render(arguments, field, cameras)
+        views = _render(arguments, scene, cameras)
         write_mp4(output, (_picture(view, channel, linear, opaque=True) for view in views))
         return {"output": str(output), "views": len(cameras)}
     stale = _pictures(output, arguments.overwrite)
     written: set[Path] = set()
-    for name, view in zip(names, _render(arguments, field, cameras), strict=True):
+    for name, view in zip(names, _render(arguments, scene, cameras), strict=True):
         make_folder(output)
         if kind == "exr":
             path = output / f"{name}.exr"
@@ -84,21 +84,21 @@ def _pictures(output: Path, overwrite: bool) -> set[Path]:
     return set(found)
 
 
-def _render(arguments: Arguments, field: Field, cameras: Camera) -> Iterator[GBuffer]:
+def _render(arguments: Arguments, scene: Viewable, cameras: Camera) -> Iterator[GBuffer]:
     normals = "normal" in arguments.channels
     with progress(len(cameras), "rendering views") as bar:
         for i in range(len(cameras)):
-            yield render_view(field, cameras[i], normals=normals)
+            yield scene.view(cameras[i], normals)
             bar.advance()
 
 
-def _cameras(arguments: Arguments, field: Field) -> tuple[Camera, list[str]]:
+def _cameras(arguments: Arguments, scene: Viewable) -> tuple[Camera, list[str]]:
     if arguments.orbit is not None:
         resolution = arguments.resolution or DEFAULT_RESOLUTION
         cameras = orbit_cameras(
             arguments.orbit,
-            field.frame.t,
-            framing_distance(field),
+            scene.frame.t,
+            framing_distance(scene),
             ORBIT_ELEVATION_RAD,
             DEFAULT_FOV_RAD,
             (resolution, resolution),
@@ -110,7 +110,7 @@ def _cameras(arguments: Arguments, field: Field) -> tuple[Camera, list[str]]:
         assert arguments.cameras is not None
         posed = load_camera_file(arguments.cameras)
     cameras = posed.cameras
-    expect_in_view(field, cameras, arguments.data or arguments.cameras)
+    expect_in_view(scene, cameras, arguments.data or arguments.cameras)
     if arguments.resolution is not None:
         cameras = cameras.scaled(arguments.resolution / max(cameras.size))
     return cameras, [f"{i:04d}_{_printable(Path(name).stem)}" for i, name in enumerate(posed.names)]

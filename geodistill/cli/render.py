@@ -21,7 +21,7 @@ class Arguments(Machine):
     own.
     """
 
-    source: Annotated[Path, Positional("a field file or a run folder", metavar="X")]
+    source: Annotated[Path, Positional("a field, splats, a mesh or points", metavar="X")]
     data: Annotated[Path | None, Option("render the views of this data set", metavar="DATASET")] = (
         None
     )

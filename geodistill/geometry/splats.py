@@ -68,6 +68,9 @@ class Splats:
         """The degree of the harmonics, 0 to 3."""
         return sh_degree(self.sh.shape[1])
 
+    def parameter_count(self) -> int:
+        return sum(tensor.numel() for tensor in self._tensors().values())
+
     def to(self, device: torch.device | str) -> Splats:
         return Splats(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from geodistill.cameras import Camera
 from geodistill.checks import InputError
-from geodistill.geometry.fields import Field
 from geodistill.io.images import write_png
 from geodistill.io.posed import Background, PosedImages
 from geodistill.log import progress
 from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, mean_psnr, psnr, ssim
-from geodistill.render.fields import GBuffer, render_view
+from geodistill.render.fields import GBuffer
 from geodistill.render.viewpoints import viewpoints
+from geodistill.shade.viewable import Scene, viewable
 
 BACKGROUND = 1.0
 OPAQUE = 0.5
@@ -44,9 +44,9 @@ class Comparison:
 
 
 def compare(
-    a: Field, b: Field, views: int = 20, resolution: int = 200, seed: int = 0
+    a: Scene, b: Scene, views: int = 20, resolution: int = 200, seed: int = 0
 ) -> Comparison:
-    """Render both fields from the same seeded viewpoints of A and compare.
+    """Render both scenes from the same seeded viewpoints of A and compare.
 
     PSNR (`mean_psnr`) and SSIM are means over views of whole 8-bit images on white. Opacity IoU
     compares the sets of pixels more than half opaque, over all views. Depth error is the median
@@ -60,19 +60,19 @@ def compare(
         seed: of the viewpoints.
 
     Raises:
-        InputError: one field is sRGB, the other linear.
+        InputError: one scene is sRGB, the other linear.
     """
-    return _compare(a, b, viewpoints(a, views, resolution, seed), None)
+    return _compare(a, b, viewpoints(viewable(a), views, resolution, seed), None)
 
 
 def compare_on_views(
-    a: Field, b: Field, data: PosedImages, background: float = BACKGROUND
+    a: Scene, b: Scene, data: PosedImages, background: float = BACKGROUND
 ) -> Comparison:
-    """The same from a data set's cameras over a grey background, with both fields' PSNR to its
+    """The same from a data set's cameras over a grey background, with both scenes' PSNR to its
     images beside it.
 
     Raises:
-        InputError: fields and images are not all sRGB or all linear.
+        InputError: scenes and images are not all sRGB or all linear.
     """
     return _compare(a, b, data.cameras, data, background)
 
@@ -84,30 +84,32 @@ def shown_on(data: PosedImages, background: Background) -> float:
     return BACKGROUND if behind is None else behind
 
 
-def psnr_to_images(field: Field, data: PosedImages, background: float = BACKGROUND) -> float:
+def psnr_to_images(scene: Scene, data: PosedImages, background: float = BACKGROUND) -> float:
     """Mean PSNR in dB over a data set's views: whole 8-bit images on a grey background.
 
     Raises:
-        InputError: field and images are not both sRGB or both linear.
+        InputError: scene and images are not both sRGB or both linear.
     """
-    _expect_one_space({"the field": field.color_space, "the images": data.color_space})
+    seen = viewable(scene)
+    _expect_one_space({"the scene": seen.color_space, "the images": data.color_space})
     scores: list[float] = []
     with progress(len(data.cameras), "test views") as bar:
         for i in range(len(data.cameras)):
-            picture = _picture(render_view(field, data.cameras[i]), background)
+            picture = _picture(seen.view(data.cameras[i]), background)
             scores.append(psnr(picture, _photograph(data, i, background)))
             bar.advance()
     return mean_psnr(scores)
 
 
 def _compare(
-    a: Field,
-    b: Field,
+    one: Scene,
+    two: Scene,
     cameras: Camera,
     data: PosedImages | None,
     background: float = BACKGROUND,
 ) -> Comparison:
     start = time.perf_counter()
+    a, b = viewable(one), viewable(two)
     spaces = {"A": a.color_space, "B": b.color_space}
     _expect_one_space(spaces if data is None else {**spaces, "the images": data.color_space})
     scores: list[float] = []
@@ -119,7 +121,7 @@ def _compare(
     shown = set(torch.linspace(0, len(cameras) - 1, SHEET_VIEWS).round().int().tolist())
     with progress(len(cameras), "comparing views") as bar:
         for i in range(len(cameras)):
-            view_a, view_b = render_view(a, cameras[i]), render_view(b, cameras[i])
+            view_a, view_b = a.view(cameras[i]), b.view(cameras[i])
             image_a, image_b = _picture(view_a, background), _picture(view_b, background)
             scores.append(psnr(image_b, image_a))
             if min(image_a.shape[:2]) >= SSIM_WINDOW_PX:

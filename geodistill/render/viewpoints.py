@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 
@@ -19,7 +20,17 @@ field: two standard deviations."""
 DEFAULT_FOV_RAD = math.radians(40.0)
 
 
-def viewpoints(field: Field, count: int, resolution: int, seed: int) -> Camera:
+class Framed(Protocol):
+    """A scene with a cube about it, and perhaps the cameras it was made from."""
+
+    @property
+    def frame(self) -> Similarity: ...
+
+    @property
+    def views(self) -> Camera | None: ...
+
+
+def viewpoints(field: Framed, count: int, resolution: int, seed: int) -> Camera:
     """Cameras like those the field was made from, turned a little about its centre.
 
     A field that carries no cameras is seen from all sides at a distance that frames its cube.
@@ -52,9 +63,10 @@ def viewpoints(field: Field, count: int, resolution: int, seed: int) -> Camera:
     return about.inverse().apply_camera(replace(base.to(dtype=torch.float64), world_from_cam=local))
 
 
-def expect_in_view(field: Field, cameras: Camera, source: object) -> None:
-    """Raise InputError, naming where the cameras are from, if none has the field's cube in it."""
-    local = unit_camera(field, cameras)
+def expect_in_view(scene: Framed, cameras: Camera, source: object) -> None:
+    """Raise InputError, naming where the cameras are from, if none has the scene's cube in it."""
+    exact = cameras.to(dtype=torch.float64)
+    local = scene.frame.inverse().apply_camera(exact).to("cpu", torch.float32)
     for i in range(len(local)):
         near, far = cube_interval(camera_rays(local[i]))
         if (near < far).any():
@@ -65,7 +77,7 @@ def expect_in_view(field: Field, cameras: Camera, source: object) -> None:
     )
 
 
-def framing_distance(field: Field) -> float:
+def framing_distance(field: Framed) -> float:
     """How far a camera of the default field of view must stand, in world units, to see the scene
     whole but for the corners of its cube."""
     return math.sqrt(2.0) * float(field.frame.s) / math.sin(DEFAULT_FOV_RAD / 2)
