@@ -39,6 +39,7 @@ VERSION = 1
 Vector3 = tuple[float, float, float]
 
 _STILL = 0.01  # the polish holds what handles hardly move
+_POLISHED = 0.03  # of the diagonal: larger shapes stay as they are posed
 _NEAR, _FAR = 0.05, 1.0  # of a position to the surface, in diagonals: said beyond, refused beyond
 _MOST = 1000.0  # diagonals that a handle may move by or turn about
 
@@ -139,7 +140,8 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
         held = weights.sum(1) < _STILL
         for site in (*handles, *anchors):
             held[_with_images(surface, site, planes)] = True
-        posed, _ = polish(surface, posed, held, session.rigidity)
+        reach = _POLISHED * surface.diagonal
+        posed, _ = polish(surface, posed, held, session.rigidity, reach)
     return Edit(posed[surface.welded], weights[surface.welded])
 
 

@@ -35,6 +35,24 @@ def test_energy_never_rises_and_held_positions_stay() -> None:
     assert (relaxed[~held] - posed[~held]).norm(dim=1).max() > 0.05
 
 
+def test_what_is_larger_than_the_reach_stays_as_posed() -> None:
+    surface = surface_of(grid(41, 21, (2.0, 1.0)))
+    x = surface.positions
+    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bump = torch.zeros_like(x)
+    bump[:, 2] = 0.4 * torch.sin(torch.pi * x[:, 0] / 2)
+    posed = x + bump
+    posed[:, 2] += 0.02 * noise
+    held = torch.zeros(len(x), dtype=torch.bool)
+    held[0] = True
+    near, energies = polish(surface, posed, held, 20, 0.1)
+    assert all(after <= before * (1 + 1e-9) for before, after in pairwise(energies))
+    left, before = (near - x - bump)[1:], (posed - x - bump)[1:]
+    assert left.norm(dim=1).mean() < 0.5 * before.norm(dim=1).mean()
+    free, _ = polish(surface, posed, held, 20)
+    assert (free - x - bump).norm(dim=1).mean() > 2 * left.norm(dim=1).mean()
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rigid_motion_is_left_alone_and_found_again(seed: int) -> None:
     surface = surface_of(blob(seed))
@@ -76,3 +94,5 @@ def test_no_iterations() -> None:
     surface = surface_of(grid(3, 3))
     with pytest.raises(UsageError, match="at least one iteration"):
         polish(surface, surface.positions, torch.ones(9, dtype=torch.bool), 0)
+    with pytest.raises(UsageError, match="positive reach"):
+        polish(surface, surface.positions, torch.ones(9, dtype=torch.bool), 1, 0.0)
