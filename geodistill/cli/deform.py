@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Observer, expect_free, prepare, stem_of
+from geodistill.cli.options import Observer, expect_free, expect_whole, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Arguments(Observer):
         super().__post_init__()
         if self.output is not None and self.output.suffix.lower() not in WRITTEN:
             raise UsageError(f"-o {self.output}: meshes are written as {', '.join(WRITTEN)}")
+        if self.features is not None:
+            for name in ("teacher", "views"):
+                if getattr(self, name) != getattr(Observer, name):
+                    raise UsageError(f"--{name}: --features has been lifted already, leave it out")
         if self.weights and self.output is not None and self.output.suffix.lower() == ".obj":
             raise UsageError("--weights: OBJ has no room for attributes; write GLB or PLY")
 
@@ -65,6 +69,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.mesh_files import files_beside, load_mesh, save_mesh
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import MeshScene
+    from geodistill.log import say
 
     started = time.perf_counter()
     output = arguments.output or Path(f"{stem_of(arguments.mesh)}_deformed.glb")
@@ -77,9 +82,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     session = load_session(arguments.script)
     if not session.handles:
         raise InputError(f"{arguments.script} names no handles: there is nothing to do")
+    if session.mirrors and arguments.symmetric:
+        raise UsageError(f"--symmetric finds mirrors and {arguments.script} names some: keep one")
     mesh = load_mesh(arguments.mesh)
     beside = files_beside(output, mesh)
     expect_free(arguments.overwrite, *beside, inputs=(arguments.mesh,))
+    expect_whole(arguments.mesh, (output, picture, arguments.save_session, *beside))
     scene = MeshScene(mesh)
     found = _features(arguments, scene)
     directions = found.directions() if session.method == "published" else found.whitened()
@@ -88,14 +96,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
     edit = apply(session, mesh, directions)
     posed = replace(mesh, vertices=edit.vertices)
     columns = {f"weight_{k}": column for k, column in enumerate(edit.weights.T)}
+    shown = _sheet(scene, posed, edit, arguments)  # before anything is written
+    moved = _moved(mesh, posed)
+    if not moved:
+        say("the edit moves nothing: its handles stay, or its mirrors undo what they do")
     save_mesh(output, posed, columns if arguments.weights else None)
-    write_png(picture, _sheet(scene, posed, edit, arguments))
+    write_png(picture, shown)
     saved = {}
     if arguments.save_session is not None:
         save_session(arguments.save_session, replace(session, mesh=mesh_digest(mesh)))
         saved = {"session": str(arguments.save_session)}
-    moved = (edit.vertices - mesh.vertices).norm(dim=1)
-    diagonal = (mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).norm()
     return {
         "output": str(output),
         **({"beside": [str(path) for path in beside]} if beside else {}),
@@ -104,7 +114,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "vertices": len(mesh.vertices),
         "handles": len(session.handles),
         "mirrors": [_shown(mirror) for mirror in session.mirrors],
-        "moved": round(float((moved > 1e-6 * diagonal).float().mean()), 4),
+        "moved": round(moved, 4),
         "seconds": round(time.perf_counter() - started, 2),
     }
 
@@ -138,10 +148,18 @@ def _sheet(scene: MeshScene, posed: Mesh, edit: Edit, arguments: Arguments) -> T
     from geodistill.lift.scenes import MeshScene, cameras_about
     from geodistill.lift.sheet import VIEWS, heat_paint, sheet
 
-    both = torch.cat([scene.positions, posed.vertices])
+    both = torch.cat([scene.framed, MeshScene(posed).framed])
     cameras = cameras_about(both, VIEWS, arguments.resolution, arguments.seed)
     before = sheet(scene, cameras, [heat_paint(column) for column in edit.weights.T])
     return torch.cat([before, sheet(MeshScene(posed), cameras, [])])
+
+
+def _moved(mesh: Mesh, posed: Mesh) -> float:
+    """Which part of the vertices has moved."""
+    from geodistill.geometry.mesh import diagonal
+
+    away = (posed.vertices - mesh.vertices).norm(dim=1)
+    return float((away > 1e-6 * diagonal(mesh)).float().mean())
 
 
 def _shown(mirror: Mirror) -> dict[str, Any]:

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import MOST_STEPS, Observer, expect_free, prepare, stem_of
+from geodistill.cli.options import (
+    MOST_STEPS,
+    Observer,
+    expect_free,
+    expect_whole,
+    prepare,
+    stem_of,
+)
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from geodistill.cameras import Camera
-    from geodistill.lift.scenes import Scene
+    from geodistill.lift.scene import Scene
     from geodistill.teachers.lifted import LiftReport
 
 
@@ -33,6 +40,9 @@ class Arguments(Observer):
     images: Annotated[
         Path | None, Option("posed photographs to lift from instead", metavar="DATASET")
     ] = None
+    split: Annotated[
+        Literal["all", "train", "val", "test"], Option("which of --images to lift from")
+    ] = "all"
     channels: Annotated[str, Option("principal components to keep, or full", metavar="N")] = "64"
     solver: Annotated[
         Literal["refined", "mean", "ridge", "network"], Option("how pixels become features")
@@ -58,6 +68,8 @@ class Arguments(Observer):
         super().__post_init__()
         if self.channels != "full" and not (self.channels.isdecimal() and int(self.channels) > 0):
             raise UsageError(f"--channels must be a positive number or full, got {self.channels}")
+        if self.images is None and self.split != "all":
+            raise UsageError("--split says which of --images to lift from, which is missing")
         if self.images is not None and self.views != Observer.views:
             raise UsageError("--views: the cameras are those of --images, leave it out")
         if self.images is not None and self.resolution != Observer.resolution:
@@ -102,9 +114,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     )
     scene, cameras = load_scene(arguments.geometry, arguments.device), None
     beside: list[Path] = []
-    if arguments.export is not None and isinstance(scene, MeshScene):
-        beside = files_beside(arguments.export, scene.mesh)
-        expect_free(arguments.overwrite, *beside, inputs=(arguments.geometry,))
+    if arguments.export is not None:
+        scene.expect_ending(arguments.export)
+    if isinstance(scene, MeshScene):
+        if arguments.export is not None:
+            beside = files_beside(arguments.export, scene.mesh)
+            expect_free(arguments.overwrite, *beside, inputs=(arguments.geometry,))
+        outputs = (output, picture, arguments.export, arguments.field, *beside)
+        expect_whole(arguments.geometry, outputs)
     if arguments.teacher in MESH_TEACHERS:
         _expect_no_views(arguments)
         found = described(scene, load_mesh_teacher(arguments.teacher))
@@ -119,6 +136,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
                 "from them: are the cameras in the geometry's frame, is the resolution enough?"
             )
         told = {
+            "views": len(cameras),
             "coverage": round(lifted.coverage, 4),
             "explained": round(lifted.explained, 4),
             "steps": lifted.steps,
@@ -151,8 +169,10 @@ def _expect_no_views(arguments: Arguments) -> None:
     given = {
         "--images": arguments.images is not None,
         "--proxy": arguments.proxy is not None,
-        "--solver network": arguments.solver == "network",
+        "--solver": arguments.solver != Arguments.solver,
         "--channels": arguments.channels != Arguments.channels,
+        "--views": arguments.views != Arguments.views,
+        "--resolution": arguments.resolution != Arguments.resolution,
     }
     for option, present in given.items():
         if present:
@@ -164,7 +184,7 @@ def _views(arguments: Arguments, scene: Scene) -> tuple[Camera, Tensor | None]:
     from geodistill.lift.scenes import cameras_around
 
     if arguments.images is not None:
-        return _photographs(arguments.images)
+        return _photographs(arguments.images, arguments.split)
     cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
     return cameras, None
 
@@ -210,13 +230,13 @@ def _lifted(
     return replace(lifted, found=coarse.carry(lifted.found, features))
 
 
-def _photographs(dataset: Path) -> tuple[Camera, Tensor]:
-    """The training views of a data set: cameras, and images [N, H, W, 3] over white."""
+def _photographs(dataset: Path, split: str) -> tuple[Camera, Tensor]:
+    """The views of a data set: cameras, and images [N, H, W, 3] over white."""
     import torch
 
     from geodistill.io.posed import load_posed_images
 
-    data = load_posed_images(dataset, "train")
+    data = load_posed_images(dataset, split)
     white = torch.ones(3)
     images = torch.stack([data.composite(image, white) for image in data.images])
     return data.cameras, images

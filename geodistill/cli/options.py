@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,6 +171,22 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
         _expect_writable(path)
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
+
+
+def expect_whole(mesh: Path, outputs: Iterable[Path | None]) -> None:
+    """Raise UsageError if an output would replace a file that a mesh names, such as its texture.
+
+    Only what exists can be replaced, so that the mesh is read for it then alone.
+    """
+    from geodistill.io.meshes import files_of_mesh
+
+    there = [path for path in outputs if path is not None and path.exists()]
+    if not there:
+        return
+    read = {path.resolve() for path in files_of_mesh(mesh)}
+    for path in there:
+        if path.resolve() in read:
+            raise UsageError(f"{path} belongs to {mesh}: choose another output")
 
 
 def _expect_writable(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Pictured, expect_free, prepare, stem_of
+from geodistill.cli.options import Pictured, expect_free, expect_whole, prepare, stem_of
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from geodistill.lift.files import FeatureSet
     from geodistill.lift.query import Answer
-    from geodistill.lift.scenes import Scene
+    from geodistill.lift.scene import Scene, Spot
+
+NEAR, FAR = 0.05, 1.0
+"""Distances of a place from the geometry, in its diagonals: said beyond, refused beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.io.images import write_png
     from geodistill.lift.files import load_features
     from geodistill.lift.query import save_answer
-    from geodistill.lift.scenes import cameras_around, load_scene
+    from geodistill.lift.scenes import MeshScene, cameras_around, load_scene
     from geodistill.lift.sheet import VIEWS, sheet
 
     output = arguments.output or Path(f"{stem_of(arguments.features)}_query.safetensors")
@@ -100,6 +103,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         )
     scene = load_scene(file)
     found.expect(scene.kind, scene.digest, len(scene.positions), arguments.features)
+    if arguments.export is not None:
+        scene.expect_ending(arguments.export)
+    if isinstance(scene, MeshScene):
+        expect_whole(file, (output, picture, arguments.export))
     answer, extra = _answer(arguments, found, scene, points)
     cameras = cameras_around(scene, VIEWS, arguments.resolution, arguments.seed)
     paints = _paints(answer)
@@ -149,6 +156,7 @@ def _answer(
         return Answer(label=labels), {"elements": len(labels), "sizes": sizes.tolist()}
     if points:
         spots = [scene.at(torch.tensor(point, dtype=torch.float64)) for point in points]
+        _expect_near(arguments.click, spots, scene)
         wanted = torch.stack(
             [spot.weights.to(directions) @ directions[spot.index] for spot in spots]
         )
@@ -166,6 +174,20 @@ def _answer(
         "share": [round(float(value), 4) for value in share],
         **extra,
     }
+
+
+def _expect_near(clicks: Sequence[str], spots: Sequence[Spot], scene: Scene) -> None:
+    """Say which places lie off the geometry, and raise InputError for one that is far from it."""
+    from geodistill.log import say
+
+    seen = scene.framed
+    size = float((seen.amax(dim=0) - seen.amin(dim=0)).norm())
+    for click, spot in zip(clicks, spots, strict=True):
+        text = f"--click {click}: the geometry is {spot.distance / size:.3g} of its diagonal away"
+        if spot.distance > FAR * size:
+            raise InputError(f"{text}: is the place in its frame and unit?")
+        if spot.distance > NEAR * size:
+            say(f"{text}, the nearest place is taken")
 
 
 def _sentences(arguments: Arguments, found: FeatureSet) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.deform.symmetry import Plane
 from geodistill.deform.transforms import Transforms, joined
 
@@ -92,14 +92,14 @@ def symmetric_edit(
     sides of it) keeps one column, and its map is replaced by `symmetrised`. Returns the columns
     [P, K'] and maps K'; sums of weights stay.
 
-    Raises UsageError for planes that are not at right angles to one another, whose images would
-    have images, or for a seam that is not positive.
+    Raises InputError for planes that are not at right angles to one another, whose images would
+    have images, and UsageError for a seam that is not positive.
     """
     if not seam > 0:
         raise UsageError(f"the width of the seam must be positive, got {seam}")
     for index, plane in enumerate(planes):
         if not _square(plane, planes[:index]):
-            raise UsageError("the planes of a symmetric edit must be at right angles")
+            raise InputError(f"mirrors[{index}] is not at right angles to those before it")
     diagonal = float((positions.amax(0) - positions.amin(0)).norm())
     columns = [(weights[:, k], _only(transforms, k), place) for k, place in enumerate(places)]
     for plane in planes:

@@ -156,8 +156,8 @@ def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, .
     planes = square_planes(found.planes)
     if not planes and found.axes:
         raise InputError(
-            "the shape has an axis, and any plane through it is a mirror: name the one that is "
-            "meant under 'mirrors'"
+            "the shape is nearly the same all around an axis, through which any plane is a mirror: "
+            "name the one that is meant under 'mirrors'"
         )
     if not planes:
         raise InputError(

@@ -13,7 +13,7 @@ from geodistill.distill.barycentric import (
 )
 from geodistill.lift.agreement import view_scatter
 from geodistill.lift.files import Basis, FeatureSet
-from geodistill.lift.scenes import Scene
+from geodistill.lift.scene import Scene
 from geodistill.lift.solve import weighted_mean
 from geodistill.lift.views import PixelFeatures, equalised
 from geodistill.teachers.base import Teacher
@@ -40,9 +40,10 @@ def distil_features(
     products are the teacher's own. Every element gets features, seen or not.
     """
     shown = observed(scene, teacher, cameras, channels, photographs)
+    budget = budget or Budget(steps=STEPS)
     field = distil(
         samples_of(shown),
-        budget or Budget(steps=STEPS),
+        budget,
         BarycentricSettings(seed=seed),
         shown.basis,
     )
@@ -58,7 +59,7 @@ def distil_features(
         basis=shown.basis,
         scatter=view_scatter([equalised(v) for v in shown.views], features.shape[1]),
     )
-    return LiftReport(found, float(seen.float().mean()), shown.explained, 0), field
+    return LiftReport(found, float(seen.float().mean()), shown.explained, budget.steps or 0), field
 
 
 def samples_of(shown: Observations) -> SurfaceSamples:

@@ -9,7 +9,8 @@ from torch import Tensor
 from geodistill.cameras import Camera
 from geodistill.geometry.surface import closest_surface_points, decimated
 from geodistill.lift.files import FeatureSet
-from geodistill.lift.scenes import Look, MeshScene
+from geodistill.lift.scene import Look
+from geodistill.lift.scenes import MeshScene
 
 
 class ProxyScene(MeshScene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ KIND, VERSION = "answer", 1
 CENTRING = 0.7
 """Part of their common mean that is taken from features: what all of a shape shares tells no part
 of it from another."""
+MOST_CLUSTERS = 256
 _SAMPLE = 20_000
 _BINS = 256
 
@@ -125,21 +127,22 @@ def clusters(directions: Tensor, count: int, seed: int = 0) -> Tensor:
     """Labels int64 [N] of `count` groups of unit vectors [N, D], the largest group first.
 
     k-means with k-means++ seeds on at most 20,000 of the vectors; the others join the nearest
-    centre. A label may be unused where vectors are equal.
+    centre. A label may be unused where vectors are alike.
 
-    Raises UsageError for fewer than 2 clusters or more of them than vectors.
+    Raises UsageError for fewer than 2 clusters, more than `MOST_CLUSTERS` or than vectors.
     """
     from scipy.cluster.vq import kmeans2
 
     check(directions=(directions, "N D"))
-    if not 2 <= count <= len(directions):
-        raise UsageError(
-            f"clusters must be from 2 to the number of elements, {len(directions)}, got {count}"
-        )
+    most = min(MOST_CLUSTERS, len(directions))
+    if not 2 <= count <= most:
+        raise UsageError(f"clusters must be from 2 to {most}, got {count}")
     random = np.random.default_rng(seed)
     chosen = random.permutation(len(directions))[:_SAMPLE]
     sample = directions[torch.from_numpy(chosen)].double().numpy()
-    centres, _ = kmeans2(sample, count, minit="++", rng=random, missing="warn")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of seeds that equal one another
+        centres, _ = kmeans2(sample, count, minit="++", rng=random, missing="warn")
     centres = torch.from_numpy(centres).to(directions)
     nearest = (directions @ centres.T - 0.5 * centres.square().sum(dim=1)).argmax(dim=1)
     sizes = torch.bincount(nearest, minlength=count)

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from geodistill.cameras import Camera, sphere_cameras
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.footprint import Footprint
 from geodistill.geometry import mesh as meshes
 from geodistill.geometry.fields import Field, load_field
@@ -26,7 +25,11 @@ from geodistill.geometry.mesh_files import load_mesh, save_mesh
 from geodistill.geometry.points import Points, load_points, points_digest, save_points
 from geodistill.geometry.splats import Splats, load_splats, save_splats, splats_digest
 from geodistill.geometry.surface import closest_surface_points
+from geodistill.io.clouds import FORMATS as CLOUDS
+from geodistill.io.meshes import WRITERS as MESHES
+from geodistill.io.splats import FORMATS as SPLATS
 from geodistill.lift.fill import filled_along, filled_in_space
+from geodistill.lift.scene import Look, Scene, Spot
 from geodistill.lift.views import OPAQUE
 from geodistill.render.borders import edge_distance_px
 from geodistill.render.field_footprint import FieldFootprint, FieldGrid
@@ -48,76 +51,6 @@ EXTENT = (1e-15, 1e15)
 """Sizes of a geometry whose squares and areas single precision holds."""
 BORDER_TRUST = 0.05
 """Trust in pixels at an edge, whose patches show two things."""
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What one camera sees of a scene.
-
-    Attributes:
-        image: [H, W, 3], display-referred, in [0, 1], over the background.
-        footprint: makes the operator of the same pixels.
-        points: float64 [H, W, 3], the surface point under each pixel.
-        trust: [H, W] in [0, 1]: what is seen at a grazing angle or beside an edge counts less, the
-            background not at all.
-    """
-
-    image: Tensor
-    footprint: Callable[[], Footprint]
-    points: Tensor
-    trust: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Spot:
-    """A place of a scene, as a weighted mean of elements.
-
-    Attributes:
-        index: int64 [K], elements; weights: [K], which add to 1.
-        distance: from the point that was asked for.
-    """
-
-    index: Tensor
-    weights: Tensor
-    distance: float
-
-
-class Scene(Protocol):
-    """A geometry whose elements can carry features.
-
-    `positions` [N, 3] are the elements' places in the world; `kind` and `digest` tell it from other
-    geometries.
-    """
-
-    kind: str
-    digest: str
-    positions: Tensor
-
-    @property
-    def normals(self) -> Tensor | None:
-        """Unit vectors [N, 3] across the surface at the elements, where it has one."""
-        ...
-
-    def look(self, camera: Camera, patch_px: float) -> Look:
-        """One pinhole camera's view, for a teacher whose patches have `patch_px` pixels."""
-        ...
-
-    def filled(self, features: Tensor, seen: Tensor) -> Tensor:
-        """The features with those of unseen elements taken from seen neighbours."""
-        ...
-
-    def at(self, point: Tensor) -> Spot:
-        """The place nearest to a point [3] of the world: of the surface, or of an element."""
-        ...
-
-    def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
-        """Write the geometry with columns float32 [N] or [N, C] and, where given, with colours
-        [N, 3] in [0, 1] in place of its own.
-
-        A field, which has no file for that, is written as the point cloud of its elements. Raises
-        UsageError for a suffix that the geometry has no writer for.
-        """
-        ...
 
 
 class MeshScene:
@@ -163,6 +96,14 @@ class MeshScene:
         face, weights, distance = closest_surface_points(self.mesh, point[None])
         return Spot(self.mesh.faces[face[0]], weights[0], float(distance[0]))
 
+    @property
+    def framed(self) -> Tensor:
+        """Vertices that no face uses are not seen."""
+        return self.mesh.vertices[self.mesh.faces.reshape(-1).unique()]
+
+    def expect_ending(self, path: Path) -> None:
+        _expect_ending(path, "a mesh", MESHES)
+
     def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
         mesh = self.mesh
         if colors is not None:
@@ -201,6 +142,13 @@ class PointScene:
     def at(self, point: Tensor) -> Spot:
         return _nearest(self.positions, point)
 
+    @property
+    def framed(self) -> Tensor:
+        return self.positions
+
+    def expect_ending(self, path: Path) -> None:
+        _expect_ending(path, "points", CLOUDS)
+
     def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
         points = self.points
         shown = points.colors if colors is None else _rgba(colors)
@@ -235,6 +183,13 @@ class SplatScene:
 
     def at(self, point: Tensor) -> Spot:
         return _nearest(self.positions, point)
+
+    @property
+    def framed(self) -> Tensor:
+        return self.positions
+
+    def expect_ending(self, path: Path) -> None:
+        _expect_ending(path, "splats", [e for e, f in SPLATS.items() if f.write])
 
     def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
         splats = self.splats.to("cpu")
@@ -271,6 +226,13 @@ class FieldScene:
     def at(self, point: Tensor) -> Spot:
         return _nearest(self.positions, point)
 
+    @property
+    def framed(self) -> Tensor:
+        return self.positions
+
+    def expect_ending(self, path: Path) -> None:
+        _expect_ending(path, "a field's elements", CLOUDS)
+
     def save(self, path: Path, attributes: Mapping[str, Tensor], colors: Tensor | None) -> None:
         shown = None if colors is None else _rgba(colors)
         save_points(path, Points(self.positions, shown, attributes=attributes))
@@ -302,7 +264,7 @@ def cameras_around(scene: Scene, count: int, size_px: int, seed: int = 0) -> Cam
 
     Raises InputError for a scene without extent.
     """
-    return cameras_about(scene.positions, count, size_px, seed)
+    return cameras_about(scene.framed, count, size_px, seed)
 
 
 def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) -> Camera:
@@ -316,6 +278,11 @@ def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) ->
     return sphere_cameras(
         count, center, distance, FOV_RAD, (size_px, size_px), seed, up=(0.0, 1.0, 0.0)
     )
+
+
+def _expect_ending(path: Path, what: str, known: Collection[str]) -> None:
+    if path.suffix.lower() not in known:
+        raise UsageError(f"cannot write {what} as {path.name}: choose {', '.join(known)}")
 
 
 def _expect_extent(positions: Tensor) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from geodistill.cameras import Camera
 from geodistill.checks import check
-from geodistill.lift.scenes import BACKGROUND, GREY, Look, Scene
+from geodistill.lift.scene import Look, Scene
+from geodistill.lift.scenes import BACKGROUND, GREY
 
 VIEWS = 4
 """Views of a sheet."""

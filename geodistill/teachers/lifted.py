@@ -14,7 +14,8 @@ from geodistill.checks import InputError, UsageError, check
 from geodistill.footprint import Footprint
 from geodistill.lift.agreement import view_scatter
 from geodistill.lift.files import Basis, FeatureSet
-from geodistill.lift.scenes import MeshScene, Scene
+from geodistill.lift.scene import Scene
+from geodistill.lift.scenes import MeshScene
 from geodistill.lift.smooth import smoothed
 from geodistill.lift.solve import NOTHING_SEEN, Lifted, refined
 from geodistill.lift.views import PixelFeatures, View, equalised

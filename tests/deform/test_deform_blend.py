@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geodistill.cameras import rotations
-from geodistill.checks import ShapeError, UsageError
+from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.deform.blend import (
     linear_pose,
     pose,
@@ -269,7 +269,7 @@ def test_a_handle_on_the_plane_moves_within_it() -> None:
 
 def test_planes_of_an_edit_stand_at_right_angles() -> None:
     x, other = draw(9, 3), Plane(torch.tensor([1.0, 0, 0]).double(), 0.0)
-    with pytest.raises(UsageError, match="right angles"):
+    with pytest.raises(InputError, match="right angles"):
         symmetric_edit(x, torch.ones(9, 1), some_maps(1), [x[:1]], [PLANE, other], 0.1)
     with pytest.raises(UsageError, match="seam must be positive"):
         symmetric_edit(x, torch.ones(9, 1), some_maps(1), [x[:1]], [PLANE], 0.0)

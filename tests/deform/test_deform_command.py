@@ -96,6 +96,43 @@ def test_a_picture_where_a_texture_would_go_stays(
     assert Path("mine_0.png").read_bytes() == b"mine" and not Path("mine.ply").exists()
 
 
+def test_files_that_the_mesh_names_are_never_replaced(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_mesh("named.obj", load_mesh("shape.glb"))
+    kept = {path.name: path.read_bytes() for path in sheet.glob("named*")}
+    assert sorted(kept) == ["named.mtl", "named.obj", "named_0.png"]
+    command = ["deform", "named.obj", "--script", "edits.yaml", "--features", "shape.safetensors"]
+    for output in ("named.ply", "named_0.obj"):
+        if output == "named_0.obj":
+            Path("named_0_0.png").write_bytes(Path("named_0.png").read_bytes())
+            text = Path("named.mtl").read_text().replace("named_0.png", "named_0_0.png")
+            Path("named.mtl").write_text(text)
+        assert main([*command, "-o", output, "--overwrite"]) == 2
+        assert "belongs to named.obj: choose another output" in capsys.readouterr().err
+        assert Path("named_0.png").read_bytes() == kept["named_0.png"]
+        assert not Path(output).exists()
+
+
+def test_options_that_exclude_each_other(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mirrored.yaml").write_text(SCRIPT + "mirrors:\n  - normal: [0, 0, 1]\n")
+    for arguments, message in (
+        (["--script", "mirrored.yaml", "--symmetric"], "--symmetric finds mirrors"),
+        (["--teacher", "geometric"], "--teacher: --features has been lifted already"),
+        (["--views", "3"], "--views: --features has been lifted already"),
+    ):
+        assert main([*COMMAND, *arguments, "-o", "out.ply"]) == 2
+        assert message in capsys.readouterr().err and not Path("out.ply").exists()
+
+
+def test_an_edit_that_moves_nothing_says_so(
+    sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("edits.yaml").write_text("handles:\n  - vertex: 60\n")
+    assert main([*COMMAND, "--resolution", "32", "-o", "out.ply"]) == 0
+    assert "the edit moves nothing" in capsys.readouterr().err
+
+
 def test_weights_are_attributes(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "-o", "out.ply", "--weights")
     weights = load_mesh_attributes("out.ply")["weight_0"]
@@ -153,7 +190,7 @@ def test_a_shape_with_an_axis_names_no_plane(
 ) -> None:
     lay(sphere(40), lambda x: torch.ones(len(x), 4))
     assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
-    assert "the shape has an axis" in capsys.readouterr().err
+    assert "the same all around an axis" in capsys.readouterr().err
     lay(blob(3))
     assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
     assert "the shape has no mirror plane" in capsys.readouterr().err

@@ -196,6 +196,23 @@ def test_sizes_beyond_single_precision_are_refused(size: float) -> None:
             make()
 
 
+def test_vertices_of_no_face_are_out_of_the_picture() -> None:
+    ball = ball_mesh()
+    stray = Mesh(torch.cat([ball.vertices, torch.full((1, 3), 500.0).double()]), ball.faces)
+    one, two = (cameras_around(MeshScene(mesh), 3, SIZE_PX) for mesh in (ball, stray))
+    torch.testing.assert_close(one.world_from_cam, two.world_from_cam)
+
+
+def test_what_a_scene_cannot_be_written_as(tmp_path: Path) -> None:
+    for scene, name in (
+        (MeshScene(ball_mesh()), "a.xyz"),
+        (PointScene(Points(ball_points(9))), "a.glb"),
+        (SplatScene(ball_splats(9)), "a.xyz"),
+    ):
+        with pytest.raises(GeodistillError, match=f"as {name}: choose"):
+            scene.expect_ending(tmp_path / name)
+
+
 def test_one_point_is_nothing_to_look_at() -> None:
     scene = PointScene(Points(torch.zeros(3, 3, dtype=torch.float64)), radius=1.0)
     with pytest.raises(GeodistillError, match="lies at one point"):

@@ -224,6 +224,7 @@ def test_features_and_geometry_may_move_together(
         (["--click", "0,0,0", "--clusters", "2"], 2, "give one of"),
         (["--click", "0,0"], 2, "--click takes a place as X,Y,Z, got '0,0'"),
         (["--click", "0,nan,0"], 2, "three finite numbers"),
+        (["--click", "1e6,0,0"], 1, "is the place in its frame and unit?"),
         (["--clusters", "1"], 2, "clusters must be from 2"),
         (["--clusters", "2", "--centring", "2"], 2, "centring must lie between 0 and 1"),
         (["--clusters", "2", "--threshold", "0.5"], 2, "--threshold is for masks"),

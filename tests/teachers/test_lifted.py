@@ -185,6 +185,7 @@ def test_a_proxy_carries_its_features_over(
 ) -> None:
     pytest.importorskip("fast_simplification", reason="fast_simplification is not installed")
     command = ["lift", str(ball), "--views", "4", "--resolution", "32", "--solver", solver]
+    command += ["--steps", "40"] if solver == "network" else []
     found = []
     for number, more in enumerate(([], ["--proxy", "400"])):
         out = ball.with_name(f"{number}.safetensors")
@@ -214,6 +215,9 @@ def test_descriptors_need_no_images(ball: Path, capsys: pytest.CaptureFixture[st
         (["-o", "features.txt"], 2, "features go into a file NAME.safetensors"),
         (["--images", "nowhere"], 1, "nowhere"),
         (["--images", "nowhere", "--views", "3"], 2, "--views: the cameras are those of --images"),
+        (["--split", "test"], 2, "--split says which of --images"),
+        (["--teacher", "geometric", "--solver", "ridge"], 2, "--solver: 'geometric' looks at no"),
+        (["--export", "f.stl"], 2, "cannot write a mesh as f.stl: choose .glb, .obj, .ply"),
         (["--steps", "9"], 2, "--steps is for --solver network"),
         (["--solver", "network", "--steps", "0"], 2, "--steps must be from 1"),
         pytest.param(

@@ -26,6 +26,7 @@ from geodistill.io.meshes.gltf import read_gltf
 from geodistill.io.meshes.obj import obj_files, read_obj
 from geodistill.io.meshes.ply import ply_files, read_ply_mesh
 from geodistill.io.meshes.simple import read_off, read_stl
+from geodistill.io.meshes.textures import files_read
 from geodistill.runs import atomic_write
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MaterialArrays",
     "MeshArrays",
     "distinct_rows",
+    "files_of_mesh",
     "mesh_arrays",
     "read_mesh",
     "write_mesh",
@@ -62,7 +64,24 @@ def read_mesh(path: Path | str) -> MeshArrays:
     Raises InputError, naming the file, when it is missing, empty, damaged, without faces, or holds
     values that are not finite or indices out of range.
     """
-    path = Path(path)
+    return _read(Path(path))
+
+
+def files_of_mesh(path: Path | str) -> list[Path]:
+    """The file and all that it names and that are there: libraries, buffers, textures.
+
+    Raises as `read_mesh`, which it calls.
+    """
+    noted: list[Path] = [Path(path)]
+    token = files_read.set(noted)
+    try:
+        _read(Path(path))
+    finally:
+        files_read.reset(token)
+    return noted
+
+
+def _read(path: Path) -> MeshArrays:
     if path.suffix.lower() not in READERS and path.exists() and not path.is_dir():
         raise InputError(
             f"{path} has an ending that is no mesh format known here: {', '.join(READERS)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from geodistill import log
 from geodistill.checks import InputError
 
+files_read: ContextVar[list[Path] | None] = ContextVar("files_read", default=None)
+"""Where set, the files that meshes name are noted as they are found."""
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "TIFF", "GIF")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
@@ -24,6 +27,13 @@ def texture_name(stem: str, number: int) -> str:
 
 def find_beside(folder: Path, name: str) -> Path | None:
     """A file that another one names: relative, absolute, with backslashes, or moved beside it."""
+    path, noted = _beside(folder, name), files_read.get()
+    if path is not None and noted is not None:
+        noted.append(path)
+    return path
+
+
+def _beside(folder: Path, name: str) -> Path | None:
     name = name.strip().strip('"').replace("\\", "/")
     leaf = name.rsplit("/", 1)[-1]
     if not leaf or "\0" in name:
