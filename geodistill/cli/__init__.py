@@ -55,7 +55,7 @@ examples:
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
-  geodistill query dragon.safetensors --click 0.1,0.4,0.2
+  geodistill query dragon.safetensors --click 66,62,-2
   geodistill deform dragon.glb --script edits.yaml -o out.glb
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
