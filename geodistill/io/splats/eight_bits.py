@@ -42,7 +42,8 @@ def log_scales_of(path: Path, scales: np.ndarray) -> np.ndarray:
 
     Raises InputError, naming the file, for negative ones. NaN stays.
     """
-    scales = np.asarray(scales, np.float64)
+    with np.errstate(invalid="ignore"):  # NaN
+        scales = np.asarray(scales, np.float64)
     if (scales < 0).any():
         row = int(np.argwhere(scales < 0)[0, 0])
         raise InputError(

@@ -60,7 +60,7 @@ def read_packed_splats(path: Path, elements: Elements) -> SplatArrays:
     shares = np.concatenate(
         [_unpacked(position, _BITS_3), _unpacked(scale, _BITS_3), colors[:, :3]], axis=1
     )
-    with np.errstate(invalid="ignore", over="ignore"):  # damaged bounds are refused as values
+    with np.errstate(invalid="ignore"):  # infinite bounds are refused with the values
         values = low * (1 - shares) + high * shares
     rest = _harmonics(path, elements.get("sh", {}), count)
     further = grouped({name: c for name, c in vertices.items() if name not in PACKED})
@@ -79,9 +79,9 @@ def packed_ply_files(splats: SplatArrays, path: Path) -> dict[str, list[bytes]]:
     """In Morton order, so that a chunk is small, and its splats are stored the finer for it.
 
     Of a chunk's extent, positions and scales are within 1/4094 (1/2046 along y), colours within
-    1/510; opacities are within 1/510, rotations within 0.15 degrees, harmonics within 1/64.
-    Logarithmic scales are clamped to -20..20, harmonics beyond colour to -4..4. Attributes are left
-    out, with a line.
+    1/510; opacities are within 1/510, rotations within 0.3 degrees, harmonics within 1/64 (1/32
+    at -4 and 4). Logarithmic scales are clamped to -20..20, harmonics beyond colour to -4..4.
+    Attributes are left out, with a line.
     """
     say_left_out(splats, path, harmonics=False)
     order = morton_order(splats["means"])
@@ -123,10 +123,7 @@ def _by_side(low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
 def _bounds(path: Path, chunks: Mapping[str, Column], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds, float64 [N, 9], of every splat. Colours without any are in [0, 1]."""
     colors = "min_r" in chunks
-    columns = {
-        name: _column(path, chunks, "chunk", name, "f4").astype(np.float64)
-        for name in _bound_names(colors)
-    }
+    columns = {name: _column(path, chunks, "chunk", name, "f4") for name in _bound_names(colors)}
     found, wanted = len(columns["min_x"]), -(-count // CHUNK)
     if found != wanted:
         raise InputError(
@@ -138,7 +135,8 @@ def _bounds(path: Path, chunks: Mapping[str, Column], count: int) -> tuple[np.nd
     for side, default in (("min", 0.0), ("max", 1.0)):
         names = [f"{side}_{name}" for name in (*_AXES, *_COLORS)]
         bounds = [columns.get(name, np.full(found, default)) for name in names]
-        sides.append(np.stack(bounds, axis=1)[of_splat])
+        with np.errstate(invalid="ignore"):  # NaN, which is refused with the values
+            sides.append(np.stack(bounds, axis=1).astype(np.float64)[of_splat])
     return sides[0], sides[1]
 
 
@@ -160,7 +158,7 @@ def _harmonics(path: Path, columns: Mapping[str, Column], count: int) -> np.ndar
     middles = (np.arange(256) + 0.5) / 256
     middles[[0, -1]] = 0, 1
     table = ((middles - 0.5) * _SH_RANGE).astype(np.float32)
-    return table[codes].reshape(count, 3, -1).swapaxes(1, 2)
+    return table[codes].reshape(count, 3, len(names) // 3).swapaxes(1, 2)
 
 
 def _column(

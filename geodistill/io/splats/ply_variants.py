@@ -30,7 +30,7 @@ def as_reference(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.nda
       side it covers less than a pixel wherever the disc is not a thousand pixels wide, and it stays
       positive and finite, which the inverse of a covariance needs.
 
-    Raises InputError for a filter that is not finite.
+    Raises InputError for a filter, and with it scales and opacities, that are not finite.
     """
     columns = _finite_ends(dict(columns))
     if FILTER in columns:
@@ -65,10 +65,11 @@ def _finite_ends(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _without_filter(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By logarithms, so that a filter of zero changes no bit and no square overflows."""
-    expect_finite(path, FILTER, columns[FILTER])
     names = _scales(columns)
+    for name in (*names, "opacity", FILTER):
+        expect_finite(path, name, columns[name])
     before = np.stack([columns[name] for name in names], axis=1).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # refused as values
+    with np.errstate(divide="ignore"):
         log_filter = np.log(np.abs(columns[FILTER].astype(np.float64)))
         after = 0.5 * np.logaddexp(2 * before, 2 * log_filter[:, None])
         fade = (after - before).sum(axis=1)  # minus the logarithm of opacity's factor

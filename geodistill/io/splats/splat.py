@@ -55,8 +55,9 @@ def read_dot_splat(path: Path) -> SplatArrays:
 def dot_splat_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     """Sorted by size times opacity, the largest first, as its viewer shows a file that still loads.
 
-    Colours and opacities have 8 bits and are clamped to [0, 1]; so have quaternions, which turns a
-    splat by up to half a degree. Harmonics and attributes are left out, with a line.
+    Colours and opacities have 8 bits and are clamped to [0, 1]; so have the components of
+    quaternions, which turns a splat by up to 0.9 degrees. Harmonics and attributes are left out,
+    with a line.
     """
     say_left_out(splats, path)
     rows = np.empty(len(splats["means"]), ROW)
