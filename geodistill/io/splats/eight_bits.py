@@ -13,7 +13,6 @@ from geodistill.io.splats.arrays import SH_C0, SplatArrays, sigmoid
 FLATTEST = -20.0
 """The logarithm of a scale of zero: 2e-9, without extent at any size that a screen shows, yet its
 square is a float32."""
-_TIE = 1e-4  # of a step; more than the rounding of a float32 logit moves an opacity
 
 
 def colors_of(coefficients: np.ndarray) -> np.ndarray:
@@ -32,9 +31,8 @@ def color_coefficients(colors: np.ndarray) -> np.ndarray:
 
 
 def opacity_bytes(logits: np.ndarray) -> np.ndarray:
-    """uint8 [N]; ties go to the nearer end, so that 0 and 255 come back from `arrays.logit`."""
-    steps = sigmoid(logits) * 255
-    return np.rint(steps + np.copysign(_TIE, steps - 127.5)).clip(0, 255).astype(np.uint8)
+    """uint8 [N]; all 256 come back from `arrays.logit` as they were."""
+    return np.rint(sigmoid(logits) * 255).astype(np.uint8)
 
 
 def log_scales_of(path: Path, scales: np.ndarray) -> np.ndarray:

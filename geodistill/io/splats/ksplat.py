@@ -200,7 +200,8 @@ def _splats(
         buckets = _buckets(data, section)
         centers = np.frombuffer(data, "<f4", 3 * section.buckets, section.centers_at)
         step = section.width / 2 / section.steps
-        means = (means - section.steps) * step + centers.reshape(-1, 3)[buckets]
+        with np.errstate(invalid="ignore"):
+            means = (means - section.steps) * step + centers.reshape(-1, 3)[buckets]
     sh = np.zeros((len(rows), COEFFICIENTS[degree], 3), np.float32)
     for band in range(1, section.degree + 1):
         begin, end = COEFFICIENTS[band - 1], COEFFICIENTS[band]
