@@ -132,6 +132,7 @@ def test_attributes_ride_along(tmp_path: Path) -> None:
         ({"a": torch.zeros(12).double()}, UsageError, "'a' must be float32"),
         ({"opacity": torch.zeros(12)}, UsageError, "cannot hold an attribute as 'opacity'"),
         ({"rot": torch.zeros(12, 2)}, UsageError, "cannot hold an attribute as 'rot_0'"),
+        ({"filter_3D": torch.zeros(12)}, UsageError, "cannot hold an attribute as 'filter_3D'"),
         ({"f_rest": torch.zeros(12, 99)}, UsageError, "cannot hold an attribute as 'f_rest_0'"),
     ):
         with pytest.raises(error, match=complaint):
@@ -168,7 +169,7 @@ BAD: dict[str, tuple[Callable[[Columns], Columns], str]] = {
         "is not a splat file but looks like a cloud: its vertices have no property 'f_dc_0' (they "
         "have x, y, z)",
     ),
-    "scale": (without("scale_2"), "its vertices have no property 'scale_2'"),
+    "scale": (without("scale_1"), "its vertices have no property 'scale_1'"),
     "opacity": (without("opacity"), "its vertices have no property 'opacity'"),
     "rotation": (without("rot_0"), "its vertices have no property 'rot_0'"),
     "rest": (
@@ -180,13 +181,13 @@ BAD: dict[str, tuple[Callable[[Columns], Columns], str]] = {
         spoilt("f_rest_3", np.nan),
         "its property 'f_rest_3' holds 1 NaN or infinite values of 12, the first in row 7",
     ),
-    "infinite": (spoilt("opacity", np.inf), "'opacity' holds 1 NaN or infinite values of 12"),
+    "infinite": (spoilt("scale_0", np.inf), "'scale_0' holds 1 NaN or infinite values of 12"),
     "huge": (spoilt("x", 1e300), "'x' holds 1 NaN or infinite values of 12"),
     "zero": (unturned, "12 of its rotations are zero"),
     "none": (lambda c: {k: v[:0] for k, v in c.items()}, "holds no splats"),
     "packed": (
         lambda c: {"packed_position": c["x"].astype(np.uint32)},
-        "is a compressed splat file",
+        "is no compressed splat file: its element vertex has no property 'packed_rotation' of type",
     ),
 }
 

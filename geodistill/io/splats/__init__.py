@@ -10,7 +10,10 @@ import numpy as np
 
 from geodistill.checks import ShapeError, UsageError
 from geodistill.io.splats.arrays import SplatArrays
+from geodistill.io.splats.ksplat import read_ksplat
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
+from geodistill.io.splats.ply_packed import packed_ply_files
+from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
@@ -30,6 +33,9 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
+    ".compressed.ply": Format(read_ply_splats, packed_ply_files),
+    ".splat": Format(read_dot_splat, dot_splat_files),
+    ".ksplat": Format(read_ksplat),
 }
 """By the ending of the name, the longest that fits."""
 

@@ -53,12 +53,14 @@ def splat_arrays(
     """
     if not len(means):
         raise InputError(f"{where} holds no splats")
-    quaternions = np.asarray(rotations, np.float64)
-    lengths = np.linalg.norm(quaternions, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # NaN, which is refused
+        quaternions = np.asarray(rotations, np.float64)
+        lengths = np.linalg.norm(quaternions, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise InputError(f"{where}: {int((~(lengths > 0)).sum())} of its rotations are zero or NaN")
     if np.abs(lengths - 1).max() > 1e-6:  # what is unit already keeps its last bit
-        quaternions = quaternions / lengths
+        with np.errstate(invalid="ignore"):  # infinite, which is refused below
+            quaternions = quaternions / lengths
     columns = {
         "means": means,
         "rotations": quaternions,

@@ -13,9 +13,11 @@ import numpy as np
 
 from geodistill.checks import InputError, UsageError
 from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
-from geodistill.io.ply import ListColumn, read_ply
+from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
+from geodistill.io.splats.ply_packed import PACKED, read_packed_splats
+from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference, expect_finite
 
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
@@ -25,8 +27,15 @@ _NEEDED = (*_MEANS, *_DC, "opacity", *_SCALES, *_ROTATIONS)
 
 
 def read_ply_splats(path: Path) -> SplatArrays:
-    """Raises InputError when it is missing, damaged, no splat file, or not finite."""
-    columns = _columns(path)
+    """Splats in 3DGS's layout, in one of its variants (see ply_variants.py), or compressed (see
+    ply_packed.py).
+
+    Raises InputError when it is missing, damaged, no splat file, or not finite.
+    """
+    elements = read_ply(path).elements
+    if any(name in PACKED for name in elements.get("vertex", {})):
+        return read_packed_splats(path, elements)
+    columns = _columns(path, elements)
     rest = _rest_count(path, columns)
     sh = np.empty((len(columns["x"]), 1 + rest // 3, 3), np.float32)
     sh[:, 0] = _stack(columns, _DC)
@@ -49,7 +58,7 @@ def read_ply_splats(path: Path) -> SplatArrays:
 def ply_splat_files(splats: SplatArrays, path: Path) -> dict[str, list[bytes]]:
     """float32, little endian, in the reference's order; attributes [N, C] as name_0, name_1, ...
 
-    Raises UsageError for an attribute whose name the layout has.
+    Raises UsageError for an attribute whose name the layout or a variant of it has.
     """
     count = len(splats["means"])
     rest = splats["sh"][:, 1:].swapaxes(1, 2).reshape(count, -1)
@@ -64,23 +73,17 @@ def ply_splat_files(splats: SplatArrays, path: Path) -> dict[str, list[bytes]]:
     }
     further = ungrouped(splats["attributes"])
     for name in further:
-        if name in columns or name.startswith("f_rest_"):
+        if name in (*columns, *PACKED, FILTER) or name.startswith("f_rest_"):
             raise UsageError(f"a splat file cannot hold an attribute as '{name}': rename it")
     return {path.name: ply_bytes({"vertex": {**columns, **further}})}
 
 
-def _columns(path: Path) -> dict[str, np.ndarray]:
+def _columns(path: Path, elements: Mapping[str, Mapping[str, Column]]) -> dict[str, np.ndarray]:
     """The scalar properties of a splat file's vertices; those of the layout are finite."""
-    elements = read_ply(path).elements
     vertices = elements.get("vertex", {})
-    if any(name.startswith("packed_") for name in vertices):
-        raise InputError(
-            f"{path} is a compressed splat file, which is not read here: export it as a plain 3DGS "
-            "PLY"
-        )
     columns = {k: c for k, c in vertices.items() if not isinstance(c, ListColumn)}
     for name in _NEEDED:
-        if name not in columns:
+        if name not in columns and name != THIRD_SCALE:
             kind = "a mesh" if len(next(iter(elements.get("face", {}).values()), ())) else "a cloud"
             raise InputError(
                 f"{path} is not a splat file but looks like {kind}: its vertices have no property "
@@ -88,15 +91,10 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
             )
     if not len(columns["x"]):
         raise InputError(f"{path} holds no splats")
+    columns = as_reference(path, columns)
     for name, values in columns.items():
-        if name not in _NEEDED and not name.startswith("f_rest_"):
-            continue
-        finite = np.isfinite(to_float32(values))
-        if not finite.all():
-            raise InputError(
-                f"{path}: its property '{name}' holds {int((~finite).sum())} NaN or infinite "
-                f"values of {len(values)}, the first in row {int(np.argmin(finite))}"
-            )
+        if name in _NEEDED or name.startswith("f_rest_"):
+            expect_finite(path, name, values)
     return columns
 
 
