@@ -11,6 +11,7 @@ import numpy as np
 from geodistill.checks import ShapeError, UsageError
 from geodistill.io.splats.arrays import SplatArrays
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
+from geodistill.io.splats.spz import read_spz, spz_files
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
@@ -30,6 +31,7 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
+    ".spz": Format(read_spz, spz_files, opengl=True),
 }
 """By the ending of the name, the longest that fits."""
 
