@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.io.meshes.gltf_file import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC
 
 VERTICES = 34962
@@ -56,13 +56,19 @@ class GlbBuffer:
 
 
 def custom_attributes(attributes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns [N] or [N, C] as float32 `_NAME`, or `_NAME_0` … in parts of at most four."""
-    found = {}
+    """Columns [N] or [N, C] as float32 `_NAME`, or `_NAME_0` … in parts of at most four.
+
+    Raises UsageError when two would get one name.
+    """
+    found: dict[str, np.ndarray] = {}
     for name, values in attributes.items():
         columns = values.reshape(len(values), -1).astype(np.float32)
         parts = [columns[:, i : i + 4] for i in range(0, columns.shape[1], 4)]
         for number, part in enumerate(parts):
-            found[f"_{name.upper()}" + (f"_{number}" if len(parts) > 1 else "")] = part
+            key = f"_{name.upper()}" + (f"_{number}" if len(parts) > 1 else "")
+            if key in found:
+                raise UsageError(f"two attributes would both be stored as '{key}': rename one")
+            found[key] = part
     return found
 
 

@@ -10,11 +10,21 @@ import numpy as np
 
 from geodistill.checks import ShapeError, UsageError
 from geodistill.io.splats.arrays import SplatArrays
+from geodistill.io.splats.glb import glb_splat_files
+from geodistill.io.splats.gltf import holds_splats, read_gltf_splats
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
 from geodistill.io.splats.spz import read_spz, spz_files
 from geodistill.runs import atomic_write
 
-__all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "SplatArrays",
+    "format_of",
+    "holds_splats",
+    "read_splats",
+    "write_splats",
+]
 
 Reader = Callable[[Path], SplatArrays]
 Writer = Callable[[SplatArrays, Path], Mapping[str, bytes | list[bytes]]]
@@ -31,6 +41,8 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
+    ".glb": Format(read_gltf_splats, glb_splat_files, opengl=True),
+    ".gltf": Format(read_gltf_splats, opengl=True),
     ".spz": Format(read_spz, spz_files, opengl=True),
 }
 """By the ending of the name, the longest that fits."""

@@ -26,6 +26,7 @@ from geodistill.io.whole_file import read_whole
 _MAGIC, _GZIP = b"NGSP", b"\x1f\x8b"
 _HEADER, _HEADER_4, _TOC_ENTRY = 16, 32, 16
 _WRITTEN = 3
+_LEVEL = 4  # of packing: the highest takes three times as long for 3 % less
 _ANTIALIASED, _EXTENSIONS, _LEVELS = 0x1, 0x2, 0x80
 _KEPT_DEGREE = 3
 _MOST_BITS = 30
@@ -101,7 +102,7 @@ def spz_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
         spz_values.bytes_of_rotations(splats["rotations"]),
         spz_values.bytes_of_sh(splats["sh"][:, 1:]),
     ]
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    packer = zlib.compressobj(_LEVEL, wbits=16 + zlib.MAX_WBITS)
     return {path.name: b"".join([*map(packer.compress, pieces), packer.flush()])}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from geodistill.io.columns import to_float32
 from geodistill.io.splats.arrays import SH_C0, SplatArrays
 
 _C1 = 0.4886025119029199
@@ -17,7 +18,8 @@ _NOTHING = 1e-12
 
 def similar(matrix: np.ndarray, tolerance: float) -> bool:
     """Whether a [3, 3] matrix is, to `tolerance`, a turn or mirroring with one scale above 0."""
-    scale = np.cbrt(abs(np.linalg.det(matrix)))
+    with np.errstate(over="ignore"):
+        scale = np.cbrt(abs(np.linalg.det(matrix)))
     if not (np.isfinite(scale) and scale > 0):
         return False
     unit = matrix / scale
@@ -37,7 +39,7 @@ def turned(splats: SplatArrays, matrix: np.ndarray, translation: np.ndarray) -> 
     rotations = _snapped(_products(turn, splats["rotations"].astype(np.float64)))
     means = splats["means"].astype(np.float64) @ matrix.T + translation
     return SplatArrays(
-        means=means.astype(np.float32),
+        means=to_float32(means),
         rotations=rotations.astype(np.float32),
         log_scales=(splats["log_scales"] + np.log(scale)).astype(np.float32),
         opacity_logits=splats["opacity_logits"],
