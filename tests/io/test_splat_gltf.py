@@ -108,6 +108,8 @@ def test_a_round_trip(count: int, degree: int, tmp_path: Path) -> None:
         "feature": np.random.default_rng(1).normal(size=(count, 10)).astype(np.float32),
         "three": np.full((count, 3), np.nan, np.float32),
         "two_0": np.ones(count, np.float32),
+        "odd_0": np.ones((count, 3), np.float32),
+        "odd_1": np.zeros((count, 4), np.float32),
     }
     write_splats(path, splats)
     found = read_splats(path)

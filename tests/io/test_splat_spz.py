@@ -231,8 +231,9 @@ def test_flags_and_extensions_are_said(tmp_path: Path, capsys) -> None:
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 2 and "antialiasing, which is left out" in lines[0]
         assert "extension 0x12340001 (5 bytes) is not known here" in lines[1]
-    path.write_bytes(gzip.compress(old_file(2, flags=0, tail=unknown)))  # no flag, no extension
-    read_splats(path)
+    for data in (gzip.compress(old_file(2, tail=unknown)), zstd_file(records=unknown)):
+        path.write_bytes(data)  # no flag, no extension
+        read_splats(path)
     assert capsys.readouterr().err == ""
 
 
