@@ -8,12 +8,15 @@ from typing import Literal
 from geodistill.io.clouds import FORMATS as CLOUDS
 from geodistill.io.meshes import READERS as MESHES
 from geodistill.io.ply import read_ply_header
+from geodistill.io.splats import FORMATS as SPLATS
+from geodistill.io.splats import holds_splats
 
 Kind = Literal["mesh", "points", "splats", "field"]
 
 
 def kind_of(path: Path) -> Kind:
-    """By its suffix, and for PLY by its header; what has none of the known suffixes is a field.
+    """By its suffix, for PLY by its header, for glTF by its JSON; what has none of the known
+    suffixes is a field.
 
     Raises InputError for a PLY file that is missing or damaged.
     """
@@ -21,9 +24,13 @@ def kind_of(path: Path) -> Kind:
     if suffix == ".ply":
         elements = {element.name: element for element in read_ply_header(path).elements}
         names = {p.name for p in elements["vertex"].properties} if "vertex" in elements else set()
-        if "f_dc_0" in names:
+        if names & {"f_dc_0", "packed_position"}:
             return "splats"
         return "mesh" if "face" in elements and elements["face"].count else "points"
+    if suffix in (".glb", ".gltf"):
+        return "splats" if holds_splats(path) else "mesh"
     if suffix in MESHES:
         return "mesh"
+    if suffix in SPLATS:
+        return "splats"
     return "points" if suffix in CLOUDS else "field"

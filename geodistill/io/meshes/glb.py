@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +9,12 @@ import numpy as np
 
 from geodistill.checks import InputError
 from geodistill.io.meshes.arrays import MaterialArrays, MeshArrays
+from geodistill.io.meshes.glb_file import VERTICES, GlbBuffer, custom_attributes, glb_pieces
 from geodistill.io.meshes.gltf import ORDER_KEY
-from geodistill.io.meshes.gltf_file import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC
 from geodistill.io.meshes.textures import encode_png, linear_from_srgb
 
-_TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
-_VERTICES, _INDICES = 34962, 34963
+_INDICES = 34963
 _FAR = 16.0
-_LONGEST = 2**32 - 1
-
-
-class _Buffer:
-    """The binary chunk in pieces, with the views and accessors that describe it."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.length = 0
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
-
-    def view(self, data: bytes, **more: Any) -> int:
-        self.views.append({"buffer": 0, "byteOffset": self.length, "byteLength": len(data), **more})
-        padded = data + b"\0" * (-len(data) % 4)
-        self.pieces.append(padded)
-        self.length += len(padded)
-        return len(self.views) - 1
-
-    def accessor(self, values: np.ndarray, target: int | None = None, **more: Any) -> int:
-        """Store [N, C] or [N]; every row must take a multiple of 4 bytes, or be a scalar."""
-        kind = values.dtype.newbyteorder("<")
-        code = {np.dtype(name): number for number, name in COMPONENTS.items()}[kind]
-        view = {} if target is None else {"target": target}
-        self.accessors.append(
-            {
-                "bufferView": self.view(np.ascontiguousarray(values, kind).tobytes(), **view),
-                "componentType": code,
-                "count": len(values),
-                "type": _TYPES[values.shape[1] if values.ndim == 2 else 1],
-                **more,
-            }
-        )
-        return len(self.accessors) - 1
 
 
 def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
@@ -61,38 +24,24 @@ def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
     is another. Positions are floats; those of a mesh far from its origin are relative to a node
     near it. A column of C values is `_NAME`, or `_NAME_0` … in parts of at most four.
     """
-    buffer = _Buffer()
+    buffer = GlbBuffer()
     attributes, translation = _attributes(mesh, buffer, path)
     primitives, extras = _primitives(mesh, attributes, buffer)
     node: dict[str, Any] = {"mesh": 0}
     if translation is not None:
         node["translation"] = translation
     content: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": "geodistill"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [node],
         "meshes": [{"primitives": primitives, **({"extras": extras} if extras else {})}],
         **_materials(mesh["materials"], buffer),
-        "accessors": buffer.accessors,
-        "bufferViews": buffer.views,
-        "buffers": [{"byteLength": buffer.length}],
     }
-    text = json.dumps(content, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    length = 12 + 8 + len(text) + 8 + buffer.length
-    if length > _LONGEST:
-        raise InputError(
-            f"{path} would take {length / 2**30:.1f} GiB, and a GLB holds 4: write fewer columns"
-        )
-    head = MAGIC + struct.pack("<4I", 2, length, len(text), JSON_CHUNK)
-    return {
-        path.name: [head, text, struct.pack("<2I", buffer.length, BINARY_CHUNK), *buffer.pieces]
-    }
+    return {path.name: glb_pieces(content, buffer, path)}
 
 
 def _attributes(
-    mesh: MeshArrays, buffer: _Buffer, path: Path
+    mesh: MeshArrays, buffer: GlbBuffer, path: Path
 ) -> tuple[dict[str, int], list[float] | None]:
     """Accessors by attribute name, and the translation of the node."""
     vertices, translation = mesh["vertices"], None
@@ -104,26 +53,22 @@ def _attributes(
     if not np.isfinite(local).all():
         raise InputError(f"positions beyond 3e38 do not fit the floats of {path}: choose .ply")
     bounds = {"min": local.min(axis=0).tolist(), "max": local.max(axis=0).tolist()}
-    found = {"POSITION": buffer.accessor(local, _VERTICES, **bounds)}
+    found = {"POSITION": buffer.accessor(local, VERTICES, **bounds)}
     if mesh["uv"] is not None:
         uv = np.stack([mesh["uv"][:, 0], 1 - mesh["uv"][:, 1]], axis=1)
-        found["TEXCOORD_0"] = buffer.accessor(uv, _VERTICES)
+        found["TEXCOORD_0"] = buffer.accessor(uv, VERTICES)
     if mesh["colors"] is not None:
         shares = mesh["colors"] / 255
         shares[:, :3] = linear_from_srgb(shares[:, :3])
         rgba = np.rint(shares * 65535).astype(np.uint16)
-        found["COLOR_0"] = buffer.accessor(rgba, _VERTICES, normalized=True)
-    for name, values in mesh["attributes"].items():
-        columns = values.reshape(len(values), -1).astype(np.float32)
-        parts = [columns[:, i : i + 4] for i in range(0, columns.shape[1], 4)]
-        for number, part in enumerate(parts):
-            key = f"_{name.upper()}" + (f"_{number}" if len(parts) > 1 else "")
-            found[key] = buffer.accessor(part, _VERTICES)
+        found["COLOR_0"] = buffer.accessor(rgba, VERTICES, normalized=True)
+    for key, part in custom_attributes(mesh["attributes"]).items():
+        found[key] = buffer.accessor(part, VERTICES)
     return found, translation
 
 
 def _primitives(
-    mesh: MeshArrays, attributes: dict[str, int], buffer: _Buffer
+    mesh: MeshArrays, attributes: dict[str, int], buffer: GlbBuffer
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """One primitive per material in use, and the extras that hold the order of the faces."""
     faces, material = mesh["faces"].astype(np.uint32), mesh["face_material"]
@@ -145,7 +90,7 @@ def _primitives(
     return primitives, {ORDER_KEY: buffer.accessor(order.astype(np.uint32))}
 
 
-def _materials(materials: list[MaterialArrays], buffer: _Buffer) -> dict[str, Any]:
+def _materials(materials: list[MaterialArrays], buffer: GlbBuffer) -> dict[str, Any]:
     """The top-level lists of materials, textures and images; equal pictures are stored once."""
     entries, images = [], []
     stored: dict[bytes, int] = {}

@@ -16,13 +16,13 @@ from geodistill.io.meshes.arrays import (
     check_indices,
     mesh_arrays,
 )
-from geodistill.io.meshes.gltf_file import GltfFile
+from geodistill.io.meshes.gltf_file import DAMAGE, GltfFile
+from geodistill.io.meshes.gltf_nodes import world_matrices
 from geodistill.io.meshes.textures import colour_bytes, srgb_from_linear
 
 ORDER_KEY = "geodistill_face_order"
 """In a mesh's `extras`: the accessor of each stored face's place in the original order."""
 
-_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _TRANSFORM = "KHR_texture_transform"
 _OLD_MATERIAL = "KHR_materials_pbrSpecularGlossiness"
@@ -54,7 +54,7 @@ def read_gltf(path: Path) -> MeshArrays:
             _add_mesh(file, placed, parts)
     except InputError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is not a valid glTF file ({error}): export it again") from None
     if not parts.faces:
         return mesh_arrays(np.zeros((0, 3)), np.zeros((0, 3)))
@@ -106,21 +106,7 @@ class _Placed:
 
 def _placed_meshes(file: GltfFile) -> list[_Placed]:
     """All meshes, in the order of the scene."""
-    nodes = file.json.get("nodes", [])
-    if "scenes" in file.json:
-        roots = file.entry("scenes", file.json.get("scene", 0)).get("nodes", [])
-    else:
-        children = {child for node in nodes for child in node.get("children", [])}
-        roots = [number for number in range(len(nodes)) if number not in children]
-    stack = [(number, np.eye(4)) for number in reversed(roots)]
-    world: dict[int, np.ndarray] = {}
-    while stack:
-        number, above = stack.pop()
-        node = file.entry("nodes", number)
-        if number in world:
-            raise InputError(f"{file.path}: node {number} stands in the scene twice")
-        world[number] = above @ _matrix(node, number, file.path)
-        stack += [(child, world[number]) for child in reversed(node.get("children", []))]
+    world = world_matrices(file)
     return [
         _Placed(node["mesh"], matrix, _joints(file, node, world))
         for number, matrix in world.items()
@@ -140,27 +126,6 @@ def _joints(
         inverse = file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
         joints = joints @ inverse[: len(joints)].reshape(-1, 4, 4).swapaxes(1, 2)
     return joints
-
-
-def _matrix(node: dict[str, Any], number: int, path: Path) -> np.ndarray:
-    """float64 [4, 4] of a node's matrix or translation, rotation (x, y, z, w) and scale."""
-    if "matrix" in node:
-        result = np.array(node["matrix"], np.float64).reshape(4, 4).T
-    else:
-        x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
-        rotation = np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-            ]
-        )
-        result = np.eye(4)
-        result[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), np.float64)
-        result[:3, 3] = node.get("translation", (0, 0, 0))
-    if not np.isfinite(result).all():
-        raise InputError(f"{path}: the transform of node {number} is NaN or infinite")
-    return result
 
 
 def _add_mesh(file: GltfFile, placed: _Placed, parts: _Parts) -> None:

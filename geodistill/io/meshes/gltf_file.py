@@ -24,6 +24,8 @@ MAGIC = b"glTF"
 JSON_CHUNK, BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+"""What reading JSON of another form than glTF's raises."""
 _MOST = 2**30  # of zeros that an accessor without a buffer may stand for
 _UNREADABLE = {
     "KHR_draco_mesh_compression": "Draco compression",

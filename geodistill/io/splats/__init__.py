@@ -10,13 +10,24 @@ import numpy as np
 
 from geodistill.checks import ShapeError, UsageError
 from geodistill.io.splats.arrays import SplatArrays
+from geodistill.io.splats.glb import glb_splat_files
+from geodistill.io.splats.gltf import holds_splats, read_gltf_splats
 from geodistill.io.splats.ksplat import read_ksplat
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
 from geodistill.io.splats.ply_packed import packed_ply_files
 from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
+from geodistill.io.splats.spz import read_spz, spz_files
 from geodistill.runs import atomic_write
 
-__all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "SplatArrays",
+    "format_of",
+    "holds_splats",
+    "read_splats",
+    "write_splats",
+]
 
 Reader = Callable[[Path], SplatArrays]
 Writer = Callable[[SplatArrays, Path], Mapping[str, bytes | list[bytes]]]
@@ -36,6 +47,9 @@ FORMATS: dict[str, Format] = {
     ".compressed.ply": Format(read_ply_splats, packed_ply_files),
     ".splat": Format(read_dot_splat, dot_splat_files),
     ".ksplat": Format(read_ksplat),
+    ".glb": Format(read_gltf_splats, glb_splat_files, opengl=True),
+    ".gltf": Format(read_gltf_splats, opengl=True),
+    ".spz": Format(read_spz, spz_files, opengl=True),
 }
 """By the ending of the name, the longest that fits."""
 
