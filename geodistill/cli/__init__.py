@@ -22,6 +22,7 @@ from geodistill.checks import GeodistillError, UsageError, choose
 VERBS = {
     "convert": "geodistill.cli.convert",
     "fit": "geodistill.cli.fit",
+    "export": "geodistill.cli.export",
     "lift": "geodistill.cli.lift",
     "query": "geodistill.cli.query",
     "deform": "geodistill.cli.deform",
@@ -38,6 +39,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
   convert   turn a radiance field into another architecture, without any images
   fit       train a radiance field from posed images
+  export    write a mesh, points or splats in another file format
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
   deform    deform a mesh by handles: what looks like them moves with them
@@ -54,6 +56,7 @@ examples:
   geodistill convert --from ngp --to tensorf
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
+  geodistill export scene.ply -o scene.spz
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2
   geodistill deform dragon.glb --script edits.yaml -o out.glb

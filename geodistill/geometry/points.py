@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geodistill import log
+from geodistill.cameras import Similarity
 from geodistill.checks import InputError, ShapeError, UsageError, check, check_finite
 from geodistill.io.clouds import read_cloud, write_cloud
 from geodistill.io.extras import require
@@ -115,6 +116,14 @@ def save_points(path: Path | str, points: Points) -> None:
         raise UsageError(f"an attribute cannot be named '{clash.pop()}' in a point file: rename it")
     columns.update(points.attributes)
     write_cloud(path, {k: v.detach().cpu().numpy() for k, v in columns.items() if v is not None})
+
+
+def transformed(points: Points, similarity: Similarity) -> Points:
+    """The same cloud in the frame that `similarity` leads to: positions and normals turn."""
+    normals = points.normals
+    if normals is not None:
+        normals = (normals.double() @ similarity.R.double().T).float()
+    return replace(points, positions=similarity.apply(points.positions), normals=normals)
 
 
 def points_digest(points: Points) -> str:

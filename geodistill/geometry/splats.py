@@ -63,6 +63,10 @@ class Splats:
     def __len__(self) -> int:
         return len(self.means)
 
+    def __getitem__(self, index: Any) -> Splats:
+        """Some of the splats: splats[mask], splats[rows], splats[::10]."""
+        return Splats(**{name: tensor[index] for name, tensor in self._tensors().items()})
+
     @property
     def degree(self) -> int:
         """The degree of the harmonics, 0 to 3."""
@@ -146,6 +150,14 @@ def transformed(splats: Splats, similarity: Similarity) -> Splats:
         splats.opacity_logits,
         (D @ splats.sh.double()).float(),
     )
+
+
+def largest(splats: Splats, count: int) -> Tensor:
+    """Which splats cover most: int64 [count] in ascending order, by opacity times the area of the
+    larger two axes."""
+    scales = splats.log_scales.double().sort(dim=1).values
+    cover = torch.nn.functional.logsigmoid(splats.opacity_logits.double()) + scales[:, 1:].sum(1)
+    return cover.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def splats_digest(splats: Splats) -> str:

@@ -1,0 +1,170 @@
+"""`geodistill export`: the same geometry in another file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Common, Option, Positional
+from geodistill.cli.options import expect_free, expect_whole
+from geodistill.cli.report import pairs
+
+if TYPE_CHECKING:
+    from geodistill.cameras import Similarity
+
+Frame = Literal["original", "opencv", "opengl", "blender", "y-up", "z-up"]
+Axes = Literal["opencv", "opengl", "blender", "y-up", "z-up"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Write a mesh, points or splats in another file format, which OUT's ending names. What it is
+    stays: `convert` makes something else of it.
+    """
+
+    source: Annotated[Path, Positional("a mesh, points or splats", metavar="IN")]
+    output: Annotated[
+        Path, Option("NAME.ply, NAME.spz, NAME.glb, ...", short="-o", metavar="OUT", setting=False)
+    ]
+    frame: Annotated[Frame, Option("axes to turn it to; original: as they are in IN")] = "original"
+    axes: Annotated[
+        Axes | None,
+        Option("axes of IN (default: opencv, and y-up of meshes)", name="from-frame"),
+    ] = None
+    crop: Annotated[
+        tuple[float, ...],
+        Option("keep what lies in this box of IN's axes", metavar="X,Y,Z,X,Y,Z"),
+    ] = ()
+    prune: Annotated[
+        float | None, Option("leave out splats of a lower opacity", metavar="OPACITY")
+    ] = None
+    max_splats: Annotated[
+        int | None, Option("keep the N splats that cover most, by size and opacity")
+    ] = None
+    overwrite: Annotated[bool, Option("replace OUT", setting=False)] = False
+
+    def __post_init__(self) -> None:
+        if self.axes is not None and self.frame == "original":
+            raise UsageError("--from-frame says what --frame turns from: give both")
+        if self.crop and len(self.crop) != 6:
+            raise UsageError(f"--crop takes six numbers, two corners, got {len(self.crop)}")
+        if self.crop and any(
+            low >= high for low, high in zip(self.crop[:3], self.crop[3:], strict=True)
+        ):
+            raise UsageError("--crop: the second corner must lie beyond the first on every axis")
+        if self.prune is not None and not 0 <= self.prune <= 1:
+            raise UsageError(f"--prune must lie between 0 and 1, got {self.prune}")
+        if self.max_splats is not None and self.max_splats < 1:
+            raise UsageError(f"--max-splats must be at least 1, got {self.max_splats}")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.geometry.kinds import kind_of
+
+    expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
+    kind = kind_of(arguments.source)
+    if kind == "field":
+        raise UsageError(
+            f"{arguments.source} is a field, or nothing known: `convert` makes splats or another "
+            "field of it"
+        )
+    if kind != "splats" and (arguments.prune is not None or arguments.max_splats is not None):
+        raise UsageError("--prune and --max-splats are for splats")
+    return {"splats": _splats, "mesh": _mesh, "points": _points}[kind](arguments)
+
+
+def report(result: dict[str, Any]) -> str:
+    return pairs(result)
+
+
+def _turn(arguments: Arguments, default: Axes) -> Similarity | None:
+    from geodistill.geometry.axes import turn
+
+    if arguments.frame == "original":
+        return None
+    return turn(arguments.axes or default, arguments.frame)
+
+
+def _splats(arguments: Arguments) -> dict[str, Any]:
+    import torch
+
+    from geodistill.geometry.splats import (
+        largest,
+        load_splats_with_attributes,
+        save_splats,
+        transformed,
+    )
+
+    splats, attributes = load_splats_with_attributes(arguments.source)
+    count = len(splats)
+    keep = _inside(splats.means, arguments.crop)
+    if arguments.prune is not None:
+        keep &= torch.sigmoid(splats.opacity_logits) >= arguments.prune
+    kept = keep.nonzero()[:, 0]
+    if arguments.max_splats is not None and len(kept) > arguments.max_splats:
+        kept = kept[largest(splats[kept], arguments.max_splats)]
+    _expect_some(kept, arguments)
+    if len(kept) < count:
+        splats = splats[kept]
+        attributes = {name: values[kept] for name, values in attributes.items()}
+    turn = _turn(arguments, "opencv")
+    save_splats(arguments.output, transformed(splats, turn) if turn else splats, attributes)
+    return _told(arguments, splats=len(splats), of=count, sh_degree=splats.degree)
+
+
+def _mesh(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.geometry.mesh import transformed
+    from geodistill.geometry.mesh_files import (
+        files_beside,
+        load_mesh,
+        load_mesh_attributes,
+        save_mesh,
+    )
+
+    if arguments.crop:
+        raise UsageError("--crop is for points and splats")
+    mesh = load_mesh(arguments.source)
+    beside = files_beside(arguments.output, mesh)
+    expect_free(arguments.overwrite, *beside, inputs=(arguments.source,))
+    expect_whole(arguments.source, (arguments.output, *beside))
+    turn = _turn(arguments, "y-up")
+    mesh = transformed(mesh, turn.matrix()) if turn else mesh
+    holds = arguments.output.suffix.lower() != ".obj"
+    save_mesh(arguments.output, mesh, load_mesh_attributes(arguments.source) if holds else None)
+    more = {"beside": [str(path) for path in beside]} if beside else {}
+    return _told(arguments, vertices=len(mesh.vertices), faces=len(mesh.faces), **more)
+
+
+def _points(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.geometry.points import load_points, save_points, transformed
+
+    points = load_points(arguments.source)
+    count = len(points)
+    kept = _inside(points.positions, arguments.crop).nonzero()[:, 0]
+    _expect_some(kept, arguments)
+    points = points if len(kept) == count else points[kept]
+    turn = _turn(arguments, "opencv")
+    save_points(arguments.output, transformed(points, turn) if turn else points)
+    return _told(arguments, points=len(points), of=count)
+
+
+def _inside(positions: Any, crop: tuple[float, ...]) -> Any:
+    """bool [N], all where there is no box."""
+    import torch
+
+    if not crop:
+        return torch.ones(len(positions), dtype=torch.bool)
+    corners = torch.tensor(crop, dtype=torch.float64).view(2, 3)
+    return ((positions >= corners[0]) & (positions <= corners[1])).all(dim=1)
+
+
+def _expect_some(kept: Any, arguments: Arguments) -> None:
+    if not len(kept):
+        raise UsageError(f"nothing of {arguments.source} is left: --crop or --prune leave all out")
+
+
+def _told(arguments: Arguments, **more: Any) -> dict[str, Any]:
+    size = arguments.output.stat().st_size
+    return {"output": str(arguments.output), **more, "frame": arguments.frame, "bytes": size}

@@ -1,0 +1,174 @@
+"""`geodistill export`: the same geometry under every ending, in every frame."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from geodistill.cameras import sphere_cameras
+from geodistill.cli import main
+from geodistill.geometry.axes import Axes, turn
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.points import Points, load_points, save_points
+from geodistill.geometry.splats import (
+    Splats,
+    load_splat_attributes,
+    load_splats,
+    save_splats,
+    transformed,
+)
+from geodistill.metrics.image import psnr
+from geodistill.render.splats import render_splats
+from tests.geometry.solids import everything
+
+AXES: tuple[Axes, ...] = ("opencv", "opengl", "blender", "y-up", "z-up")
+
+
+def cloud(count: int = 400, degree: int = 3) -> Splats:
+    draw = torch.Generator().manual_seed(1)
+    return Splats(
+        torch.randn(count, 3, generator=draw),
+        F.normalize(torch.randn(count, 4, generator=draw), dim=1),
+        torch.randn(count, 3, generator=draw) * 0.3 - 2.5,
+        torch.randn(count, generator=draw),
+        torch.randn(count, (degree + 1) ** 2, 3, generator=draw) * 0.2,
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_splats("s.ply", cloud(), {"label": torch.arange(400.0)})
+    save_mesh("m.glb", everything(), {"heat": torch.arange(len(everything().vertices)).float()})
+    normals = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    save_points("p.ply", Points(torch.rand(3, 3).double(), None, normals))
+    return tmp_path
+
+
+def export(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["export", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def picture(splats: Splats) -> torch.Tensor:
+    camera = sphere_cameras(3, (0.0, 0.0, 0.0), 6.0, math.radians(40), (96, 96), 0)[1]
+    return render_splats(splats, camera, 1.0).image.clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ending", "db"),
+    [("glb", 80), ("compressed.ply", 30), ("spz", 34), ("splat", 12), ("ply", 99)],
+)
+def test_splats_look_the_same_in_every_format(
+    here: Path, capsys: pytest.CaptureFixture[str], ending: str, db: float
+) -> None:
+    said = export(capsys, "s.ply", "-o", f"out.{ending}")
+    assert (said["splats"], said["of"]) == (400, 400)
+    assert said["bytes"] == Path(f"out.{ending}").stat().st_size
+    back = export(capsys, f"out.{ending}", "-o", "back.ply")
+    assert back["sh_degree"] == (0 if ending == "splat" else 3)
+    assert psnr(picture(load_splats("back.ply")), picture(cloud())) > db
+
+
+def test_unknown_columns_ride_along(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(capsys, "s.ply", "-o", "t.ply", "--max-splats", "50")
+    label = load_splat_attributes("t.ply")["label"].long()
+    assert len(label) == 50
+    torch.testing.assert_close(load_splats("t.ply").means, cloud().means[label])
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_frames_can_be_entered_and_left(
+    here: Path, capsys: pytest.CaptureFixture[str], axes: Axes
+) -> None:
+    export(capsys, "s.ply", "-o", "turned.ply", "--frame", axes)
+    export(capsys, "turned.ply", "-o", "back.ply", "--from-frame", axes, "--frame", "opencv")
+    assert psnr(picture(load_splats("back.ply")), picture(cloud())) > 50
+    wanted = transformed(cloud(), turn("opencv", axes))
+    torch.testing.assert_close(load_splats("turned.ply").means, wanted.means)
+
+
+def test_what_is_up_stays_up() -> None:
+    down = torch.tensor([[0.0, 1, 0]], dtype=torch.float64)  # in OpenCV's axes
+    assert turn("opencv", "y-up").apply(down).tolist() == [[0, -1, 0]]
+    assert turn("opencv", "z-up").apply(down).tolist() == [[0, 0, -1]]
+    ahead = torch.tensor([[0.0, 0, 1]], dtype=torch.float64)
+    assert turn("opencv", "opengl").apply(ahead).tolist() == [[0, 0, -1]]
+    assert turn("opencv", "blender").apply(ahead).tolist() == [[0, 1, 0]]
+    assert torch.linalg.det(turn("y-up", "z-up").R) == 1
+
+
+def test_a_mesh_keeps_its_columns(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = export(capsys, "m.glb", "-o", "m.ply", "--frame", "z-up")
+    before, after = load_mesh("m.glb"), load_mesh("m.ply")
+    assert said["beside"] == ["m_0.png", "m_2.png"] and torch.equal(after.faces, before.faces)
+    wanted = turn("y-up", "z-up").apply(before.vertices)
+    torch.testing.assert_close(after.vertices, wanted)
+    heat = load_mesh_attributes("m.ply")["heat"]
+    assert torch.equal(heat, torch.arange(len(heat)).float())
+
+
+def test_points_turn_with_their_normals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(capsys, "p.ply", "-o", "q.npz", "--frame", "y-up")
+    before, after = load_points("p.ply"), load_points("q.npz")
+    assert before.normals is not None and after.normals is not None
+    change = torch.tensor([1.0, -1, -1])
+    torch.testing.assert_close(after.normals, before.normals * change)
+    torch.testing.assert_close(after.positions, before.positions * change.double())
+
+
+def test_less_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(capsys, "s.ply", "-o", "c.ply", "--crop", "-1,-1,-1,0,1,1")
+    means = load_splats("c.ply").means
+    assert 0 < len(means) < 400 and float(means[:, 0].max()) <= 0 and float(means.abs().max()) <= 1
+    export(capsys, "s.ply", "-o", "d.ply", "--prune", "0.5")
+    assert len(load_splats("d.ply")) == int((cloud().opacity_logits >= 0).sum())
+    export(capsys, "s.ply", "-o", "e.ply", "--max-splats", "10")
+    kept = load_splats("e.ply")
+    cover = (
+        cloud().opacity_logits.sigmoid() * cloud().log_scales.sort(dim=1).values[:, 1:].sum(1).exp()
+    )
+    smallest = (
+        kept.opacity_logits.sigmoid() * kept.log_scales.sort(dim=1).values[:, 1:].sum(1).exp()
+    )
+    assert int((cover > smallest.min() * 0.999).sum()) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["s.ply", "-o", "s.xyz"], 2, "no splat format has"),
+        (["s.ply", "-o", "s.ksplat"], 2, "cannot write splats as s.ksplat"),
+        (["m.glb", "-o", "m.stl"], 2, "m.stl"),
+        (["p.ply", "-o", "p.glb"], 2, "point cloud format '.glb'"),
+        (["s.ply", "-o", "s.ply"], 2, "is read from"),
+        (["s.ply", "-o", "p.ply"], 2, "p.ply exists"),
+        (["no.ply", "-o", "t.ply"], 1, "no.ply does not exist"),
+        (["no.spz", "-o", "t.ply"], 1, "no.spz does not exist"),
+        (["s.ply", "-o", "t.ply", "--crop", "9,9,9,10,10,10"], 2, "nothing of s.ply is left"),
+        (["s.ply", "-o", "t.ply", "--crop", "1,2"], 2, "--crop takes six numbers"),
+        (["s.ply", "-o", "t.ply", "--crop", "1,1,1,0,2,2"], 2, "must lie beyond the first"),
+        (["s.ply", "-o", "t.ply", "--prune", "7"], 2, "--prune must lie between"),
+        (["s.ply", "-o", "t.ply", "--max-splats", "0"], 2, "--max-splats must be at least 1"),
+        (["s.ply", "-o", "t.ply", "--from-frame", "y-up"], 2, "give both"),
+        (["m.glb", "-o", "t.ply", "--prune", "0.1"], 2, "are for splats"),
+        (["m.glb", "-o", "t.ply", "--crop", "0,0,0,1,1,1"], 2, "--crop is for points and splats"),
+    ],
+)
+def test_bad_exports_leave_nothing_behind(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert main(["export", *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == before
