@@ -21,22 +21,26 @@ from geodistill.cli.options import (
 )
 from geodistill.cli.report import fidelity
 
+Target = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats"]
 BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
 SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Student):
-    """Turn a radiance field into another architecture. No images are needed. Without SRC, a small
-    field that comes with geodistill is converted.
+    """Turn a radiance field into another architecture or into splats, or a mesh or points into
+    splats. No images are needed. Without SRC, a small field that comes with geodistill is
+    converted.
     """
 
-    source: Annotated[Path | None, Positional("a field file or a run folder", metavar="SRC")] = None
+    source: Annotated[
+        Path | None, Positional("a field file, a run folder, a mesh or points", metavar="SRC")
+    ] = None
     teacher: Annotated[
         Architecture | None,
         Option("architecture that SRC must have (default: any)", name="from"),
     ] = None
-    to: Annotated[Architecture, Option("architecture to make")]
+    to: Annotated[Target, Option("architecture to make, or splats")]
     recipe: Annotated[Literal["default", "pvd"], Option("how to distil")] = "default"
     active: Annotated[
         tuple[Literal["cameras", "rays", "points"], ...],
@@ -56,6 +60,10 @@ class Arguments(Student):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
+    if arguments.to == "splats":
+        from geodistill.cli.to_splats import run as to_splats
+
+        return to_splats(arguments)
     from geodistill.distill.pvd import ConvertSettings, convert
     from geodistill.geometry.fields import field_path, load_field, save_field
     from geodistill.io.posed import load_posed_images

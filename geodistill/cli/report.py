@@ -14,6 +14,7 @@ _FIDELITY = {
     "truth_psnr_db_b": ("PSNR of B to the images", "{:.2f} dB"),
     "test_psnr_db": ("PSNR to the test images", "{:.2f} dB"),
     "seconds": ("time", "{:.1f} s"),
+    "splats": ("splats", "{:,}"),
     "parameters": ("parameters", "{:,}"),
     "bytes": ("file size", "{:,} bytes"),
     "sheet": ("contact sheet", "{}"),

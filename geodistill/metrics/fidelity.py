@@ -14,14 +14,16 @@ from torch import Tensor
 
 from geodistill.cameras import Camera
 from geodistill.checks import InputError
+from geodistill.geometry.fields import Field
 from geodistill.io.images import write_png
 from geodistill.io.posed import Background, PosedImages
 from geodistill.log import progress
 from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, mean_psnr, psnr, ssim
 from geodistill.render.fields import GBuffer
+from geodistill.render.viewable import Viewable, field_or_viewable
 from geodistill.render.viewpoints import viewpoints
-from geodistill.shade.viewable import Scene, viewable
 
+Scene = Field | Viewable
 BACKGROUND = 1.0
 OPAQUE = 0.5
 SHEET_VIEWS = 4
@@ -62,7 +64,7 @@ def compare(
     Raises:
         InputError: one scene is sRGB, the other linear.
     """
-    return _compare(a, b, viewpoints(viewable(a), views, resolution, seed), None)
+    return _compare(a, b, viewpoints(field_or_viewable(a), views, resolution, seed), None)
 
 
 def compare_on_views(
@@ -90,7 +92,7 @@ def psnr_to_images(scene: Scene, data: PosedImages, background: float = BACKGROU
     Raises:
         InputError: scene and images are not both sRGB or both linear.
     """
-    seen = viewable(scene)
+    seen = field_or_viewable(scene)
     _expect_one_space({"the scene": seen.color_space, "the images": data.color_space})
     scores: list[float] = []
     with progress(len(data.cameras), "test views") as bar:
@@ -109,7 +111,7 @@ def _compare(
     background: float = BACKGROUND,
 ) -> Comparison:
     start = time.perf_counter()
-    a, b = viewable(one), viewable(two)
+    a, b = field_or_viewable(one), field_or_viewable(two)
     spaces = {"A": a.color_space, "B": b.color_space}
     _expect_one_space(spaces if data is None else {**spaces, "the images": data.color_space})
     scores: list[float] = []

@@ -147,11 +147,11 @@ def _render_chunk(field: Field, rays: Rays, step: float, normals: bool) -> GBuff
     normal = None
     if normals:
         points = rays.origins + t[:, None] * rays.directions
-        normal = _normals(field, points) * (opacity > 0.5)[:, None]
+        normal = field_normals(field, points) * (opacity > 0.5)[:, None]
     return GBuffer(image[:, :3], opacity, t * float(field.frame.s), normal)
 
 
-def _normals(field: Field, u: Tensor) -> Tensor:
+def field_normals(field: Field, u: Tensor) -> Tensor:
     """-grad(log sigma) normalised, by central differences over one occupancy cell, in the world."""
     h = 1.0 / field.occupancy.shape[0]
     offsets = torch.eye(3, dtype=u.dtype, device=u.device) * h

@@ -30,27 +30,31 @@ CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
 WORK, LOCK = ".work", ".lock"
 OTHER_FORMATS = (
     *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),
-    *(".msgpack", ".onnx", ".png", ".json", ".yaml"),
+    *(".msgpack", ".onnx", ".png", ".json", ".yaml", ".safetensors"),
 )
 
 
-def output_paths(out: Path | str) -> tuple[Path, Path]:
-    """The run folder and the field file that an `-o` stands for.
+def output_paths(
+    out: Path | str,
+    inside: str = "field.safetensors",
+    endings: Collection[str] = (".safetensors",),
+) -> tuple[Path, Path]:
+    """The run folder and the result's file that an `-o` stands for.
 
-    A name that ends in .safetensors is the field's, with its run folder `NAME.run` beside it; any
-    other is the run folder's, with `field.safetensors` inside.
+    A name with one of the `endings` is the file's, with its run folder `NAME.run` beside it; any
+    other is the run folder's, with the file `inside` it.
 
     Raises:
-        UsageError: the name ends like a file of a format that is not written.
+        UsageError: the name ends like a file of another format.
     """
     out = Path(out)
+    ending = next((e for e in sorted(endings, key=len)[::-1] if out.name.lower().endswith(e)), "")
+    if ending:
+        return out.with_name(f"{out.name[: -len(ending)]}.run"), out
     if out.suffix.lower() in OTHER_FORMATS:
-        raise UsageError(
-            f"-o {out}: name a folder or NAME.safetensors, {out.suffix} is not written"
-        )
-    if out.suffix == ".safetensors":
-        return out.with_suffix(".run"), out
-    return out, out / "field.safetensors"
+        known = ", ".join(f"NAME{e}" for e in endings)
+        raise UsageError(f"-o {out}: name a folder or {known}, {out.suffix} is not written")
+    return out, out / inside
 
 
 def result(folder: Path | str) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,10 +17,11 @@ from geodistill.geometry.mesh import Mesh, vertex_normals
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.geometry.points import Points, load_points
 from geodistill.geometry.splats import Splats, load_splats
-from geodistill.render.fields import GBuffer, render_view
+from geodistill.render.fields import GBuffer
 from geodistill.render.mesh import mesh_gbuffer
 from geodistill.render.points import PointFootprint, default_radius
 from geodistill.render.splats import render_splats
+from geodistill.render.viewable import FieldView, Viewable
 from geodistill.shade.lights import unlit
 from geodistill.shade.view import GREY, shaded_view
 
@@ -30,56 +30,6 @@ SUPERSAMPLING = 3
 _SAMPLE = 100_000
 TAIL = 0.01
 """Share of splats on each side of each axis that a scene's frame leaves out: a few fly far away."""
-
-
-class Viewable(Protocol):
-    """A scene that cameras can look at.
-
-    `frame` places the cube [-1, 1]^3 about the scene in the world; `views` are the cameras that it
-    was made from, where they are known.
-    """
-
-    @property
-    def frame(self) -> Similarity: ...
-
-    @property
-    def views(self) -> Camera | None: ...
-
-    @property
-    def color_space(self) -> str: ...
-
-    def parameter_count(self) -> int:
-        """Numbers that say what the scene is."""
-        ...
-
-    def view(self, camera: Camera, normals: bool = False) -> GBuffer:
-        """What one camera sees. Raises UsageError for normals of what has none."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class FieldView:
-    """A radiance field."""
-
-    field: Field
-
-    @property
-    def frame(self) -> Similarity:
-        return self.field.frame
-
-    @property
-    def views(self) -> Camera | None:
-        return self.field.views
-
-    @property
-    def color_space(self) -> str:
-        return self.field.color_space
-
-    def parameter_count(self) -> int:
-        return self.field.parameter_count()
-
-    def view(self, camera: Camera, normals: bool = False) -> GBuffer:
-        return render_view(self.field, camera, normals=normals)
 
 
 @dataclass(frozen=True, eq=False)

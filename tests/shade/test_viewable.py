@@ -79,7 +79,9 @@ def test_a_ball_looks_like_one(kind: str) -> None:
 
 def test_balls_of_different_kinds_compare() -> None:
     for kind in ("splats", "points"):
-        report = compare(BALLS["mesh"], BALLS[kind], views=3, resolution=64).report
+        report = compare(
+            viewable(BALLS["mesh"]), viewable(BALLS[kind]), views=3, resolution=64
+        ).report
         assert report["psnr_db"] > 16 and report["opacity_iou"] > 0.8
         assert report["depth_error"] < 0.01
 
