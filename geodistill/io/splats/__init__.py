@@ -11,6 +11,8 @@ import numpy as np
 from geodistill.checks import ShapeError, UsageError
 from geodistill.io.splats.arrays import SplatArrays
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
+from geodistill.io.splats.sog import read_sog
+from geodistill.io.splats.sog_write import sog_files
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "Format", "SplatArrays", "format_of", "read_splats", "write_splats"]
@@ -30,6 +32,8 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
+    ".sog": Format(read_sog, sog_files),
+    "meta.json": Format(read_sog),
 }
 """By the ending of the name, the longest that fits."""
 

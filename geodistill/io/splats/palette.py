@@ -1,0 +1,174 @@
+"""A palette of vectors by k-means in two levels, for as many vectors as splats have harmonics.
+
+Cells are the clusters of a sample (Lloyd 1982); each gets its share of the palette, seeded in
+rounds as k-means|| is (Bahmani et al. 2012). The nearest entry is looked for in the nearest cells
+alone, as an inverted file does (Jégou et al. 2011): it is the nearest of all for most vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+_CELL = 256  # entries, about
+_SAMPLE = 100_000
+_STEPS, _REFINED, _SEEDINGS = 5, 3, 4
+_PROBED, _PROBED_LAST = 4, 8
+_BLOCK = 2**18  # distances at a time
+
+
+class _Cells(NamedTuple):
+    """Which entries of the palette a cell has: those from start to start + size."""
+
+    centres: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
+def palette(rows: np.ndarray, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Entries float32 [size, D] and the entry of every row, int64 [N], of float32 rows [N, D].
+
+    The size is at most N; the same rows give the same palette.
+    """
+    count = len(rows)
+    if size == count:
+        return rows.copy(), np.arange(count)
+    draw = np.random.default_rng(seed)
+    cells, entries = _start(rows, size, draw)
+    near = _nearest_cells(rows, cells.centres, min(_PROBED_LAST, len(cells.centres)))
+    for _ in range(_REFINED):
+        found = _probed(rows, near[:, :_PROBED], cells, entries)
+        entries = _moved(rows, *found, entries)
+    return entries, _probed(rows, near, cells, entries)[0]
+
+
+def _start(rows: np.ndarray, size: int, draw: np.random.Generator) -> tuple[_Cells, np.ndarray]:
+    """Cells, and the palette of each from its own rows alone."""
+    sample = rows
+    if len(rows) > _SAMPLE:
+        sample = rows[np.sort(draw.choice(len(rows), _SAMPLE, replace=False))]
+    centres = _lloyd(sample, max(1, size // _CELL), draw)
+    cell, distances = nearest(rows, centres)
+    counts = np.bincount(cell, minlength=len(centres))
+    spread = np.bincount(cell, distances, minlength=len(centres))
+    sizes = _shares(size, spread, counts)
+    members = np.split(np.argsort(cell, kind="stable"), np.cumsum(counts)[:-1])
+    parts = [_lloyd(rows[m], k, draw) for m, k in zip(members, sizes.tolist(), strict=True) if k]
+    return _Cells(centres, np.cumsum(sizes) - sizes, sizes), np.concatenate(parts)
+
+
+def _shares(size: int, spread: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Entries of each cell, `size` in all: by the spread of its rows, as many as they at most."""
+    least = np.minimum(counts, 1)
+    low, high = 0.0, size / max(float(spread.max()), 1e-30) * len(counts)
+    for _ in range(60):
+        middle = (low + high) / 2
+        total = np.clip(np.rint(middle * spread), least, counts).sum()
+        low, high = (middle, high) if total <= size else (low, middle)
+    shares = np.clip(np.rint(low * spread), least, counts).astype(np.int64)
+    room = counts - shares
+    return shares + np.clip(size - shares.sum() - (np.cumsum(room) - room), 0, room)
+
+
+def _lloyd(rows: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+    if size >= len(rows):
+        return rows.copy()
+    entries = _seeds(rows, size, draw)
+    for _ in range(_STEPS):
+        entries = _moved(rows, *nearest(rows, entries), entries)
+    return entries
+
+
+def _seeds(rows: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+    """Rows, in rounds: the further from those that are chosen, the likelier."""
+    chosen = np.zeros(0, np.int64)
+    distances = np.ones(len(rows), np.float32)
+    for batch in np.diff(np.linspace(0, size, min(size, _SEEDINGS) + 1).astype(int)):
+        with np.errstate(divide="ignore"):
+            keys = np.log(distances) + draw.gumbel(size=len(rows))
+        keys[chosen] = -np.inf
+        new = np.argpartition(keys, len(rows) - batch)[len(rows) - batch :]
+        first = not len(chosen)
+        chosen = np.concatenate([chosen, new])
+        found = nearest(rows, rows[new])[1]
+        distances = found if first else np.minimum(distances, found)
+    return rows[chosen]
+
+
+def _moved(
+    rows: np.ndarray, labels: np.ndarray, distances: np.ndarray, entries: np.ndarray
+) -> np.ndarray:
+    """The means of the rows of each entry; an entry without any goes to one of the furthest."""
+    size = len(entries)
+    counts = np.bincount(labels, minlength=size)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    ones = np.ones(len(rows), np.float32)
+    sums = csr_matrix((ones, np.argsort(labels, kind="stable"), ends), (size, len(rows))) @ rows
+    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    unused = np.flatnonzero(counts == 0)
+    if len(unused):
+        means[unused] = rows[np.argpartition(distances, len(rows) - len(unused))[-len(unused) :]]
+    return means
+
+
+def nearest(rows: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest entry of each row, int64 [N], and its squared distance, float32 [N]."""
+    planes = _planes(entries)
+    labels, distances = [], []
+    for part in _blocks(rows, len(entries)):
+        scores = _scores(part, planes)
+        labels.append(scores.argmin(axis=1))
+        least = scores[np.arange(len(part)), labels[-1]]
+        distances.append(np.maximum(least + np.einsum("nd,nd->n", part, part), 0))
+    return np.concatenate(labels), np.concatenate(distances)
+
+
+def _blocks(rows: np.ndarray, entries: int) -> Iterator[np.ndarray]:
+    """Rows whose distances to all entries fit the processor's cache."""
+    step = max(1, _BLOCK // entries)
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def _planes(entries: np.ndarray) -> np.ndarray:
+    """[D + 1, K], whose product with a row and a 1 is a squared distance less the row's length."""
+    return np.concatenate([-2 * entries.T, np.einsum("kd,kd->k", entries, entries)[None]])
+
+
+def _scores(rows: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    scores = rows @ planes[:-1]
+    scores += planes[-1]
+    return scores
+
+
+def _probed(
+    rows: np.ndarray, near: np.ndarray, cells: _Cells, entries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` among the entries of the cells of each row, [N, probed]."""
+    order = np.argsort(near, axis=None, kind="stable") // near.shape[1]
+    ends = np.cumsum(np.bincount(near.ravel(), minlength=len(cells.sizes)))
+    labels = np.zeros(len(rows), np.int64)
+    distances = np.full(len(rows), np.inf, np.float32)
+    for cell, visitors in enumerate(np.split(order, ends[:-1])):
+        start, size = cells.starts[cell], cells.sizes[cell]
+        if not size or not len(visitors):
+            continue
+        found, distance = nearest(rows[visitors], entries[start : start + size])
+        closer = distance < distances[visitors]
+        labels[visitors[closer]] = found[closer] + start
+        distances[visitors[closer]] = distance[closer]
+    return labels, distances
+
+
+def _nearest_cells(rows: np.ndarray, centres: np.ndarray, probed: int) -> np.ndarray:
+    """[N, probed], the nearest first."""
+    planes = _planes(centres)
+    parts = []
+    for part in _blocks(rows, len(centres)):
+        scores = _scores(part, planes)
+        near = np.argpartition(scores, probed - 1, axis=1)[:, :probed]
+        order = np.take_along_axis(scores, near, axis=1).argsort(axis=1)
+        parts.append(np.take_along_axis(near, order, axis=1).astype(np.int16))
+    return np.concatenate(parts)
