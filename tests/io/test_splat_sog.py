@@ -168,6 +168,7 @@ def test_the_archive_is_stored_and_the_same_each_time(tmp_path: Path) -> None:
     assert first == sog_files(splats, tmp_path / "a.sog")["a.sog"]
     for entry in zipfile.ZipFile(io.BytesIO(first)).infolist():
         assert entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits
+        assert entry.date_time == (1980, 1, 1, 0, 0, 0)
         if entry.filename.endswith("webp"):
             assert first[entry.header_offset + 30 + len(entry.filename) :][12:16] in (
                 b"VP8L",

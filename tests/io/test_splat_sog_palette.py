@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from geodistill.io.splats import codebook as codebooks
 from geodistill.io.splats import palette as palettes
@@ -43,18 +44,18 @@ def test_few_values_are_kept(values: list[float]) -> None:
     np.testing.assert_array_equal(codes[nearest_code(many, codes)], many)
 
 
-def test_a_code_is_the_nearest_and_spares_the_tails() -> None:
+def test_a_code_is_the_nearest_and_tails_are_spared() -> None:
+    """At a tenth more error than the least, that of the furthest values is half as large."""
     draw = np.random.default_rng(0)
-    values = np.append(draw.normal(size=50_000), [30.0, -40.0]).astype(np.float32)
+    values = draw.laplace(size=50_000).astype(np.float32)
     codes = codebook(values)
     assert (np.diff(codes) > 0).all()
-    found = codes[nearest_code(values, codes)]
-    sample = np.append(draw.choice(values, 500), values[-2:])
+    sample = np.append(draw.choice(values, 500), [values.min(), values.max(), -99, 99])
     wanted = np.abs(sample[:, None] - codes).min(axis=1)
     np.testing.assert_allclose(np.abs(codes[nearest_code(sample, codes)] - sample), wanted)
-    error = np.abs(found - values)
-    assert np.sqrt((error**2).mean()) < 0.009 and error.max() < 0.1
-    assert nearest_code(values.reshape(2, -1), codes).shape == (2, 25_001)
+    error = np.abs(codes[nearest_code(values, codes)] - values)
+    assert np.sqrt((error**2).mean()) < 0.0118 and error.max() < 0.09
+    assert nearest_code(values.reshape(2, -1), codes).shape == (2, 25_000)
 
 
 def some_rows(count: int, seed: int = 0) -> np.ndarray:
@@ -104,6 +105,16 @@ def test_palettes_of_any_size(count: int, size: int) -> None:
     again = palette(rows, size)
     np.testing.assert_array_equal(again[0], entries)
     np.testing.assert_array_equal(again[1], labels)
+
+
+def test_threads_are_as_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        palette(some_rows(700), 512)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("different", [1, 3, 400])

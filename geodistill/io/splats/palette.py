@@ -8,10 +8,13 @@ alone, as an inverted file does (Jégou et al. 2011): it is the nearest of all f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
 _CELL = 256  # entries, about
 _SAMPLE = 100_000
@@ -33,10 +36,15 @@ def palette(rows: np.ndarray, size: int, seed: int = 0) -> tuple[np.ndarray, np.
 
     The size is at most N; the same rows give the same palette.
     """
-    count = len(rows)
-    if size == count:
-        return rows.copy(), np.arange(count)
-    draw = np.random.default_rng(seed)
+    if size == len(rows):
+        return rows.copy(), np.arange(size)
+    with _one_thread():
+        return _clustered(rows, size, np.random.default_rng(seed))
+
+
+def _clustered(
+    rows: np.ndarray, size: int, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     cells, entries = _start(rows, size, draw)
     near = _nearest_cells(rows, cells.centres, min(_PROBED_LAST, len(cells.centres)))
     for _ in range(_REFINED):
@@ -132,15 +140,27 @@ def _blocks(rows: np.ndarray, entries: int) -> Iterator[np.ndarray]:
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
-def _planes(entries: np.ndarray) -> np.ndarray:
-    """[D + 1, K], whose product with a row and a 1 is a squared distance less the row's length."""
-    return np.concatenate([-2 * entries.T, np.einsum("kd,kd->k", entries, entries)[None]])
+def _planes(entries: np.ndarray) -> tuple[Tensor, Tensor]:
+    """[D, K] and [K]: the product of a row with the first, and the second, make its squared
+    distances less its own square."""
+    squares = np.einsum("kd,kd->k", entries, entries)
+    return torch.from_numpy(np.ascontiguousarray(-2 * entries.T)), torch.from_numpy(squares)
 
 
-def _scores(rows: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    scores = rows @ planes[:-1]
-    scores += planes[-1]
-    return scores
+def _scores(rows: np.ndarray, planes: tuple[Tensor, Tensor]) -> np.ndarray:
+    """float32 [N, K]"""
+    return torch.addmm(planes[1], torch.from_numpy(rows), planes[0]).numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Many small products: threads that wait for one another, on a busy machine, take most time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _probed(
