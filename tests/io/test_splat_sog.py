@@ -207,6 +207,21 @@ def test_round_trip(count: int, degree: int, tmp_path: Path) -> None:
         assert part < (0.13, 0.3, 0.4)[degree - 1]
 
 
+def test_a_scene_that_was_read_is_written_as_it_is(tmp_path: Path) -> None:
+    """Nothing is lost a second time: its codes and its palette are found again."""
+    path = tmp_path / "a.sog"
+    write_splats(path, some_splats(1000, 1))
+    once = read_splats(path)
+    write_splats(path, once)
+    twice = read_splats(path)
+    order = writer._morton_order(once["means"])
+    for name in ("log_scales", "opacity_logits", "sh"):
+        np.testing.assert_array_equal(twice[name], once[name][order])
+    np.testing.assert_allclose(twice["means"], once["means"][order], atol=1e-5)
+    turned = np.abs((twice["rotations"] * once["rotations"][order]).sum(axis=1))
+    assert turned.min() > 1 - 1e-5  # another component may be the largest by a bit
+
+
 def test_transparent_and_opaque_splats_keep_their_colours(tmp_path: Path) -> None:
     splats = some_splats(64)
     splats["opacity_logits"][:32] = -30

@@ -117,12 +117,35 @@ def test_threads_are_as_before() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("different", [1, 3, 400])
+@pytest.mark.parametrize("different", [1, 3, 400, 1024])
 def test_rows_that_recur(different: int) -> None:
-    """Fewer rows that differ than entries: each has its own."""
+    """No more rows that differ than entries: each is one, in the order in which they come."""
     rows = some_rows(different)[np.arange(1500) % different]
+    rows[::different, 0] = 0.0
+    rows[different::different, 0] *= -1
     entries, labels = palette(rows, 1024)
-    np.testing.assert_allclose(entries[labels], rows, atol=1e-4)
+    np.testing.assert_array_equal(labels, np.arange(1500) % different)
+    np.testing.assert_array_equal(entries[labels], rows)
+    np.testing.assert_array_equal(entries[different:], entries[[-1]].repeat(1024 - different, 0))
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+def test_many_rows_that_hardly_differ_beside_few_that_do(offset: float) -> None:
+    """Both get entries, though squares of the few, or of what all share, would hide the many."""
+    rows = some_rows(6000)
+    rows[60:] = offset + 1e-4 * rows[60:]
+    entries, labels = palette(rows, 1024)
+    error = ((rows - entries[labels]) ** 2).mean(axis=1)
+    assert error[60:].mean() < 0.1 * rows[60:].var(axis=0).mean() and error[:60].max() < 1e-8
+
+
+def test_what_cannot_be_told_apart_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that a cell cannot have within its share of distances repeat the last."""
+    monkeypatch.setattr(palettes, "_MOST_DISTANCES", 10_000)
+    rows = some_rows(3000)
+    entries, labels = palette(rows, 1024)
+    assert entries.shape == (1024, 24) and len(np.unique(entries, axis=0)) < 600
+    np.testing.assert_array_equal(labels, nearest(rows, entries)[0])
 
 
 def test_shares_add_up() -> None:
@@ -130,7 +153,7 @@ def test_shares_add_up() -> None:
         draw = np.random.default_rng(seed)
         counts = draw.integers(0, 40, 9)
         spread = draw.random(9) ** 4 * (counts > 1) * (draw.random(9) < 0.8)
-        size = int(draw.integers((counts > 0).sum(), counts.sum() + 1))
+        size = int(draw.integers((counts > 0).sum(), counts.sum() + 9))
         shares = palettes._shares(size, spread, counts)
-        assert shares.sum() == size
+        assert shares.sum() == min(size, counts.sum())
         assert (shares <= counts).all() and (shares >= np.minimum(counts, 1)).all()

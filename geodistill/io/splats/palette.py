@@ -18,9 +18,10 @@ from torch import Tensor
 
 _CELL = 256  # entries, about
 _SAMPLE = 100_000
-_STEPS, _REFINED, _SEEDINGS = 5, 3, 4
+_STEPS, _REFINED, _ROUNDS = 5, 3, 4
 _PROBED, _PROBED_LAST = 4, 8
 _BLOCK = 2**18  # distances at a time
+_MOST_DISTANCES = 2**28  # within a cell: what is denser than floats tell apart gets few entries
 
 
 class _Cells(NamedTuple):
@@ -34,12 +35,33 @@ class _Cells(NamedTuple):
 def palette(rows: np.ndarray, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Entries float32 [size, D] and the entry of every row, int64 [N], of float32 rows [N, D].
 
-    The size is at most N; the same rows give the same palette.
+    Rows of which no more than `size` differ are entries themselves. The same rows give the same
+    palette.
     """
-    if size == len(rows):
-        return rows.copy(), np.arange(size)
-    with _one_thread():
-        return _clustered(rows, size, np.random.default_rng(seed))
+    draw = np.random.default_rng(seed)
+    first, labels = _different(rows, draw)
+    if len(first) <= size:
+        entries = rows[first]
+    else:
+        # without what most rows share, as squared distances lose what is small beside it
+        middle = np.median(rows[:: 1 + len(rows) // _SAMPLE], axis=0)
+        with _one_thread():
+            entries, labels = _clustered(rows - middle, size, draw)
+        entries = entries + middle
+    return np.pad(entries, ((0, size - len(entries)), (0, 0)), mode="edge"), labels
+
+
+def _different(rows: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The first of the rows of each kind, in their order, and the kind of every row.
+
+    Rows are told apart by 64 bits of theirs: random multiples of their numbers, summed up.
+    """
+    keys = np.zeros(len(rows), np.uint64)
+    for column in (rows + np.float32(0)).view(np.uint32).T:  # -0 becomes 0
+        keys += column * draw.integers(0, 2**64, dtype=np.uint64)
+    _, first, kinds = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[kinds]
 
 
 def _clustered(
@@ -54,47 +76,54 @@ def _clustered(
 
 
 def _start(rows: np.ndarray, size: int, draw: np.random.Generator) -> tuple[_Cells, np.ndarray]:
-    """Cells, and the palette of each from its own rows alone."""
+    """Cells, and the palette of each from its own rows alone.
+
+    The cells' seeds are any rows, so that where most rows are, most cells are.
+    """
     sample = rows
     if len(rows) > _SAMPLE:
         sample = rows[np.sort(draw.choice(len(rows), _SAMPLE, replace=False))]
-    centres = _lloyd(sample, max(1, size // _CELL), draw)
+    centres = _lloyd(sample, max(1, size // _CELL), draw, rounds=1)
     cell, distances = nearest(rows, centres)
     counts = np.bincount(cell, minlength=len(centres))
     spread = np.bincount(cell, distances, minlength=len(centres))
-    sizes = _shares(size, spread, counts)
+    most = np.minimum(counts, -(-_MOST_DISTANCES // np.maximum(counts, 1)))
+    sizes = _shares(size, spread, most)
     members = np.split(np.argsort(cell, kind="stable"), np.cumsum(counts)[:-1])
     parts = [_lloyd(rows[m], k, draw) for m, k in zip(members, sizes.tolist(), strict=True) if k]
     return _Cells(centres, np.cumsum(sizes) - sizes, sizes), np.concatenate(parts)
 
 
-def _shares(size: int, spread: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Entries of each cell, `size` in all: by the spread of its rows, as many as they at most."""
-    least = np.minimum(counts, 1)
-    low, high = 0.0, size / max(float(spread.max()), 1e-30) * len(counts)
-    for _ in range(60):
+def _shares(size: int, spread: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Entries of each cell, `size` in all where these fit: in proportion to the spread of its
+    rows, but one at least and `most` at most."""
+    least = np.minimum(most, 1)
+    low, high = 0.0, size / max(float(spread[spread > 0].min(initial=np.inf)), 1e-30)
+    for _ in range(100):
         middle = (low + high) / 2
-        total = np.clip(np.rint(middle * spread), least, counts).sum()
+        total = np.clip(np.rint(middle * spread), least, most).sum()
         low, high = (middle, high) if total <= size else (low, middle)
-    shares = np.clip(np.rint(low * spread), least, counts).astype(np.int64)
-    room = counts - shares
+    shares = np.clip(np.rint(low * spread), least, most).astype(np.int64)
+    room = most - shares
     return shares + np.clip(size - shares.sum() - (np.cumsum(room) - room), 0, room)
 
 
-def _lloyd(rows: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+def _lloyd(
+    rows: np.ndarray, size: int, draw: np.random.Generator, rounds: int = _ROUNDS
+) -> np.ndarray:
     if size >= len(rows):
         return rows.copy()
-    entries = _seeds(rows, size, draw)
+    entries = _seeds(rows, size, draw, rounds)
     for _ in range(_STEPS):
         entries = _moved(rows, *nearest(rows, entries), entries)
     return entries
 
 
-def _seeds(rows: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+def _seeds(rows: np.ndarray, size: int, draw: np.random.Generator, rounds: int) -> np.ndarray:
     """Rows, in rounds: the further from those that are chosen, the likelier."""
     chosen = np.zeros(0, np.int64)
     distances = np.ones(len(rows), np.float32)
-    for batch in np.diff(np.linspace(0, size, min(size, _SEEDINGS) + 1).astype(int)):
+    for batch in np.diff(np.linspace(0, size, min(size, rounds) + 1).astype(int)):
         with np.errstate(divide="ignore"):
             keys = np.log(distances) + draw.gumbel(size=len(rows))
         keys[chosen] = -np.inf
