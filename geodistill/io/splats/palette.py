@@ -58,7 +58,7 @@ def _different(rows: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray,
     """
     keys = np.zeros(len(rows), np.uint64)
     for column in (rows + np.float32(0)).view(np.uint32).T:  # -0 becomes 0
-        keys += column * draw.integers(0, 2**64, dtype=np.uint64)
+        keys += column.astype(np.uint64) * draw.integers(0, 2**64, dtype=np.uint64)
     _, first, kinds = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return first[order], np.argsort(order)[kinds]

@@ -35,8 +35,7 @@ _PICTURE_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zli
 class SogFile:
     """The object of meta.json and the pictures by their names.
 
-    Raises InputError for what is missing,
-    damaged, or would unpack to more than it can be.
+    Raises InputError for what is missing, damaged, or would unpack to more than it can be.
     """
 
     def __init__(self, path: Path) -> None:
