@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -55,6 +56,7 @@ def written(path: Path, splats: SplatArrays) -> tuple[dict[str, Any], Parts]:
     return parts_of(path)
 
 
+@functools.cache
 def pixels(data: bytes) -> list[tuple[int, ...]]:
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     return [image.getpixel((x, y)) for y in range(image.height) for x in range(image.width)]  # pyright: ignore
