@@ -63,7 +63,7 @@ def picture(splats: Splats) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("ending", "db"),
-    [("glb", 80), ("compressed.ply", 30), ("spz", 34), ("splat", 12), ("ply", 99)],
+    [("glb", 80), ("compressed.ply", 30), ("spz", 34), ("sog", 25), ("splat", 12), ("ply", 99)],
 )
 def test_splats_look_the_same_in_every_format(
     here: Path, capsys: pytest.CaptureFixture[str], ending: str, db: float

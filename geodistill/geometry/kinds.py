@@ -31,6 +31,6 @@ def kind_of(path: Path) -> Kind:
         return "splats" if holds_splats(path) else "mesh"
     if suffix in MESHES:
         return "mesh"
-    if suffix in SPLATS:
+    if any(path.name.lower().endswith(ending) for ending in SPLATS):
         return "splats"
     return "points" if suffix in CLOUDS else "field"

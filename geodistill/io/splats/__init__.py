@@ -15,6 +15,8 @@ from geodistill.io.splats.gltf import holds_splats, read_gltf_splats
 from geodistill.io.splats.ksplat import read_ksplat
 from geodistill.io.splats.ply import ply_splat_files, read_ply_splats
 from geodistill.io.splats.ply_packed import packed_ply_files
+from geodistill.io.splats.sog import read_sog
+from geodistill.io.splats.sog_write import sog_files
 from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
 from geodistill.io.splats.spz import read_spz, spz_files
 from geodistill.runs import atomic_write
@@ -50,6 +52,8 @@ FORMATS: dict[str, Format] = {
     ".glb": Format(read_gltf_splats, glb_splat_files, opengl=True),
     ".gltf": Format(read_gltf_splats, opengl=True),
     ".spz": Format(read_spz, spz_files, opengl=True),
+    ".sog": Format(read_sog, sog_files),
+    "meta.json": Format(read_sog),
 }
 """By the ending of the name, the longest that fits."""
 
