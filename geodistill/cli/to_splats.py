@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geodistill import config as configs
 from geodistill.checks import UsageError
 from geodistill.cli.convert import BUNDLED, SHEET, default_output
-from geodistill.distill.splats import SMALL, SplatConfig, to_splats
+from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
 from geodistill.geometry.fields import Field, field_path, load_field
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import Mesh
@@ -31,6 +31,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     _expect_no_fields_options(arguments)
     base = SMALL if arguments.size == "small" else SplatConfig()
     config = configs.load(SplatConfig, None, arguments.set, base=base)
+    check_config(config)
     scene = _scene(arguments)
     writable = [ending for ending, one in FORMATS.items() if one.write is not None]
     out = arguments.output or default_output(arguments.source, arguments.to)

@@ -53,7 +53,8 @@ def to_splats(
 ) -> Splats:
     """Splats that look like a scene from everywhere, in the user's world.
 
-    They start on its surface and are then trained on pictures of it.
+    They start on its surface and are then trained on pictures of it; those of points, of which
+    pictures say nothing that the points do not, are not trained.
 
     Args:
         scene: a field, a mesh in its own colours, or a point cloud.
@@ -68,10 +69,12 @@ def to_splats(
             surface.
     """
     config = config or SplatConfig()
-    _check(config)
+    check_config(config)
     seen = viewable(scene)
     if seen.color_space != "srgb":
         raise InputError(f"splats hold sRGB colours, this field {seen.color_space} ones")
+    if isinstance(scene, Points):
+        return _start(scene, config, seed)
     frame = seen.frame
     start = transformed(_start(scene, config, seed), frame.inverse())
     job = SplatJob(start, look_around(seen, config.views, config.resolution, seed + 1), seed)
@@ -92,7 +95,8 @@ def _start(scene: Field | Mesh | Points, config: SplatConfig, seed: int) -> Spla
     return replace(made, sh=torch.cat([made.sh, zeros], dim=1))
 
 
-def _check(config: SplatConfig) -> None:
+def check_config(config: SplatConfig) -> None:
+    """Raise UsageError, naming the setting, for what no splats can be made with."""
     if not 1e-4 <= config.spacing <= 1:
         raise UsageError(f"'spacing' must lie between 0.0001 and 1, got {config.spacing}")
     if not 0 <= config.degree <= 3:
