@@ -37,7 +37,7 @@ RESUMABLE = ("convert", "fit")
 HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
-  convert   turn a radiance field into another architecture, without any images
+  convert   turn a radiance field into another architecture or splats, without any images
   fit       train a radiance field from posed images
   export    write a mesh, points or splats in another file format
   lift      lift the features of an image teacher onto a geometry

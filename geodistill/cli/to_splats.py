@@ -55,7 +55,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         splats = to_splats(scene, config, budget, arguments.seed, opened)
         seconds = time.perf_counter() - start
         save_splats(opened.staged(file), splats)
-        judged = compare(viewable(scene), viewable(splats))
+        judged = compare(viewable(scene), viewable(splats), resolution=config.resolution)
         result = {
             "output": str(out),
             **judged.report,

@@ -18,7 +18,7 @@ from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
 from geodistill.train import Budget, train
 
-STEPS = 300
+STEPS = 400
 """Steps of training, one view each."""
 
 
@@ -34,13 +34,13 @@ class SplatConfig:
     """Of the harmonics."""
     rays: int = 150_000
     """Through a field, that find its surface."""
-    views: int = 64
+    views: int = 48
     """Pictures that they are trained on."""
-    resolution: int = 256
-    """Pixels along the longer side of those."""
+    resolution: int = 400
+    """Pixels along the longer side of those; the splats look best at about that."""
 
 
-SMALL = SplatConfig(spacing=0.025, count=10_000, rays=60_000, views=32, resolution=160)
+SMALL = SplatConfig(spacing=0.025, count=10_000, rays=60_000, views=32, resolution=200)
 """For a first look."""
 
 

@@ -18,7 +18,7 @@ POINTS = {
     "log": ("geodistill.runs.Run", "log"),
     "survey": ("geodistill.convert.cache", "march"),
     "field": ("geodistill.geometry.fields", "save_field"),
-    "judge": ("geodistill.metrics.fidelity", "render_view"),
+    "judge": ("geodistill.render.viewable", "render_view"),
     "finish": ("geodistill.runs.Run", "finish"),
 }
 """name -> the owner and the function whose calls are counted."""
