@@ -121,11 +121,11 @@ def test_the_bundled_field_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = ["rays=20000", "views=8", "resolution=64", "spacing=0.04"]
+    settings = ["rays=20000", "views=8", "resolution=160", "spacing=0.03"]
     command = ["convert", "--to", "splats", "--steps", "30", "-o", "b.spz", "--json"]
     assert main([*command, *(part for text in settings for part in ("--set", text))]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["psnr_db"] > 22 and said["splats"] == len(load_splats("b.spz"))
+    assert said["psnr_db"] > 20 and said["splats"] == len(load_splats("b.spz"))
     assert Path(said["sheet"]).is_file() and said["bytes"] == Path("b.spz").stat().st_size
 
 
