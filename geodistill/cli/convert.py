@@ -14,6 +14,7 @@ from geodistill.cli.options import (
     Architecture,
     Background,
     Student,
+    asked_budget,
     expect_data,
     prepare,
     stem_of,
@@ -70,7 +71,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
     from geodistill.runs import Run, file_digest, output_paths
-    from geodistill.train import Budget
 
     config = student_config(arguments, arguments.to)
     teacher = load_field(arguments.source or BUNDLED, arguments.device)
@@ -89,9 +89,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
-    budget = None
-    if arguments.steps is not None or arguments.budget is not None:
-        budget = Budget(steps=arguments.steps, seconds=arguments.budget)
+    budget = asked_budget(arguments)
     with Run.open(
         folder,
         "convert",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, parse_duration
+
+if TYPE_CHECKING:
+    from geodistill.train import Budget
 
 Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
 Size = Literal["reference", "small"]
@@ -211,6 +214,15 @@ def student_config(arguments: Student, architecture: str) -> Any:
     config = configs.load(known.config, None, arguments.set, base=base)
     check_config(config)
     return config
+
+
+def asked_budget(arguments: Student) -> Budget | None:
+    """What --steps or --budget say; None where neither does."""
+    from geodistill.train import Budget
+
+    if arguments.steps is None and arguments.budget is None:
+        return None
+    return Budget(steps=arguments.steps, seconds=arguments.budget)
 
 
 def prepare(arguments: Machine) -> None:

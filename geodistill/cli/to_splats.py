@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geodistill import config as configs
 from geodistill.checks import UsageError
 from geodistill.cli.convert import BUNDLED, SHEET, default_output
+from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
 from geodistill.geometry.fields import Field, field_path, load_field
 from geodistill.geometry.kinds import kind_of
@@ -19,7 +20,6 @@ from geodistill.io.splats import FORMATS
 from geodistill.metrics.fidelity import compare
 from geodistill.runs import Run, file_digest, output_paths
 from geodistill.shade.viewable import viewable
-from geodistill.train import Budget
 
 if TYPE_CHECKING:
     from geodistill.cli.convert import Arguments
@@ -40,9 +40,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     source = field_path(source) if isinstance(scene, Field) else source
     if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
-    budget = None
-    if arguments.steps is not None or arguments.budget is not None:
-        budget = Budget(steps=arguments.steps, seconds=arguments.budget)
+    budget = asked_budget(arguments)
     with Run.open(
         folder,
         "convert",

@@ -88,8 +88,10 @@ def _start(scene: Field | Mesh | Points, config: SplatConfig, seed: int) -> Spla
     if isinstance(scene, Field):
         cache = survey(scene, config.rays, seed)
         return splats_on_field(scene, cache, config.spacing, config.degree)
-    made = splats_on_points(scene) if isinstance(scene, Points) else None
-    made = made or splats_on_mesh(scene, config.count, seed)  # pyright: ignore[reportArgumentType]
+    if isinstance(scene, Points):
+        made = splats_on_points(scene)
+    else:
+        made = splats_on_mesh(scene, config.count, seed)
     more = (config.degree + 1) ** 2 - 1
     zeros = made.sh.new_zeros(len(made), more, 3)
     return replace(made, sh=torch.cat([made.sh, zeros], dim=1))

@@ -124,7 +124,7 @@ class SogFile:
         try:
             entry = self._archive.getinfo(str(self._folder / name))
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise NotImplementedError(f"compression {entry.compress_type}")
+                raise zipfile.BadZipFile(f"compression {entry.compress_type}")
             if entry.file_size > most:
                 raise InputError(
                     f"{self.path}: its {name} would unpack to {entry.file_size} bytes, where at "

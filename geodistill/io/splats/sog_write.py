@@ -18,8 +18,10 @@ from PIL import Image
 
 from geodistill import log
 from geodistill.checks import UsageError
-from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, sigmoid
+from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays
 from geodistill.io.splats.codebook import codebook, nearest_code
+from geodistill.io.splats.eight_bits import opacity_bytes, unit_quaternions
+from geodistill.io.splats.order import morton_order
 from geodistill.io.splats.palette import palette
 from geodistill.io.splats.sog import LARGEST_FIRST, ROW, THE_OTHERS
 from geodistill.io.splats.sog_file import META
@@ -41,7 +43,7 @@ def sog_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     if splats["attributes"]:
         names = ", ".join(splats["attributes"])
         log.say(f"{path.name} is written without {names}: SOG holds no attributes")
-    order = _morton_order(splats["means"])
+    order = morton_order(splats["means"])
     content: dict[str, Any] = {
         "version": 2,
         "asset": {"generator": "geodistill"},
@@ -104,7 +106,7 @@ def _means(means: np.ndarray, bundle: _Bundle) -> dict[str, Any]:
 def _rotations(rotations: np.ndarray) -> np.ndarray:
     """uint8 [N, 4]: the three smaller components, made relative to a positive largest, and which
     of the four that is."""
-    quaternions = rotations / np.linalg.norm(rotations.astype(np.float64), axis=1, keepdims=True)
+    quaternions = unit_quaternions(rotations)
     largest = np.abs(quaternions).argmax(axis=1)
     rows = np.arange(len(quaternions))
     signs = np.where(quaternions[rows, largest] < 0, -1, 1)[:, None]
@@ -121,8 +123,8 @@ def _scales(log_scales: np.ndarray, bundle: _Bundle) -> dict[str, Any]:
 
 def _colours(sh0: np.ndarray, opacity_logits: np.ndarray, bundle: _Bundle) -> dict[str, Any]:
     codes = codebook(sh0)
-    alpha = np.rint(sigmoid(opacity_logits) * 255).astype(np.uint8)
-    picture = bundle.add("sh0", np.column_stack([nearest_code(sh0, codes), alpha]))
+    colours = np.column_stack([nearest_code(sh0, codes), opacity_bytes(opacity_logits)])
+    picture = bundle.add("sh0", colours)
     return {"codebook": _listed(codes), "files": [picture]}
 
 
@@ -149,19 +151,3 @@ def _harmonics(sh: np.ndarray, bundle: _Bundle) -> dict[str, Any]:
 def _listed(codes: np.ndarray) -> list[float]:
     """The shortest decimals that are these float32 values again."""
     return [float(str(code)) for code in codes]
-
-
-def _morton_order(means: np.ndarray) -> np.ndarray:
-    """int64 [N], along a curve of cells of 21 bits an axis."""
-    points = means.astype(np.float64)
-    low, high = points.min(axis=0), points.max(axis=0)
-    cells = ((points - low) * ((2**21 - 1) / np.where(high > low, high - low, 1))).astype(np.int64)
-    for shift, mask in (
-        (32, 0x1F00000000FFFF),
-        (16, 0x1F0000FF0000FF),
-        (8, 0x100F00F00F00F00F),
-        (4, 0x10C30C30C30C30C3),
-        (2, 0x1249249249249249),
-    ):
-        cells = (cells | (cells << shift)) & mask
-    return np.argsort(cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2, kind="stable")
