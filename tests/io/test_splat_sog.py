@@ -191,7 +191,7 @@ def test_round_trip(count: int, degree: int, tmp_path: Path) -> None:
     splats = some_splats(count, degree)
     write_splats(path, splats)
     found = read_splats(path)
-    order = writer._morton_order(splats["means"])
+    order = writer.morton_order(splats["means"])
     wanted = {name: splats[name][order] for name in FIELDS}
     logs, back = signed_logarithms(wanted["means"]), signed_logarithms(found["means"])
     assert (np.abs(logs - back) <= 0.501 * np.ptp(logs, axis=0) / 65535 + 1e-6).all()
@@ -216,7 +216,7 @@ def test_a_scene_that_was_read_is_written_as_it_is(tmp_path: Path) -> None:
     once = read_splats(path)
     write_splats(path, once)
     twice = read_splats(path)
-    order = writer._morton_order(once["means"])
+    order = writer.morton_order(once["means"])
     for name in ("log_scales", "opacity_logits", "sh"):
         np.testing.assert_array_equal(twice[name], once[name][order])
     np.testing.assert_allclose(twice["means"], once["means"][order], atol=1e-5)
@@ -230,7 +230,7 @@ def test_transparent_and_opaque_splats_keep_their_colours(tmp_path: Path) -> Non
     splats["opacity_logits"][32:] = 30
     write_splats(tmp_path / "a.sog", splats)
     found = read_splats(tmp_path / "a.sog")
-    order = writer._morton_order(splats["means"])
+    order = writer.morton_order(splats["means"])
     np.testing.assert_array_equal(found["sh"], splats["sh"][order])  # 192 values, 256 codes
     assert sorted({*found["opacity_logits"].tolist()}) == pytest.approx([logit(0), logit(255)])
     write_splats(tmp_path / "b.sog", found)
