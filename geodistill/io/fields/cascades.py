@@ -1,0 +1,88 @@
+"""Nested occupancy grids, as instant-ngp and torch-ngp keep them, and the one grid of a field.
+
+Cascade c is a grid of 128^3 cells over a cube about the middle, twice as large as that of cascade
+c - 1; a place belongs to the finest cascade whose cube holds it. Cells stand in Morton order: the
+bits of a cell's number are those of z, y and x in turns, x lowest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bits = NDArray[np.bool_]
+
+SIDE = 128
+CELLS = SIDE**3
+FINEST = 256
+"""Cells a side of a field's grid at most. What a file holds finer is joined, occupied if any is."""
+_TOUCH = 1e-6
+"""Cells that overlap by less than this part of a cell only touch."""
+
+
+def from_morton(cells: NDArray) -> NDArray:
+    """[128^3] -> [128, 128, 128], index [ix, iy, iz]"""
+    return cells[_morton()]
+
+
+def to_morton(grid: NDArray) -> NDArray:
+    """[128, 128, 128], index [ix, iy, iz] -> [128^3]"""
+    cells = np.empty(CELLS, grid.dtype)
+    cells[_morton()] = grid
+    return cells
+
+
+def joined(cascades: Sequence[Bits], halves: Sequence[float]) -> Bits:
+    """The one grid [G, G, G] over the unit cube [-1, 1]^3.
+
+    Args:
+        cascades: bool [128, 128, 128] each, finest first.
+        halves: half the side of each one's cube; the last is 1.
+
+    G is what the finest cascade asks for where that is at most FINEST, so that nothing is lost.
+    """
+    size = min(FINEST, round(SIDE * halves[-1] / halves[0]))
+    edges = np.linspace(-1.0, 1.0, size + 1)
+    grid = np.zeros((size, size, size), bool)
+    for bits, half in reversed(list(zip(cascades, halves, strict=True))):
+        inside = (edges[:-1] >= -half - 1e-9) & (edges[1:] <= half + 1e-9)
+        covered = _resampled(bits, (edges[:-1] / half, edges[1:] / half))
+        whole = np.ix_(inside, inside, inside)
+        replaced = covered[whole]
+        grid |= covered  # where a cell straddles the border of the finer cube, both count
+        grid[whole] = replaced
+    return grid
+
+
+def cascades_of(occupancy: Bits, halves: Sequence[float]) -> list[Bits]:
+    """The inverse of `joined`: a cell is occupied where any cell of `occupancy` under it is."""
+    edges = np.linspace(-1.0, 1.0, SIDE + 1)
+    return [_resampled(occupancy, (edges[:-1] * half, edges[1:] * half)) for half in halves]
+
+
+def _morton() -> NDArray[np.int64]:
+    """[128, 128, 128] number of each cell"""
+    spread = np.zeros(SIDE, np.int64)
+    for bit in range(SIDE.bit_length() - 1):
+        spread |= (np.arange(SIDE) >> bit & 1) << 3 * bit
+    return spread[:, None, None] | spread[:, None] << 1 | spread << 2
+
+
+def _resampled(bits: Bits, intervals: tuple[NDArray, NDArray]) -> Bits:
+    """For every box of intervals of [-1, 1]: is a cell of `bits` under it? What is outside is empty
+
+    Args:
+        bits: bool [N, N, N] over [-1, 1]^3.
+        intervals: low and high ends [M], the same along every axis.
+    """
+    size = len(bits)
+    low, high = ((end + 1.0) * (size / 2) for end in intervals)
+    first = np.clip(np.floor(low + _TOUCH), 0, size).astype(int)
+    last = np.clip(np.ceil(high - _TOUCH), 0, size).astype(int)
+    for axis in range(3):
+        source = np.moveaxis(bits, axis, 0)
+        found = [source[a:b].any(axis=0) for a, b in zip(first, last, strict=True)]
+        bits = np.moveaxis(np.stack(found), 0, axis)
+    return np.ascontiguousarray(bits)
