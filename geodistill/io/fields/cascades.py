@@ -1,6 +1,6 @@
 """Nested occupancy grids, as instant-ngp and torch-ngp keep them, and the one grid of a field.
 
-Cascade c is a grid of 128^3 cells over a cube about the middle, twice as large as that of cascade
+Cascade c is a grid of N^3 cells, 128 as a rule, over a cube about the middle, twice as large as that of cascade
 c - 1; a place belongs to the finest cascade whose cube holds it. Cells stand in Morton order: the
 bits of a cell's number are those of z, y and x in turns, x lowest.
 """
@@ -22,15 +22,21 @@ _TOUCH = 1e-6
 """Cells that overlap by less than this part of a cell only touch."""
 
 
+def side_of(cells: int) -> int | None:
+    """N of N^3 cells where N is a power of two up to 512, else None."""
+    side = round(cells ** (1 / 3))
+    return side if side**3 == cells and side in (2**k for k in range(10)) else None
+
+
 def from_morton(cells: NDArray) -> NDArray:
-    """[128^3] -> [128, 128, 128], index [ix, iy, iz]"""
-    return cells[_morton()]
+    """[N^3] -> [N, N, N], index [ix, iy, iz]"""
+    return cells[_morton(round(len(cells) ** (1 / 3)))]
 
 
 def to_morton(grid: NDArray) -> NDArray:
-    """[128, 128, 128], index [ix, iy, iz] -> [128^3]"""
-    cells = np.empty(CELLS, grid.dtype)
-    cells[_morton()] = grid
+    """[N, N, N], index [ix, iy, iz] -> [N^3]"""
+    cells = np.empty(grid.size, grid.dtype)
+    cells[_morton(len(grid))] = grid
     return cells
 
 
@@ -38,12 +44,12 @@ def joined(cascades: Sequence[Bits], halves: Sequence[float]) -> Bits:
     """The one grid [G, G, G] over the unit cube [-1, 1]^3.
 
     Args:
-        cascades: bool [128, 128, 128] each, finest first.
+        cascades: bool [N, N, N] each, finest first.
         halves: half the side of each one's cube; the last is 1.
 
     G is what the finest cascade asks for where that is at most FINEST, so that nothing is lost.
     """
-    size = min(FINEST, round(SIDE * halves[-1] / halves[0]))
+    size = min(FINEST, round(len(cascades[0]) * halves[-1] / halves[0]))
     edges = np.linspace(-1.0, 1.0, size + 1)
     grid = np.zeros((size, size, size), bool)
     for bits, half in reversed(list(zip(cascades, halves, strict=True))):
@@ -57,16 +63,16 @@ def joined(cascades: Sequence[Bits], halves: Sequence[float]) -> Bits:
 
 
 def cascades_of(occupancy: Bits, halves: Sequence[float]) -> list[Bits]:
-    """The inverse of `joined`: a cell is occupied where any cell of `occupancy` under it is."""
+    """The inverse of `joined`, grids of 128^3: occupied where any cell of `occupancy` under it is."""
     edges = np.linspace(-1.0, 1.0, SIDE + 1)
     return [_resampled(occupancy, (edges[:-1] * half, edges[1:] * half)) for half in halves]
 
 
-def _morton() -> NDArray[np.int64]:
-    """[128, 128, 128] number of each cell"""
-    spread = np.zeros(SIDE, np.int64)
-    for bit in range(SIDE.bit_length() - 1):
-        spread |= (np.arange(SIDE) >> bit & 1) << 3 * bit
+def _morton(side: int) -> NDArray[np.int64]:
+    """[side, side, side] number of each cell"""
+    spread = np.zeros(side, np.int64)
+    for bit in range(side.bit_length() - 1):
+        spread |= (np.arange(side) >> bit & 1) << 3 * bit
     return spread[:, None, None] | spread[:, None] << 1 | spread << 2
 
 
