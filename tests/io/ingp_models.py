@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,13 @@ class Snapshot:
     scale: float = 0.33
     offset: tuple[float, float, float] = (0.5, 0.4, 0.7)
     mitsuba: bool = False
-    per_level_key: bool = True
     latents: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
         self.g = np.float32(
-            self.growth or math.exp(math.log(2048 * self.aabb_scale / self.base) / (self.levels - 1))
+            self.growth
+            or math.exp(math.log(2048 * self.aabb_scale / self.base) / (self.levels - 1))
         )
         pad = lambda n: -(-n // self.alignment) * self.alignment  # noqa: E731
         self.scales = [
@@ -52,9 +53,9 @@ class Snapshot:
         self.sizes = [min(-(-(n**3) // 8) * 8, 2**self.log2_size) for n in self.nodes]
         latent, seen = pad(self.outputs), pad(self.degree**2 + self.extras)
         widths = [pad(self.levels * self.features), *[self.width] * self.density_layers, latent]
-        self.density = [rng.normal(size=s) / 3 for s in zip(widths[1:], widths[:-1])]
+        self.density = [rng.normal(size=(b, a)) / 3 for a, b in pairwise(widths)]
         widths = [pad(latent + seen), *[self.width] * self.color_layers, pad(3)]
-        self.color = [rng.normal(size=s) / 3 for s in zip(widths[1:], widths[:-1])]
+        self.color = [rng.normal(size=(b, a)) / 3 for a, b in pairwise(widths)]
         self.tables = [rng.normal(size=(n, self.features)) for n in self.sizes]
         kind = np.float16 if self.half else np.float32
         for group in (self.density, self.color, self.tables):
@@ -127,8 +128,8 @@ class Snapshot:
         """Density per world unit [N] and colour [N, 3]"""
         places = self.in_file(world)
         turned = directions if self.mitsuba else directions[:, [1, 2, 0]]
-        found = [self.value(p, d) for p, d in zip(places, turned)]
-        sigma, rgb = (np.array(part) for part in zip(*found))
+        found = [self.value(p, d) for p, d in zip(places, turned, strict=True)]
+        sigma, rgb = (np.array(part) for part in zip(*found, strict=True))
         return sigma * self.scale, rgb
 
     def value(self, place: np.ndarray, direction: np.ndarray):

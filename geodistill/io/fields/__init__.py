@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
+from geodistill.io.fields.ingp import read_ingp
+from geodistill.io.fields.ingp_write import ingp_files
+from geodistill.io.fields.torch_ngp import read_torch_ngp
+from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
@@ -23,7 +27,11 @@ class Format(NamedTuple):
     write: Writer | None = None
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: dict[str, Format] = {
+    ".ingp": Format(read_ingp, ingp_files),
+    ".msgpack": Format(read_ingp, ingp_files),
+    ".pth": Format(read_torch_ngp, torch_ngp_files),
+}
 """By the ending of the name."""
 
 

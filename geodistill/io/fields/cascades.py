@@ -1,8 +1,8 @@
 """Nested occupancy grids, as instant-ngp and torch-ngp keep them, and the one grid of a field.
 
-Cascade c is a grid of N^3 cells, 128 as a rule, over a cube about the middle, twice as large as that of cascade
-c - 1; a place belongs to the finest cascade whose cube holds it. Cells stand in Morton order: the
-bits of a cell's number are those of z, y and x in turns, x lowest.
+Cascade c is a grid of N^3 cells, 128 as a rule, over a cube about the middle, twice as large as
+that of cascade c - 1; a place belongs to the finest cascade whose cube holds it. Cells stand in
+Morton order: the bits of a cell's number are those of z, y and x in turns, x lowest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def joined(cascades: Sequence[Bits], halves: Sequence[float]) -> Bits:
 
 
 def cascades_of(occupancy: Bits, halves: Sequence[float]) -> list[Bits]:
-    """The inverse of `joined`, grids of 128^3: occupied where any cell of `occupancy` under it is."""
+    """The inverse of `joined`, grids of 128^3: a cell counts where any cell under it does."""
     edges = np.linspace(-1.0, 1.0, SIDE + 1)
     return [_resampled(occupancy, (edges[:-1] * half, edges[1:] * half)) for half in halves]
 

@@ -36,12 +36,40 @@ def constant_of_density(field: FieldArrays) -> float:
     return decoder["density_scale"] * math.exp(decoder["density_shift"])
 
 
-def expect_bounds(field: FieldArrays, path: Path, what: str) -> None:
-    """UsageError for a contracted scene and for a grid that does not span the unit cube."""
+def expect_uncontracted(field: FieldArrays, path: Path, what: str) -> None:
+    """UsageError for a contracted scene."""
     if field["contraction"] != "none":
         raise UsageError(
             f"{path}: {what} holds no contracted scene: convert the bounded part of it first, "
             "`convert --to ngp` makes a field of the unit cube"
+        )
+
+
+def expect_settings(
+    path: Path, what: str, own: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
+) -> None:
+    """UsageError unless the settings are these; sequences may be tuples or lists.
+
+    Args:
+        prefix: of the settings' names where they are those of a part of the config.
+    """
+    wrong = [key for key, value in wanted.items() if _plain(own.get(key, value)) != _plain(value)]
+    if wrong:
+        have = ", ".join(f"{prefix}{key} {own[key]}" for key in wrong)
+        sets = " ".join(f"--set {prefix}{key}={wanted[key]}" for key in wrong)
+        raise UsageError(f"{path}: {what} cannot have {have}: convert with {sets}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def expect_bounds(field: FieldArrays, path: Path, what: str) -> None:
+    """UsageError for a contracted scene, a grid that does not span the cube, and clamped values."""
+    expect_uncontracted(field, path, what)
+    if field["config"].get("limits"):
+        raise UsageError(
+            f"{path}: {what} does not clamp densities, the field does: convert it first"
         )
     box = tuple(field["config"].get("box") or _WHOLE)
     if not np.allclose(box, _WHOLE):

@@ -2,7 +2,8 @@
 
 Their colour network sees [density outputs, direction], ours [direction, features]. The first
 density output is the raw density: where the colour network uses it, it becomes a feature of its
-own, a second row of the density network's last matrix.
+own, a second row of the density network's last matrix. Inputs of theirs that do not vary become
+part of the first harmonic's column, which does not vary either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from geodistill.io.fields.ingp_network import COLOUR_OUTPUTS, Matrices, Network,
 
 HARMONICS = 16
 """Functions of the direction that our colour head sees."""
+_FIRST_HARMONIC = 0.28209479177387814
 
 
 def branch_and_head(
@@ -39,7 +41,7 @@ def branch_and_head(
     functions = network.degree**2
     harmonics = np.zeros((len(first), HARMONICS), np.float32)
     harmonics[:, :functions] = direction[:, :functions]
-    constant = _constant(direction[:, functions:], latents)
+    harmonics[:, 0] += _constant(direction[:, functions:], latents) / _FIRST_HARMONIC
     color = [np.concatenate([harmonics, seen], axis=1), *parameters.color[1:]]
     color[-1] = color[-1][:COLOUR_OUTPUTS]
     spec = parameters.spec
@@ -59,7 +61,6 @@ def branch_and_head(
             "head": "harmonics",
             "width": network.color.width,
             "layers": network.color.layers,
-            "bias": bool(constant.any()),
         },
     }
     if spec.resolutions is not None:
@@ -69,17 +70,14 @@ def branch_and_head(
     weights = {"branch.table": parameters.table}
     weights |= {f"branch.density_net.weights.{i}": w for i, w in enumerate(density)}
     weights |= {f"color_head.weights.{i}": w for i, w in enumerate(color)}
-    if constant.any():
-        biases = [constant, *(np.zeros(len(w), np.float32) for w in color[1:])]
-        weights |= {f"color_head.biases.{i}": b for i, b in enumerate(biases)}
     return config, {name: np.ascontiguousarray(w) for name, w in weights.items()}
 
 
-def _constant(rest: NDArray, latents: NDArray[np.float64]) -> NDArray[np.float32]:
+def _constant(rest: NDArray, latents: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the inputs that do not vary add to the first layer: frozen ones, and padding with 1"""
     inputs = np.ones(rest.shape[1])
     inputs[: len(latents)] = latents
-    return (rest @ inputs).astype(np.float32)
+    return rest @ inputs
 
 
 def columns_of_first(first: NDArray, features: NDArray, outputs: int) -> NDArray[np.float32]:

@@ -38,6 +38,7 @@ def matrix_of(scale: float, rotation: NDArray, offset: NDArray) -> NDArray[np.fl
 
 
 def frame_entry(world_from_field: NDArray[np.float64]) -> dict[str, Any]:
+    """What stands under FRAME_ENTRY."""
     return {"world_from_field": [[float(v) for v in row] for row in world_from_field]}
 
 

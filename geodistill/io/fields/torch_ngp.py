@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,25 @@ from geodistill.checks import InputError
 from geodistill.io.checkpoints import load_checkpoint
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.cascades import Bits, from_morton, joined, side_of
-from geodistill.io.fields.placing import CYCLE, matrix_of, scale_of, stored_frame, vector
+from geodistill.io.fields.placing import (
+    CYCLE,
+    FRAME_ENTRY,
+    matrix_of,
+    scale_of,
+    stored_frame,
+    vector,
+)
 from geodistill.io.fields.torch_ngp_factors import read_cp, read_vm
 from geodistill.io.fields.torch_ngp_hash import read_hash
+from geodistill.io.fields.torch_ngp_mlp import read_mlp, read_voxels
 from geodistill.io.fields.torch_ngp_model import Model, Named, model_of
-from geodistill.io.fields.torch_ngp_mlp import read_mlp
 
 DENSITY_THRESHOLD = 10.0
 """Cells of the density grid with less are empty, unless the mean over all cells is lower still."""
+PVD_CLIP = (-2.0, 7.0)
+"""To what PVD clamps raw densities, and VM's features; an argument that is not in its files."""
+PVD_LEVELS = 14
+"""Of PVD's hash grid; torch-ngp's has 16."""
 _WIDEST = 2.0**10
 _BACKGROUND = ("encoder_bg.", "bg_net.", "bg_mat")
 _COMMON = {"aabb_train", "aabb_infer", "density_grid", "density_bitfield", "step_counter"}
@@ -36,6 +48,7 @@ _READERS: dict[str, Callable[[Model, float], Named]] = {
     "sigma_mat.0": read_vm,
     "sigma_vec.0": read_cp,
     "nerf_mlp.0.weight": read_mlp,
+    "tensor_volume.0": read_voxels,
 }
 """By a weight that only this kind has; the first that is found."""
 
@@ -45,14 +58,16 @@ def read_torch_ngp(
     bound: float | None = None,
     scale: float = 1.0,
     offset: Sequence[float] = (0.0, 0.0, 0.0),
+    clip: tuple[float, float] = PVD_CLIP,
 ) -> FieldArrays:
-    """An "ngp", "tensorf", "tensorf-cp" or "mlp" field in the user's world.
+    """An "ngp", "tensorf", "tensorf-cp", "mlp" or "plenoxels" field in the user's world.
 
     Averaged weights ("ema") are used where the file has them, as these programs do to render.
 
     Args:
         bound, scale, offset: what the program was run with. Without `bound` it is the half side of
             the box in the file; scale and offset are not in files other than ours.
+        clip: what PVD clamps raw densities to; other programs' fields are not clamped.
 
     Raises InputError when the file is missing, damaged, of another program, or holds what no field
     of geodistill computes.
@@ -71,6 +86,9 @@ def read_torch_ngp(
         raise InputError(f"{path} has the bound {half:g}; it must be from 0.5 to {_WIDEST:g}")
     architecture, config, parameters = kinds[0](model, half)
     _expect_nothing_else(model)
+    config["limits"] = _limits(checkpoint, architecture, config, clip, where)
+    if "values" in parameters and config["limits"]:
+        config["limits"] = tuple(limit + math.log(half) for limit in config["limits"])
     frame = stored_frame(checkpoint, where)
     if frame is None:
         if scale == 1.0:
@@ -85,12 +103,34 @@ def read_torch_ngp(
         architecture=architecture,
         config=config,
         parameters=parameters,
-        nodes=None,
+        nodes=_all_nodes(config) if architecture == "plenoxels" else None,
         occupancy=_occupancy(model, checkpoint.get("mean_density"), half),
         world_from_field=frame,
         contraction="none",
         extra={},
     )
+
+
+def _limits(
+    checkpoint: dict[str, Any],
+    architecture: str,
+    config: dict[str, Any],
+    clip: tuple[float, float],
+    where: str,
+) -> tuple[float, ...]:
+    """What raw densities, and perhaps features, are clamped to: () for nothing"""
+    ours = checkpoint.get(FRAME_ENTRY)
+    if isinstance(ours, dict):
+        stored = ours.get("limits", ())
+        size = len(stored) if isinstance(stored, (list, tuple)) else 0
+        return tuple(float(v) for v in vector(stored, size, "limits", where))
+    vm = architecture == "tensorf" and config["decoder"]["head"] == "harmonics"
+    hashed = architecture == "ngp" and config["levels"] == PVD_LEVELS
+    return (*clip, *clip) if vm else clip if hashed or architecture in ("mlp", "plenoxels") else ()
+
+
+def _all_nodes(config: dict[str, Any]) -> Bits:
+    return np.ones(config["grid"] or (config["resolution"],) * 3, bool)
 
 
 def _bound(model: Model) -> float:

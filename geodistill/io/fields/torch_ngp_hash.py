@@ -90,9 +90,7 @@ def _base_resolution(model: Model, size: int, cap: int) -> int:
     raise InputError(f"{model.path} has a first level of {size} entries, which is no cube of nodes")
 
 
-def _spec(
-    levels: int, features: int, log2_size: int, base: int, finest: float
-) -> HashSpec | None:
+def _spec(levels: int, features: int, log2_size: int, base: int, finest: float) -> HashSpec | None:
     if finest < base:
         return None
     growth = None if finest == int(finest) else float((finest / base) ** (1 / max(levels - 1, 1)))
