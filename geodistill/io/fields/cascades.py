@@ -83,12 +83,18 @@ def _resampled(bits: Bits, intervals: tuple[NDArray, NDArray]) -> Bits:
         bits: bool [N, N, N] over [-1, 1]^3.
         intervals: low and high ends [M], the same along every axis.
     """
-    size = len(bits)
+    size, count = len(bits), len(intervals[0])
     low, high = ((end + 1.0) * (size / 2) for end in intervals)
     first = np.clip(np.floor(low + _TOUCH), 0, size).astype(int)
     last = np.clip(np.ceil(high - _TOUCH), 0, size).astype(int)
+    if not (first < last).any():
+        return np.zeros((count, count, count), bool)
     for axis in range(3):
-        source = np.moveaxis(bits, axis, 0)
-        found = [source[a:b].any(axis=0) for a, b in zip(first, last, strict=True)]
-        bits = np.moveaxis(np.stack(found), 0, axis)
-    return np.ascontiguousarray(bits)
+        shape = [1, 1, 1]
+        shape[axis] = len(first)
+        found = np.zeros(1, bool)
+        for step in range(int((last - first).max())):
+            inside = (first + step < last).reshape(shape)
+            found = found | (np.take(bits, np.minimum(first + step, size - 1), axis) & inside)
+        bits = found
+    return bits

@@ -87,7 +87,7 @@ def read_ingp(path: Path) -> FieldArrays:
         extra={
             "config": {key: value for key, value in config.items() if key != "snapshot"},
             "snapshot": kept_of_snapshot(snapshot),
-            "dataset": dataset,
+            "dataset": {**dataset, "scale": space.scale, "offset": space.offset.tolist()},
         },
     )
 

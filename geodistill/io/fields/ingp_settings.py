@@ -107,12 +107,9 @@ def scene_of(
 def _alike(own: dict[str, Any], place: dict[str, Any]) -> bool:
     """Whether the data set a field was read with still describes where it lies"""
     return (
-        own.get("aabb_scale") == place["aabb_scale"]
+        bool(own)
+        and own.get("aabb_scale") == place["aabb_scale"]
         and bool(own.get("from_mitsuba")) == place["from_mitsuba"]
-        and "scale" in own
-        and "offset" in own
-        and bool(
-            np.allclose(np.ravel(own["offset"]), place["offset"])
-            and math.isclose(own["scale"], place["scale"], rel_tol=1e-6)
-        )
+        and bool(np.allclose(own["offset"], place["offset"]))
+        and math.isclose(own["scale"], place["scale"], rel_tol=1e-6)
     )
