@@ -61,7 +61,7 @@ class Snapshot:
         for group in (self.density, self.color, self.tables):
             group[:] = [a.astype(kind) for a in group]
         cascades = self.aabb_scale.bit_length()
-        self.grid = rng.random((cascades, 128**3), np.float32).astype(np.float16) * np.float16(0.02)
+        self.grid = rng.random((cascades, 128**3), np.float32).astype(np.float16) * np.float16(0.04)
 
     def content(self) -> dict[str, Any]:
         flat = [a.reshape(-1) for a in (*self.density, *self.color, *self.tables)]

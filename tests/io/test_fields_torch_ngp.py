@@ -30,6 +30,7 @@ KINDS = {
     "VM, shrunk box": lambda: Vm(bound=2.0, box=(-1.0, -1.5, -0.5, 1.25, 2.0, 0.75)),
     "VM, ranks": lambda: Vm(sigma_rank=(1, 3, 2), color_rank=(5, 2, 3)),
     "PVD VM": lambda: Vm(pvd=True, nodes=(8, 8, 8)),
+    "PVD VM, bound 2": lambda: Vm(pvd=True, nodes=(8, 8, 8), bound=2.0),
     "CP": lambda: Cp(bound=2.0),
     "PVD network": lambda: Network(bound=1.5),
     "PVD network, no skip": lambda: Network(skip=None, depth=3),
@@ -163,6 +164,7 @@ def changed(model: Model, **tensors: torch.Tensor | None) -> Model:
 HASH = lambda **tensors: changed(Hash(finest=128), **tensors)  # noqa: E731
 REFUSED = {
     "no weights": (lambda: changed(Cp(), sigma_vec__0=None, sigma_vec__1=None), "no field of"),
+    "a fused network": (lambda: HASH(sigma_net__weights=torch.zeros(9)), "--tcnn or --ff"),
     "no box": (lambda: HASH(aabb_infer=None), "aabb_infer"),
     "no cube": (lambda: HASH(aabb_infer=torch.tensor([-1.0, -1, -1, 1, 1, 2])), "no cube"),
     "NaN": (lambda: HASH(sigma_net__0__weight=torch.full((64, 32), math.nan)), "NaN"),
@@ -312,6 +314,19 @@ def test_the_arguments_are_told(tmp_path: Path, capsys) -> None:
     model.save(path)
     torch_ngp_files(read_torch_ngp(path, scale=0.5, offset=(0.1, 0.2, 0.3)), path)
     assert "--bound 2 --scale 0.5 --offset 0.1 0.2 0.3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["torch-ngp, bound 1.5", "VM, shrunk box", "PVD VM", "PVD voxels"])
+def test_our_own_file_keeps_it_all(tmp_path: Path, kind: str) -> None:
+    """What these fields need beyond our own is stored with them."""
+    KINDS[kind]().save(tmp_path / "ngp.pth")
+    field = load_field(tmp_path / "ngp.pth")
+    save_field(field, tmp_path / "own.safetensors")
+    again = load_field(tmp_path / "own.safetensors")
+    assert again.config == field.config
+    x, d = torch.from_numpy(points(KINDS[kind]())), torch.from_numpy(directions(60))
+    assert torch.equal(again.density(x), field.density(x)) and field.density(x).any()
+    assert torch.equal(again.color(x, d), field.color(x, d))
 
 
 @pytest.mark.parametrize("architecture", ["ngp", "tensorf", "mlp"])

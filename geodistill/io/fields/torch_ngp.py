@@ -41,6 +41,7 @@ PVD_CLIP = (-2.0, 7.0)
 PVD_LEVELS = 14
 """Of PVD's hash grid; torch-ngp's has 16."""
 _WIDEST = 2.0**10
+_FUSED = ("encoder.params", "sigma_net.params", "sigma_net.weights")
 _BACKGROUND = ("encoder_bg.", "bg_net.", "bg_mat")
 _COMMON = {"aabb_train", "aabb_infer", "density_grid", "density_bitfield", "step_counter"}
 _READERS: dict[str, Callable[[Model, float], Named]] = {
@@ -75,6 +76,12 @@ def read_torch_ngp(
     where = str(path)
     checkpoint = load_checkpoint(path)
     model = model_of(path, checkpoint)
+    fused = [name for name in _FUSED if name in model.names]
+    if fused:
+        raise InputError(
+            f"{path} holds {fused[0]}, a network of torch-ngp's --tcnn or --ff, whose activation "
+            "such a file does not say: train without"
+        )
     kinds = [reader for name, reader in _READERS.items() if name in model.names]
     if not kinds:
         raise InputError(
