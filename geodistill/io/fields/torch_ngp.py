@@ -197,6 +197,8 @@ def _dense_cells(model: Model, mean_density: object) -> NDArray[np.bool_] | None
     if density.ndim != 2:
         log.say(f"{model.path}: its density grid is of an old form and left out")
         return None
-    known = isinstance(mean_density, (int, float)) and math.isfinite(mean_density)
-    mean = float(mean_density) if known else float(np.maximum(density, 0.0).mean())  # type: ignore
+    if isinstance(mean_density, (int, float)) and math.isfinite(mean_density):
+        mean = float(mean_density)
+    else:
+        mean = float(np.maximum(density, 0.0).mean())
     return density.reshape(-1) > min(mean, DENSITY_THRESHOLD)
