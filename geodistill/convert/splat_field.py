@@ -10,17 +10,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill import kernels
+from geodistill.cameras import Similarity
+from geodistill.convert.surface_splats import splats_on_mesh, splats_on_points
 from geodistill.convert.voxels import fibonacci_sphere
 from geodistill.geometry.fields.base import OCCUPANCY_RESOLUTION, Field, ParamGroup
 from geodistill.geometry.fields.decoder import harmonic_color
-from geodistill.geometry.splats import Splats, covariances, transformed
-from geodistill.shade.viewable import SplatView
+from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.points import Points
+from geodistill.geometry.splats import Splats, covariances, rotation_matrices, transformed
+from geodistill.shade.viewable import viewable
 
-THICKNESS = 0.5 / 128
+THICKNESS = 0.7 / 128
 """Least standard deviation in half sides of the cube: what a march step does not miss."""
 DIRECTIONS = 32
 MARGIN = 1.1
 """Half side of the cube over that of the splats' frame."""
+ON_A_MESH = 400_000
+"""Splats that cover a mesh: closer than a march step on what fills its cube."""
+SHEET = 0.35 / 128
+"""Their least standard deviation: a mesh's sheets are opaque, and cannot be missed."""
+SINK = 1.5
+"""How far they lie below the surface, in that deviation: a ray that passes outside sees nothing."""
 MOST_OPAQUE = 0.999
 FAINT = 1e-2
 """Density per half side below which a cell counts as empty."""
@@ -34,6 +44,25 @@ class SplatFieldConfig:
     """Least standard deviation of a splat, in half sides of the cube."""
 
 
+def volume_of(scene: Splats | Mesh | Points, seed: int = 0) -> Field:
+    """What a scene without a volume looks like as one, in a cube a little wider than its own.
+
+    A mesh is covered with flat splats in its colours, points with one each; no picture is made.
+    What lies outside of the cube, such as stray splats, is left out.
+
+    Args:
+        seed: of the places of the splats on a mesh.
+    """
+    frame = viewable(scene).frame
+    frame = replace(frame, s=MARGIN * float(frame.s))
+    if isinstance(scene, Mesh):
+        on_it = splats_on_mesh(scene, ON_A_MESH, seed)
+        normals = rotation_matrices(on_it.rotations)[:, :, 2]
+        sunk = on_it.means - SINK * SHEET * float(frame.s) * normals
+        return SplatField(replace(on_it, means=sunk), frame, SplatFieldConfig(SHEET))
+    return SplatField(scene if isinstance(scene, Splats) else splats_on_points(scene), frame)
+
+
 class SplatField(Field):
     """sigma(x) = sum of k_i G_i(x); colour is that of the splats there, weighted by k_i G_i.
 
@@ -45,11 +74,11 @@ class SplatField(Field):
     The latent is [sigma, harmonics of red, of green, of blue].
     """
 
-    def __init__(self, splats: Splats, config: SplatFieldConfig | None = None) -> None:
+    def __init__(
+        self, splats: Splats, frame: Similarity, config: SplatFieldConfig | None = None
+    ) -> None:
         config = config or SplatFieldConfig()
         super().__init__("splats", config)
-        frame = SplatView(splats).frame
-        frame = replace(frame, s=MARGIN * float(frame.s))
         self.world_from_field = frame.matrix().double()
         local = transformed(splats, frame.inverse())
         spread = covariances(local) + config.thickness**2 * torch.eye(3)
@@ -75,6 +104,9 @@ class SplatField(Field):
 
     def param_groups(self) -> list[ParamGroup]:
         return []
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return super()._unit(x).float()
 
     def _occupied_cells(self) -> Tensor:
         """Cells, and their neighbours, in whose middle or corners there is density."""
