@@ -13,7 +13,7 @@ from geodistill.geometry.fields.files import KIND as FIELD
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import bounds
 from geodistill.geometry.mesh_files import load_mesh
-from geodistill.geometry.splats import load_splat_attributes, load_splats
+from geodistill.geometry.splats import load_splats_with_attributes
 from geodistill.io import clouds
 from geodistill.runs import load_tensors, read_metadata
 
@@ -42,13 +42,13 @@ def _cloud(path: Path) -> dict[str, Any]:
 
 
 def _splats(path: Path) -> dict[str, Any]:
-    splats = load_splats(path)
+    splats, attributes = load_splats_with_attributes(path)
     return {
         "kind": "Gaussian splats",
         "splats": len(splats),
         "bounds": _bounds(splats.means.double().numpy()),
         "sh_degree": splats.degree,
-        "attributes": _channels(load_splat_attributes(path)),
+        "attributes": _channels(attributes),
     }
 
 
