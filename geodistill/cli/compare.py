@@ -66,7 +66,7 @@ class Arguments(Machine):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
-    from geodistill.geometry.kinds import scene_file
+    from geodistill.geometry.fields import field_path
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     else:
         judged = compare(a, b, **arguments.viewpoints())
     result = dict(judged.report)
-    result["bytes"] = scene_file(arguments.b).stat().st_size
+    result["bytes"] = field_path(arguments.b).stat().st_size
     result["output"] = None
     if arguments.output is not None:
         judged.save_sheet(arguments.output)

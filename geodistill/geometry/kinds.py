@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from geodistill.geometry.fields.files import field_path
 from geodistill.io.clouds import FORMATS as CLOUDS
 from geodistill.io.meshes import READERS as MESHES
-from geodistill.io.nerfstudio import checkpoint_of, is_run
+from geodistill.io.nerfstudio import is_run
 from geodistill.io.ply import read_ply_header
 from geodistill.io.splats import FORMATS as SPLATS
 from geodistill.io.splats import holds_checkpoint_splats, holds_splats
@@ -39,11 +38,3 @@ def kind_of(path: Path) -> Kind:
     if any(path.name.lower().endswith(end) for end in SPLATS if end not in CHECKPOINTS):
         return "splats"
     return "points" if suffix in CLOUDS else "field"
-
-
-def scene_file(path: Path) -> Path:
-    """The one file that holds the scene that a path means: itself, or what is in a run folder.
-
-    Raises InputError for a folder without one.
-    """
-    return checkpoint_of(path) if is_run(path) else field_path(path)

@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 from splat_samples import degrees_apart, expect_valid, some_arrays
 
 from geodistill.checks import InputError
+from geodistill.geometry.fields import field_path
 from geodistill.geometry.harmonics import sh_basis
-from geodistill.geometry.kinds import kind_of, scene_file
+from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.splats import load_splats, load_splats_with_attributes
 from geodistill.io.splats import SplatArrays, read_splats
 from geodistill.io.splats.arrays import SH_C0
@@ -193,7 +194,7 @@ def test_splatfacto(tmp_path: Path, prefix: str) -> None:
     folder = write_run(
         tmp_path / "run", splatfacto_state(splats, prefix), settings("splatfacto", {})
     )
-    for path in (folder, folder / "config.yml", scene_file(folder)):
+    for path in (folder, folder / "config.yml", field_path(folder)):
         assert kind_of(path) == "splats"
         expect_same(read_splats(path), splats)
 
