@@ -36,7 +36,7 @@ pipeline: !!python/object:nerfstudio.pipelines.base_pipeline.VanillaPipelineConf
   datamanager: !!python/object:nerfstudio.data.datamanagers.base_datamanager.VanillaDataManagerConfig
     data: *id002
     dataparser: !!python/object:{dataparser}
-      _target: !!python/name:nerfstudio.data.dataparsers.Parser ''
+      _target: !!python/name:{parser} ''
       auto_scale_poses: true
       scale_factor: {scale_factor}
   model: !!python/object:nerfstudio.models.any.ModelConfig
@@ -60,7 +60,11 @@ def settings(
 ) -> str:
     lines = "".join(f"    {key}: {json.dumps(value)}\n" for key, value in model.items())
     return SETTINGS.format(
-        method=method, model=lines, dataparser=dataparser, scale_factor=scale_factor
+        method=method,
+        model=lines,
+        dataparser=dataparser,
+        parser=dataparser.removesuffix("DataParserConfig"),
+        scale_factor=scale_factor,
     )
 
 
