@@ -15,6 +15,7 @@ from geodistill.geometry.mesh import bounds
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.geometry.splats import load_splats_with_attributes
 from geodistill.io import clouds
+from geodistill.io.fields import format_of
 from geodistill.runs import load_tensors, read_metadata
 
 
@@ -69,7 +70,7 @@ def _mesh(path: Path) -> dict[str, Any]:
 def _tensors(path: Path) -> dict[str, Any]:
     """A field, or another of the files of tensors: features, an answer to a query, a network."""
     path = fields.field_path(path)
-    if read_metadata(path).get("kind", FIELD) == FIELD:
+    if format_of(path) is not None or read_metadata(path).get("kind", FIELD) == FIELD:
         return fields.describe(path)
     tensors, metadata = load_tensors(path)
     return {**metadata, "tensors": {name: [*tensor.shape] for name, tensor in tensors.items()}}
