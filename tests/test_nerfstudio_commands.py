@@ -84,7 +84,9 @@ def test_render(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_can_be_lifted_onto(here: Path) -> None:
     scene = load_scene("run")
     assert scene.kind == "splats"
-    torch.testing.assert_close(scene.positions, load_splats("user.ply").means, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        scene.positions.float(), load_splats("user.ply").means, atol=1e-5, rtol=0
+    )
 
 
 def test_a_folder_of_something_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
