@@ -148,9 +148,9 @@ def is_film(output: Path) -> bool:
 
 def stem_of(source: Path) -> str:
     """What outputs made of a file or a run folder are named after: lego for lego.glb, lego.run,
-    lego and lego/field.safetensors."""
+    lego, lego/field.safetensors and lego/config.yml."""
     source = Path(source).resolve()
-    if source.name == "field.safetensors":
+    if source.name in ("field.safetensors", "config.yml"):
         source = source.parent
     ends = source.suffix in (".run", ".safetensors") or source.is_file()
     return source.stem if ends else source.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,3 +112,16 @@ def test_nerfstudio_hashes_every_level_and_does_not_shift() -> None:
     code = hash_encode(torch.tensor([[0.5, 0.5, 1.0]]), table, spec)
     entries = [(x ^ (y * 2654435761) ^ (z * 805459861)) % 64 for x, y, z in ((1, 1, 2), (2, 2, 4))]
     assert code[0, ::2].tolist() == [entries[0], 64 + entries[1]]
+
+
+@pytest.mark.parametrize("levels, base, finest", [(16, 16, 2048), (14, 16, 2048), (3, 17, 64)])
+def test_nerfstudio_rounds_in_single_precision(levels: int, base: int, finest: int) -> None:
+    growth = np.exp((np.log(finest) - np.log(base)) / (levels - 1))
+    cells = torch.floor(base * growth ** torch.arange(levels))
+    spec = HashSpec(levels, 2, 19, base, finest, "nerfstudio")
+    assert list(spec.scales) == cells.tolist()
+    assert spec.strides == (0,) * levels
+
+
+def test_nerfstudios_default_ends_one_cell_early() -> None:
+    assert HashSpec(convention="nerfstudio").scales[-1] == 2047

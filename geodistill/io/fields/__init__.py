@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
+from geodistill.io.fields.nerfstudio import read_nerfstudio
+from geodistill.io.nerfstudio import is_run
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
@@ -23,12 +25,16 @@ class Format(NamedTuple):
     write: Writer | None = None
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: dict[str, Format] = {
+    ".ckpt": Format(read_nerfstudio),
+}
 """By the ending of the name."""
 
 
 def format_of(path: Path) -> Format | None:
     """The format that the name says; None for a name that none of these programs gives."""
+    if is_run(path):
+        return FORMATS[".ckpt"]
     return FORMATS.get(path.suffix.lower())
 
 
