@@ -1,0 +1,1 @@
+"""Radiance fields of other programs: files in and out."""
