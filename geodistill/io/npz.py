@@ -54,7 +54,9 @@ class NpzFile:
         Raises InputError where there is none of this name, it holds objects, or is damaged.
         """
         if name not in self._entries:
-            found = ", ".join(sorted(self._entries)[:12]) or "nothing"
+            found = (
+                ", ".join(repr(one[:40])[1:-1] for one in sorted(self._entries)[:12]) or "nothing"
+            )
             raise InputError(f"{self.path} has no array '{name}': it holds {found}")
         entry = self._entries[name]
         content = unpacked(self.path, self._data, name, entry)
