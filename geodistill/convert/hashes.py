@@ -17,8 +17,10 @@ ITERATIONS = 4
 
 def same_networks(student: HashBranch, teacher: HashBranch) -> bool:
     """Whether the student's density network takes and gives what the teacher's does."""
-    pairs = zip(student.density_net.weights, teacher.density_net.weights, strict=True)
-    return student.spec.levels == teacher.spec.levels and all(a.shape == b.shape for a, b in pairs)
+    mine, theirs = (
+        {n: p.shape for n, p in b.density_net.named_parameters()} for b in (student, teacher)
+    )
+    return student.spec.levels == teacher.spec.levels and mine == theirs
 
 
 def resample_table(student: HashBranch, teacher: HashBranch, cache: TeacherCache) -> None:

@@ -11,7 +11,7 @@ from geodistill.convert.cache import TeacherCache
 from geodistill.convert.latents import RAW_MAX
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.activations import spherical_harmonics
-from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, SH_DEGREE, Plenoxels
+from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, Plenoxels
 from geodistill.geometry.grids import nodes_near
 
 DIRECTIONS = 12
@@ -30,7 +30,7 @@ def fill_voxels(student: Plenoxels, teacher: Field, cache: TeacherCache) -> None
     nodes = nodes_near(cache.occupancy, student.config.resolution)
     index = nodes.nonzero()
     directions = fibonacci_sphere(DIRECTIONS)
-    basis = spherical_harmonics(directions, SH_DEGREE)
+    basis = spherical_harmonics(directions, student.config.sh_degree)
     ridge = RIDGE * torch.eye(basis.shape[1])
     solve = torch.linalg.solve(basis.t() @ basis + ridge, basis.t())
     values = torch.empty(len(index), 1 + 3 * basis.shape[1])

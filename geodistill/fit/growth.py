@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.geometry.fields import Field
-from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, Plenoxels
+from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
 from geodistill.geometry.grids import nodes_near, resize_lines, resize_planes
 
@@ -51,6 +51,6 @@ def _resample_voxels(field: Plenoxels, resolution: int) -> None:
     if len(field.values):
         values = field.latent((index + 0.5) * (2.0 / resolution) - 1.0).detach()
     else:
-        values = torch.zeros(len(index), CHANNELS, device=index.device)
+        values = torch.zeros(len(index), field.channels, device=index.device)
         values[:, 0] = START_DENSITY / DENSITY_UNIT
     field.allocate(nodes, values)

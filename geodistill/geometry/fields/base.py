@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from geodistill.cameras import Camera, Similarity
 from geodistill.checks import check
+from geodistill.geometry.contraction import Contraction, contract
 
 OCCUPANCY_RESOLUTION = 128
 
@@ -49,6 +50,7 @@ class Field(nn.Module):
         world_from_field: [4, 4] similarity.
         views: cameras in the world that the field was made from, or None.
         color_space: "srgb" (display-referred) or "linear".
+        contraction: how all of space goes into the unit cube (`geometry.contraction`), or "none".
     """
 
     latent_kind: ClassVar[str | None] = None
@@ -61,6 +63,7 @@ class Field(nn.Module):
         self.config = config
         self.views: Camera | None = None
         self.color_space = "srgb"
+        self.contraction: Contraction = "none"
         grid = torch.ones((OCCUPANCY_RESOLUTION,) * 3, dtype=torch.bool)
         self.register_buffer("occupancy", grid)
         self.register_buffer("world_from_field", torch.eye(4, dtype=torch.float64))
@@ -72,7 +75,7 @@ class Field(nn.Module):
         raise NotImplementedError
 
     def sigma_of(self, latent: Tensor) -> Tensor:
-        """Density per unit-cube length: [N, C] -> [N], never negative."""
+        """Density per unit-cube length (contracted: of v), never negative. [N, C] -> [N]"""
         raise NotImplementedError
 
     def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ class Field(nn.Module):
 
     @property
     def frame(self) -> Similarity:
-        """Unit cube to world: x_world = s R u + t."""
+        """Unit cube to world: x_world = s R u + t; of a contracted field, its space v to world."""
         return Similarity.from_matrix(self.world_from_field)
 
     @property
@@ -148,13 +151,16 @@ class Field(nn.Module):
 
     def _unit(self, x: Tensor) -> Tensor:
         reference = next(self.parameters(), self.world_from_field)
-        return self.frame.inverse().apply(x.double()).to(reference.dtype)
+        return contract(self.frame.inverse().apply(x.double()), self.contraction).to(
+            reference.dtype
+        )
 
     def copy_scene_from(self, other: Field) -> None:
-        """Take over the frame, occupancy, cameras and colour space of another field."""
+        """Take over the frame, contraction, occupancy, cameras and colours of another field."""
         self.occupancy = other.occupancy.clone()
         self.world_from_field = other.world_from_field.clone()
         self.views, self.color_space = other.views, other.color_space
+        self.contraction = other.contraction
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

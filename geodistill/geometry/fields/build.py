@@ -12,6 +12,13 @@ import torch
 from geodistill.checks import UsageError, choose
 from geodistill.geometry.fields.base import Field
 from geodistill.geometry.fields.composite import CompositeConfig, SumBranch
+from geodistill.geometry.fields.decoder import (
+    DecodedField,
+    DecoderConfig,
+    check_box,
+    check_decoder,
+    is_plain,
+)
 from geodistill.geometry.fields.heads import Branch, LatentField
 from geodistill.geometry.fields.mlp import MlpBranch, MlpConfig
 from geodistill.geometry.fields.ngp import HashBranch, NgpConfig
@@ -48,7 +55,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
-SMALLEST = {"resolution": 8, "depth": 2}
+SMALLEST = {"resolution": 8, "depth": 2, "skip": 0, "sh_degree": 0}
 """Least values of sizes; that of every other size is 1."""
 
 
@@ -69,6 +76,26 @@ def check_config(config: Any, prefix: str = "") -> None:
             raise UsageError(f"'{name}' must be finite, got {value}")
         elif isinstance(value, float) and abs(value) > LARGEST:
             raise UsageError(f"'{name}' must be from -{LARGEST:g} to {LARGEST:g}, got {value}")
+        elif isinstance(value, tuple):
+            _check_tuple(name, field.name, value)
+    if isinstance(config, DecoderConfig):
+        check_decoder(config, prefix)
+    if isinstance(config, PlenoxelsConfig) and config.sh_degree > 3:
+        raise UsageError(f"'{prefix}sh_degree' must be from 0 to 3, got {config.sh_degree}")
+
+
+def _check_tuple(name: str, key: str, value: tuple[Any, ...]) -> None:
+    """The same for several numbers; "box" and "grid" have six and three or none."""
+    least = {"grid": 2, "resolutions": 2, "hidden": 1}.get(key)
+    for number in value:
+        if least is not None and number < least:
+            raise UsageError(f"every number of '{name}' must be at least {least}, got {number}")
+        if not math.isfinite(number) or abs(number) > LARGEST:
+            raise UsageError(f"'{name}' must hold finite numbers to {LARGEST:g}, got {number}")
+    if key == "box":
+        check_box(value)
+    if key == "grid" and len(value) not in (0, 3):
+        raise UsageError(f"'{name}' must have three numbers of nodes, got {len(value)}")
 
 
 def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
@@ -88,4 +115,5 @@ def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
         torch.manual_seed(seed)
         if branch is None:
             return Plenoxels(config)
-        return LatentField(architecture, config, branch(config))
+        made = LatentField if is_plain(config) else DecodedField
+        return made(architecture, config, branch(config))

@@ -6,6 +6,8 @@ the cameras the field was made from. Metadata: architecture, configuration, colo
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +18,47 @@ from torch import Tensor
 from geodistill import config as configs
 from geodistill.cameras import Camera, Similarity
 from geodistill.checks import InputError, check_finite, choose
+from geodistill.geometry.contraction import Contraction
 from geodistill.geometry.fields.base import Field
 from geodistill.geometry.fields.build import ARCHITECTURES, build_field
-from geodistill.geometry.fields.plenoxels import CHANNELS, Plenoxels
+from geodistill.geometry.fields.foreign import arrays_from_field, field_from_arrays
+from geodistill.geometry.fields.plenoxels import Plenoxels
+from geodistill.io.fields import format_of, read_field, write_field
 from geodistill.runs import load_tensors, save_tensors
 
 KIND = "field"
 VERSION = 1
 FIELD_FILE = "field.safetensors"
+OF_OTHERS = frozenset(
+    {"layers", "bias", "resolutions", "grid", "sh_degree", "frequencies", "skip", "trunk_out"}
+    | {"box", "decoder"}
+)
+"""Settings that files of other programs have and our own fields leave as they are."""
+_CONTRACTIONS: dict[str, Contraction] = {"none": "none", "linf": "linf", "l2": "l2"}
 
 
 def save_field(field: Field, path: Path) -> None:
-    """Write the field to one file, atomically.
+    """Write the field to one file, atomically; the ending of the name says the format.
 
     Raises:
+        UsageError: what another program's format does not hold.
         InputError: the field holds NaN or infinite values, or the disk refused the write.
     """
+    if format_of(path) is not None:
+        check_finite(**dict(field.named_parameters()))
+        return write_field(path, arrays_from_field(field))
     save_tensors(path, field_tensors(field), field_metadata(field))
 
 
 def load_field(path: Path | str, device: str | torch.device = "cpu") -> Field:
-    """Read a field from its file or from the run folder that made it.
+    """Read a field from its file, the run folder that made it, or another program's file.
 
     Raises:
         InputError: no such file, not a field, damaged, or its values are not finite.
     """
     path = field_path(path)
+    if format_of(path) is not None:
+        return field_from_arrays(read_field(path), str(path)).to(device)
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != KIND:
         raise InputError(
@@ -101,6 +118,7 @@ def field_metadata(field: Field) -> dict[str, Any]:
         "config": configs.to_dict(field.config),
         "color_space": field.color_space,
         "occupancy_resolution": field.occupancy.shape[0],
+        "contraction": field.contraction,
     }
 
 
@@ -109,10 +127,12 @@ def field_from_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> 
     architecture = choose("field architecture", metadata["architecture"], ARCHITECTURES)
     config = configs.from_dict(architecture.config, metadata["config"])
     field = build_field(metadata["architecture"], config)
-    field.occupancy = _unpack(tensors["occupancy"], metadata["occupancy_resolution"])
+    resolution = metadata["occupancy_resolution"]
+    field.occupancy = _unpack(tensors["occupancy"], (resolution,) * 3)
     if metadata["color_space"] not in ("srgb", "linear"):
         raise InputError(f"color space {metadata['color_space']!r}, known are srgb and linear")
     field.color_space = metadata["color_space"]
+    field.contraction = choose("contraction", metadata.get("contraction", "none"), _CONTRACTIONS)
     restore_field(field, tensors)
     if "views.K" in tensors:
         height, width = tensors["views.size"].tolist()
@@ -128,12 +148,12 @@ def field_from_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> 
 def restore_field(field: Field, tensors: dict[str, Tensor]) -> None:
     """Put stored tensors back into a field of the same configuration and resolution."""
     check_finite(**{name: t for name, t in tensors.items() if t.is_floating_point()})
-    field.occupancy = _unpack(tensors["occupancy"], field.occupancy.shape[0])
+    field.occupancy = _unpack(tensors["occupancy"], field.occupancy.shape)
     Similarity.from_matrix(tensors["world_from_field"])  # refuses what is not one
     field.world_from_field = tensors["world_from_field"].double()
     if isinstance(field, Plenoxels):
-        nodes, values = _unpack(tensors["nodes"], field.links.shape[0]), tensors["param.values"]
-        if values.shape != (int(nodes.sum()), CHANNELS):
+        nodes, values = _unpack(tensors["nodes"], field.links.shape), tensors["param.values"]
+        if values.shape != (int(nodes.sum()), field.channels):
             raise InputError(
                 f"{int(nodes.sum())} voxel nodes, but values of shape {[*values.shape]}"
             )
@@ -155,13 +175,20 @@ def describe(path: Path | str) -> dict[str, Any]:
     return {
         "kind": "radiance field",
         "architecture": field.architecture,
-        "config": configs.to_dict(field.config),
+        "config": _shown_config(field.config),
         "parameters": field.parameter_count(),
         "occupied": round(float(field.occupancy.float().mean()), 4),
         "bounds": [low.tolist(), high.tolist()],
         "color_space": field.color_space,
+        "contraction": field.contraction,
         "views": 0 if field.views is None else len(field.views),
     }
+
+
+def _shown_config(config: Any) -> dict[str, Any]:
+    """Sizes; and what only files of other programs change where they did."""
+    told, usual = configs.to_dict(config), configs.to_dict(type(config)())
+    return {k: v for k, v in told.items() if k not in OF_OTHERS or v != usual[k]}
 
 
 def scene_bounds(field: Field) -> tuple[Tensor, Tensor]:
@@ -175,9 +202,11 @@ def _pack(bits: Tensor) -> Tensor:
     return torch.from_numpy(np.packbits(bits.cpu().numpy().reshape(-1)))
 
 
-def _unpack(packed: Tensor, resolution: int) -> Tensor:
-    expected = -(-(resolution**3) // 8)
+def _unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    count = math.prod(shape)
+    expected = -(-count // 8)
     if packed.numel() != expected:
-        raise InputError(f"a grid of {resolution}^3 bits takes {expected} bytes, not {len(packed)}")
-    bits = np.unpackbits(packed.numpy(), count=resolution**3).astype(bool)
-    return torch.from_numpy(bits).reshape((resolution,) * 3)
+        text = " x ".join(str(n) for n in shape)
+        raise InputError(f"a grid of {text} bits takes {expected} bytes, not {len(packed)}")
+    bits = np.unpackbits(packed.numpy(), count=count).astype(bool)
+    return torch.from_numpy(bits).reshape(*shape)

@@ -1,4 +1,4 @@
-"""Small networks shared by the architectures: bias-free MLPs and the 16-d latent's colour head."""
+"""Small networks shared by the architectures: MLPs and the 16-d latent's colour head."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from geodistill import kernels
 from geodistill.geometry.fields.activations import spherical_harmonics, truncated_exp
@@ -21,15 +22,21 @@ HEAD_LR = 5e-3
 
 
 class Mlp(nn.Module):
-    """Linear layers without bias, ReLU between them. widths = (in, hidden ..., out)."""
+    """Linear layers, ReLU between them. widths = (in, hidden ..., out)."""
 
-    def __init__(self, *widths: int) -> None:
+    def __init__(self, *widths: int, bias: bool = False) -> None:
         super().__init__()
         shapes = pairwise(widths)
         self.weights = nn.ParameterList(_uniform(out, fan_in) for fan_in, out in shapes)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in widths[1:] if bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return kernels.fused_mlp(x, tuple(self.weights))
+        if not len(self.biases):
+            return kernels.fused_mlp(x, tuple(self.weights))
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            x = F.relu(F.linear(x, weight, bias))
+        return F.linear(x, *last)
 
 
 def _uniform(out: int, fan_in: int) -> nn.Parameter:
@@ -49,7 +56,8 @@ def shade(color_head: Mlp, features: Tensor, directions: Tensor) -> Tensor:
 
 
 class Branch(nn.Module):
-    """Block 1 of a latent field: positions in the unit cube [N, 3] -> latent [N, 16]."""
+    """Block 1 of a latent field: positions in the unit cube [N, 3] -> latent [N, 16], or as wide as
+    the field's decoder asks for."""
 
     def raw(self, u: Tensor) -> Tensor:
         """The log-density channel alone. [N, 3] -> [N]"""

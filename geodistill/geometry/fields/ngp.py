@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from geodistill import kernels
 from geodistill.geometry.fields.base import ParamGroup
-from geodistill.geometry.fields.heads import HEAD_LR, LATENT, Branch, Mlp
+from geodistill.geometry.fields.decoder import PLAIN, DecoderConfig
+from geodistill.geometry.fields.heads import HEAD_LR, Branch, Mlp
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,20 @@ class NgpConfig:
     """Whose cell and hash layout the table follows."""
     hidden: int = 64
     """Width of the density network."""
+    layers: int = 1
+    """Hidden layers of the density network."""
+    bias: bool = False
+    """Whether its layers have biases."""
+    resolutions: tuple[int, ...] | None = None
+    """Nodes per axis of each level, where a file rounds otherwise than the convention says."""
+    box: tuple[float, ...] = ()
+    """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    decoder: DecoderConfig = PLAIN
+    """From the latent to density and colour."""
 
 
 class HashBranch(Branch):
-    """Hash encoding -> one hidden layer -> 16-d latent."""
+    """Hash encoding -> density network -> latent."""
 
     def __init__(self, config: NgpConfig) -> None:
         super().__init__()
@@ -45,10 +56,13 @@ class HashBranch(Branch):
             base_resolution=config.base_resolution,
             max_resolution=config.max_resolution,
             convention=config.convention,
+            resolutions=config.resolutions,
         )
         table = torch.empty(self.spec.entries, config.features).uniform_(-1e-4, 1e-4)
         self.table = nn.Parameter(table)
-        self.density_net = Mlp(config.levels * config.features, config.hidden, LATENT)
+        hidden = [config.hidden] * config.layers
+        widths = (self.spec.width, *hidden, 1 + config.decoder.features)
+        self.density_net = Mlp(*widths, bias=config.bias)
 
     def forward(self, u: Tensor) -> Tensor:
         return self.density_net(kernels.hash_encode((u + 1.0) * 0.5, self.table, self.spec))

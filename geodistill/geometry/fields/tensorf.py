@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from geodistill import kernels
 from geodistill.geometry.fields.base import ParamGroup
-from geodistill.geometry.fields.heads import LATENT, Branch
+from geodistill.geometry.fields.decoder import PLAIN, DecoderConfig
+from geodistill.geometry.fields.heads import Branch
 
 FACTOR_LR = 2e-2
 CP_LR = 4e-2
@@ -28,7 +29,13 @@ class TensorfConfig:
     color_rank: int = 48
     """Components per mode for appearance."""
     floor: float = -8.0
-    """Log-density (per scene radius) of the field whose factors are all zero: transparent."""
+    """Raw density of the field whose factors are all zero: transparent."""
+    grid: tuple[int, ...] = ()
+    """Nodes along x, y and z, where they differ."""
+    box: tuple[float, ...] = ()
+    """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    decoder: DecoderConfig = PLAIN
+    """From the latent to density and colour."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,13 @@ class TensorfCpConfig:
     color_rank: int = 288
     """Components for appearance."""
     floor: float = -8.0
-    """Log-density (per scene radius) of the field whose factors are all zero: transparent."""
+    """Raw density of the field whose factors are all zero: transparent."""
+    grid: tuple[int, ...] = ()
+    """Nodes along x, y and z, where they differ."""
+    box: tuple[float, ...] = ()
+    """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    decoder: DecoderConfig = PLAIN
+    """From the latent to density and colour."""
 
 
 class FactoredBranch(Branch):
@@ -76,12 +89,12 @@ class VmBranch(FactoredBranch):
     def __init__(self, config: TensorfConfig) -> None:
         super().__init__()
         self.resolution, self.floor = config.resolution, config.floor
-        res = config.resolution
-        self.density_planes = _factors(0.1, (res, res, config.density_rank))
-        self.density_lines = _factors(0.1, (res, config.density_rank))
-        self.color_planes = _factors(0.1, (res, res, config.color_rank))
-        self.color_lines = _factors(0.1, (res, config.color_rank))
-        self.basis = _basis(3 * config.color_rank)
+        planes, lines = plane_shapes(config), line_shapes(config)
+        self.density_planes = _factors(0.1, planes, config.density_rank)
+        self.density_lines = _factors(0.1, lines, config.density_rank)
+        self.color_planes = _factors(0.1, planes, config.color_rank)
+        self.color_lines = _factors(0.1, lines, config.color_rank)
+        self.basis = _basis(config.decoder.features, 3 * config.color_rank)
 
     def raw(self, u: Tensor) -> Tensor:
         parts = kernels.plane_line(u, tuple(self.density_planes), tuple(self.density_lines))
@@ -107,9 +120,9 @@ class CpBranch(FactoredBranch):
     def __init__(self, config: TensorfCpConfig) -> None:
         super().__init__()
         self.resolution, self.floor = config.resolution, config.floor
-        self.density_lines = _factors(0.2, (config.resolution, config.density_rank))
-        self.color_lines = _factors(0.2, (config.resolution, config.color_rank))
-        self.basis = _basis(config.color_rank)
+        self.density_lines = _factors(0.2, line_shapes(config), config.density_rank)
+        self.color_lines = _factors(0.2, line_shapes(config), config.color_rank)
+        self.basis = _basis(config.decoder.features, config.color_rank)
 
     def raw(self, u: Tensor) -> Tensor:
         return self.floor + kernels.line_product(u, tuple(self.density_lines)).sum(dim=1)
@@ -125,10 +138,26 @@ class CpBranch(FactoredBranch):
         ]
 
 
-def _factors(std: float, shape: tuple[int, ...]) -> nn.ParameterList:
-    return nn.ParameterList(nn.Parameter(std * torch.randn(shape)) for _ in range(3))
+def plane_shapes(config: TensorfConfig) -> list[tuple[int, int]]:
+    """Rows and columns of the planes (x, y), (x, z), (y, z): columns run along the first axis."""
+    x, y, z = _nodes(config)
+    return [(y, x), (z, x), (z, y)]
 
 
-def _basis(columns: int) -> nn.Parameter:
+def line_shapes(config: TensorfConfig | TensorfCpConfig) -> list[tuple[int]]:
+    """Nodes of the lines along z, y, x."""
+    x, y, z = _nodes(config)
+    return [(z,), (y,), (x,)]
+
+
+def _nodes(config: TensorfConfig | TensorfCpConfig) -> tuple[int, ...]:
+    return config.grid or (config.resolution,) * 3
+
+
+def _factors(std: float, shapes: Sequence[tuple[int, ...]], rank: int) -> nn.ParameterList:
+    return nn.ParameterList(nn.Parameter(std * torch.randn(*shape, rank)) for shape in shapes)
+
+
+def _basis(features: int, columns: int) -> nn.Parameter:
     bound = columns**-0.5
-    return nn.Parameter(torch.empty(LATENT - 1, columns).uniform_(-bound, bound))
+    return nn.Parameter(torch.empty(features, columns).uniform_(-bound, bound))

@@ -11,7 +11,7 @@ from geodistill.geometry.fields.composite import SumBranch
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.geometry.fields.mlp import MlpBranch
 from geodistill.geometry.fields.ngp import HashBranch
-from geodistill.geometry.fields.plenoxels import CHANNELS, DENSITY_UNIT, Plenoxels
+from geodistill.geometry.fields.plenoxels import DENSITY_UNIT, Plenoxels
 from geodistill.geometry.fields.tensorf import CpBranch, VmBranch
 from geodistill.geometry.grids import nodes_near
 
@@ -56,7 +56,7 @@ def enter_window(student: Field, settings: PvdSettings) -> None:
     """
     if isinstance(student, Plenoxels) and len(student.values) == 0:
         nodes = nodes_near(student.occupancy, student.config.resolution)
-        values = torch.zeros(int(nodes.sum()), CHANNELS, device=nodes.device)
+        values = torch.zeros(int(nodes.sum()), student.channels, device=nodes.device)
         values[:, 0] = 1.0 / DENSITY_UNIT
         student.allocate(nodes, values)
     branch = student.branch if isinstance(student, LatentField) else None
