@@ -12,9 +12,14 @@ import pytest
 import torch
 
 from geodistill.checks import InputError, UsageError
+from geodistill.geometry.fields import build_field
+from geodistill.geometry.fields.decoder import DecoderConfig
+from geodistill.geometry.fields.foreign import arrays_from_field, field_from_arrays
+from geodistill.geometry.fields.tensorf import TensorfConfig, TensorfCpConfig
+from geodistill.io.fields import read_field, write_field
 from geodistill.io.fields.tensorf import read_tensorf
 from geodistill.io.fields.tensorf_write import tensorf_files
-from tests.io.field_arrays import evaluate
+from tests.io.field_arrays import densities_and_colors, evaluate
 from tests.io.splat_samples import mutated
 from tests.io.tensorf_samples import CUBE, SLAB, checkpoint, forward
 
@@ -175,6 +180,7 @@ def test_lower_harmonics_are_padded(degree: int, tmp_path: Path) -> None:
     arrays = read_tensorf(saved(checkpoint(shading="SH"), tmp_path / "scene.th"))
     basis = arrays["parameters"]["branch.basis"].reshape(3, 9, -1)[:, : (degree + 1) ** 2]
     arrays["parameters"]["branch.basis"] = basis.reshape(-1, basis.shape[2])
+    arrays["config"]["decoder"]["features"] = 3 * (degree + 1) ** 2
     back = loaded(tensorf_files(arrays, Path("a.th"))["a.th"])
     assert back["kwargs"]["app_dim"] == 27
     x, d = places(SLAB)
@@ -328,3 +334,38 @@ def test_damaged_files(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error) and str(path) in str(error)
     assert refused > 30
+
+
+# Through fields
+
+
+@pytest.mark.parametrize("kind", ["vm", "cp"])
+def test_a_field_of_ours_goes_out_and_comes_back(kind: str, tmp_path: Path) -> None:
+    decoder = DecoderConfig(
+        density="softplus",
+        density_shift=-2.0,
+        head="frequencies",
+        features=6,
+        width=12,
+        view_frequencies=(1.0, 2.0),
+        position_frequencies=(1.0, 2.0, 4.0),
+    )
+    make = TensorfConfig if kind == "vm" else TensorfCpConfig
+    config = make(resolution=8, density_rank=3, color_rank=4, floor=-0.5, decoder=decoder)
+    field = build_field("tensorf" if kind == "vm" else "tensorf-cp", config, seed=2)
+    for parameter in field.branch.parameters():
+        parameter.data *= 15
+    field.world_from_field[:3, 3] = torch.tensor([1.0, -2.0, 0.5])
+    field.world_from_field[:3, :3] *= 1.5
+    field.occupancy[:40] = False
+    write_field(tmp_path / "a.th", arrays_from_field(field))
+    back = field_from_arrays(read_field(tmp_path / "a.th"), "a.th")
+    assert torch.equal(back.occupancy, field.occupancy)
+    x, d = places(((-0.7, -3.7, -1.2), (2.7, -0.3, 2.2)))
+    wanted = densities_and_colors(field, x, d)
+    found = densities_and_colors(back, x, d)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5, atol=1e-6)
+    program = forward(loaded((tmp_path / "a.th").read_bytes()), x, d)
+    np.testing.assert_allclose(program[0] * program[2], wanted[0], rtol=1e-4, atol=1e-6)
+    assert wanted[0].max() > 0.3 and 0.1 < (wanted[0] > 0).mean() < 0.8

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
+from geodistill.io.fields.svox2 import read_svox2, svox2_files
+from geodistill.io.fields.tensorf import read_tensorf
+from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.runs import atomic_write
 
 __all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
@@ -23,7 +26,10 @@ class Format(NamedTuple):
     write: Writer | None = None
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: dict[str, Format] = {
+    ".npz": Format(read_svox2, svox2_files),
+    ".th": Format(read_tensorf, tensorf_files),
+}
 """By the ending of the name."""
 
 

@@ -3,7 +3,7 @@
 TensoRF's network takes [features, d, (p), PE(p), PE(features), PE(d)], where p is the position in
 the box of its grid, [-1, 1] along each axis, and PE(x) is [sin(x_i 2^j), cos(x_i 2^j)], the
 components i of x outermost and the octaves j innermost. Ours has the octaves outermost, and u, the
-position in a cube about that box: p = u / half box.
+position in a cube about that box: p = u / half box. It sees u itself wherever it sees waves of it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def to_ours(
 ) -> NDArray[np.float32]:
     """The first layer's weights for our order of columns. [out, columns]
 
-    Columns of sin(f u_i) that p does not have are zero.
+    Columns are zero where they are for u, which is not among the inputs, or for sin(f u_i), which
+    is no octave of p_i.
     """
     features, view, point, position, feature, view_waves = _blocks(weights, inputs)
     wanted = position_frequencies(inputs.position, half)
@@ -60,6 +61,8 @@ def to_ours(
         for j, octave in enumerate(octaves(inputs.position)):
             waves[:, wanted.index(octave / size), :, axis] = position[:, :, axis, j]
     point = point / np.array(half, np.float32)[: point.shape[1]]
+    if inputs.position and not inputs.point:
+        point = np.zeros((len(weights), 3), np.float32)
     rest = [_octaves_first(block) for block in (feature, view_waves)]
     parts = [features, view, point, waves.reshape(len(weights), -1), *rest]
     return np.concatenate(parts, axis=1, dtype=np.float32)
@@ -73,9 +76,8 @@ def to_theirs(
 ) -> tuple[NDArray[np.float32], int] | None:
     """The inverse: weights for TensoRF's order of columns, and how many octaves of p they are for.
 
-    `inputs` describes our columns, where `frequencies` of u are in the place of octaves of p. The
-    result is for p itself too where it is for its octaves. None where ours use a wave of u that is
-    no octave of p.
+    `inputs` describes our columns, where `frequencies` of u are in the place of octaves of p. None
+    where ours use a wave of u that is no octave of p.
     """
     out = len(weights)
     widths = [
@@ -84,8 +86,6 @@ def to_theirs(
     ]  # fmt: skip
     plain, point, waves, feature, view = np.split(weights, np.cumsum(widths), axis=1)
     point = point * np.asarray(half, np.float32)[: point.shape[1]]
-    if frequencies and not inputs.point:
-        point = np.zeros((out, 3), np.float32)
     found = _position_waves(waves.reshape(out, len(frequencies), 2, 3), frequencies, half)
     if found is None:
         return None

@@ -80,11 +80,11 @@ def head_state(
         state[f"renderModule.mlp.{2 * i}.bias"] = (
             np.zeros(len(weight), np.float32) if bias is None else bias
         )
-    shading = "MLP_PE" if frequencies or inputs.point else "MLP_Fea" if inputs.feature else "MLP"
+    shading = "MLP_PE" if inputs.point else "MLP_Fea" if inputs.feature else "MLP"
     if shading == "MLP_PE":
         log.say(
-            f"{path}: its shadingMode MLP_PE has the point itself among the network's inputs, "
-            "after the direction; its layers have room for it, TensoRF as released does not feed it"
+            f"{path}: under its shadingMode MLP_PE the colour network takes features, direction, "
+            "point, and the waves of point and direction: see that it is given the point"
         )
     counts = {"pos_pe": positions, "view_pe": inputs.view, "fea_pe": inputs.feature}
     return {"shadingMode": shading, **counts, "featureC": len(weights[0])}, state
@@ -114,10 +114,9 @@ def _inputs(decoder: Mapping[str, Any]) -> tuple[Inputs, Sequence[float]]:
             )
         counts[name] = len(frequencies)
     frequencies = tuple(decoder.get("position_frequencies", ()))
-    inputs = Inputs(
-        decoder.get("features", _FEATURES), **counts, point=bool(decoder.get("positions", False))
-    )
-    if (frequencies or inputs.point) and inputs.feature:
+    point = bool(decoder.get("positions", False) or frequencies)
+    inputs = Inputs(decoder.get("features", _FEATURES), **counts, point=point)
+    if inputs.point and inputs.feature:
         raise UsageError(
             f"{WHAT} encodes positions or features for its colour network, not both: convert it "
             "first, --set decoder.feature_frequencies=[]"
