@@ -167,8 +167,9 @@ def test_a_background_is_left_out_with_a_line(
         ({"sh_data": np.zeros((3, 27), np.float16)}, "densities"),
         ({"sh_data": np.zeros(3, np.float16)}, "densities"),
         ({"density_data": np.zeros(5)}, "densities"),
+        ({"density_data": np.array([["a"]] * 502)}, "numbers [N, 1]"),
         ({"sh_data": 5}, "5 harmonics a node"),
-        ({"sh_data": np.inf}, "sh_data holds NaN or infinite"),
+        ({"sh_data": np.inf}, "holds NaN or infinite"),
         ({"radius": np.zeros(3)}, "it must be positive"),
         ({"radius": np.array([1, 1, np.nan])}, "radius holds NaN"),
         ({"radius": np.ones(2)}, "not three numbers"),
@@ -206,6 +207,8 @@ def test_fields_it_cannot_hold(tmp_path: Path) -> None:
         ({"contraction": "linf"}, "contracted"),
         ({"world_from_field": turned}, "turned"),
         ({"parameters": {"values": large}}, "up to 65504"),
+        ({"config": {**arrays["config"], "density": "exp"}}, "--set density=relu"),
+        ({"config": {**arrays["config"], "limits": [-2.0, 7.0]}}, "--set limits=[]"),
     ):
         with pytest.raises(UsageError) as caught:
             svox2_files(arrays | change, Path("a.npz"))

@@ -224,6 +224,9 @@ def test_fields_it_cannot_hold(tmp_path: Path) -> None:
     ):
         expect_refused(read_tensorf(path) | {key: value}, complaint)
     arrays = read_tensorf(path)
+    arrays["config"]["limits"] = (-2.0, 7.0)
+    expect_refused(arrays, "--set limits=[]")
+    arrays = read_tensorf(path)
     arrays["world_from_field"] = arrays["world_from_field"][[1, 2, 0, 3]]
     expect_refused(arrays, "turned")
     arrays = read_tensorf(saved(checkpoint(shading="SH"), path))

@@ -19,6 +19,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import placed, world_box
 from geodistill.io.fields.occupancy import cells_from_nodes
+from geodistill.io.fields.plain import expect_plain
 from geodistill.io.fields.values import LARGEST, finite
 from geodistill.io.npz import NpzFile, npz_bytes
 
@@ -28,6 +29,7 @@ _WHAT = "an .npz file of svox2"
 _SH_BASIS = 1
 _BASES = {4: "a learned texture", 255: "a network"}
 _COEFFICIENTS = (1, 4, 9, 16)
+_PLAIN = {"density": "relu", "color": "shifted", "nodes": "centres", "limits": ()}
 _MOST_NODES = 2**29
 _SMALLEST = 8  # of a resolution; grids state theirs by axis
 
@@ -59,8 +61,11 @@ def read_svox2(path: Path) -> FieldArrays:
         log.say(f"{path}: its background layers are left out, only what is near is read")
     size = np.array(links.shape)
     values = np.empty((len(rows), 1 + harmonics.shape[1]), np.float32)
-    values[:, :1] = density[rows] * (world_from_field[0, 0] / DENSITY_UNIT)
-    values[:, 1:] = harmonics[rows]
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        values[:, 1:] = harmonics[rows]
+        values[:, 0] = density[rows, 0] * (world_from_field[0, 0] / DENSITY_UNIT)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds NaN or infinite densities or harmonics: it is damaged")
     dense = np.zeros(nodes.shape, bool)
     dense[nodes] = values[:, 0] > 0
     half = np.array(box[3:] or (1.0, 1.0, 1.0))
@@ -91,6 +96,7 @@ def svox2_files(field: FieldArrays, path: Path) -> dict[str, bytes]:
         raise UsageError(
             f"{_WHAT} holds no field of the kind {field['architecture']}: convert --to plenoxels"
         )
+    expect_plain(field["config"], _PLAIN, _WHAT)
     low, high, scale = world_box(field, _WHAT)
     nodes, values = field["nodes"], field["parameters"]["values"]
     links = np.full(nodes.shape, -1, np.int32)
@@ -152,22 +158,19 @@ def _links(file: NpzFile) -> NDArray[np.integer]:
     return links
 
 
-def _data(file: NpzFile) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Densities [N, 1] and harmonics [N, 3 K]"""
-    old = "data" in file
-    if old:  # of versions before densities had an array of their own
-        both = finite({"data": file.array("data")}, "data", file.path)
+def _data(file: NpzFile) -> tuple[NDArray, NDArray]:
+    """Densities [N, 1] and harmonics [N, 3 K], numbers of any type"""
+    if "data" in file:  # of versions before densities had an array of their own
+        both = np.atleast_1d(file.array("data"))
         density, harmonics = both[..., :1], both[..., 1:]
     else:
-        density, harmonics = (
-            finite({name: file.array(name)}, name, file.path)
-            for name in ("density_data", "sh_data")
-        )
+        density, harmonics = file.array("density_data"), file.array("sh_data")
     fits = density.ndim == 2 and harmonics.ndim == 2 and density.shape[1] == 1
-    if not fits or len(density) != len(harmonics):
+    known = density.dtype.kind in "fiu" and harmonics.dtype.kind in "fiu"
+    if not fits or not known or len(density) != len(harmonics):
         raise InputError(
             f"{file.path} has densities {[*density.shape]} and harmonics {[*harmonics.shape]}: "
-            "[N, 1] and [N, 3 K] are needed, it is damaged"
+            "numbers [N, 1] and [N, 3 K] are needed, it is damaged"
         )
     if harmonics.shape[1] not in [3 * count for count in _COEFFICIENTS]:
         raise InputError(
