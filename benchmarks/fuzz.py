@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from fuzzing import worker  # noqa: E402
 from fuzzing.pool import Limits, Outcome, outcomes  # noqa: E402
-from fuzzing.readers import reader_of  # noqa: E402
+from fuzzing.readers import endings, reader_of  # noqa: E402
 from fuzzing.seeds import KINDS, write_seeds  # noqa: E402
 
 from geodistill import log  # noqa: E402
@@ -47,8 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_seeds(kind, Path(folder))
                 numbers = range(options.first, options.first + options.count)
                 failed += report(kind, Path(folder), numbers, options.jobs, limits)
+        without = [] if options.only else sorted(endings() - KINDS.keys())
+        for kind in without:
+            print(f"{kind}: no seeds, add some to fuzzing/seeds.py", flush=True)
         print(f"{failed} of {len(kinds) * options.count} failed" if failed else "none failed")
-        return int(failed > 0)
+        return int(failed > 0 or bool(without))
     except GeodistillError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

@@ -26,6 +26,19 @@ def reader_of(kind: str) -> Reader:
     return GROUPS[kind.partition(".")[0]]
 
 
+def endings() -> set[str]:
+    """The kinds that the package has a reader for; .txt is read as .xyz is."""
+    from geodistill.io import clouds, fields, meshes, splats
+
+    tables = {
+        "splats": splats.FORMATS,
+        "mesh": meshes.READERS,
+        "cloud": {ending for ending in clouds.FORMATS if ending != ".txt"},
+        "field": fields.FORMATS,
+    }
+    return {f"{group}.{end.lstrip('.')}" for group, ends in tables.items() for end in ends}
+
+
 def read_field(path: Path) -> Any:
     """The arrays of a foreign field, out of which a field of ours was made as well."""
     from geodistill.geometry.fields.foreign import field_from_arrays

@@ -166,6 +166,15 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert fuzz.main(["--only", "splats.x", "--count", "1"]) == 2
 
 
+def test_a_kind_without_seeds_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fuzz, "KINDS", {})
+    monkeypatch.setattr(fuzz, "endings", lambda: {"field.x"})
+    assert fuzz.main(["--count", "1"]) == 1
+    assert "field.x: no seeds" in capsys.readouterr().out
+
+
 def test_a_failure_is_told_with_what_reproduces_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

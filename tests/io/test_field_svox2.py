@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geodistill.checks import InputError, UsageError
-from geodistill.io.fields.svox2 import read_svox2, svox2_files
+from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
 from tests.io.field_arrays import evaluate
 from tests.io.splat_samples import mutated
 from tests.io.tensorf_samples import harmonics
@@ -144,6 +144,13 @@ def test_a_background_is_left_out_with_a_line(
     found = grid() | {"background_data": np.zeros((4, 8, 4)), "background_links": np.zeros((2, 2))}
     read_svox2(saved(found, tmp_path / "scene.npz"))
     assert "background layers are left out" in capsys.readouterr().err
+
+
+def test_it_is_told_from_a_point_cloud(tmp_path: Path) -> None:
+    assert holds_voxels(saved(grid(), tmp_path / "scene.npz"))
+    assert not holds_voxels(saved({"positions": np.ones((2, 3))}, tmp_path / "cloud.npz"))
+    (tmp_path / "cloud.npz").write_bytes(b"PK")
+    assert not holds_voxels(tmp_path / "cloud.npz")
 
 
 # What is refused

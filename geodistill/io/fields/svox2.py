@@ -34,6 +34,14 @@ _MOST_NODES = 2**29
 _SMALLEST = 8  # of a resolution; grids state theirs by axis
 
 
+def holds_voxels(path: Path) -> bool:
+    """Whether an .npz file is one of svox2's, rather than a point cloud or one that is damaged."""
+    try:
+        return "links" in NpzFile(path)
+    except InputError:
+        return False
+
+
 def read_svox2(path: Path) -> FieldArrays:
     """A field of the architecture "plenoxels". Background layers are left out, with a line.
 
