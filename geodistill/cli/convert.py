@@ -16,6 +16,7 @@ from geodistill.cli.options import (
     Student,
     asked_budget,
     expect_data,
+    field_endings,
     prepare,
     stem_of,
     student_config,
@@ -89,7 +90,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         expect_in_view(teacher, images.cameras, arguments.data)
         expect_color_space(teacher.color_space, images.color_space, arguments.data)
         shown = shown_on(images, arguments.background)
-    folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
+    folder, file = output_paths(
+        arguments.output or default_output(arguments.source, arguments.to), endings=field_endings()
+    )
     if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
@@ -19,6 +19,7 @@ __all__ = [
     "FORMATS",
     "FieldArrays",
     "Format",
+    "expect_writable",
     "format_of",
     "holds_voxels",
     "read_field",
@@ -30,16 +31,35 @@ Writer = Callable[[FieldArrays, Path], Mapping[str, bytes | list[bytes]]]
 
 
 class Format(NamedTuple):
-    """A program's files: their reader and their writer."""
+    """A program's files: their reader, their writer, and by architecture the settings of fields
+    that it writes exactly, where they are not our own."""
 
     read: Reader
     write: Writer | None = None
+    settings: Mapping[str, Mapping[str, Any]] = {}
 
+
+LIKE_TENSORF = {
+    "floor": -15.0,
+    "decoder": {
+        "density": "softplus",
+        "density_scale": 1000.0,
+        "features": 27,
+        "head": "frequencies",
+        "width": 128,
+        "bias": True,
+        "view_frequencies": [1.0, 2.0],
+        "feature_frequencies": [1.0, 2.0],
+    },
+}
+"""TensoRF's network, with a softplus whose bend lies where a step is opaque."""
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
-    ".npz": Format(read_svox2, svox2_files),
-    ".th": Format(read_tensorf, tensorf_files),
+    ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
+    ".th": Format(
+        read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
+    ),
 }
 """By the ending of the name."""
 
@@ -78,3 +98,18 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
     for name, content in form.write(arrays, path).items():
         pieces = [content] if isinstance(content, bytes) else content
         atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+
+
+def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
+    """Settings of an architecture with which a field can be written under this name.
+
+    Raises UsageError for a name whose format holds other architectures only, or is only read.
+    """
+    form = FORMATS[path.suffix.lower()]
+    if form.write is None:
+        raise UsageError(f"-o {path}: {path.suffix} is read, and not written")
+    if architecture not in form.settings:
+        raise UsageError(
+            f"-o {path}: {path.suffix} files hold {' or '.join(form.settings)}, not {architecture}"
+        )
+    return form.settings[architecture]
