@@ -257,6 +257,11 @@ class Similarity:
         return Similarity(self.R @ inner.R, self.apply(inner.t), self.s * inner.s)
 
 
+def is_identity(similarity: Similarity) -> bool:
+    """Whether it moves nothing at all."""
+    return bool((similarity.matrix() == torch.eye(4).to(similarity.R)).all())
+
+
 def rigid_error(linear: Tensor) -> float:
     """How far [3, 3] is from a proper rotation: max |R^T R - 1|, or infinity if it mirrors."""
     error = float((linear.T @ linear - torch.eye(3).to(linear)).abs().max())

@@ -17,7 +17,8 @@ class Arguments(Common):
     file: Annotated[
         Path,
         Positional(
-            "a field, mesh, point cloud, splat file, run folder, or what lift and query write",
+            "a field, mesh, point cloud, splats, a checkpoint, a run folder, or what lift and "
+            "query write",
             metavar="FILE",
         ),
     ]

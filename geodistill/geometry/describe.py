@@ -13,8 +13,9 @@ from geodistill.geometry.fields.files import KIND as FIELD
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import bounds
 from geodistill.geometry.mesh_files import load_mesh
-from geodistill.geometry.splats import load_splat_attributes, load_splats
+from geodistill.geometry.splats import load_splats_with_attributes
 from geodistill.io import clouds
+from geodistill.io.fields import format_of
 from geodistill.runs import load_tensors, read_metadata
 
 
@@ -42,13 +43,13 @@ def _cloud(path: Path) -> dict[str, Any]:
 
 
 def _splats(path: Path) -> dict[str, Any]:
-    splats = load_splats(path)
+    splats, attributes = load_splats_with_attributes(path)
     return {
         "kind": "Gaussian splats",
         "splats": len(splats),
         "bounds": _bounds(splats.means.double().numpy()),
         "sh_degree": splats.degree,
-        "attributes": _channels(load_splat_attributes(path)),
+        "attributes": _channels(attributes),
     }
 
 
@@ -69,7 +70,7 @@ def _mesh(path: Path) -> dict[str, Any]:
 def _tensors(path: Path) -> dict[str, Any]:
     """A field, or another of the files of tensors: features, an answer to a query, a network."""
     path = fields.field_path(path)
-    if read_metadata(path).get("kind", FIELD) == FIELD:
+    if format_of(path) is not None or read_metadata(path).get("kind", FIELD) == FIELD:
         return fields.describe(path)
     tensors, metadata = load_tensors(path)
     return {**metadata, "tensors": {name: [*tensor.shape] for name, tensor in tensors.items()}}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.cameras import Similarity
+from geodistill.cameras import Similarity, is_identity
 from geodistill.checks import InputError, UsageError, check, check_finite
 from geodistill.geometry.harmonics import sh_degree, sh_rotation
 from geodistill.io.splats import SplatArrays, format_of, read_splats, write_splats
@@ -85,7 +85,8 @@ class Splats:
 def load_splats(path: Path | str) -> Splats:
     """Read splats; the ending of the name says the format. Quaternions get unit length.
 
-    Formats of fixed axes (y up, z backward) are turned to 3DGS's (y down, z forward).
+    Formats of fixed axes (y up, z backward) are turned to 3DGS's (y down, z forward), and runs of
+    nerfstudio to the world of their data.
 
     Raises UsageError for an unknown ending, InputError when the file is missing, damaged, no splat
     file, or its values are not finite.
@@ -106,7 +107,7 @@ def load_splats_with_attributes(path: Path | str) -> tuple[Splats, dict[str, Ten
     arrays = read_splats(path)
     attributes = {name: torch.from_numpy(values) for name, values in arrays["attributes"].items()}
     splats = Splats(**{name: torch.from_numpy(arrays[name]) for name in _FIELDS})
-    return (_turned(splats) if format_of(Path(path)).opengl else splats), attributes
+    return _in_world(splats, Path(path)), attributes
 
 
 def save_splats(
@@ -152,6 +153,23 @@ def transformed(splats: Splats, similarity: Similarity) -> Splats:
     )
 
 
+def covariances(splats: Splats) -> Tensor:
+    """[N, 3, 3], in the splats' own frame."""
+    axes = rotation_matrices(splats.rotations) * splats.log_scales.exp()[:, None]
+    return axes @ axes.mT
+
+
+def rotation_matrices(quaternions: Tensor) -> Tensor:
+    """Quaternions (w, x, y, z) [N, 4] of any length to matrices [N, 3, 3]."""
+    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=1).unbind(1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
 def largest(splats: Splats, count: int) -> Tensor:
     """Which splats cover most: int64 [count] in ascending order, by opacity times the area of the
     larger two axes."""
@@ -167,6 +185,14 @@ def splats_digest(splats: Splats) -> str:
         digest.update(f"{name} {[*tensor.shape]}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _in_world(splats: Splats, path: Path) -> Splats:
+    """From the axes of a file to the user's world, as far as the file says how that lies."""
+    found = format_of(path)
+    world = found.world(path) if found.world else None
+    splats = _turned(splats) if found.opengl else splats
+    return splats if world is None or is_identity(world) else transformed(splats, world)
 
 
 def _turned(splats: Splats) -> Splats:

@@ -32,7 +32,8 @@ class HashSpec:
 
     * `tcnn`: tiny-cuda-nn, instant-ngp, ngp_pl, nerfacc; coarse levels are dense.
     * `torch-ngp`: as tcnn with one more node per axis and its own rounding of the sizes.
-    * `nerfstudio`: its torch implementation; every level is hashed, no shift by half a cell.
+    * `nerfstudio`: its torch implementation; every level is hashed, no shift by half a cell, and
+      resolutions are powers in single precision, cut to whole numbers: 2048 may become 2047.
     """
 
     levels: int = 16
@@ -87,7 +88,9 @@ class HashSpec:
     def scales(self) -> tuple[float, ...]:
         """Cells per unit length of each level; every value is exact in float32."""
         if self.convention == "nerfstudio":
-            return tuple(float(math.floor(v)) for v in self._continuous_resolutions)
+            powers = np.float64(np.float32(self.growth)) ** np.arange(self.levels)
+            single = np.float32(self.base_resolution) * powers.astype(np.float32)
+            return tuple(float(v) for v in np.floor(single))
         log2_growth = np.float32(math.log2(self.growth))
         powers = np.exp2(np.arange(self.levels, dtype=np.float32) * log2_growth)
         return tuple(float(v) for v in powers * np.float32(self.base_resolution) - np.float32(1))
@@ -100,6 +103,8 @@ class HashSpec:
     @cached_property
     def strides(self) -> tuple[int, ...]:
         """Nodes per axis of a dense level, 0 for a hashed one."""
+        if self.convention == "nerfstudio":
+            return (0,) * self.levels
         return tuple(
             n if n**3 <= size else 0 for n, size in zip(self._nodes, self.sizes, strict=True)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,3 +134,16 @@ def test_fitting_gives_up_soon() -> None:
     """Levels that all have one resolution leave more combinations than can be tried."""
     with pytest.raises(InputError, match="entries"):
         HashSpec(levels=64, max_resolution=16).fitting(7)
+
+
+@pytest.mark.parametrize("levels, base, finest", [(16, 16, 2048), (14, 16, 2048), (3, 17, 64)])
+def test_nerfstudio_rounds_in_single_precision(levels: int, base: int, finest: int) -> None:
+    growth = np.exp((np.log(finest) - np.log(base)) / (levels - 1))
+    cells = torch.floor(base * growth ** torch.arange(levels))
+    spec = HashSpec(levels, 2, 19, base, finest, "nerfstudio")
+    assert list(spec.scales) == cells.tolist()
+    assert spec.strides == (0,) * levels
+
+
+def test_nerfstudios_default_ends_one_cell_early() -> None:
+    assert HashSpec(convention="nerfstudio").scales[-1] == 2047

@@ -101,6 +101,13 @@ def _check_tuple(name: str, key: str, value: tuple[Any, ...]) -> None:
         raise UsageError(f"'{name}' must have three numbers of nodes, got {len(value)}")
 
 
+def expect_trainable(config: Any) -> None:
+    """Raise UsageError for a grid of a form that only files of other programs have."""
+    for name in ("grid", "box", "resolutions"):
+        if getattr(config, name, None):
+            raise UsageError(f"'{name}' is of fields that are read from files: leave it out")
+
+
 def build_field(architecture: str, config: Any, seed: int = 0) -> Field:
     """A freshly initialised field.
 

@@ -24,6 +24,7 @@ from geodistill.geometry.fields.build import ARCHITECTURES, build_field
 from geodistill.geometry.fields.foreign import arrays_from_field, field_from_arrays
 from geodistill.geometry.fields.plenoxels import Plenoxels
 from geodistill.io.fields import format_of, read_field, write_field
+from geodistill.io.nerfstudio import checkpoint_of, is_run
 from geodistill.runs import load_tensors, save_tensors
 
 KIND = "field"
@@ -76,7 +77,7 @@ def load_field(path: Path | str, device: str | torch.device = "cpu") -> Field:
 
 
 def field_path(path: Path | str) -> Path:
-    """The field file that a path means: itself, or the one in a run folder.
+    """The field file that a path means: itself, or the one in a run folder, ours or nerfstudio's.
 
     Raises:
         InputError: a folder without one, or a pipe or device.
@@ -84,6 +85,8 @@ def field_path(path: Path | str) -> Path:
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is neither a file nor a folder")
+    if is_run(path):
+        return checkpoint_of(path)
     if not path.is_dir():
         return path
     file = path / FIELD_FILE

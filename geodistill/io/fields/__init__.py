@@ -4,39 +4,108 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
 from geodistill.io.fields.ingp import read_ingp
 from geodistill.io.fields.ingp_write import ingp_files
+from geodistill.io.fields.nerfstudio import read_nerfstudio
+from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
+from geodistill.io.fields.tensorf import read_tensorf
+from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.io.fields.torch_ngp import read_torch_ngp
 from geodistill.io.fields.torch_ngp_write import torch_ngp_files
+from geodistill.io.nerfstudio import is_run
 from geodistill.runs import atomic_write
 
-__all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
+__all__ = [
+    "FORMATS",
+    "FieldArrays",
+    "Format",
+    "expect_writable",
+    "format_of",
+    "holds_voxels",
+    "read_field",
+    "write_field",
+]
 
 Reader = Callable[[Path], FieldArrays]
 Writer = Callable[[FieldArrays, Path], Mapping[str, bytes | list[bytes]]]
 
 
 class Format(NamedTuple):
-    """A program's files: their reader and their writer."""
+    """A program's files: their reader, their writer, and by architecture the settings of fields
+    that it writes exactly, where they are not our own."""
 
     read: Reader
     write: Writer | None = None
+    settings: Mapping[str, Mapping[str, Any]] = {}
 
+
+LIKE_TENSORF = {
+    "floor": -15.0,
+    "decoder": {
+        "density": "softplus",
+        "density_scale": 1000.0,
+        "features": 27,
+        "head": "frequencies",
+        "width": 128,
+        "bias": True,
+        "view_frequencies": [1.0, 2.0],
+        "feature_frequencies": [1.0, 2.0],
+    },
+}
+"""TensoRF's network, with a softplus whose bend lies where a step is opaque."""
+
+LIKE_TORCH_NGP = {
+    "levels": 16,
+    "features": 2,
+    "log2_size": 19,
+    "base_resolution": 16,
+    "max_resolution": 2048,
+    "convention": "torch-ngp",
+    "hidden": 64,
+}
+LIKE_CP_OF_TORCH_NGP = {
+    "density_rank": 95,  # and the floor
+    "color_rank": 288,
+    "decoder": {
+        "features": 27,
+        "head": "frequencies",
+        "width": 128,
+        "view_frequencies": [1.0, 2.0],
+        "feature_frequencies": [1.0, 2.0],
+    },
+}
+LIKE_VM_OF_PVD = {"density_rank": 15, "color_rank": 48}
 
 FORMATS: dict[str, Format] = {
-    ".ingp": Format(read_ingp, ingp_files),
-    ".msgpack": Format(read_ingp, ingp_files),
-    ".pth": Format(read_torch_ngp, torch_ngp_files),
+    ".ckpt": Format(read_nerfstudio),
+    ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
+    ".th": Format(
+        read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
+    ),
+    ".pth": Format(
+        read_torch_ngp,
+        torch_ngp_files,
+        {
+            "ngp": LIKE_TORCH_NGP,
+            "tensorf": LIKE_VM_OF_PVD,
+            "tensorf-cp": LIKE_CP_OF_TORCH_NGP,
+            "mlp": {},
+        },
+    ),
 }
 """By the ending of the name."""
 
 
 def format_of(path: Path) -> Format | None:
     """The format that the name says; None for a name that none of these programs gives."""
+    if is_run(path):
+        return FORMATS[".ckpt"]
     return FORMATS.get(path.suffix.lower())
 
 
@@ -67,3 +136,18 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
     for name, content in form.write(arrays, path).items():
         pieces = [content] if isinstance(content, bytes) else content
         atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+
+
+def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
+    """Settings of an architecture with which a field can be written under this name.
+
+    Raises UsageError for a name whose format holds other architectures only, or is only read.
+    """
+    form = FORMATS[path.suffix.lower()]
+    if form.write is None:
+        raise UsageError(f"-o {path}: {path.suffix} is read, and not written")
+    if architecture not in form.settings:
+        raise UsageError(
+            f"-o {path}: {path.suffix} files hold {' or '.join(form.settings)}, not {architecture}"
+        )
+    return form.settings[architecture]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from geodistill.checks import ShapeError, UsageError
+from geodistill.io.nerfstudio import CONFIG, is_run
 from geodistill.io.splats.arrays import SplatArrays
+from geodistill.io.splats.checkpoints import (
+    ENDINGS,
+    holds_checkpoint_splats,
+    read_checkpoint_splats,
+    world_of_checkpoint,
+)
 from geodistill.io.splats.glb import glb_splat_files
 from geodistill.io.splats.gltf import holds_splats, read_gltf_splats
 from geodistill.io.splats.ksplat import read_ksplat
@@ -21,11 +28,15 @@ from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
 from geodistill.io.splats.spz import read_spz, spz_files
 from geodistill.runs import atomic_write
 
+if TYPE_CHECKING:
+    from geodistill.cameras import Similarity
+
 __all__ = [
     "FORMATS",
     "Format",
     "SplatArrays",
     "format_of",
+    "holds_checkpoint_splats",
     "holds_splats",
     "read_splats",
     "write_splats",
@@ -36,14 +47,17 @@ Writer = Callable[[SplatArrays, Path], Mapping[str, bytes | list[bytes]]]
 
 
 class Format(NamedTuple):
-    """A splat format: its reader, its writer, and whether its axes are fixed as OpenGL's (x right,
-    y up, z backward) where 3DGS's are x right, y down, z forward."""
+    """A splat format: its reader, its writer, whether its axes are fixed as OpenGL's (x right, y
+    up, z backward) where 3DGS's are x right, y down, z forward, and what tells how the axes of a
+    file lie in the user's world, where files say that."""
 
     read: Reader
     write: Writer | None = None
     opengl: bool = False
+    world: Callable[[Path], Similarity | None] | None = None
 
 
+CHECKPOINT = Format(read_checkpoint_splats, world=world_of_checkpoint)
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
     ".compressed.ply": Format(read_ply_splats, packed_ply_files),
@@ -54,12 +68,18 @@ FORMATS: dict[str, Format] = {
     ".spz": Format(read_spz, spz_files, opengl=True),
     ".sog": Format(read_sog, sog_files),
     "meta.json": Format(read_sog),
+    **dict.fromkeys((*ENDINGS, CONFIG), CHECKPOINT),
 }
 """By the ending of the name, the longest that fits."""
 
 
 def format_of(path: Path) -> Format:
-    """Raises UsageError for an ending that no splat format has."""
+    """By the ending of the name; a folder is a run of nerfstudio.
+
+    Raises UsageError for an ending that no splat format has.
+    """
+    if path.is_dir() and is_run(path):
+        return CHECKPOINT
     name = path.name.lower()
     for ending in sorted(FORMATS, key=len, reverse=True):
         if name.endswith(ending):
@@ -74,7 +94,8 @@ def read_splats(path: Path | str) -> SplatArrays:
     empty, damaged, or holds values that are not finite.
     """
     path = Path(path)
-    return format_of(path).read(path)
+    with np.errstate(invalid="ignore"):  # of NaN, which is refused
+        return format_of(path).read(path)
 
 
 def write_splats(path: Path | str, splats: SplatArrays) -> None:

@@ -51,7 +51,7 @@ def turned(splats: SplatArrays, matrix: np.ndarray, translation: np.ndarray) -> 
 def _turned_sh(sh: np.ndarray, rotation: np.ndarray, sign: float) -> np.ndarray:
     """[N, K, 3] float32: each band turns within itself, and odd bands change sign in a mirror."""
     result = np.empty_like(sh)
-    before, after = _basis(_DIRECTIONS), _basis(_DIRECTIONS @ rotation.T)
+    before, after = harmonics(_DIRECTIONS), harmonics(_DIRECTIONS @ rotation.T)
     for band in range(round(np.sqrt(sh.shape[1]))):
         own = slice(band**2, (band + 1) ** 2)
         turn = np.linalg.lstsq(after[:, own], before[:, own], rcond=None)[0]
@@ -64,7 +64,7 @@ def _turned_sh(sh: np.ndarray, rotation: np.ndarray, sign: float) -> np.ndarray:
     return result
 
 
-def _basis(d: np.ndarray) -> np.ndarray:
+def harmonics(d: np.ndarray) -> np.ndarray:
     """3DGS's 16 harmonics of degrees 0 to 3 at unit directions [D, 3], float64 [D, 16]."""
     x, y, z = d.T
     xx, yy, zz = x * x, y * y, z * z
@@ -91,7 +91,7 @@ def _basis(d: np.ndarray) -> np.ndarray:
     )
 
 
-def _spread(count: int) -> np.ndarray:
+def spread(count: int) -> np.ndarray:
     """Directions spread evenly, a Fibonacci lattice. float64 [count, 3]"""
     index = np.arange(count)
     z = 1 - (2 * index + 1) / count
@@ -99,7 +99,7 @@ def _spread(count: int) -> np.ndarray:
     return np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), z], axis=1)
 
 
-_DIRECTIONS = _spread(64)
+_DIRECTIONS = spread(64)
 
 
 def _quaternion(R: np.ndarray) -> np.ndarray:

@@ -1,0 +1,174 @@
+"""Runs of nerfstudio: where their parts lie, their settings, and the way back to the user's world.
+
+A run is a folder: `config.yml`, `dataparser_transforms.json` and `nerfstudio_models/step-N.ckpt`.
+Its world is `scale * (transform @ [x, 1])` of the user's x. Source: nerfstudio 1.1.5,
+engine/trainer.py, data/dataparsers/base_dataparser.py and, of older names, versions from 0.1.19 on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodistill import log
+from geodistill.checks import InputError
+from geodistill.config.tagged_yaml import read_tagged_yaml
+from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
+from geodistill.io.json_values import matrix, number
+from geodistill.io.whole_file import read_start
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geodistill.cameras import Similarity
+
+CONFIG, MODELS, TRANSFORMS = "config.yml", "nerfstudio_models", "dataparser_transforms.json"
+_STEP = re.compile(r"step-(\d+)\.ckpt")
+_PREFIX = re.compile(r"(?:module\.)?_model\.(?:module\.)?")
+_LONGEST_JSON = 1 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and one of its checkpoints.
+
+    folder      where config.yml and dataparser_transforms.json are, if they are
+    checkpoint  the newest of the run, or the one that was named
+    settings    what config.yml holds, as plain values; empty where it is missing
+    """
+
+    folder: Path
+    checkpoint: Path
+    settings: dict[str, Any]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The settings of the model, empty where they are not known."""
+        return _inner(self.settings, "pipeline", "model")
+
+    @property
+    def dataparser(self) -> dict[str, Any]:
+        """The settings of what read the data set, empty where they are not known."""
+        return _inner(self.settings, "pipeline", "datamanager", "dataparser")
+
+    @property
+    def method(self) -> str:
+        """Its name, "" where it is not known."""
+        return str(self.settings.get("method_name") or "")[:60]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path names a run: its folder, its config.yml or a checkpoint of it."""
+    if path.is_dir():
+        return _newest(path) is not None or _newest(path / MODELS) is not None
+    if path.name == CONFIG:
+        return _newest(path.parent / MODELS) is not None
+    return _STEP.fullmatch(path.name) is not None
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint that a path means. Raises InputError where a folder has none."""
+    if not path.is_dir() and path.name != CONFIG:
+        return path
+    folder = path if path.is_dir() else path.parent
+    found = _newest(folder / MODELS) or _newest(folder)
+    if found is None:
+        raise InputError(f"{folder} holds no {MODELS}/step-*.ckpt: it is no run of nerfstudio")
+    return found
+
+
+def open_run(path: Path) -> Run:
+    """The run that a path means. Raises InputError for settings that cannot be read."""
+    checkpoint = checkpoint_of(path)
+    parent = checkpoint.parent
+    folder = parent.parent if parent.name == MODELS else parent
+    config = folder / CONFIG
+    return Run(folder, checkpoint, read_tagged_yaml(config) if config.is_file() else {})
+
+
+def load_model(checkpoint: Path) -> dict[str, Tensor]:
+    """The model's tensors by their names in it, such as "field.aabb".
+
+    Raises InputError, naming the file, when it is damaged or holds no model of nerfstudio.
+    """
+    return model_tensors(load_checkpoint(checkpoint), checkpoint)
+
+
+def outline_model(checkpoint: Path) -> dict[str, Tensor]:
+    """The same without reading what they hold."""
+    return model_tensors(outline_checkpoint(checkpoint), checkpoint)
+
+
+def model_tensors(content: dict[str, Any], where: Path) -> dict[str, Tensor]:
+    """The model's tensors in what a checkpoint holds."""
+    import torch
+
+    pipeline = content.get("pipeline")
+    if not isinstance(pipeline, dict):
+        raise InputError(f"{where} is no checkpoint of nerfstudio: it has no 'pipeline'")
+    found: dict[str, Tensor] = {}
+    for name, value in pipeline.items():
+        begin = _PREFIX.match(name) if isinstance(name, str) else None
+        if begin is not None and isinstance(value, torch.Tensor):
+            found[name[begin.end() :]] = value
+    if not found:
+        raise InputError(f"{where} holds no model of nerfstudio: its 'pipeline' has no '_model.*'")
+    return found
+
+
+def user_from_run(folder: Path) -> Similarity:
+    """From nerfstudio's world to the user's; the identity, with a line, where it is not known.
+
+    Raises InputError, naming the file, for what is no similarity.
+    """
+    import torch
+
+    from geodistill.cameras import Similarity
+
+    path = folder / TRANSFORMS
+    if not path.exists():
+        log.say(f"{folder} has no {TRANSFORMS}: the scene stays in nerfstudio's frame")
+        return Similarity.identity()
+    values = _json(path)
+    scale = number(values, "scale", str(path))
+    if scale is None or scale <= 0:
+        raise InputError(f"{path} must have a 'scale' above 0, got {scale}")
+    transform = torch.from_numpy(matrix(values, "transform", (3, 4), str(path)))
+    try:
+        turned = Similarity.from_matrix(transform)
+        grown = Similarity(torch.eye(3).double(), torch.zeros(3).double(), scale)
+        return grown.compose(turned).inverse()
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(read_start(path, _LONGEST_JSON))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not valid JSON ({str(error)[:60]}): copy it again") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold a JSON object with 'transform' and 'scale'")
+    return values
+
+
+def _newest(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in a folder."""
+    try:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError:
+        return None
+    steps = {int(found[1]): name for name in names if (found := _STEP.fullmatch(name))}
+    return folder / steps[max(steps)] if steps else None
+
+
+def _inner(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        value = values.get(key)
+        values = value if isinstance(value, dict) else {}
+    return values

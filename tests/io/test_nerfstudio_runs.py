@@ -1,0 +1,177 @@
+"""Runs of nerfstudio are found by any of their names, and their settings make no objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio_samples import settings, turn, write_run
+
+from geodistill.checks import InputError
+from geodistill.config import tagged_yaml
+from geodistill.config.tagged_yaml import read_tagged_yaml
+from geodistill.io.nerfstudio import (
+    checkpoint_of,
+    is_run,
+    load_model,
+    open_run,
+    outline_model,
+    user_from_run,
+)
+
+STATE = {"field.aabb": torch.tensor([[-1.0, -1, -1], [1, 1, 1]])}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run", STATE, settings("nerfacto", {"max_res": 4096, "note": "a"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "config.yml", "nerfstudio_models", "nerfstudio_models/step-000029999.ckpt"]
+)
+def test_every_name_of_a_run(folder: Path, name: str) -> None:
+    path = folder / name
+    assert is_run(path)
+    run = open_run(path)
+    assert run.folder == folder
+    assert run.checkpoint == folder / "nerfstudio_models/step-000029999.ckpt"
+    assert (run.method, run.model["max_res"]) == ("nerfacto", 4096)
+    assert run.dataparser["scale_factor"] == 1.0
+
+
+def test_the_newest_checkpoint(folder: Path) -> None:
+    for step in (2000, 100_000, 30_000):
+        write_run(folder, STATE, None, step=step)
+    assert checkpoint_of(folder).name == "step-000100000.ckpt"
+    early = folder / "nerfstudio_models/step-000002000.ckpt"
+    assert open_run(early).checkpoint == early
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("a: 1")
+    (tmp_path / "nerfstudio_models").mkdir()
+    (tmp_path / "nerfstudio_models" / "other.ckpt").touch()
+    for path in (tmp_path, tmp_path / "config.yml", tmp_path / "none", tmp_path / "a.ckpt"):
+        assert not is_run(path)
+    with pytest.raises(InputError, match=r"holds no nerfstudio_models/step-\*.ckpt"):
+        checkpoint_of(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["_model.", "module._model.", "_model.module."])
+def test_names_of_distributed_runs(tmp_path: Path, prefix: str) -> None:
+    folder = write_run(tmp_path, STATE, None, prefix=prefix)
+    for tensors in (load_model(checkpoint_of(folder)), outline_model(checkpoint_of(folder))):
+        assert set(tensors) == {"field.aabb", "device_indicator_param"}
+
+
+def test_checkpoints_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "step-000000001.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(InputError, match="no checkpoint of nerfstudio: it has no 'pipeline'"):
+        load_model(path)
+    torch.save({"pipeline": {"model.x": torch.ones(1)}}, path)
+    with pytest.raises(InputError, match="holds no model of nerfstudio"):
+        load_model(path)
+
+
+# Settings
+
+
+def test_tags_become_plain_values(folder: Path) -> None:
+    found = read_tagged_yaml(folder / "config.yml")
+    assert found["_target"] == "nerfstudio.engine.trainer.Trainer"
+    assert found["data"] == ["data", "lego"]
+    assert found["pipeline"]["datamanager"]["data"] == ["data", "lego"]
+    assert found["optimizers"]["means"]["optimizer"]["eps"] == 1e-15
+    assert found["logging"]["local_writer"]["stats_to_track"] == [["Train Iter (time)"]]
+
+
+def test_settings_run_nothing(tmp_path: Path) -> None:
+    path, witness = tmp_path / "config.yml", tmp_path / "witness"
+    path.write_text(f"a: !!python/object/apply:os.system ['touch {witness}']\n")
+    assert read_tagged_yaml(path) == {"a": [f"touch {witness}"]}
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[1, 2]", "must hold a YAML mapping"),
+        ("1: 2", "must hold a YAML mapping"),
+        ("a: [", "is not valid YAML"),
+        ("a: 2024-13-45", "is not valid YAML"),
+        ("? [1]\n: 2", "is not valid YAML"),
+        ("a: " + "[" * 5000, "nested too deeply|not valid YAML"),
+        ("a: &x {b: 1}\nc: {<<: *x}", "is not valid YAML"),
+        ("a: " + "9" * 5000, "is not valid YAML"),
+        ("a: 'x" + "y" * (1 << 18) + "'", "longer than settings are"),
+    ],
+)
+def test_settings_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        read_tagged_yaml(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert tagged_yaml.LONGEST == 1 << 18
+
+
+def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        read_tagged_yaml(tmp_path / "none.yml")
+    (tmp_path / "a.yml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(InputError, match="is not valid YAML"):
+        read_tagged_yaml(tmp_path / "a.yml")
+
+
+def test_many_aliases_stay_small(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
+    (tmp_path / "a.yml").write_text("\n".join(lines))
+    assert len(read_tagged_yaml(tmp_path / "a.yml")) == 60
+
+
+# Frame
+
+
+def test_the_way_back(tmp_path: Path) -> None:
+    R, t, scale = turn(4), np.array([0.3, -2.0, 1.0]), 0.25
+    write_run(tmp_path, STATE, None, (R, t, scale))
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    there = np.array([scale * (R @ row + t) for row in x])
+    back = user_from_run(tmp_path).apply(torch.from_numpy(there))
+    np.testing.assert_allclose(back.numpy(), x, atol=1e-12)
+
+
+def test_without_the_frame_a_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert user_from_run(tmp_path).s == 1.0
+    assert "stays in nerfstudio's frame" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ({"scale": 1.0}, "has no transform"),
+        ({"transform": np.eye(3, 4).tolist()}, "must have a 'scale' above 0"),
+        ({"transform": np.eye(3, 4).tolist(), "scale": -1}, "must have a 'scale' above 0"),
+        ({"transform": np.eye(3, 4).tolist(), "scale": "x"}, "not a finite number"),
+        ({"transform": np.diag([1, 1, -1, 1])[:3].tolist(), "scale": 1}, "not a rotation"),
+        ({"transform": np.diag([1, 1, 2, 1])[:3].tolist(), "scale": 1}, "not a rotation"),
+        ({"transform": np.eye(3).tolist(), "scale": 1}, "must be a 3x4 or 4x4 matrix"),
+        ({"transform": [[1], [2, 3]], "scale": 1}, "not a 3x4 or 4x4 matrix"),
+        ([1], "must hold a JSON object"),
+    ],
+)
+def test_frames_that_are_none(tmp_path: Path, table: object, words: str) -> None:
+    path = tmp_path / "dataparser_transforms.json"
+    path.write_text(json.dumps(table))
+    with pytest.raises(InputError, match=words) as caught:
+        user_from_run(tmp_path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    path.write_text("{")
+    with pytest.raises(InputError, match="is not valid JSON"):
+        user_from_run(tmp_path)
