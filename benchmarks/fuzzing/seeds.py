@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -312,6 +313,47 @@ def _svox2() -> Iterator[Files]:
             yield {"a.npz": out.getvalue()}
 
 
+def _ingp(packed: bool) -> Iterator[Files]:
+    from geodistill.io.fields.msgpack import pack
+    from tests.io.ingp_models import Snapshot
+
+    small: dict[str, Any] = {"levels": 3, "growth": 1.5, "log2_size": 6}
+    for options in (
+        {},
+        {"half": False, "mitsuba": True, "outputs": 17, "alignment": 8},
+        {"extras": 2, "latents": [[0.1, 0.2]], "degree": 3, "features": 2},
+    ):
+        snapshot = Snapshot(**small, **options)
+        snapshot.grid = np.full_like(snapshot.grid, 0.04)[:, : 0 if options else None]
+        content = b"".join(pack(snapshot.content()))
+        yield {"a.ingp": gzip.compress(content)} if packed else {"a.msgpack": content}
+
+
+def _torch_ngp() -> Iterator[Files]:
+    import torch
+
+    from tests.io.torch_ngp_models import Cp, Hash, Network, Vm, Voxels
+
+    for number, model in enumerate(
+        (
+            Hash(levels=3, log2_size=8, bound=2.0),
+            Hash(levels=14, log2_size=5),
+            Vm(nodes=(8, 9, 10), bound=2.0, box=(-1.0, -1.5, -0.5, 1.25, 2.0, 0.75)),
+            Vm(nodes=(8, 8, 8), pvd=True),
+            Cp(nodes=(8, 9, 10)),
+            Network(depth=3, width=8),
+            Voxels(degree=1),
+        )
+    ):
+        del model.state["density_grid"]
+        side = 8**3 * model.cascades // 8
+        model.state["density_bitfield"] = torch.full((side,), 0x5A, dtype=torch.uint8)
+        out = io.BytesIO()
+        old = number == 1  # the layout before PyTorch 1.6
+        torch.save(model.checkpoint(), out, _use_new_zipfile_serialization=not old)
+        yield {"a.pth": out.getvalue()}
+
+
 KINDS: dict[str, Callable[[], Iterator[Files]]] = {
     "splats.ply": _ply_splats,
     "splats.compressed.ply": lambda: _splats(".compressed.ply"),
@@ -334,4 +376,7 @@ KINDS: dict[str, Callable[[], Iterator[Files]]] = {
     "cloud.npz": lambda: _cloud(".npz"),
     "field.th": _tensorf,
     "field.npz": _svox2,
+    "field.ingp": lambda: _ingp(True),
+    "field.msgpack": lambda: _ingp(False),
+    "field.pth": _torch_ngp,
 }

@@ -197,7 +197,7 @@ def _unpickled(
         if not isinstance(identity, tuple) or len(identity) not in (5, 6):
             raise Damage("it names a storage in an unknown way")
         if identity[0] != "storage":
-            raise UnknownName(f"{str(identity[0])[:40]} saved with its source text")
+            raise UnknownName(f"{str(identity[0])[:40]!r} saved with its source text")
         _, kind, key, _, count = identity[:5]
         if len(identity) == 6 and identity[5] is not None:
             raise Damage("it holds a storage that is a part of another, as before PyTorch 0.4")

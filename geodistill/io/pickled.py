@@ -64,7 +64,7 @@ class _Machine:
     def look_up(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full not in self.known:
-            raise UnknownName(full[:80])
+            raise UnknownName("".join(c if c.isprintable() else "?" for c in full[:80]))
         return self.known[full]
 
 

@@ -131,7 +131,8 @@ def _entry(path: Path, data: np.ndarray, rows: bytes, at: int) -> tuple[str, Ent
     behind = at + 46 + named
     if behind + extra + comment > len(rows):
         raise _damaged(path, "its table of contents cannot be read")
-    name = rows[at + 46 : behind].decode("utf-8", "replace")
+    named_so = rows[at + 46 : behind].decode("utf-8", "replace")
+    name = "".join(letter if letter.isprintable() else "?" for letter in named_so)
     wide = _wide(path, rows[behind : behind + extra], (size, packed, header))
     size, packed, header = wide
     if flags & _ENCRYPTED or method not in (STORED, DEFLATED):

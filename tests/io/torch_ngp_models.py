@@ -12,8 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from ingp_models import PRIMES, harmonics
 from torch.nn import functional as F
+
+from tests.io.ingp_models import PRIMES, harmonics
 
 PLANES, LINES = ((0, 1), (0, 2), (1, 2)), (2, 1, 0)
 

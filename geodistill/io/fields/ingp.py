@@ -24,7 +24,14 @@ from geodistill.io.fields.ingp_heads import branch_and_head
 from geodistill.io.fields.ingp_network import count, read_network, split_parameters
 from geodistill.io.fields.ingp_settings import kept_of_snapshot
 from geodistill.io.fields.msgpack import unpack
-from geodistill.io.fields.placing import CYCLE, matrix_of, scale_of, stored_frame, vector
+from geodistill.io.fields.placing import (
+    CYCLE,
+    LARGEST_WEIGHT,
+    matrix_of,
+    scale_of,
+    stored_frame,
+    vector,
+)
 from geodistill.io.json_values import number
 from geodistill.io.whole_file import read_whole
 
@@ -154,8 +161,11 @@ def _parameters(path: Path, snapshot: dict[str, Any]) -> NDArray:
     stated = number(snapshot, "n_params", str(path))
     if stated is not None and stated != flat.size:
         raise InputError(f"{path} is damaged: {stated:g} parameters are stated, {flat.size} held")
-    if not np.isfinite(flat).all():
-        raise InputError(f"{path} holds parameters that are NaN or infinite: its training failed")
+    most = min(LARGEST_WEIGHT, float(np.finfo(form).max))
+    if not (np.abs(flat) <= most).all():
+        raise InputError(
+            f"{path} holds parameters that are NaN or beyond {most:g}: its training failed"
+        )
     return flat
 
 

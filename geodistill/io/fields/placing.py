@@ -1,4 +1,4 @@
-"""Where other programs put a scene, and the similarity that undoes it."""
+"""Where instant-ngp and torch-ngp put a scene, and the similarity that undoes it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ CYCLE = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 """Axes of instant-ngp and torch-ngp from those of transforms.json: their x is its y, and so on."""
 FRAME_ENTRY = "geodistill"
 """Top-level entry of the files we write, which other programs leave alone."""
+LARGEST_WEIGHT = 1e9
+"""Greatest magnitude of what a network or a grid has learnt; beyond it arithmetic fails."""
 _TOLERANCE = 1e-3
 
 

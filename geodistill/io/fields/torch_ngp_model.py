@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geodistill import log
 from geodistill.checks import InputError
+from geodistill.io.fields.placing import LARGEST_WEIGHT
 
 _BUFFERS = (
     "aabb_train",
@@ -57,8 +58,11 @@ class Model:
             raise InputError(
                 f"{self.path}: {name} is {found.dtype} {[*found.shape]}, not float [{wanted}]"
             )
-        if not np.isfinite(found).all():
-            raise InputError(f"{self.path}: {name} holds NaN or infinity: its training failed")
+        if not (np.abs(found) <= LARGEST_WEIGHT).all():
+            raise InputError(
+                f"{self.path}: {name} holds NaN or values beyond {LARGEST_WEIGHT:g}: its training "
+                "failed"
+            )
         return found
 
     def matrices(self, form: str, inputs: int) -> list[NDArray[np.float32]]:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from field_values import directions, mutations, occupied, values, write
-from torch_ngp_models import Cp, Hash, Model, Network, Vm, Voxels
 
 from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import load_field, save_field
 from geodistill.geometry.fields.foreign import field_from_arrays
 from geodistill.io.fields.torch_ngp import read_torch_ngp
 from geodistill.io.fields.torch_ngp_write import torch_ngp_files
+from tests.io.field_values import directions, mutations, occupied, values, write
+from tests.io.torch_ngp_models import Cp, Hash, Model, Network, Vm, Voxels
 
 KINDS = {
     "torch-ngp": lambda: Hash(finest=128),

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from field_values import directions, mutations, occupied, values, write
-from ingp_models import Snapshot
 
 from geodistill.checks import InputError, UsageError
 from geodistill.config import from_dict
@@ -24,6 +22,8 @@ from geodistill.io.fields.ingp import read_ingp
 from geodistill.io.fields.ingp_network import read_network, split_parameters
 from geodistill.io.fields.ingp_write import ingp_files
 from geodistill.io.fields.msgpack import pack, unpack
+from tests.io.field_values import directions, mutations, occupied, values, write
+from tests.io.ingp_models import Snapshot
 
 SMALL: dict[str, Any] = {"levels": 5, "growth": 1.5}
 KINDS: dict[str, dict[str, Any]] = {
