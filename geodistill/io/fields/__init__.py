@@ -8,10 +8,14 @@ from typing import Any, NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
+from geodistill.io.fields.ingp import read_ingp
+from geodistill.io.fields.ingp_write import ingp_files
 from geodistill.io.fields.nerfstudio import read_nerfstudio
 from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
 from geodistill.io.fields.tensorf import read_tensorf
 from geodistill.io.fields.tensorf_write import tensorf_files
+from geodistill.io.fields.torch_ngp import read_torch_ngp
+from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.io.nerfstudio import is_run
 from geodistill.runs import atomic_write
 
@@ -56,6 +60,11 @@ LIKE_TENSORF = {
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
+    ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".pth": Format(
+        read_torch_ngp, torch_ngp_files, {"ngp": {}, "tensorf": {}, "tensorf-cp": {}, "mlp": {}}
+    ),
     ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
     ".th": Format(
         read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
