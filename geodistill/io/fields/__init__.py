@@ -58,13 +58,18 @@ LIKE_TENSORF = {
 }
 """TensoRF's network, with a softplus whose bend lies where a step is opaque."""
 
+LIKE_PVD = {
+    "ngp": {"log2_size": 19, "max_resolution": 2048},
+    "tensorf": {"density_rank": 15},
+    "mlp": {"depth": 8, "width": 256, "octaves": 10},
+}
+"""The sizes that are in PVD's code and not in its files; one component of density is the floor."""
+
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
     ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
     ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
-    ".pth": Format(
-        read_torch_ngp, torch_ngp_files, {"ngp": {}, "tensorf": {}, "tensorf-cp": {}, "mlp": {}}
-    ),
+    ".pth": Format(read_torch_ngp, torch_ngp_files, LIKE_PVD),
     ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
     ".th": Format(
         read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
