@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.checks import UsageError
 from geodistill.config.tagged_yaml import Tagged, dump_tagged
 from geodistill.io.meshes.textures import encode_png
 from geodistill.io.nerfstudio import CONFIG, MODELS, TRANSFORMS
@@ -45,9 +46,13 @@ def run_files(
         state: the model's tensors by their names in it.
         run_from_user: [4, 4] similarity.
         seen: centre [3] and radius, in the run's world, of what the one camera looks at.
+
+    Raises UsageError for another name of the file.
     """
     import torch
 
+    if path.name != CONFIG:
+        raise UsageError(f"{path}: a run of nerfstudio is named by its settings, FOLDER/{CONFIG}")
     folder = path.resolve().parent
     content = {
         "step": 0,
@@ -75,6 +80,18 @@ def made(name: str, target: str, **values: Any) -> Tagged:
     module = name.rpartition(".")[0]
     full = target if "." in target else f"{module}.{target}"
     return Tagged(f"object:{name}", {"_target": Tagged(f"name:{full}", ""), **values})
+
+
+def camera_optimizer() -> Tagged:
+    """Settings of cameras that stay as they are."""
+    name = "nerfstudio.cameras.camera_optimizers.CameraOptimizerConfig"
+    return made(name, "CameraOptimizer", mode="off")
+
+
+def no_collider() -> dict[str, dict[str, float]]:
+    """Settings of every model that have no plain default."""
+    losses = {"rgb_loss_coarse": 1.0, "rgb_loss_fine": 1.0}
+    return {"collider_params": {"near_plane": 2.0, "far_plane": 6.0}, "loss_coefficients": losses}
 
 
 def _settings(folder: Path, method: str, datamanager: str, model: Tagged) -> Tagged:

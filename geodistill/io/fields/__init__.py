@@ -9,8 +9,9 @@ from typing import NamedTuple
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
 from geodistill.io.fields.nerfstudio import read_nerfstudio
+from geodistill.io.fields.nerfstudio_write import nerfacto_files
 from geodistill.io.nerfstudio import is_run
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, make_folder
 
 __all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
 
@@ -27,6 +28,7 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
+    ".yml": Format(read_nerfstudio, nerfacto_files),
 }
 """By the ending of the name."""
 
@@ -34,7 +36,7 @@ FORMATS: dict[str, Format] = {
 def format_of(path: Path) -> Format | None:
     """The format that the name says; None for a name that none of these programs gives."""
     if is_run(path):
-        return FORMATS[".ckpt"]
+        return FORMATS[".yml"]
     return FORMATS.get(path.suffix.lower())
 
 
@@ -64,4 +66,6 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
         raise UsageError(f"cannot write a field as {path.name}: choose {', '.join(writable)}")
     for name, content in form.write(arrays, path).items():
         pieces = [content] if isinstance(content, bytes) else content
-        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+        if "/" in name:
+            make_folder((path.parent / name).parent)
+        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))

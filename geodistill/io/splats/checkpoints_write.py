@@ -9,8 +9,7 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import UsageError
-from geodistill.config.tagged_yaml import Tagged
-from geodistill.io.nerfstudio_write import made, run_files
+from geodistill.io.nerfstudio_write import camera_optimizer, made, no_collider, run_files
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays
 
 _SPLATS = ("means", "scales", "quats", "opacities", "sh0", "shN")
@@ -84,15 +83,3 @@ def splatfacto_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
         np.eye(4),
         (middle, max(float(np.quantile(away, 0.9)), 1e-3)),
     )
-
-
-def camera_optimizer() -> Tagged:
-    """Settings of cameras that stay as they are."""
-    name = "nerfstudio.cameras.camera_optimizers.CameraOptimizerConfig"
-    return made(name, "CameraOptimizer", mode="off")
-
-
-def no_collider() -> dict[str, dict[str, float]]:
-    """Settings of every model that have no plain default."""
-    losses = {"rgb_loss_coarse": 1.0, "rgb_loss_fine": 1.0}
-    return {"collider_params": {"near_plane": 2.0, "far_plane": 6.0}, "loss_coefficients": losses}
