@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
@@ -22,6 +22,12 @@ from geodistill.cli.options import (
 )
 from geodistill.cli.report import fidelity
 
+if TYPE_CHECKING:
+    from geodistill.geometry.fields import Field
+    from geodistill.geometry.mesh import Mesh
+    from geodistill.geometry.points import Points
+    from geodistill.geometry.splats import Splats
+
 Target = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats"]
 BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
 SHEET = "contact_sheet.png"
@@ -29,13 +35,13 @@ SHEET = "contact_sheet.png"
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Student):
-    """Turn a radiance field into another architecture or into splats, or a mesh or points into
+    """Turn a radiance field, splats, a mesh or points into a field of any architecture or into
     splats. No images are needed. Without SRC, a small field that comes with geodistill is
     converted.
     """
 
     source: Annotated[
-        Path | None, Positional("a field file, a run folder, a mesh or points", metavar="SRC")
+        Path | None, Positional("a field, splats, a mesh, points, or a run folder", metavar="SRC")
     ] = None
     teacher: Annotated[
         Architecture | None,
@@ -65,27 +71,25 @@ def run(arguments: Arguments) -> dict[str, Any]:
         from geodistill.cli.to_splats import run as to_splats
 
         return to_splats(arguments)
+    from geodistill.convert.splat_field import volume_of
     from geodistill.distill.pvd import ConvertSettings, convert
-    from geodistill.geometry.fields import field_path, load_field, save_field
+    from geodistill.geometry.fields import Field, save_field
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
     from geodistill.runs import Run, file_digest, output_paths
+    from geodistill.shade.viewable import viewable
 
     config = student_config(arguments, arguments.to)
-    teacher = load_field(arguments.source or BUNDLED, arguments.device)
-    if arguments.teacher not in (None, teacher.architecture):
-        raise UsageError(
-            f"{arguments.source or 'the bundled field'} is {teacher.architecture}, not "
-            f"{arguments.teacher}: leave --from out or name the architecture it has"
-        )
+    scene, source = source_scene(arguments)
+    teacher = scene if isinstance(scene, Field) else volume_of(scene, arguments.seed)
+    looked_at = viewable(scene)
     images = load_posed_images(arguments.data, "test") if arguments.data else None
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
         expect_color_space(teacher.color_space, images.color_space, arguments.data)
         shown = shown_on(images, arguments.background)
     folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
-    source = field_path(arguments.source or BUNDLED)
     if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
@@ -103,9 +107,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         save_field(student, opened.staged(file))
         if images is None:
-            judged = compare(teacher, student)
+            judged = compare(looked_at, student)
         else:
-            judged = compare_on_views(teacher, student, images, shown)
+            judged = compare_on_views(looked_at, student, images, shown)
         result = {
             "output": str(arguments.output or folder),
             **judged.report,
@@ -117,6 +121,28 @@ def run(arguments: Arguments) -> dict[str, Any]:
             result["sheet"] = str(folder / SHEET)
         opened.finish(result)
     return result
+
+
+def source_scene(arguments: Arguments) -> tuple[Field | Splats | Mesh | Points, Path]:
+    """What is to be converted, and the file that it is in. Raises UsageError where --from names
+    something else."""
+    from geodistill.geometry.fields import Field, field_path
+    from geodistill.geometry.kinds import kind_of
+    from geodistill.shade.viewable import load_scene
+
+    path = arguments.source or BUNDLED
+    kind = kind_of(path)
+    if kind != "field" and arguments.teacher is not None:
+        raise UsageError(f"--from names an architecture of fields, {path} is a {kind}")
+    scene = load_scene(path, arguments.device)
+    if not isinstance(scene, Field):
+        return scene, path
+    if arguments.teacher not in (None, scene.architecture):
+        raise UsageError(
+            f"{arguments.source or 'the bundled field'} is {scene.architecture}, not "
+            f"{arguments.teacher}: leave --from out or name the architecture it has"
+        )
+    return scene, field_path(path)
 
 
 def report(result: dict[str, Any]) -> str:

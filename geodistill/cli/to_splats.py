@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill import config as configs
 from geodistill.checks import UsageError
-from geodistill.cli.convert import BUNDLED, SHEET, default_output
+from geodistill.cli.convert import SHEET, default_output, source_scene
 from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
-from geodistill.geometry.fields import Field, field_path, load_field
-from geodistill.geometry.kinds import kind_of
-from geodistill.geometry.mesh import Mesh
-from geodistill.geometry.mesh_files import load_mesh
-from geodistill.geometry.points import Points, load_points
-from geodistill.geometry.splats import save_splats
+from geodistill.geometry.splats import Splats, save_splats
 from geodistill.io.splats import FORMATS
 from geodistill.metrics.fidelity import compare
 from geodistill.runs import Run, file_digest, output_paths
@@ -32,12 +27,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     base = SMALL if arguments.size == "small" else SplatConfig()
     config = configs.load(SplatConfig, None, arguments.set, base=base)
     check_config(config)
-    scene = _scene(arguments)
+    scene, source = source_scene(arguments)
+    if isinstance(scene, Splats):
+        raise UsageError(f"{source} holds splats already: `export` writes them in another format")
     writable = [ending for ending, one in FORMATS.items() if one.write is not None]
     out = arguments.output or default_output(arguments.source, arguments.to)
     folder, file = output_paths(out, INSIDE, writable)
-    source = arguments.source or BUNDLED
-    source = field_path(source) if isinstance(scene, Field) else source
     if file.resolve() == source.resolve():
         raise UsageError(f"{file} is what is to be converted: choose another -o")
     budget = asked_budget(arguments)
@@ -66,23 +61,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
             result["sheet"] = str(folder / SHEET)
         opened.finish(result)
     return result
-
-
-def _scene(arguments: Arguments) -> Field | Mesh | Points:
-    source = arguments.source or BUNDLED
-    kind = kind_of(source)
-    if kind == "splats":
-        raise UsageError(f"{source} holds splats already: `export` writes them in another format")
-    if kind != "field" and arguments.teacher is not None:
-        raise UsageError(f"--from names an architecture of fields, {source} is a {kind}")
-    if kind == "mesh":
-        return load_mesh(source)
-    if kind == "points":
-        return load_points(source)
-    field = load_field(source)
-    if arguments.teacher not in (None, field.architecture):
-        raise UsageError(f"{source} is {field.architecture}, not {arguments.teacher}")
-    return field
 
 
 def _expect_no_fields_options(arguments: Arguments) -> None:

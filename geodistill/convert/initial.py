@@ -13,6 +13,7 @@ from geodistill.convert.latents import Translator, node_latents
 from geodistill.convert.voxels import fill_voxels
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.composite import SumBranch
+from geodistill.geometry.fields.decoder import DecodedField
 from geodistill.geometry.fields.heads import Branch, LatentField
 from geodistill.geometry.fields.ngp import HashBranch
 from geodistill.geometry.fields.plenoxels import Plenoxels
@@ -46,7 +47,7 @@ def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: T
     if isinstance(student, Plenoxels):
         fill_voxels(student, teacher, cache)
         return True
-    assert isinstance(student, LatentField)
+    assert isinstance(student, LatentField | DecodedField) and student.color_head is not None
     student.color_head.load_state_dict(translate.color_head.state_dict())
     branch: Branch = student.branch
     if isinstance(branch, SumBranch):
@@ -55,7 +56,11 @@ def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: T
         fill_vm(branch, teacher, cache, translate)
     elif isinstance(branch, CpBranch):
         fill_cp(branch, teacher, cache, translate)
-    elif isinstance(branch, HashBranch) and isinstance(teacher, LatentField):
+    elif (
+        isinstance(branch, HashBranch)
+        and isinstance(teacher, LatentField)
+        and isinstance(student, LatentField)
+    ):
         source = teacher.branch
         if isinstance(source, HashBranch) and same_networks(branch, source):
             resample_table(branch, source, cache)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from geodistill.io.clouds import FORMATS as CLOUDS
+from geodistill.io.fields import holds_voxels
 from geodistill.io.meshes import READERS as MESHES
 from geodistill.io.nerfstudio import is_run
 from geodistill.io.ply import read_ply_header
@@ -35,6 +36,8 @@ def kind_of(path: Path) -> Kind:
         return "splats" if holds_splats(path) else "mesh"
     if suffix in MESHES:
         return "mesh"
+    if suffix == ".npz" and holds_voxels(path):
+        return "field"
     if any(path.name.lower().endswith(end) for end in SPLATS if end not in CHECKPOINTS):
         return "splats"
     return "points" if suffix in CLOUDS else "field"

@@ -153,6 +153,23 @@ def transformed(splats: Splats, similarity: Similarity) -> Splats:
     )
 
 
+def covariances(splats: Splats) -> Tensor:
+    """[N, 3, 3], in the splats' own frame."""
+    axes = rotation_matrices(splats.rotations) * splats.log_scales.exp()[:, None]
+    return axes @ axes.mT
+
+
+def rotation_matrices(quaternions: Tensor) -> Tensor:
+    """Quaternions (w, x, y, z) [N, 4] of any length to matrices [N, 3, 3]."""
+    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=1).unbind(1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
 def largest(splats: Splats, count: int) -> Tensor:
     """Which splats cover most: int64 [count] in ascending order, by opacity times the area of the
     larger two axes."""

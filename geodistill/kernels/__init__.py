@@ -5,6 +5,7 @@ float32 tensors in CPU memory where it was built, the pure-torch reference for e
 have the same meaning; derivatives beyond the first are always the reference's.
 """
 
+from geodistill.kernels.gaussians import gather_gaussians, gaussian_sums
 from geodistill.kernels.grids import hash_encode, line_product, plane_line, voxel_interp
 from geodistill.kernels.hashspec import HashSpec
 from geodistill.kernels.images import gather, nearest_points, rasterize, scatter
@@ -15,6 +16,7 @@ from geodistill.kernels.reference import (
     LINE_AXES,
     PLANE_AXES,
     Composite,
+    Gaussians,
     Raster,
     Samples,
     SplatPlan,
@@ -29,6 +31,7 @@ __all__ = [
     "LINE_AXES",
     "PLANE_AXES",
     "Composite",
+    "Gaussians",
     "HashSpec",
     "Raster",
     "Samples",
@@ -38,6 +41,8 @@ __all__ = [
     "composite",
     "fused_mlp",
     "gather",
+    "gather_gaussians",
+    "gaussian_sums",
     "hash_encode",
     "keep_memory",
     "library_status",

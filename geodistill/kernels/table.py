@@ -23,6 +23,7 @@ KERNELS = (
     "fused_mlp",
     "rasterize",
     "nearest_points",
+    "gaussian_sums",
     "gather",
     "scatter",
     "splat_plan",

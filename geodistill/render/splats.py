@@ -13,7 +13,7 @@ from geodistill.cameras import Camera
 from geodistill.checks import UsageError
 from geodistill.footprint import Footprint
 from geodistill.geometry.harmonics import sh_basis
-from geodistill.geometry.splats import Splats
+from geodistill.geometry.splats import Splats, rotation_matrices
 from geodistill.kernels import SplatPlan, reference
 from geodistill.rays import all_pixels
 
@@ -65,7 +65,7 @@ def project(splats: Splats, camera: Camera) -> Projected:
     depth = in_cam[:, 2]
     slopes = in_cam[:, :2] / depth[:, None]
     means_px = slopes @ K[:2, :2].T + K[:2, 2]
-    axes = _rotations(splats.rotations.to(wide)) * splats.log_scales.to(wide).exp()[:, None]
+    axes = rotation_matrices(splats.rotations.to(wide)) * splats.log_scales.to(wide).exp()[:, None]
     axes = _jacobian(slopes, depth, K, camera.size) @ (rotation.T @ axes)
     covariance = axes @ axes.mT
     a, b, c = covariance[:, 0, 0] + LOW_PASS_PX2, covariance[:, 0, 1], covariance[:, 1, 1]
@@ -84,17 +84,6 @@ def _check(camera: Camera) -> None:
         raise UsageError(
             "splats are drawn by pinhole cameras, this one's lens distorts: undistort its images"
         )
-
-
-def _rotations(quaternions: Tensor) -> Tensor:
-    """Quaternions (w, x, y, z) [N, 4] of any length to matrices [N, 3, 3]."""
-    w, x, y, z = F.normalize(quaternions, dim=1).unbind(1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
 def _jacobian(slopes: Tensor, depth: Tensor, K: Tensor, size: tuple[int, int]) -> Tensor:

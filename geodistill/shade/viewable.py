@@ -134,14 +134,19 @@ def viewable(scene: Scene) -> Viewable:
     return PointView(scene) if isinstance(scene, Points) else scene
 
 
-def load_viewable(path: Path, device: torch.device | str = "cpu") -> Viewable:
+def load_scene(path: Path, device: torch.device | str = "cpu") -> Field | Splats | Mesh | Points:
     """The scene in a file of any kind. Raises InputError when it is missing or damaged."""
     kind = kind_of(path)
     if kind == "field":
-        return FieldView(load_field(path, device))
+        return load_field(path, device)
     if kind == "splats":
-        return SplatView(load_splats(path).to(device))
-    return MeshView(load_mesh(path)) if kind == "mesh" else PointView(load_points(path))
+        return load_splats(path).to(device)
+    return load_mesh(path) if kind == "mesh" else load_points(path)
+
+
+def load_viewable(path: Path, device: torch.device | str = "cpu") -> Viewable:
+    """The same, to look at."""
+    return viewable(load_scene(path, device))
 
 
 def _expect_no_normals(normals: bool, what: str) -> None:

@@ -390,6 +390,8 @@ STRETCHED = "node 0 stretches, shears or mirrors its splats"
 CHANGES: list[tuple[Callable[[Any], None], str]] = [
     (put(*KIND, "colorSpace", "lin_rec709_display"), "blend in the colour space 'lin_rec709_disp"),
     (put(*KIND, "kernel", "disk"), "of the kernel 'disk', not 'ellipse'"),
+    (put(*KIND, "kernel", "a\nb"), r"of the kernel 'a\\nb', not 'ellipse'"),
+    (put(*ATTRIBUTES, "POSITION", "a\nb"), r"refers to accessors\['a\\nb'\]"),
     (put(*KIND, "extensions", {"KHR_x_compression_spz_2": {}}), "packed by KHR_x_compression_spz"),
     (put(*KIND, 3), "is not a valid glTF file"),
     (drop(*PRIMITIVE, "extensions"), "holds no splats"),

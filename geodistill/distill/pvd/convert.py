@@ -14,6 +14,7 @@ from geodistill.convert.latents import translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
 from geodistill.distill.pvd.transfer import TransferJob, TransferSettings, suited
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
+from geodistill.geometry.fields.decoder import PLAIN, DecodedField
 from geodistill.geometry.fields.heads import LatentField
 from geodistill.log import say
 from geodistill.runs import Run
@@ -121,14 +122,15 @@ def _default_job(
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit
     rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
-    translate = translator(teacher, cache.latent, rgb, d, weights)
+    decoder = getattr(student.config, "decoder", PLAIN)
+    translate = translator(teacher, cache.latent, rgb, d, weights, decoder)
     warm = False
     if settings.start == "closed-form":
         warm = initialise(student, teacher, cache, translate)
     else:
-        assert isinstance(student, LatentField)
+        assert isinstance(student, LatentField | DecodedField) and student.color_head is not None
         student.color_head.load_state_dict(translate.color_head.state_dict())
-    led = isinstance(student, LatentField) and not warm
+    led = isinstance(student, LatentField | DecodedField) and not warm
     latents = translate(cache.latent) if led else None
     grow = budget.steps is None or budget.steps >= GROW_FROM
     return TransferJob(student, cache, settings.transfer, settings.seed, warm, latents, grow)

@@ -68,7 +68,7 @@ def suited(student: str, teacher: str) -> Suited:
     """What suits a student's architecture, given the teacher's."""
     if student == "ngp" != teacher:
         return Suited(900)  # No table to take over: it starts at random, led by latents.
-    if student == "tensorf" and teacher == "plenoxels":
+    if student == "tensorf" and teacher in ("plenoxels", "splats"):
         return Suited(400)  # No latents to take over: colours are to be learnt.
     return SUITED[student]
 

@@ -102,10 +102,10 @@ class DecodedField(Field):
         return self._density(latent[:, 0])
 
     def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
-        features = latent[:, 1 : 1 + self.decoder.features]
+        features, positions = latent[:, 1:].tensor_split([self.decoder.features], dim=1)
         if self.color_head is None:
             return harmonic_color(features, directions)
-        given = head_input(self.decoder, features, latent[:, 1 + features.shape[1] :], directions)
+        given = head_input(self.decoder, features, positions, directions)
         return torch.sigmoid(self.color_head(given))
 
     def param_groups(self) -> list[ParamGroup]:
@@ -137,6 +137,18 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "relu": F.relu,
 }
+
+
+def raw_density(sigma: Tensor, decoder: DecoderConfig) -> Tensor:
+    """The raw density that is decoded to sigma > 0; of a ReLU the positive one."""
+    activated = sigma / decoder.density_scale
+    if decoder.density == "exp":
+        raw = activated.log()
+    elif decoder.density == "softplus":
+        raw = activated + torch.log(-torch.expm1(-activated))
+    else:
+        raw = activated
+    return raw - decoder.density_shift
 
 
 def is_plain(config: Any) -> bool:

@@ -10,10 +10,21 @@ from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
 from geodistill.io.fields.nerfstudio import read_nerfstudio
 from geodistill.io.fields.nerfstudio_write import nerfacto_files
+from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
+from geodistill.io.fields.tensorf import read_tensorf
+from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.io.nerfstudio import is_run
 from geodistill.runs import atomic_write, make_folder
 
-__all__ = ["FORMATS", "FieldArrays", "Format", "format_of", "read_field", "write_field"]
+__all__ = [
+    "FORMATS",
+    "FieldArrays",
+    "Format",
+    "format_of",
+    "holds_voxels",
+    "read_field",
+    "write_field",
+]
 
 Reader = Callable[[Path], FieldArrays]
 Writer = Callable[[FieldArrays, Path], Mapping[str, bytes | list[bytes]]]
@@ -29,6 +40,8 @@ class Format(NamedTuple):
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
     ".yml": Format(read_nerfstudio, nerfacto_files),
+    ".npz": Format(read_svox2, svox2_files),
+    ".th": Format(read_tensorf, tensorf_files),
 }
 """By the ending of the name."""
 

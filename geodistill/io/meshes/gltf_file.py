@@ -71,7 +71,8 @@ class GltfFile:
             or not 0 <= number < len(entries)
             or not isinstance(entries[number], dict)
         ):
-            raise InputError(f"{self.path} refers to {kind}[{number}], which it does not hold")
+            shown = repr(number)[:40]
+            raise InputError(f"{self.path} refers to {kind}[{shown}], which it does not hold")
         return entries[number]
 
     def accessor(self, number: Any) -> np.ndarray:

@@ -118,7 +118,7 @@ def _table(lines: _Lines, which: np.ndarray, skip: int, least: int, path: Path) 
         if row is None or len(row) < least:
             raise InputError(
                 f"{path}: line {number + 1} is not {least} numbers: "
-                f"'{lines.text[number][:60].decode('utf-8', 'replace')}'"
+                f"{lines.text[number][:60].decode('utf-8', 'replace')!r}"
             )
         rows.append(row)
     result = np.full((len(rows), max(map(len, rows))), np.nan)
@@ -184,7 +184,7 @@ def _polygons(
             line = int(owner[wrong.argmax()])
             raise InputError(
                 f"{path}: line {line + 1} counts back beyond the first of {count}: "
-                f"'{lines.text[line][:60].decode('utf-8', 'replace')}'"
+                f"{lines.text[line][:60].decode('utf-8', 'replace')!r}"
             )
     if (result[:, 0] == 0).any():
         line = int(owner[(result[:, 0] == 0).argmax()])
@@ -224,7 +224,7 @@ def _one_face(lines: _Lines, path: Path, index: int, text: bytes) -> np.ndarray:
         line = int(lines.faces[index])
         raise InputError(
             f"{path}: line {line + 1} is not a face: "
-            f"'{lines.text[line][:60].decode('utf-8', 'replace')}'"
+            f"{lines.text[line][:60].decode('utf-8', 'replace')!r}"
         ) from None
     return np.array(corners, np.int64).reshape(1, -1, 2)
 

@@ -100,19 +100,20 @@ def _off_polygons(lines: list[bytes], path: Path) -> tuple[np.ndarray, np.ndarra
     values = numbers(b" ".join(lines))
     if values is not None and len(values) % len(lines) == 0:
         table = values.reshape(len(lines), -1)
-        size = int(table[0, 0])
+        known = 0 <= table[0, 0] < table.shape[1]  # false for NaN too
+        size = int(table[0, 0]) if known else 0
         # As many numbers in all may still be unlike lines; equal sizes in the first column and
         # as many words in the first line make that impossible short of intent.
-        if (table[:, 0] == size).all() and size + 1 <= table.shape[1] == len(lines[0].split()):
+        if known and (table[:, 0] == size).all() and table.shape[1] == len(lines[0].split()):
             return np.full(len(lines), size), table[:, 1 : size + 1].astype(np.int64).reshape(-1)
     sizes, corners = [], []
     for number, line in enumerate(lines):
         row = numbers(line)
-        size = int(row[0]) if row is not None and len(row) else -1
+        size = int(row[0]) if row is not None and len(row) and np.isfinite(row[0]) else -1
         if row is None or size < 0 or len(row) < size + 1:
             raise InputError(
                 f"{path}: face {number} is not a count and as many vertices: "
-                f"'{line[:60].decode('utf-8', 'replace')}'"
+                f"{line[:60].decode('utf-8', 'replace')!r}"
             )
         sizes.append(size)
         corners.append(row[1 : size + 1])

@@ -97,7 +97,8 @@ def read_splats(path: Path | str) -> SplatArrays:
     empty, damaged, or holds values that are not finite.
     """
     path = Path(path)
-    return format_of(path).read(path)
+    with np.errstate(invalid="ignore"):  # of NaN, which is refused
+        return format_of(path).read(path)
 
 
 def write_splats(path: Path | str, splats: SplatArrays) -> None:

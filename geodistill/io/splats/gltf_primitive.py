@@ -68,7 +68,8 @@ class _Columns:
             raise InputError(f"{self.file.path}: its splats have no attribute {name}")
         found = self.file.entry("accessors", self.attributes[name]).get("count")
         if found != self.count:
-            raise InputError(f"{self.file.path}: {name} has {found} values for {self.count} splats")
+            shown = repr(found)[:40]
+            raise InputError(f"{self.file.path}: {name} has {shown} values for {self.count} splats")
         values = self.file.accessor(self.attributes[name])
         wanted = 3 if _HARMONIC.fullmatch(name) else _WIDTHS.get(name, values.shape[1])
         if values.shape[1] != wanted:
@@ -87,15 +88,17 @@ class _Columns:
 def _check_kind(file: GltfFile, extension: dict[str, Any]) -> None:
     kernel, space = extension.get("kernel", KERNEL), extension.get("colorSpace", COLOR_SPACE)
     if kernel != KERNEL:
-        raise InputError(f"{file.path}: its splats are of the kernel '{kernel}', not '{KERNEL}'")
+        shown = repr(str(kernel)[:40])
+        raise InputError(f"{file.path}: its splats are of the kernel {shown}, not '{KERNEL}'")
     if space != COLOR_SPACE:
         raise InputError(
-            f"{file.path}: its splats blend in the colour space '{space}', which colours of "
-            f"'{COLOR_SPACE}' cannot copy: export it in that one"
+            f"{file.path}: its splats blend in the colour space {str(space)[:40]!r}, which "
+            f"colours of '{COLOR_SPACE}' cannot copy: export it in that one"
         )
     inner = [*extension.get("extensions", {})]
     if packed := [name for name in inner if "compress" in name.lower()]:
-        raise InputError(f"{file.path}: its splats are packed by {packed[0]}: export it without")
+        shown = repr(packed[0][:40])[1:-1]
+        raise InputError(f"{file.path}: its splats are packed by {shown}: export it without")
     further = {k: v for k, v in _DEFAULTS.items() if extension.get(k, v) != v}
     if inner or further:
         what = ", ".join([*inner, *(f"{name} {extension[name]}" for name in further)])

@@ -136,8 +136,9 @@ class SogFile:
         except InputError:
             raise
         except _ZIP_DAMAGE as error:
+            why = str(error)[:80]  # some quote the archive
             raise InputError(
-                f"{self.path}: its {name} is truncated or damaged ({error}): copy it again"
+                f"{self.path}: its {name} is truncated or damaged ({why}): copy it again"
             ) from None
 
 

@@ -4,6 +4,7 @@ Each function has the meaning of its namesake in `reference`; its arguments have
 """
 
 from geodistill.kernels.cpu.dense import fused_mlp, sparse_adam_step
+from geodistill.kernels.cpu.gaussians import gaussian_sums
 from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, voxel_interp
 from geodistill.kernels.cpu.points import nearest_points
 from geodistill.kernels.cpu.rays import composite, march, offsets_end, ray_weights, segment_sum
@@ -15,6 +16,7 @@ __all__ = [
     "composite",
     "fused_mlp",
     "gather",
+    "gaussian_sums",
     "hash_encode",
     "line_product",
     "march",

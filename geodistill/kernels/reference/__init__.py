@@ -4,6 +4,7 @@ They are the oracle of the tests and what runs where no faster implementation ex
 """
 
 from geodistill.kernels.reference.dense import fused_mlp, sparse_adam_step
+from geodistill.kernels.reference.gaussians import Gaussians, gaussian_sums
 from geodistill.kernels.reference.grids import (
     LINE_AXES,
     PLANE_AXES,
@@ -40,6 +41,7 @@ __all__ = [
     "PLANE_AXES",
     "TILE",
     "Composite",
+    "Gaussians",
     "Raster",
     "Samples",
     "SplatPlan",
@@ -47,6 +49,7 @@ __all__ = [
     "composite",
     "fused_mlp",
     "gather",
+    "gaussian_sums",
     "hash_encode",
     "line_product",
     "march",
