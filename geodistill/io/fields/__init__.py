@@ -11,13 +11,14 @@ from geodistill.io.fields.arrays import FieldArrays, checked
 from geodistill.io.fields.ingp import read_ingp
 from geodistill.io.fields.ingp_write import ingp_files
 from geodistill.io.fields.nerfstudio import read_nerfstudio
+from geodistill.io.fields.nerfstudio_write import nerfacto_files
 from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
 from geodistill.io.fields.tensorf import read_tensorf
 from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.io.fields.torch_ngp import read_torch_ngp
 from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.io.nerfstudio import is_run
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, make_folder
 
 __all__ = [
     "FORMATS",
@@ -67,6 +68,7 @@ LIKE_PVD = {
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
+    ".yml": Format(read_nerfstudio, nerfacto_files),
     ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
     ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
     ".pth": Format(read_torch_ngp, torch_ngp_files, LIKE_PVD),
@@ -81,7 +83,7 @@ FORMATS: dict[str, Format] = {
 def format_of(path: Path) -> Format | None:
     """The format that the name says; None for a name that none of these programs gives."""
     if is_run(path):
-        return FORMATS[".ckpt"]
+        return FORMATS[".yml"]
     return FORMATS.get(path.suffix.lower())
 
 
@@ -111,7 +113,9 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
         raise UsageError(f"cannot write a field as {path.name}: choose {', '.join(writable)}")
     for name, content in form.write(arrays, path).items():
         pieces = [content] if isinstance(content, bytes) else content
-        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+        if "/" in name:
+            make_folder((path.parent / name).parent)
+        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
 
 
 def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
@@ -122,6 +126,8 @@ def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
     form = FORMATS[path.suffix.lower()]
     if form.write is None:
         raise UsageError(f"-o {path}: {path.suffix} is read, and not written")
+    if not form.settings:
+        raise UsageError(f"-o {path}: name a folder, and `export` its field to {path.name}")
     if architecture not in form.settings:
         raise UsageError(
             f"-o {path}: {path.suffix} files hold {' or '.join(form.settings)}, not {architecture}"
