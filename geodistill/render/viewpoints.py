@@ -79,7 +79,10 @@ def expect_in_view(scene: Framed, cameras: Camera, source: object) -> None:
 
 def framing_distance(field: Framed) -> float:
     """How far a camera of the default field of view must stand, in world units, to see the scene
-    whole but for the corners of its cube."""
+    whole but for the corners of its cube; of a scene that goes on beyond its cube, the distance to
+    the sides, where captures are made from."""
+    if getattr(field, "contraction", "none") != "none":
+        return float(field.frame.s)
     return math.sqrt(2.0) * float(field.frame.s) / math.sin(DEFAULT_FOV_RAD / 2)
 
 
