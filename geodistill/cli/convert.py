@@ -1,14 +1,14 @@
-"""`geodistill convert`: any radiance field to any other."""
+"""`geodistill convert`: any radiance field to any other, or to splats or a mesh."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from geodistill.checks import InputError, UsageError
+from geodistill.checks import InputError
 from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.conversion import Made, converted, load_teacher, place_of, source_of
 from geodistill.cli.options import (
     BACKGROUND_HELP,
     Architecture,
@@ -17,31 +17,29 @@ from geodistill.cli.options import (
     asked_budget,
     expect_data,
     prepare,
-    stem_of,
     student_config,
 )
 from geodistill.cli.report import fidelity
 
-Target = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats"]
-BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
-SHEET = "contact_sheet.png"
+Target = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats", "mesh"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Student):
-    """Turn a radiance field into another architecture or into splats, or a mesh or points into
-    splats. No images are needed. Without SRC, a small field that comes with geodistill is
-    converted.
+    """Turn a radiance field into another architecture, into splats or a mesh, a mesh or points into
+    splats, or splats into a mesh. No images are needed. Without SRC, a small field that comes with
+    geodistill is converted.
     """
 
     source: Annotated[
-        Path | None, Positional("a field file, a run folder, a mesh or points", metavar="SRC")
+        Path | None,
+        Positional("a field or its run folder, splats, a mesh, points", metavar="SRC"),
     ] = None
     teacher: Annotated[
         Architecture | None,
         Option("architecture that SRC must have (default: any)", name="from"),
     ] = None
-    to: Annotated[Target, Option("architecture to make, or splats")]
+    to: Annotated[Target, Option("architecture to make, or splats, or mesh")]
     recipe: Annotated[Literal["default", "pvd"], Option("how to distil")] = "default"
     active: Annotated[
         tuple[Literal["cameras", "rays", "points"], ...],
@@ -65,67 +63,49 @@ def run(arguments: Arguments) -> dict[str, Any]:
         from geodistill.cli.to_splats import run as to_splats
 
         return to_splats(arguments)
+    if arguments.to == "mesh":
+        from geodistill.cli.to_mesh import run as to_mesh
+
+        return to_mesh(arguments)
+    return _to_field(arguments)
+
+
+def _to_field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.distill.pvd import ConvertSettings, convert
-    from geodistill.geometry.fields import field_path, load_field, save_field
+    from geodistill.geometry.fields import field_path, save_field
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
-    from geodistill.runs import Run, file_digest, output_paths
+    from geodistill.runs import Run
 
     config = student_config(arguments, arguments.to)
-    teacher = load_field(arguments.source or BUNDLED, arguments.device)
-    if arguments.teacher not in (None, teacher.architecture):
-        raise UsageError(
-            f"{arguments.source or 'the bundled field'} is {teacher.architecture}, not "
-            f"{arguments.teacher}: leave --from out or name the architecture it has"
-        )
+    teacher = load_teacher(arguments)
     images = load_posed_images(arguments.data, "test") if arguments.data else None
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
         expect_color_space(teacher.color_space, images.color_space, arguments.data)
         shown = shown_on(images, arguments.background)
-    folder, file = output_paths(arguments.output or default_output(arguments.source, arguments.to))
-    source = field_path(arguments.source or BUNDLED)
-    if file.resolve() == source.resolve():
-        raise UsageError(f"{file} is what is to be converted: choose another -o")
+    source = field_path(source_of(arguments))
+    place = place_of(arguments, source, "field.safetensors", (".safetensors",))
     settings = ConvertSettings(arguments.recipe, arguments.active, arguments.seed)
     budget = asked_budget(arguments)
-    with Run.open(
-        folder,
-        "convert",
-        arguments.settings(),
-        arguments.overwrite,
-        outputs=[file],
-        inputs={"SRC": file_digest(source)},
-    ) as opened:
-        start = time.perf_counter()
+
+    def make(opened: Run) -> Made:
         student = convert(teacher, arguments.to, config, budget, settings, opened)
-        seconds = time.perf_counter() - start
-        save_field(student, opened.staged(file))
-        if images is None:
-            judged = compare(teacher, student)
-        else:
-            judged = compare_on_views(teacher, student, images, shown)
-        result = {
-            "output": str(arguments.output or folder),
-            **judged.report,
-            "seconds": seconds,
-            "bytes": opened.staged(file).stat().st_size,
-        }
-        if arguments.sheet:
-            judged.save_sheet(opened.path(SHEET))
-            result["sheet"] = str(folder / SHEET)
-        opened.finish(result)
-    return result
+        return Made(
+            lambda path: save_field(student, path),
+            lambda: (
+                compare(teacher, student)
+                if images is None
+                else compare_on_views(teacher, student, images, shown)
+            ),
+        )
+
+    return converted(arguments, place, make)
 
 
 def report(result: dict[str, Any]) -> str:
     return fidelity(result)
-
-
-def default_output(source: Path | None, to: str) -> Path:
-    """`lego_ngp_tensorf` in the current folder for lego_ngp, lego_ngp.safetensors or lego_ngp/x."""
-    return Path(f"{'bundled' if source is None else stem_of(source)}_{to}")
 
 
 def expect_color_space(field: str, images: str, dataset: Path | None) -> None:

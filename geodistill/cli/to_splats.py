@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from geodistill import config as configs
 from geodistill.checks import UsageError
-from geodistill.cli.convert import BUNDLED, SHEET, default_output
+from geodistill.cli.conversion import (
+    Made,
+    converted,
+    expect_no_field_options,
+    load_teacher,
+    place_of,
+    source_of,
+)
 from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
-from geodistill.geometry.fields import Field, field_path, load_field
+from geodistill.geometry.fields import Field, field_path
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import load_mesh
@@ -18,7 +24,7 @@ from geodistill.geometry.points import Points, load_points
 from geodistill.geometry.splats import save_splats
 from geodistill.io.splats import FORMATS
 from geodistill.metrics.fidelity import compare
-from geodistill.runs import Run, file_digest, output_paths
+from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
 
 if TYPE_CHECKING:
@@ -28,48 +34,28 @@ INSIDE = "splats.ply"
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    _expect_no_fields_options(arguments)
+    expect_no_field_options(arguments, trained=True)
     base = SMALL if arguments.size == "small" else SplatConfig()
     config = configs.load(SplatConfig, None, arguments.set, base=base)
     check_config(config)
-    scene = _scene(arguments)
+    scene, source = _scene(arguments), source_of(arguments)
     writable = [ending for ending, one in FORMATS.items() if one.write is not None]
-    out = arguments.output or default_output(arguments.source, arguments.to)
-    folder, file = output_paths(out, INSIDE, writable)
-    source = arguments.source or BUNDLED
     source = field_path(source) if isinstance(scene, Field) else source
-    if file.resolve() == source.resolve():
-        raise UsageError(f"{file} is what is to be converted: choose another -o")
     budget = asked_budget(arguments)
-    with Run.open(
-        folder,
-        "convert",
-        arguments.settings(),
-        arguments.overwrite,
-        outputs=[file],
-        inputs={"SRC": file_digest(source)},
-    ) as opened:
-        start = time.perf_counter()
+
+    def make(opened: Run) -> Made:
         splats = to_splats(scene, config, budget, arguments.seed, opened)
-        seconds = time.perf_counter() - start
-        save_splats(opened.staged(file), splats)
-        judged = compare(viewable(scene), viewable(splats), resolution=config.resolution)
-        result = {
-            "output": str(out),
-            **judged.report,
-            "seconds": seconds,
-            "splats": len(splats),
-            "bytes": opened.staged(file).stat().st_size,
-        }
-        if arguments.sheet:
-            judged.save_sheet(opened.path(SHEET))
-            result["sheet"] = str(folder / SHEET)
-        opened.finish(result)
-    return result
+        return Made(
+            lambda path: save_splats(path, splats),
+            lambda: compare(viewable(scene), viewable(splats), resolution=config.resolution),
+            {"splats": len(splats)},
+        )
+
+    return converted(arguments, place_of(arguments, source, INSIDE, writable), make)
 
 
 def _scene(arguments: Arguments) -> Field | Mesh | Points:
-    source = arguments.source or BUNDLED
+    source = source_of(arguments)
     kind = kind_of(source)
     if kind == "splats":
         raise UsageError(f"{source} holds splats already: `export` writes them in another format")
@@ -79,19 +65,4 @@ def _scene(arguments: Arguments) -> Field | Mesh | Points:
         return load_mesh(source)
     if kind == "points":
         return load_points(source)
-    field = load_field(source)
-    if arguments.teacher not in (None, field.architecture):
-        raise UsageError(f"{source} is {field.architecture}, not {arguments.teacher}")
-    return field
-
-
-def _expect_no_fields_options(arguments: Arguments) -> None:
-    """Raise UsageError for what splats are not made with."""
-    given = {
-        "--recipe": arguments.recipe != "default",
-        "--active": bool(arguments.active),
-        "--data": arguments.data is not None,
-    }
-    for option, present in given.items():
-        if present:
-            raise UsageError(f"{option} is for fields, splats are made without: leave it out")
+    return load_teacher(arguments)
