@@ -33,7 +33,8 @@ class Framed(Protocol):
 def viewpoints(field: Framed, count: int, resolution: int, seed: int) -> Camera:
     """Cameras like those the field was made from, turned a little about its centre.
 
-    A field that carries no cameras is seen from all sides at a distance that frames its cube.
+    A field that carries no cameras is seen from all sides at a distance that frames its cube. The
+    distortion of lenses is left out: not every kind of scene can be seen through one.
 
     Args:
         field: the scene.
@@ -54,7 +55,7 @@ def viewpoints(field: Framed, count: int, resolution: int, seed: int) -> Camera:
     chosen = torch.randint(len(field.views), (count,), generator=draw)
     if count <= len(field.views):
         chosen = torch.randperm(len(field.views), generator=draw)[:count]
-    base = field.views[chosen]
+    base = replace(field.views[chosen], distortion=None)
     base = base.scaled(resolution / max(base.size))
     turn = rotations(torch.randn(count, 3, generator=draw, dtype=torch.float64) * SWAY_RAD / 2)
     about = replace(Similarity.identity(), t=-field.frame.t.double().cpu())
