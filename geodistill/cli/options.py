@@ -226,6 +226,10 @@ def student_config(arguments: Student, architecture: str) -> Any:
     config = configs.load(known.config, None, arguments.set, base=base)
     check_config(config)
     expect_trainable(config)
+    if arguments.output is not None and arguments.output.suffix.lower() in FORMATS:
+        from geodistill.geometry.fields.foreign import expect_holds
+
+        expect_holds(arguments.output, architecture, config)
     return config
 
 

@@ -1,8 +1,12 @@
-"""YAML that other programs write with Python's tags, read as plain values: no class is made."""
+"""YAML with Python's tags, as other programs keep settings: read as plain values, so that no class
+is made, and written for them."""
 
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +69,41 @@ def _loader() -> Any:
     for prefix in (_NAME, _MODULE, "tag:yaml.org,2002:python/", "!"):
         Loader.add_multi_constructor(prefix, plain)
     return Loader
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A value that another program makes an object of: its class's tag and what it is made of."""
+
+    tag: str
+    value: Any
+
+
+def dump_tagged(value: Any) -> str:
+    """YAML of dictionaries, lists, texts, numbers and `Tagged` ones of these, block by block.
+
+    `Tagged("object:module.Class", {"a": 1})` becomes `!!python/object:module.Class` with a: 1.
+    """
+    return "\n".join(_lines(value)).lstrip() + "\n"
+
+
+def _lines(value: Any) -> list[str]:
+    """What stands behind a key or a dash: a rest of that line, and further lines."""
+    if isinstance(value, Tagged):
+        first, *rest = _lines(value.value)
+        return [f" !!python/{value.tag}{first}", *rest]
+    if isinstance(value, dict) and value:
+        return ["", *_block((f"{key}:", inner) for key, inner in value.items())]
+    if isinstance(value, list) and value:
+        return ["", *_block(("-", inner) for inner in value)]
+    if isinstance(value, float):
+        text = repr(value)
+        return [" " + (text.replace("e", ".0e") if "e" in text and "." not in text else text)]
+    return [" " + json.dumps(value)]
+
+
+def _block(entries: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    for begin, value in entries:
+        first, *rest = _lines(value)
+        yield begin + first
+        yield from (f"  {line}" for line in rest)

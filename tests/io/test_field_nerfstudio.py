@@ -381,6 +381,16 @@ def test_a_grid_of_the_whole_cube_is_kept_as_it_is() -> None:
     np.testing.assert_array_equal(found, grid[0])
 
 
+def test_the_finest_level_that_holds_a_place_says_it() -> None:
+    grids = np.zeros((2, 16, 16, 16), bool)
+    grids[1] = True
+    boxes = np.array([[[-0.5] * 3, [0.5] * 3], [[-1.0] * 3, [1.0] * 3]])
+    found = cells_of_levels(grids, boxes, np.eye(4), contracted=False)
+    inside = np.zeros_like(found)
+    inside[32:96, 32:96, 32:96] = True
+    np.testing.assert_array_equal(found, ~inside)
+
+
 # tensorf and vanilla-nerf
 
 

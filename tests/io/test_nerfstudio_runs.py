@@ -12,7 +12,7 @@ from nerfstudio_samples import settings, turn, write_run
 
 from geodistill.checks import InputError
 from geodistill.config import tagged_yaml
-from geodistill.config.tagged_yaml import read_tagged_yaml
+from geodistill.config.tagged_yaml import Tagged, dump_tagged, read_tagged_yaml
 from geodistill.io.nerfstudio import (
     checkpoint_of,
     is_run,
@@ -175,3 +175,21 @@ def test_frames_that_are_none(tmp_path: Path, table: object, words: str) -> None
     path.write_text("{")
     with pytest.raises(InputError, match="is not valid JSON"):
         user_from_run(tmp_path)
+
+
+def test_written_settings_are_read_back(tmp_path: Path) -> None:
+    value = {
+        "a": Tagged(
+            "object:m.Class", {"_target": Tagged("name:m.Other", ""), "x": 1e-15, "y": 2.5}
+        ),
+        "b": [1, "yes: no", None, True, Tagged("tuple", [1, 2]), [], {}],
+        "c": Tagged("object/apply:pathlib.Path", ["/data/a b"]),
+        "d": {"e": {"f": [{"g": 1}, -3.0]}},
+    }
+    (tmp_path / "a.yml").write_text(dump_tagged(value))
+    assert read_tagged_yaml(tmp_path / "a.yml") == {
+        "a": {"_target": "m.Other", "x": 1e-15, "y": 2.5},
+        "b": [1, "yes: no", None, True, [1, 2], [], {}],
+        "c": ["/data/a b"],
+        "d": {"e": {"f": [{"g": 1}, -3.0]}},
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,13 @@ from nerfstudio_samples import settings, turn, write_run
 from scipy.spatial.transform import Rotation
 from splat_samples import degrees_apart, expect_valid, some_arrays
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import field_path
 from geodistill.geometry.harmonics import sh_basis
 from geodistill.geometry.kinds import kind_of
 from geodistill.geometry.splats import load_splats, load_splats_with_attributes
-from geodistill.io.splats import SplatArrays, read_splats
+from geodistill.io.nerfstudio import open_run
+from geodistill.io.splats import SplatArrays, read_splats, write_splats
 from geodistill.io.splats.arrays import SH_C0
 
 COUNT = 40
@@ -267,3 +270,67 @@ def test_mutations(tmp_path: Path, seed: int) -> None:
         expect_valid(read_splats(path))
     except InputError as error:
         assert "\n" not in str(error) and str(path) in str(error)
+
+
+# Writers
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_a_written_gsplat_checkpoint(tmp_path: Path, degree: int) -> None:
+    splats = some_arrays(COUNT, degree)
+    splats["attributes"] = {"feature": np.random.default_rng(0).random((COUNT, 3), np.float32)}
+    write_splats(tmp_path / "a.pt", splats)
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    shapes = {name: tuple(tensor.shape) for name, tensor in content["splats"].items()}
+    rest = (degree + 1) ** 2 - 1
+    assert content["step"] == 0 and shapes == {
+        "means": (COUNT, 3),
+        "scales": (COUNT, 3),
+        "quats": (COUNT, 4),
+        "opacities": (COUNT,),
+        "sh0": (COUNT, 1, 3),
+        "shN": (COUNT, rest, 3),
+        "feature": (COUNT, 3),
+    }
+    found = read_splats(tmp_path / "a.pt")
+    expect_same(found, splats)
+    np.testing.assert_array_equal(found["attributes"]["feature"], splats["attributes"]["feature"])
+
+
+def test_attributes_with_names_of_the_layout(tmp_path: Path) -> None:
+    splats = some_arrays(COUNT)
+    splats["attributes"] = {"quats": np.zeros(COUNT, np.float32)}
+    with pytest.raises(UsageError, match="cannot hold an attribute as 'quats'"):
+        write_splats(tmp_path / "a.pt", splats)
+    assert not (tmp_path / "a.pt").exists()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_a_written_run_of_splatfacto(
+    tmp_path: Path, degree: int, capsys: pytest.CaptureFixture
+) -> None:
+    splats = some_arrays(COUNT, degree)
+    splats["attributes"] = {"label": np.zeros(COUNT, np.float32)}
+    (tmp_path / "run").mkdir()
+    write_splats(tmp_path / "run/config.yml", splats)
+    assert "cannot hold the attributes label: left out" in capsys.readouterr().err
+    found = load_splats(tmp_path / "run")
+    np.testing.assert_array_equal(found.means, splats["means"])
+    np.testing.assert_array_equal(found.sh[:, : splats["sh"].shape[1]], splats["sh"])
+    assert not found.sh[:, splats["sh"].shape[1] :].any() and found.degree == max(degree, 1)
+    run = open_run(tmp_path / "run")
+    assert run.method == "splatfacto" and run.model["sh_degree"] == found.degree
+    assert Path(*run.settings["relative_model_dir"]) == run.checkpoint.parent
+    content = torch.load(run.checkpoint, weights_only=True)
+    assert content["pipeline"]["_model.gauss_params.features_dc"].shape == (COUNT, 3)
+    frames = json.loads((tmp_path / "run/data/transforms.json").read_text())["frames"]
+    assert (tmp_path / "run/data" / frames[0]["file_path"]).is_file()
+
+
+def test_written_settings_are_what_nerfstudio_makes_objects_of(tmp_path: Path) -> None:
+    write_splats(tmp_path / "config.yml", some_arrays(COUNT))
+    text = (tmp_path / "config.yml").read_text()
+    tags = re.findall(r"!!python/(object/apply|object|name|tuple):?(\S*)", text)
+    classes = {name.rpartition(".")[2] for kind, name in tags if kind == "object"}
+    assert classes >= {"TrainerConfig", "VanillaPipelineConfig", "SplatfactoModelConfig"}
+    assert {name for kind, name in tags if kind == "object/apply"} == {"pathlib.Path"}

@@ -114,6 +114,19 @@ def test_nerfstudio_hashes_every_level_and_does_not_shift() -> None:
     assert code[0, ::2].tolist() == [entries[0], 64 + entries[1]]
 
 
+@pytest.mark.parametrize("levels, base, finest", [(16, 16, 2048), (14, 16, 2048), (3, 17, 64)])
+def test_nerfstudio_rounds_in_single_precision(levels: int, base: int, finest: int) -> None:
+    growth = np.exp((np.log(finest) - np.log(base)) / (levels - 1))
+    cells = torch.floor(base * growth ** torch.arange(levels))
+    spec = HashSpec(levels, 2, 19, base, finest, "nerfstudio")
+    assert list(spec.scales) == cells.tolist()
+    assert spec.strides == (0,) * levels
+
+
+def test_nerfstudios_default_ends_one_cell_early() -> None:
+    assert HashSpec(convention="nerfstudio").scales[-1] == 2047
+
+
 def test_a_stated_ratio_of_levels() -> None:
     spec = HashSpec(levels=4, base_resolution=8, max_resolution=27, level_scale=1.5)
     assert [s + 1 for s in spec.scales] == [8.0, 12.0, 18.0, 27.0]
@@ -134,16 +147,3 @@ def test_fitting_gives_up_soon() -> None:
     """Levels that all have one resolution leave more combinations than can be tried."""
     with pytest.raises(InputError, match="entries"):
         HashSpec(levels=64, max_resolution=16).fitting(7)
-
-
-@pytest.mark.parametrize("levels, base, finest", [(16, 16, 2048), (14, 16, 2048), (3, 17, 64)])
-def test_nerfstudio_rounds_in_single_precision(levels: int, base: int, finest: int) -> None:
-    growth = np.exp((np.log(finest) - np.log(base)) / (levels - 1))
-    cells = torch.floor(base * growth ** torch.arange(levels))
-    spec = HashSpec(levels, 2, 19, base, finest, "nerfstudio")
-    assert list(spec.scales) == cells.tolist()
-    assert spec.strides == (0,) * levels
-
-
-def test_nerfstudios_default_ends_one_cell_early() -> None:
-    assert HashSpec(convention="nerfstudio").scales[-1] == 2047

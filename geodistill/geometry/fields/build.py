@@ -104,7 +104,7 @@ def _check_tuple(name: str, key: str, value: tuple[Any, ...]) -> None:
 def expect_trainable(config: Any) -> None:
     """Raise UsageError for what only fields in files of other programs have."""
     usual = {"nodes": "centres", "density": "relu", "color": "shifted"}
-    for name in ("grid", "box", "resolutions", "limits", *usual):
+    for name in ("grid", "box", "resolutions", "level_scale", "limits", *usual):
         if (getattr(config, name, None) or usual.get(name)) != usual.get(name):
             raise UsageError(f"'{name}' is of fields that are read from files: leave it out")
 

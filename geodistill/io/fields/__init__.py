@@ -11,13 +11,14 @@ from geodistill.io.fields.arrays import FieldArrays, checked
 from geodistill.io.fields.ingp import read_ingp
 from geodistill.io.fields.ingp_write import ingp_files
 from geodistill.io.fields.nerfstudio import read_nerfstudio
+from geodistill.io.fields.nerfstudio_write import nerfacto_files
 from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
 from geodistill.io.fields.tensorf import read_tensorf
 from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.io.fields.torch_ngp import read_torch_ngp
 from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.io.nerfstudio import is_run
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, make_folder
 
 __all__ = [
     "FORMATS",
@@ -58,18 +59,14 @@ LIKE_TENSORF = {
 }
 """TensoRF's network, with a softplus whose bend lies where a step is opaque."""
 
-LIKE_TORCH_NGP = {
-    "levels": 16,
-    "features": 2,
-    "log2_size": 19,
-    "base_resolution": 16,
-    "max_resolution": 2048,
-    "convention": "torch-ngp",
-    "hidden": 64,
+LIKE_PVD = {
+    "ngp": {"log2_size": 19, "max_resolution": 2048},
+    "tensorf": {"density_rank": 15},
+    "mlp": {"depth": 8, "width": 256, "octaves": 10},
 }
-LIKE_CP_OF_TORCH_NGP = {
-    "density_rank": 95,  # and the floor
-    "color_rank": 288,
+"""The sizes that are in PVD's code and not in its files; one component of density is the floor."""
+LIKE_TORCH_NGP = {
+    "density_rank": 95,
     "decoder": {
         "features": 27,
         "head": "frequencies",
@@ -78,25 +75,17 @@ LIKE_CP_OF_TORCH_NGP = {
         "feature_frequencies": [1.0, 2.0],
     },
 }
-LIKE_VM_OF_PVD = {"density_rank": 15, "color_rank": 48}
+"""CP, which PVD has not; again with a component for the floor."""
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
+    ".yml": Format(read_nerfstudio, nerfacto_files),
     ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
     ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".pth": Format(read_torch_ngp, torch_ngp_files, {**LIKE_PVD, "tensorf-cp": LIKE_TORCH_NGP}),
     ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
     ".th": Format(
         read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
-    ),
-    ".pth": Format(
-        read_torch_ngp,
-        torch_ngp_files,
-        {
-            "ngp": LIKE_TORCH_NGP,
-            "tensorf": LIKE_VM_OF_PVD,
-            "tensorf-cp": LIKE_CP_OF_TORCH_NGP,
-            "mlp": {},
-        },
     ),
 }
 """By the ending of the name."""
@@ -105,7 +94,7 @@ FORMATS: dict[str, Format] = {
 def format_of(path: Path) -> Format | None:
     """The format that the name says; None for a name that none of these programs gives."""
     if is_run(path):
-        return FORMATS[".ckpt"]
+        return FORMATS[".yml"]
     return FORMATS.get(path.suffix.lower())
 
 
@@ -135,7 +124,9 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
         raise UsageError(f"cannot write a field as {path.name}: choose {', '.join(writable)}")
     for name, content in form.write(arrays, path).items():
         pieces = [content] if isinstance(content, bytes) else content
-        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+        if "/" in name:
+            make_folder((path.parent / name).parent)
+        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
 
 
 def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
@@ -146,6 +137,8 @@ def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
     form = FORMATS[path.suffix.lower()]
     if form.write is None:
         raise UsageError(f"-o {path}: {path.suffix} is read, and not written")
+    if not form.settings:
+        raise UsageError(f"-o {path}: name a folder, and `export` its field to {path.name}")
     if architecture not in form.settings:
         raise UsageError(
             f"-o {path}: {path.suffix} files hold {' or '.join(form.settings)}, not {architecture}"

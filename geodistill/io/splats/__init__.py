@@ -17,6 +17,7 @@ from geodistill.io.splats.checkpoints import (
     read_checkpoint_splats,
     world_of_checkpoint,
 )
+from geodistill.io.splats.checkpoints_write import gsplat_files, splatfacto_files
 from geodistill.io.splats.glb import glb_splat_files
 from geodistill.io.splats.gltf import holds_splats, read_gltf_splats
 from geodistill.io.splats.ksplat import read_ksplat
@@ -26,7 +27,7 @@ from geodistill.io.splats.sog import read_sog
 from geodistill.io.splats.sog_write import sog_files
 from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
 from geodistill.io.splats.spz import read_spz, spz_files
-from geodistill.runs import atomic_write
+from geodistill.runs import atomic_write, make_folder
 
 if TYPE_CHECKING:
     from geodistill.cameras import Similarity
@@ -57,7 +58,7 @@ class Format(NamedTuple):
     world: Callable[[Path], Similarity | None] | None = None
 
 
-CHECKPOINT = Format(read_checkpoint_splats, world=world_of_checkpoint)
+_CHECKPOINT = Format(read_checkpoint_splats, world=world_of_checkpoint)
 FORMATS: dict[str, Format] = {
     ".ply": Format(read_ply_splats, ply_splat_files),
     ".compressed.ply": Format(read_ply_splats, packed_ply_files),
@@ -68,7 +69,9 @@ FORMATS: dict[str, Format] = {
     ".spz": Format(read_spz, spz_files, opengl=True),
     ".sog": Format(read_sog, sog_files),
     "meta.json": Format(read_sog),
-    **dict.fromkeys((*ENDINGS, CONFIG), CHECKPOINT),
+    **dict.fromkeys(ENDINGS, _CHECKPOINT),
+    ".pt": _CHECKPOINT._replace(write=gsplat_files),
+    CONFIG: _CHECKPOINT._replace(write=splatfacto_files),
 }
 """By the ending of the name, the longest that fits."""
 
@@ -79,7 +82,7 @@ def format_of(path: Path) -> Format:
     Raises UsageError for an ending that no splat format has.
     """
     if path.is_dir() and is_run(path):
-        return CHECKPOINT
+        return FORMATS[CONFIG]
     name = path.name.lower()
     for ending in sorted(FORMATS, key=len, reverse=True):
         if name.endswith(ending):
@@ -112,7 +115,9 @@ def write_splats(path: Path | str, splats: SplatArrays) -> None:
     _check_attributes(splats)
     for name, content in write(splats, path).items():
         pieces = [content] if isinstance(content, bytes) else content
-        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+        if "/" in name:
+            make_folder((path.parent / name).parent)
+        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
 
 
 def _check_attributes(splats: SplatArrays) -> None:
