@@ -132,7 +132,7 @@ class _Archive:
     def storage(self, key: str) -> np.ndarray:
         name = f"{self.top}data/{key}"
         if name not in self.entries:
-            raise Damage(f"its entry {name[:60]} is missing")
+            raise Damage(f"its entry {name[:60]!r} is missing")
         return unpacked(self.path, self.data, name, self.entries[name])
 
     def proven(self, key: str) -> np.ndarray:

@@ -250,7 +250,7 @@ def test_a_changed_number_does_not_match_its_checksum(tmp_path: Path) -> None:
     at = data.index(struct.pack("<f", 1.25))
     data[at] ^= 1
     path.write_bytes(data)
-    refused(path, "its entry a/data/0 does not match its checksum")
+    refused(path, "its entry 'a/data/0' does not match its checksum")
     assert outline_checkpoint(path)["a"].shape == (8,)
 
 
@@ -352,7 +352,7 @@ def test_tensors_stay_within_their_storage(
 
 
 def test_a_missing_storage(tmp_path: Path) -> None:
-    refused(archive_of(tmp_path / "a.pt", tensor_pickle(4, 0, (4,), (1,))), "a/data/0 is missing")
+    refused(archive_of(tmp_path / "a.pt", tensor_pickle(4, 0, (4,), (1,))), "'a/data/0' is missing")
 
 
 # Mutations

@@ -67,7 +67,7 @@ def _gsplat(path: Path, content: dict[str, Any]) -> SplatArrays:
     parts = [_renamed(_numbers(path, content["splats"]))]
     for other in _other_ranks(path):
         more = load_checkpoint(other)
-        if more.get("step") != content.get("step") or not isinstance(more.get("splats"), dict):
+        if _step(more) != _step(content) or not isinstance(more.get("splats"), dict):
             raise InputError(f"{other} and {path} are of different steps: keep those of one run")
         parts.append(_renamed(_numbers(other, more["splats"])))
     if any(part.keys() != parts[0].keys() for part in parts):
@@ -136,6 +136,11 @@ def _numbers(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: '{str(name)[:40]}' is no tensor of floating-point numbers")
         found[str(name)] = value.float().numpy()
     return found
+
+
+def _step(content: dict[str, Any]) -> int | None:
+    step = content.get("step")
+    return step if isinstance(step, int) else None
 
 
 def _renamed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
