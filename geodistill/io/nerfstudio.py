@@ -94,7 +94,7 @@ def load_model(checkpoint: Path) -> dict[str, Tensor]:
 
     Raises InputError, naming the file, when it is damaged or holds no model of nerfstudio.
     """
-    return model_tensors(load_checkpoint(checkpoint), checkpoint)
+    return model_tensors(load_checkpoint(checkpoint, ("pipeline",)), checkpoint)
 
 
 def outline_model(checkpoint: Path) -> dict[str, Tensor]:
