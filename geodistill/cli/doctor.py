@@ -16,7 +16,9 @@ EXTRAS = {
     "OpenEXR": ("exr", "EXR images"),
     "imageio_ffmpeg": ("video", "MP4 output"),
     "transformers": ("hub", "Hugging Face teachers"),
-    "fast_simplification": ("decimate", "decimated meshes"),
+    "fast_simplification": ("mesh", "decimated meshes"),
+    "skimage": ("mesh", "meshes of fields and splats"),
+    "xatlas": ("mesh", "textures of such meshes"),
     "open3d": ("open3d", "conversion to and from Open3D"),
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Common, Option, Positional
-from geodistill.cli.options import expect_free, expect_whole
+from geodistill.cli.options import expect_free, expect_whole, field_endings
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ Axes = Literal["opencv", "opengl", "blender", "y-up", "z-up"]
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Write a mesh, points or splats in another file format, which OUT's ending names. What it is
-    stays: `convert` makes something else of it.
+    """Write a mesh, points, splats or a field in another file format, which OUT's ending names.
+    What it is stays: `convert` makes something else of it.
     """
 
-    source: Annotated[Path, Positional("a mesh, points or splats", metavar="IN")]
+    source: Annotated[Path, Positional("a mesh, points, splats or a field", metavar="IN")]
     output: Annotated[
         Path, Option("NAME.ply, NAME.spz, NAME.glb, ...", short="-o", metavar="OUT", setting=False)
     ]
@@ -65,14 +65,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
     kind = kind_of(arguments.source)
-    if kind == "field":
-        raise UsageError(
-            f"{arguments.source} is a field, or nothing known: `convert` makes splats or another "
-            "field of it"
-        )
     if kind != "splats" and (arguments.prune is not None or arguments.max_splats is not None):
         raise UsageError("--prune and --max-splats are for splats")
-    return {"splats": _splats, "mesh": _mesh, "points": _points}[kind](arguments)
+    makers = {"splats": _splats, "mesh": _mesh, "points": _points, "field": _field}
+    return makers[kind](arguments)
 
 
 def report(result: dict[str, Any]) -> str:
@@ -148,6 +144,25 @@ def _points(arguments: Arguments) -> dict[str, Any]:
     turn = _turn(arguments, "opencv")
     save_points(arguments.output, transformed(points, turn) if turn else points)
     return _told(arguments, points=len(points), of=count)
+
+
+def _field(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.geometry.fields import load_field, save_field
+    from geodistill.io.fields import format_of
+
+    if arguments.crop:
+        raise UsageError("--crop is for points and splats")
+    out = arguments.output
+    if out.suffix.lower() != ".safetensors" and format_of(out) is None:
+        raise UsageError(f"-o {out}: fields are written as {', '.join(field_endings())}")
+    field = load_field(arguments.source)
+    turn = _turn(arguments, "opencv")
+    if turn:
+        field.world_from_field = turn.matrix() @ field.world_from_field
+        if field.views is not None:
+            field.views = turn.apply_camera(field.views)
+    save_field(field, out)
+    return _told(arguments, architecture=field.architecture, parameters=field.parameter_count())
 
 
 def _inside(positions: Any, crop: tuple[float, ...]) -> Any:

@@ -13,6 +13,7 @@ from geodistill.cli.options import (
     Architecture,
     Background,
     Student,
+    field_endings,
     prepare,
     student_config,
 )
@@ -52,7 +53,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     assert arguments.output is not None
     config = student_config(arguments, arguments.architecture)
-    folder, file = output_paths(arguments.output)
+    folder, file = output_paths(arguments.output, endings=field_endings())
     seconds = arguments.budget
     if arguments.steps is None and seconds is None:
         seconds = DEFAULT_BUDGET_S

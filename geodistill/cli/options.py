@@ -95,7 +95,12 @@ class Student(Machine):
     seed: Annotated[int, Option("seed of everything random")] = 0
     output: Annotated[
         Path | None,
-        Option("a run folder, or NAME.safetensors", short="-o", metavar="OUT", setting=False),
+        Option(
+            "a run folder, or a file: NAME.safetensors, NAME.th, ...",
+            short="-o",
+            metavar="OUT",
+            setting=False,
+        ),
     ] = None
     overwrite: Annotated[bool, Option("replace a finished output", setting=False)] = False
     config: Annotated[
@@ -205,15 +210,34 @@ def _expect_writable(path: Path) -> None:
 
 
 def student_config(arguments: Student, architecture: str) -> Any:
-    """The architecture's config: the size's, with what --set changes."""
+    """The architecture's config: the size's, as OUT's format wants it, with what --set changes.
+
+    Raises UsageError, before any work, for a field that OUT's format does not hold.
+    """
     from geodistill import config as configs
-    from geodistill.geometry.fields.build import ARCHITECTURES, check_config
+    from geodistill.geometry.fields.build import ARCHITECTURES, check_config, expect_trainable
+    from geodistill.io.fields import FORMATS, expect_writable
 
     known = ARCHITECTURES[architecture]
     base = known.small if arguments.size == "small" else known.config()
+    if arguments.output is not None and arguments.output.suffix.lower() in FORMATS:
+        wanted = expect_writable(arguments.output, architecture)
+        base = configs.from_dict(known.config, wanted, base)
     config = configs.load(known.config, None, arguments.set, base=base)
     check_config(config)
+    expect_trainable(config)
+    if arguments.output is not None and arguments.output.suffix.lower() in FORMATS:
+        from geodistill.geometry.fields.foreign import expect_holds
+
+        expect_holds(arguments.output, architecture, config)
     return config
+
+
+def field_endings() -> list[str]:
+    """Endings of the files that a trained field can be written to."""
+    from geodistill.io.fields import FORMATS
+
+    return [".safetensors", *(ending for ending, one in FORMATS.items() if one.write is not None)]
 
 
 def asked_budget(arguments: Student) -> Budget | None:

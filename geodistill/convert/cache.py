@@ -22,7 +22,7 @@ from geodistill.log import progress
 from geodistill.render.samples import (
     RayFootprint,
     RaySamples,
-    march,
+    field_samples,
     visible,
 )
 from geodistill.render.viewpoints import random_rays
@@ -130,7 +130,7 @@ class _Part:
 def _trace(teacher: Field, seed: int, step: float, visible_weight: float) -> _Part:
     rays = random_rays(teacher, CHUNK, seed)
     draw = torch.Generator().manual_seed(seed)
-    samples = march(rays, teacher.occupancy, step, torch.rand(CHUNK, generator=draw))
+    samples = field_samples(teacher, rays, step, torch.rand(CHUNK, generator=draw))
     sigma, weights, seen = visible(teacher, samples, STOP)
     alive = torch.zeros(samples.rays, dtype=torch.bool)
     alive[samples.ray[weights > visible_weight]] = True

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import InputError
 from geodistill.convert.cache import TeacherCache
+from geodistill.geometry.contraction import expand, stretch
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.harmonics import sh_basis
@@ -53,7 +54,9 @@ def splats_on_field(field: Field, cache: TeacherCache, spacing: float, degree: i
     ridge[0] = 1e-3
     sh = torch.linalg.solve(gram + torch.diag(ridge), right)
     normals = field_normals(field, means)
-    return transformed(flat_splats(means, normals, torch.full((count,), spacing), sh), field.frame)
+    spread = spacing * stretch(means, field.contraction)
+    placed = expand(means, field.contraction)
+    return transformed(flat_splats(placed, normals, spread, sh), field.frame)
 
 
 def splats_on_mesh(mesh: Mesh, count: int, seed: int) -> Splats:

@@ -33,5 +33,12 @@ def expand(u: Tensor, kind: Contraction) -> Tensor:
     return 2.0 * u * grown[:, None]
 
 
+def stretch(u: Tensor, kind: Contraction) -> Tensor:
+    """Lengths in v of short lengths in u across the direction to the middle. [N, 3] -> [N]"""
+    if kind == "none":
+        return torch.ones_like(u[:, 0])
+    return expand(u, kind).norm(dim=1) / u.norm(dim=1).clamp_min(1e-9)
+
+
 def _norm(v: Tensor, kind: Contraction) -> Tensor:
     return v.abs().amax(dim=1) if kind == "linf" else v.norm(dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +59,17 @@ def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | N
 
 def files_beside(path: Path | str, mesh: Mesh) -> list[Path]:
     """What `save_mesh` writes beside the mesh itself: the library and the textures of materials."""
+    return companions(path, [material.texture is not None for material in mesh.materials])
+
+
+def companions(path: Path | str, textured: Sequence[bool]) -> list[Path]:
+    """The same, given which of the mesh's materials have a texture."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix == ".glb" or not mesh.materials:
+    if suffix == ".glb" or not textured:
         return []
     names = [f"{path.stem}.mtl"] if suffix == ".obj" else []
-    for number, material in enumerate(mesh.materials):
-        names += [] if material.texture is None else [texture_name(path.stem, number)]
+    names += [texture_name(path.stem, number) for number, has in enumerate(textured) if has]
     return [path.with_name(name) for name in names]
 
 

@@ -89,7 +89,7 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     """
     if faces < 4:
         raise UsageError(f"a decimated mesh needs at least 4 faces, got {faces}")
-    simplify = require("fast_simplification", "decimate", "decimating a mesh").simplify
+    simplify = require("fast_simplification", "mesh", "decimating a mesh").simplify
     joined = _joined(mesh)
     if len(joined.faces) <= faces:
         return joined

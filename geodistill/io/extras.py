@@ -14,5 +14,5 @@ def require(module: str, extra: str, purpose: str) -> Any:
         return import_module(module)
     except ImportError:
         raise InputError(
-            f"{purpose} needs the package {module}: pip install 'geodistill[{extra}]'"
+            f"{purpose} needs the package {module.split('.')[0]}: pip install 'geodistill[{extra}]'"
         ) from None

@@ -25,9 +25,8 @@ def number(values: dict[str, Any], key: str, where: str) -> float | None:
     except OverflowError:
         result = math.nan
     if not math.isfinite(result):
-        raise InputError(
-            f"{where} has {key} = {json.dumps(value)[:40]}, which is not a finite number"
-        )
+        shown = json.dumps(value, default=repr)[:40]
+        raise InputError(f"{where} has {key} = {shown}, which is not a finite number")
     return result
 
 

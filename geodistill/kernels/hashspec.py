@@ -15,6 +15,8 @@ from geodistill.checks import InputError, UsageError, choose
 Convention = Literal["tcnn", "torch-ngp", "nerfstudio"]
 
 MOST_LEVELS = 64
+MOST_UNSURE, MOST_MISROUNDED = 16, 3
+"""Levels that `fitting` looks at, and how many of them it takes to be rounded otherwise."""
 PRIMES = (1, 2654435761, 805459861)
 
 _CONVENTIONS = {"tcnn": "tcnn", "torch-ngp": "torch-ngp", "nerfstudio": "nerfstudio"}
@@ -42,6 +44,8 @@ class HashSpec:
     convention: Convention = "tcnn"
     resolutions: tuple[int, ...] | None = None
     """Nodes per axis of each level, where a file rounds otherwise than we do (see `fitting`)."""
+    level_scale: float | None = None
+    """Ratio of neighbouring levels, where a file states one that misses `max_resolution`."""
 
     def __post_init__(self) -> None:
         choose("hash convention", self.convention, _CONVENTIONS)
@@ -57,6 +61,15 @@ class HashSpec:
                 f"max_resolution is {self.max_resolution}; it must be from "
                 f"base_resolution ({self.base_resolution}) to 2^24"
             )
+        if self.level_scale is not None and not (
+            1.0 <= self.level_scale < math.inf
+            and (self.levels - 1) * math.log2(self.level_scale)
+            < 24 - math.log2(self.base_resolution)
+        ):
+            raise UsageError(
+                f"level_scale is {self.level_scale}; it must be at least 1 and lead to resolutions "
+                "below 2^24"
+            )
         if self.resolutions is not None and len(self.resolutions) != self.levels:
             raise UsageError(
                 f"resolutions has {len(self.resolutions)} values for {self.levels} levels"
@@ -65,6 +78,8 @@ class HashSpec:
     @cached_property
     def growth(self) -> float:
         """Ratio of the resolutions of neighbouring levels."""
+        if self.level_scale is not None:
+            return self.level_scale
         if self.levels == 1:
             return 1.0
         return math.exp(math.log(self.max_resolution / self.base_resolution) / (self.levels - 1))
@@ -126,9 +141,13 @@ class HashSpec:
         """
         if entries == self.entries:
             return self
-        own = self._nodes
-        unsure = [i for i, v in enumerate(self._continuous_resolutions) if abs(v - round(v)) < 1e-3]
-        for count in range(1, len(unsure) + 1):
+        own, cap = self._nodes, 2**self.log2_size
+        unsure = [
+            i
+            for i, v in enumerate(self._continuous_resolutions)
+            if abs(v - round(v)) < 1e-3 and (own[i] - 1) ** 3 < cap
+        ][:MOST_UNSURE]
+        for count in range(1, min(len(unsure), MOST_MISROUNDED) + 1):
             for chosen in itertools.combinations(unsure, count):
                 for steps in itertools.product((1, -1), repeat=count):
                     change = dict(zip(chosen, steps, strict=True))
@@ -154,8 +173,7 @@ class HashSpec:
             return (2**24,) * self.levels
         if self.convention == "tcnn":
             return tuple(math.ceil(s) + 1 for s in self.scales)
-        log2_growth = math.log2(self.max_resolution / self.base_resolution) / max(
-            self.levels - 1, 1
+        growth = self.level_scale or 2.0 ** (
+            math.log2(self.max_resolution / self.base_resolution) / max(self.levels - 1, 1)
         )
-        growth = 2.0**log2_growth
         return tuple(math.ceil(self.base_resolution * growth**i) + 1 for i in range(self.levels))

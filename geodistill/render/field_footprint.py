@@ -22,7 +22,7 @@ from geodistill.geometry.fields import Field
 from geodistill.geometry.grids import nodes_near
 from geodistill.rays import Rays, camera_rays
 from geodistill.render.fields import NEGLIGIBLE, RAYS_PER_CHUNK, STOP
-from geodistill.render.samples import DEFAULT_STEP, march, unit_camera, visible
+from geodistill.render.samples import DEFAULT_STEP, field_samples, unit_camera, visible
 
 VALUES_AT_ONCE = 1 << 23
 """Samples times channels that are in memory at a time."""
@@ -135,7 +135,7 @@ class _Samples(NamedTuple):
 
 
 def _samples(field: Field, rays: Rays) -> _Samples:
-    samples = march(rays, field.occupancy, DEFAULT_STEP)
+    samples = field_samples(field, rays, DEFAULT_STEP)
     weights = visible(field, samples, STOP).weights
     kept = weights > NEGLIGIBLE
     samples = samples.select(kept)

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from geodistill import kernels
 from geodistill.cameras import Camera
+from geodistill.geometry.contraction import contract
 from geodistill.geometry.fields import Field
 from geodistill.rays import Rays, camera_rays
 from geodistill.render.samples import (
     DEFAULT_STEP,
     RayFootprint,
     RaySamples,
-    march,
+    field_samples,
     unit_camera,
     visible,
 )
@@ -135,7 +136,7 @@ def composite(field: Field, samples: RaySamples, lit: Tensor, elsewhere: Tensor)
 
 
 def _render_chunk(field: Field, rays: Rays, step: float, normals: bool) -> GBuffer:
-    samples = march(rays, field.occupancy, step)
+    samples = field_samples(field, rays, step)
     weights = visible(field, samples, STOP).weights
     keep = weights > NEGLIGIBLE
     samples, weights = samples.select(keep), weights[keep]
@@ -146,7 +147,7 @@ def _render_chunk(field: Field, rays: Rays, step: float, normals: bool) -> GBuff
     t = image[:, 3] / opacity.clamp_min(1e-6)
     normal = None
     if normals:
-        points = rays.origins + t[:, None] * rays.directions
+        points = contract(rays.origins + t[:, None] * rays.directions, field.contraction)
         normal = field_normals(field, points) * (opacity > 0.5)[:, None]
     return GBuffer(image[:, :3], opacity, t * float(field.frame.s), normal)
 

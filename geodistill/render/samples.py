@@ -15,6 +15,7 @@ from geodistill.cameras import Camera
 from geodistill.footprint import Footprint
 from geodistill.geometry.fields import Field
 from geodistill.rays import Rays
+from geodistill.render.contracted import contracted_samples
 
 DEFAULT_STEP = 1.0 / 192
 """March step in units of the cube's half width: three samples per cell of a 128^3 grid."""
@@ -137,6 +138,18 @@ def cube_interval(rays: Rays) -> tuple[Tensor, Tensor]:
     a, b = (-1.0 - rays.origins) * inverse, (1.0 - rays.origins) * inverse
     near = torch.minimum(a, b).amax(dim=-1).clamp_min(0.0)
     return near, torch.maximum(a, b).amin(dim=-1)
+
+
+def field_samples(
+    field: Field, rays: Rays, step: float, jitter: Tensor | None = None
+) -> RaySamples:
+    """Samples of R rays in a field's space: as `march`, and through all of space where the field
+    is contracted."""
+    if field.contraction == "none":
+        return march(rays, field.occupancy, step, jitter)
+    ray, t, dt, u = contracted_samples(rays, field.occupancy, step, field.contraction, jitter)
+    offsets = _offsets(torch.bincount(ray, minlength=len(rays.origins)))
+    return RaySamples(offsets, ray, t, dt, u, rays.directions[ray])
 
 
 def march(rays: Rays, occupancy: Tensor, step: float, jitter: Tensor | None = None) -> RaySamples:

@@ -158,7 +158,7 @@ def render_splats(splats: Splats, camera: Camera, background: Tensor | float = 0
     features = torch.cat([splat_colors(splats, camera), projected.depths[:, None]], dim=1)
     pixels, opacity = kernels.splat(*projected[:3], features, plan)
     image = pixels[:, :3] + (1 - opacity)[:, None] * _flat(background, pixels)
-    depth = pixels[:, 3] / opacity.clamp_min(1e-6) * _ray_lengths(camera).to(pixels)
+    depth = pixels[:, 3] / opacity.clamp_min(1e-6) * ray_lengths(camera).to(pixels)
     return SplatImage(
         image.unflatten(0, camera.size), opacity.view(camera.size), depth.view(camera.size)
     )
@@ -169,7 +169,7 @@ def _flat(background: Tensor | float, like: Tensor) -> Tensor:
     return value.reshape(-1, 3) if value.dim() == 3 else value
 
 
-def _ray_lengths(camera: Camera) -> Tensor:
+def ray_lengths(camera: Camera) -> Tensor:
     """Length of every pixel's ray from depth 0 to depth 1. [H * W]"""
     K = camera.K.double()
     pixels = F.pad(all_pixels(camera.size, camera.device).double() + 0.5, (0, 1), value=1.0)

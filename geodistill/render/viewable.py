@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from geodistill.cameras import Camera, Similarity
+from geodistill.geometry.contraction import Contraction
 from geodistill.geometry.fields import Field
 from geodistill.render.fields import GBuffer, render_view
 
@@ -52,6 +53,10 @@ class FieldView:
     @property
     def color_space(self) -> str:
         return self.field.color_space
+
+    @property
+    def contraction(self) -> Contraction:
+        return self.field.contraction
 
     def parameter_count(self) -> int:
         return self.field.parameter_count()

@@ -33,7 +33,8 @@ class Framed(Protocol):
 def viewpoints(field: Framed, count: int, resolution: int, seed: int) -> Camera:
     """Cameras like those the field was made from, turned a little about its centre.
 
-    A field that carries no cameras is seen from all sides at a distance that frames its cube.
+    A field that carries no cameras is seen from all sides at a distance that frames its cube. The
+    distortion of lenses is left out: not every kind of scene can be seen through one.
 
     Args:
         field: the scene.
@@ -54,7 +55,7 @@ def viewpoints(field: Framed, count: int, resolution: int, seed: int) -> Camera:
     chosen = torch.randint(len(field.views), (count,), generator=draw)
     if count <= len(field.views):
         chosen = torch.randperm(len(field.views), generator=draw)[:count]
-    base = field.views[chosen]
+    base = replace(field.views[chosen], distortion=None)
     base = base.scaled(resolution / max(base.size))
     turn = rotations(torch.randn(count, 3, generator=draw, dtype=torch.float64) * SWAY_RAD / 2)
     about = replace(Similarity.identity(), t=-field.frame.t.double().cpu())
@@ -79,7 +80,10 @@ def expect_in_view(scene: Framed, cameras: Camera, source: object) -> None:
 
 def framing_distance(field: Framed) -> float:
     """How far a camera of the default field of view must stand, in world units, to see the scene
-    whole but for the corners of its cube."""
+    whole but for the corners of its cube; of a scene that goes on beyond its cube, the distance to
+    the sides, where captures are made from."""
+    if getattr(field, "contraction", "none") != "none":
+        return float(field.frame.s)
     return math.sqrt(2.0) * float(field.frame.s) / math.sin(DEFAULT_FOV_RAD / 2)
 
 

@@ -31,6 +31,7 @@ WORK, LOCK = ".work", ".lock"
 OTHER_FORMATS = (
     *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),
     *(".msgpack", ".onnx", ".png", ".json", ".yaml", ".safetensors"),
+    *(".glb", ".gltf", ".obj", ".off", ".stl"),
 )
 
 

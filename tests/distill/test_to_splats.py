@@ -17,9 +17,8 @@ from geodistill.distill.splats import SplatConfig, to_splats
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import save_mesh
 from geodistill.geometry.points import Points
-from geodistill.geometry.splats import load_splats
+from geodistill.geometry.splats import load_splats, rotation_matrices
 from geodistill.metrics.fidelity import compare
-from geodistill.render.splats import _rotations
 from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
 from geodistill.train import Budget
@@ -41,7 +40,7 @@ def test_discs_lie_across_their_normals() -> None:
     normals = F.normalize(torch.randn(50, 3, generator=draw), dim=1)
     normals[:3] = torch.tensor([[0.0, 0, 1], [0, 0, -1], [0, 0, 0]])
     made = flat_splats(torch.zeros(50, 3), normals, torch.full((50,), 0.5), torch.zeros(50, 1, 3))
-    axes = _rotations(made.rotations)[:, :, 2]
+    axes = rotation_matrices(made.rotations)[:, :, 2]
     apart = (axes * normals).sum(1).abs()
     assert float(apart[[0, 1, *range(3, 50)]].min()) > 1 - 1e-5
     scales = made.log_scales.exp()

@@ -137,12 +137,12 @@ def test_it_is_refused(
 
 OUTPUTS = {
     "fit": (
-        ("fit", "{data}", "--as", "ngp", "-o", "out.pth"),
-        "-o out.pth: name a folder or NAME.safetensors, .pth is not written",
+        ("fit", "{data}", "--as", "ngp", "-o", "out.onnx"),
+        ".onnx is not written",
     ),
     "convert": (
         ("convert", "{src}", "--to", "ngp", "-o", "out.npz"),
-        "-o out.npz: name a folder or NAME.safetensors, .npz is not written",
+        "-o out.npz: .npz files hold plenoxels, not ngp",
     ),
     "compare": (
         ("compare", "{src}", "{src}", "-o", "out.jpg"),

@@ -288,3 +288,71 @@ def test_arrays_that_are_not_what_they_say() -> None:
     other = {**arrays, "config": {**arrays["config"], "levels": 2}}
     with pytest.raises(InputError, match=r"it.ingp: branch.table has shape"):
         field_from_arrays(other, "it.ingp")  # pyright: ignore[reportArgumentType]
+
+
+# Limits, and voxels as PVD has them
+
+
+@pytest.mark.parametrize("box", [(), BOX])
+def test_limits_of_raw_density_and_features(box: tuple[float, ...]) -> None:
+    limits = (-0.5, 0.25, -0.1, 0.2)
+    free = decoded("ngp", replace(NGP, box=box, decoder=DecoderConfig(density_scale=2.0)))
+    field = decoded(
+        "ngp", replace(NGP, box=box, decoder=DecoderConfig(density_scale=2.0), limits=limits)
+    )
+    u, d = points()
+    with torch.no_grad():
+        latent, bounded = free.latent(u), field.latent(u)
+        inside = latent[:, 0] > -100
+        expected = torch.cat([latent[:, :1].clamp(-0.5, 0.25), latent[:, 1:].clamp(-0.1, 0.2)], 1)
+        torch.testing.assert_close(bounded[inside], expected[inside])
+        assert (bounded[inside] != latent[inside]).any()
+        sigma, latent_at = field.sigma_first(u)
+        torch.testing.assert_close(sigma, field.sigma(u))
+        torch.testing.assert_close(sigma, field.sigma_of(bounded))
+        assert not sigma[~inside].any()
+        rgb = field.rgb_of(latent_at(torch.arange(len(u))), d)
+        torch.testing.assert_close(rgb, field.rgb_of(bounded, d))
+
+
+def test_limits_leave_the_shared_latent_shared() -> None:
+    field = build_field("ngp", replace(NGP, limits=(-1e-9, 1e-9)))
+    assert isinstance(field, LatentField)
+    u, _ = points()
+    with torch.no_grad():
+        torch.testing.assert_close(field.sigma(u), torch.ones(len(u)))
+        torch.testing.assert_close(field.sigma_first(u)[0], torch.ones(len(u)))
+        assert field.latent(u)[:, 1:].abs().max() > 1e-8
+
+
+@pytest.mark.parametrize("limits", [(1.0,), (2.0, 1.0), (0.0, 1.0, 5.0, 4.0), (0.0,) * 6])
+def test_limits_that_cannot_be(limits: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match="limits"):
+        build_field("ngp", replace(NGP, limits=limits))
+
+
+@pytest.mark.parametrize("box", [(), BOX])
+def test_voxels_from_border_to_border(box: tuple[float, ...]) -> None:
+    """exp(raw) within limits and sigmoid(SH . k), as torch interpolates from border to border."""
+    config = PlenoxelsConfig(
+        8, (8, 9, 10), 1, box, nodes="borders", density="exp", limits=(-1.0, 1.0), color="sigmoid"
+    )
+    field = Plenoxels(config)
+    values = torch.randn(8 * 9 * 10, 13, generator=torch.Generator().manual_seed(0)) * 2
+    field.allocate(torch.ones(8, 9, 10, dtype=torch.bool), values)
+    u, d = points()
+    low, high = torch.tensor(box or (-1.0, -1, -1, 1, 1, 1)).view(2, 3)
+    inside = ((u >= low) & (u <= high)).all(1)
+    volume = values.view(8, 9, 10, 13).permute(3, 2, 1, 0)[None]
+    place = (2 * (u - low) / (high - low) - 1).view(1, 1, -1, 1, 3)
+    found = F.grid_sample(volume, place, align_corners=True).view(13, -1).T
+    k = found[:, 1:].unflatten(1, (3, 4))
+    rgb = torch.sigmoid((k * spherical_harmonics(d, 1)[:, None]).sum(2))
+    with torch.no_grad():
+        expected = found[:, 0].clamp(-1, 1).exp() * inside
+        torch.testing.assert_close(field.sigma(u), expected, rtol=1e-4, atol=1e-5)
+        latent = field.latent(u)
+        torch.testing.assert_close(field.sigma_of(latent), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            field.rgb_of(latent, d)[inside], rgb[inside], rtol=1e-4, atol=1e-5
+        )

@@ -125,3 +125,25 @@ def test_nerfstudio_rounds_in_single_precision(levels: int, base: int, finest: i
 
 def test_nerfstudios_default_ends_one_cell_early() -> None:
     assert HashSpec(convention="nerfstudio").scales[-1] == 2047
+
+
+def test_a_stated_ratio_of_levels() -> None:
+    spec = HashSpec(levels=4, base_resolution=8, max_resolution=27, level_scale=1.5)
+    assert [s + 1 for s in spec.scales] == [8.0, 12.0, 18.0, 27.0]
+    assert spec.growth == 1.5
+    torch_ngp = HashSpec(
+        levels=4, base_resolution=8, max_resolution=27, level_scale=1.5, convention="torch-ngp"
+    )
+    assert torch_ngp.sizes == tuple(-(-((n + 1) ** 3) // 8) * 8 for n in (8, 12, 18, 27))
+
+
+@pytest.mark.parametrize("level_scale", [0.5, 1e30, math.inf, math.nan])
+def test_a_ratio_that_cannot_be(level_scale: float) -> None:
+    with pytest.raises(UsageError, match="level_scale"):
+        HashSpec(levels=16, level_scale=level_scale)
+
+
+def test_fitting_gives_up_soon() -> None:
+    """Levels that all have one resolution leave more combinations than can be tried."""
+    with pytest.raises(InputError, match="entries"):
+        HashSpec(levels=64, max_resolution=16).fitting(7)

@@ -17,6 +17,7 @@ from geodistill.geometry.fields.decoder import (
     DecoderConfig,
     check_box,
     check_decoder,
+    check_limits,
     is_plain,
 )
 from geodistill.geometry.fields.heads import Branch, LatentField
@@ -94,8 +95,17 @@ def _check_tuple(name: str, key: str, value: tuple[Any, ...]) -> None:
             raise UsageError(f"'{name}' must hold finite numbers to {LARGEST:g}, got {number}")
     if key == "box":
         check_box(value)
+    if key == "limits":
+        check_limits(value)
     if key == "grid" and len(value) not in (0, 3):
         raise UsageError(f"'{name}' must have three numbers of nodes, got {len(value)}")
+
+
+def expect_trainable(config: Any) -> None:
+    """Raise UsageError for a grid of a form that only files of other programs have."""
+    for name in ("grid", "box", "resolutions", "level_scale"):
+        if getattr(config, name, None):
+            raise UsageError(f"'{name}' is of fields that are read from files: leave it out")
 
 
 def build_field(architecture: str, config: Any, seed: int = 0) -> Field:

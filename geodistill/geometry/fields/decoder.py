@@ -17,7 +17,14 @@ from torch.nn import functional as F
 from geodistill.checks import UsageError
 from geodistill.geometry.fields.activations import spherical_harmonics, truncated_exp
 from geodistill.geometry.fields.base import Field, ParamGroup
-from geodistill.geometry.fields.heads import HEAD_LR, LATENT, Branch, Mlp
+from geodistill.geometry.fields.heads import (
+    HEAD_LR,
+    LATENT,
+    Branch,
+    Mlp,
+    limited,
+    limited_raw,
+)
 
 NOWHERE = -1e9
 """Raw density outside of a field's box: every activation makes it zero."""
@@ -63,6 +70,8 @@ class Decoded(Protocol):
     def decoder(self) -> DecoderConfig: ...
     @property
     def box(self) -> tuple[float, ...]: ...
+    @property
+    def limits(self) -> tuple[float, ...]: ...
 
 
 class DecodedField(Field):
@@ -76,27 +85,28 @@ class DecodedField(Field):
         super().__init__(architecture, config)
         self.branch, self.decoder = branch, config.decoder
         self.color_head = head_network(config.decoder)
-        self.box = box_corners(config.box)
+        self.box, self.limits = box_corners(config.box), config.limits
 
     def latent(self, u: Tensor) -> Tensor:
         """[raw, features], and the position if the colour network sees it. [N, C]"""
-        latent = self.branch(self._in_box(u))
+        latent = limited(self.branch(self._in_box(u)), self.limits)
         if self.box is not None:
             latent = torch.cat([self._bounded(latent[:, 0], u)[:, None], latent[:, 1:]], dim=1)
         return torch.cat([latent, u], dim=1) if sees_positions(self.decoder) else latent
 
     def sigma(self, u: Tensor) -> Tensor:
-        return self._density(self._bounded(self.branch.raw(self._in_box(u)), u))
+        raw = limited_raw(self.branch.raw(self._in_box(u)), self.limits)
+        return self._density(self._bounded(raw, u))
 
     def sigma_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         raw, rest = self.branch.raw_first(self._in_box(u))
 
         def latent_at(index: Tensor) -> Tensor:
-            latent = rest(index)
+            latent = limited(rest(index), self.limits)
             seen = sees_positions(self.decoder)
             return torch.cat([latent, u[index]], dim=1) if seen else latent
 
-        return self._density(self._bounded(raw, u)), latent_at
+        return self._density(self._bounded(limited_raw(raw, self.limits), u)), latent_at
 
     def sigma_of(self, latent: Tensor) -> Tensor:
         return self._density(latent[:, 0])
@@ -211,10 +221,14 @@ def sines(x: Tensor, frequencies: Sequence[float]) -> Tensor:
 
 def harmonic_color(features: Tensor, directions: Tensor) -> Tensor:
     """max(SH(d) . k + 1/2, 0) of coefficients [N, 3 K], channel after channel. [N, 3]"""
+    return (harmonic_sums(features, directions) + 0.5).clamp_min(0.0)
+
+
+def harmonic_sums(features: Tensor, directions: Tensor) -> Tensor:
+    """SH(d) . k of coefficients [N, 3 K], channel after channel. [N, 3]"""
     degree = round((features.shape[1] / 3) ** 0.5) - 1
     basis = spherical_harmonics(directions, degree)
-    color = (features.unflatten(1, (3, -1)) * basis[:, None, :]).sum(dim=-1)
-    return (color + 0.5).clamp_min(0.0)
+    return (features.unflatten(1, (3, -1)) * basis[:, None, :]).sum(dim=-1)
 
 
 def box_corners(box: tuple[float, ...]) -> Tensor | None:
@@ -231,6 +245,13 @@ def check_decoder(decoder: DecoderConfig, prefix: str) -> None:
         )
     if decoder.density_scale <= 0:
         raise UsageError(f"'{prefix}density_scale' must be positive, got {decoder.density_scale}")
+
+
+def check_limits(limits: tuple[float, ...]) -> None:
+    """Raise UsageError unless it is empty or one or two ranges."""
+    ranges = list(zip(limits[::2], limits[1::2], strict=False))
+    if len(limits) not in (0, 2, 4) or any(low > high for low, high in ranges):
+        raise UsageError(f"'limits' must be one or two ranges, low before high, got {list(limits)}")
 
 
 def check_box(box: tuple[float, ...]) -> None:

@@ -32,7 +32,7 @@ VERSION = 1
 FIELD_FILE = "field.safetensors"
 OF_OTHERS = frozenset(
     {"layers", "bias", "resolutions", "grid", "sh_degree", "frequencies", "skip", "trunk_out"}
-    | {"box", "decoder"}
+    | {"box", "decoder", "level_scale", "limits", "density", "color", "nodes"}
 )
 """Settings that files of other programs have and our own fields leave as they are."""
 _CONTRACTIONS: dict[str, Contraction] = {"none": "none", "linf": "linf", "l2": "l2"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +15,7 @@ from geodistill.geometry.contraction import expand
 from geodistill.geometry.fields.base import OCCUPANCY_RESOLUTION, Field
 from geodistill.geometry.fields.build import ARCHITECTURES, build_field
 from geodistill.geometry.fields.plenoxels import Plenoxels
-from geodistill.io.fields import FieldArrays
+from geodistill.io.fields import FieldArrays, format_of
 from geodistill.log import progress
 
 CELL_POINTS = 4
@@ -72,6 +75,14 @@ def arrays_from_field(field: Field) -> FieldArrays:
         contraction=field.contraction,
         extra={},
     )
+
+
+def expect_holds(path: Path, architecture: str, config: Any) -> None:
+    """Raise UsageError for a config whose fields the format of this name does not hold."""
+    field = build_field(architecture, config)
+    form = format_of(path)
+    if not isinstance(field, Plenoxels) and form is not None and form.write is not None:
+        form.write(arrays_from_field(field), path)
 
 
 def _fill_nodes(

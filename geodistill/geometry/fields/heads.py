@@ -75,6 +75,19 @@ class Branch(nn.Module):
         raise NotImplementedError
 
 
+def limited_raw(raw: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """Raw density within the first two of `limits`, if any. [N] -> [N]"""
+    return raw.clamp(limits[0], limits[1]) if limits else raw
+
+
+def limited(latent: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """[raw, features] within limits (raw low, raw high) or (..., features low, high). [N, C]"""
+    if not limits:
+        return latent
+    features = latent[:, 1:].clamp(limits[2], limits[3]) if limits[2:] else latent[:, 1:]
+    return torch.cat([limited_raw(latent[:, :1], limits), features], dim=1)
+
+
 class LatentField(Field):
     """A field whose latent is [raw, g1..g15] and whose colour head is the shared one.
 
@@ -87,16 +100,18 @@ class LatentField(Field):
         super().__init__(architecture, config)
         self.branch = branch
         self.color_head = new_color_head()
+        self.limits: tuple[float, ...] = getattr(config, "limits", ())
 
     def latent(self, u: Tensor) -> Tensor:
-        return self.branch(u)
+        return limited(self.branch(u), self.limits)
 
     def sigma(self, u: Tensor) -> Tensor:
-        return truncated_exp(self.branch.raw(u))
+        return truncated_exp(limited_raw(self.branch.raw(u), self.limits))
 
     def sigma_first(self, u: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         raw, latent_at = self.branch.raw_first(u)
-        return truncated_exp(raw), latent_at
+        sigma = truncated_exp(limited_raw(raw, self.limits))
+        return sigma, lambda index: limited(latent_at(index), self.limits)
 
     def sigma_of(self, latent: Tensor) -> Tensor:
         return truncated_exp(latent[:, 0])

@@ -41,6 +41,8 @@ class MlpConfig:
     """Whether these layers have biases; those of the trunk do."""
     box: tuple[float, ...] = ()
     """Low and high corner of what the network spans in the unit cube; all of it when empty."""
+    limits: tuple[float, ...] = ()
+    """Least and greatest raw density, and those of the features, as PVD clamps them; or none."""
     decoder: DecoderConfig = PLAIN
     """From the latent to density and colour."""
 

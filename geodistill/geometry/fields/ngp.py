@@ -38,8 +38,12 @@ class NgpConfig:
     """Whether its layers have biases."""
     resolutions: tuple[int, ...] | None = None
     """Nodes per axis of each level, where a file rounds otherwise than the convention says."""
+    level_scale: float | None = None
+    """Ratio of neighbouring levels, where a file states one that misses max_resolution."""
     box: tuple[float, ...] = ()
     """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    limits: tuple[float, ...] = ()
+    """Least and greatest raw density, and those of the features, as PVD clamps them; or none."""
     decoder: DecoderConfig = PLAIN
     """From the latent to density and colour."""
 
@@ -57,6 +61,7 @@ class HashBranch(Branch):
             max_resolution=config.max_resolution,
             convention=config.convention,
             resolutions=config.resolutions,
+            level_scale=config.level_scale,
         )
         table = torch.empty(self.spec.entries, config.features).uniform_(-1e-4, 1e-4)
         self.table = nn.Parameter(table)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from geodistill import kernels
+from geodistill.geometry.fields.activations import truncated_exp
 from geodistill.geometry.fields.base import Field, ParamGroup
-from geodistill.geometry.fields.decoder import box_corners, harmonic_color
+from geodistill.geometry.fields.decoder import (
+    NOWHERE,
+    box_corners,
+    harmonic_color,
+    harmonic_sums,
+)
+from geodistill.geometry.fields.heads import limited
 
 DENSITY_UNIT = 1000.0
 """Density per scene radius that a raw value of 1 stands for: raw values and harmonics then have
@@ -27,17 +35,27 @@ class PlenoxelsConfig:
     """Sparse voxel field; memory grows with the nodes that are kept, not with resolution^3."""
 
     resolution: int = 256
-    """Nodes per axis, at cell centres as in svox2."""
+    """Nodes per axis."""
     grid: tuple[int, ...] = ()
     """Nodes along x, y and z, where they differ."""
     sh_degree: int = 2
     """Of the harmonics of colour."""
     box: tuple[float, ...] = ()
     """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    nodes: Literal["centres", "borders"] = "centres"
+    """Where the nodes stand: at the centres of equal cells as in svox2, or from border to border as
+    in PVD."""
+    density: Literal["relu", "exp"] = "relu"
+    """Of the raw density: 1000 relu(raw) as in svox2, or exp(raw) as in PVD."""
+    limits: tuple[float, ...] = ()
+    """Least and greatest raw density, as PVD clamps it; or none."""
+    color: Literal["shifted", "sigmoid"] = "shifted"
+    """Of the harmonics' sum: max(sum + 1/2, 0) as in svox2, or sigmoid(sum) as in PVD."""
 
 
 class Plenoxels(Field):
-    """sigma = 1000 relu(trilinear raw), rgb = max(SH(d) . k + 1/2, 0).
+    """sigma = 1000 relu(trilinear raw), rgb = max(SH(d) . k + 1/2, 0), unless the config says
+    otherwise.
 
     `links` int32 [X, Y, Z] holds each node's row in `values` [M, C], or -1 where it is empty.
     `values` are [raw density, K harmonics of red, of green, of blue]; 28 for degree 2.
@@ -73,7 +91,7 @@ class Plenoxels(Field):
         self.links, self.values = rows, nn.Parameter(values)
 
     def node_positions(self, index: Tensor) -> Tensor:
-        """Unit-cube positions of integer node indices. [N, 3] -> [N, 3]"""
+        """Unit-cube positions of integer node indices, cell centres. [N, 3] -> [N, 3]"""
         return (index + 0.5) * (2.0 / self.links.shape[0]) - 1.0
 
     def latent(self, u: Tensor) -> Tensor:
@@ -83,19 +101,27 @@ class Plenoxels(Field):
         return self.sigma_of(self._interpolated(u, self.values[:, :1]))
 
     def _interpolated(self, u: Tensor, values: Tensor) -> Tensor:
-        if self.box is None and not self.config.grid:
+        plain = self.box is None and not self.config.grid and self.config.nodes == "centres"
+        if plain:
             grid = (u + 1.0) * (self.links.shape[0] / 2) - 0.5
-            return kernels.voxel_interp(grid, self.links, values)
+            return limited(kernels.voxel_interp(grid, self.links, values), self.config.limits)
         low, high = (self.box if self.box is not None else UNIT_BOX).to(u)
-        nodes = u.new_tensor(self.links.shape)
-        found = kernels.voxel_interp((u - low) / (high - low) * nodes - 0.5, self.links, values)
+        part, nodes = (u - low) / (high - low), u.new_tensor(self.links.shape)
+        centred = self.config.nodes == "centres"
+        grid = part * nodes - 0.5 if centred else part * (nodes - 1.0)
+        found = kernels.voxel_interp(grid, self.links, values)
         inside = ((u >= low) & (u <= high)).all(dim=1)
-        return found * inside[:, None]
+        outside = 0.0 if self.config.density == "relu" else NOWHERE
+        return torch.where(inside[:, None], limited(found, self.config.limits), outside)
 
     def sigma_of(self, latent: Tensor) -> Tensor:
+        if self.config.density == "exp":
+            return truncated_exp(latent[:, 0])
         return DENSITY_UNIT * torch.relu(latent[:, 0])
 
     def rgb_of(self, latent: Tensor, directions: Tensor) -> Tensor:
+        if self.config.color == "sigmoid":
+            return torch.sigmoid(harmonic_sums(latent[:, 1:], directions))
         return harmonic_color(latent[:, 1:], directions)
 
     def param_groups(self) -> list[ParamGroup]:

@@ -34,6 +34,8 @@ class TensorfConfig:
     """Nodes along x, y and z, where they differ."""
     box: tuple[float, ...] = ()
     """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    limits: tuple[float, ...] = ()
+    """Least and greatest raw density, and those of the features, as PVD clamps them; or none."""
     decoder: DecoderConfig = PLAIN
     """From the latent to density and colour."""
 
@@ -54,6 +56,8 @@ class TensorfCpConfig:
     """Nodes along x, y and z, where they differ."""
     box: tuple[float, ...] = ()
     """Low and high corner of what the grid spans in the unit cube; all of it when empty."""
+    limits: tuple[float, ...] = ()
+    """Least and greatest raw density, and those of the features, as PVD clamps them; or none."""
     decoder: DecoderConfig = PLAIN
     """From the latent to density and colour."""
 

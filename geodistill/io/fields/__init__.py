@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays, checked
+from geodistill.io.fields.ingp import read_ingp
+from geodistill.io.fields.ingp_write import ingp_files
 from geodistill.io.fields.nerfstudio import read_nerfstudio
 from geodistill.io.fields.nerfstudio_write import nerfacto_files
 from geodistill.io.fields.svox2 import holds_voxels, read_svox2, svox2_files
 from geodistill.io.fields.tensorf import read_tensorf
 from geodistill.io.fields.tensorf_write import tensorf_files
+from geodistill.io.fields.torch_ngp import read_torch_ngp
+from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.io.nerfstudio import is_run
 from geodistill.runs import atomic_write, make_folder
 
@@ -20,6 +24,7 @@ __all__ = [
     "FORMATS",
     "FieldArrays",
     "Format",
+    "expect_writable",
     "format_of",
     "holds_voxels",
     "read_field",
@@ -31,17 +36,46 @@ Writer = Callable[[FieldArrays, Path], Mapping[str, bytes | list[bytes]]]
 
 
 class Format(NamedTuple):
-    """A program's files: their reader and their writer."""
+    """A program's files: their reader, their writer, and by architecture the settings of fields
+    that it writes exactly, where they are not our own."""
 
     read: Reader
     write: Writer | None = None
+    settings: Mapping[str, Mapping[str, Any]] = {}
 
+
+LIKE_TENSORF = {
+    "floor": -15.0,
+    "decoder": {
+        "density": "softplus",
+        "density_scale": 1000.0,
+        "features": 27,
+        "head": "frequencies",
+        "width": 128,
+        "bias": True,
+        "view_frequencies": [1.0, 2.0],
+        "feature_frequencies": [1.0, 2.0],
+    },
+}
+"""TensoRF's network, with a softplus whose bend lies where a step is opaque."""
+
+LIKE_PVD = {
+    "ngp": {"log2_size": 19, "max_resolution": 2048},
+    "tensorf": {"density_rank": 15},
+    "mlp": {"depth": 8, "width": 256, "octaves": 10},
+}
+"""The sizes that are in PVD's code and not in its files; one component of density is the floor."""
 
 FORMATS: dict[str, Format] = {
     ".ckpt": Format(read_nerfstudio),
     ".yml": Format(read_nerfstudio, nerfacto_files),
-    ".npz": Format(read_svox2, svox2_files),
-    ".th": Format(read_tensorf, tensorf_files),
+    ".ingp": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".msgpack": Format(read_ingp, ingp_files, {"ngp": {"convention": "tcnn"}}),
+    ".pth": Format(read_torch_ngp, torch_ngp_files, LIKE_PVD),
+    ".npz": Format(read_svox2, svox2_files, {"plenoxels": {}}),
+    ".th": Format(
+        read_tensorf, tensorf_files, {"tensorf": LIKE_TENSORF, "tensorf-cp": LIKE_TENSORF}
+    ),
 }
 """By the ending of the name."""
 
@@ -82,3 +116,20 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
         if "/" in name:
             make_folder((path.parent / name).parent)
         atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
+
+
+def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:
+    """Settings of an architecture with which a field can be written under this name.
+
+    Raises UsageError for a name whose format holds other architectures only, or is only read.
+    """
+    form = FORMATS[path.suffix.lower()]
+    if form.write is None:
+        raise UsageError(f"-o {path}: {path.suffix} is read, and not written")
+    if not form.settings:
+        raise UsageError(f"-o {path}: name a folder, and `export` its field to {path.name}")
+    if architecture not in form.settings:
+        raise UsageError(
+            f"-o {path}: {path.suffix} files hold {' or '.join(form.settings)}, not {architecture}"
+        )
+    return form.settings[architecture]

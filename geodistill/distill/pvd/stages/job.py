@@ -19,7 +19,7 @@ from geodistill.distill.pvd.stages.student import enter_window, factor_size, inh
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.rays import Rays, pixel_rays
-from geodistill.render.samples import march, unit_camera
+from geodistill.render.samples import field_samples, unit_camera
 from geodistill.render.viewpoints import viewpoints
 from geodistill.train.optimiser import Optimiser
 
@@ -98,7 +98,7 @@ class PvdJob:
         rays, slots = self._draw_rays(camera, draw)
         jitter = torch.rand(len(rays), generator=draw).to(rays.origins)
         background = torch.rand(len(rays), 3, generator=draw).to(rays.origins)
-        samples = march(rays, self.teacher.occupancy, self.settings.step, jitter)
+        samples = field_samples(self.teacher, rays, self.settings.step, jitter)
         window = self.settings.raw_min, self.settings.raw_max
         teacher, student = (Response(f, samples, *window) for f in (self.teacher, self.student))
         total = self._point_loss(teacher, student, weights)

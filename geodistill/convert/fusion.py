@@ -1,0 +1,178 @@
+"""Views of a surface fused into one signed distance on a grid.
+
+Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images", 1996: a node
+takes the weighted mean of how far in front of each view's surface it lies, truncated. Here a node
+that no view looks past is inside, so that what is behind all that is seen is solid: nothing that is
+hidden inside a scene can make a surface, and every surface is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import InputError
+from geodistill.log import progress
+from geodistill.rays import camera_rays
+from geodistill.render.surfaces import SurfaceView
+
+TRUNCATION = 3
+"""Steps of the grid on each side of a surface in which a view measures distance."""
+FALLOFF = 1
+"""Steps behind a surface from which on a view counts less and less (Bylow et al. 2013): of a thin
+thing, its other side is nearer to the truth there."""
+FREE, HIDDEN = 0.2, 0.015
+"""Weight of a view of which a node's pixel shows nothing at all, and of one in which the node is
+hidden, against 1 of one that looks straight at a surface near it."""
+LEAST_COSINE = 0.1
+BLOCK = 4
+"""Nodes along the side of the blocks in which those near a surface are found."""
+MARGIN = TRUNCATION + 1
+"""Steps of the grid beyond what is seen."""
+TAIL = 0.01
+"""Share of the points on each side of each axis beyond which one is left out that is farther off
+than half of what lies between them: a few specks would spend the grid on empty space."""
+FEWEST = 100
+"""Pixels that show a surface, in all views together."""
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceGrid:
+    """Signed distances [X, Y, Z] at nodes `low + step * index`, positive outside, truncated."""
+
+    values: Tensor
+    low: Tensor  # float64 [3] in the world
+    step: float
+
+
+def fused(views: Sequence[SurfaceView], resolution: int) -> DistanceGrid:
+    """Fuse views into a grid of about `resolution` nodes along the longest side of what they show.
+
+    Raises InputError where they show hardly anything.
+    """
+    points = torch.cat([view.points() for view in views])
+    if len(points) < FEWEST:
+        raise InputError(
+            "there is no surface to make a mesh of: the scene is empty, or transparent everywhere"
+        )
+    low, high = _box(points)
+    step = float((high - low).max()) / resolution
+    low = low - MARGIN * step
+    shape = [int(n) for n in ((high - low) / step).ceil() + MARGIN + 1]
+    near = _near_blocks((points - low) / step, shape)
+    lenses = [_Lens.of(view, low) for view in views]
+    values = _coarse(near, lenses, step)[: shape[0], : shape[1], : shape[2]].contiguous()
+    index = _nodes_of(near, shape)
+    fine = _votes(index.float() * step, lenses, step, "fusing views")
+    values[tuple(index.unbind(1))] = fine
+    return DistanceGrid(values, low, step)
+
+
+def _box(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The box of points [N, 3] but for specks far off. (float64 [3], [3])"""
+    some = points[:: max(1, len(points) // 100_000)]
+    low, high = (torch.quantile(some, share, dim=0) for share in (TAIL, 1 - TAIL))
+    reach = 0.5 * (high - low).max()
+    kept = points[((points >= low - reach) & (points <= high + reach)).all(dim=1)]
+    return kept.amin(dim=0), kept.amax(dim=0)
+
+
+def _near_blocks(nodes: Tensor, shape: list[int]) -> Tensor:
+    """bool [X / BLOCK, ...]: blocks with a node within half a block of one of the places [N, 3], in
+    steps of the grid."""
+    count = torch.tensor([-(-n // BLOCK) for n in shape])
+    near = torch.zeros(count.tolist(), dtype=torch.bool)
+    for corner in torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3):
+        block = (nodes / BLOCK + corner).floor().long()
+        block = block[((block >= 0) & (block < count)).all(dim=1)]
+        near[tuple(block.unbind(1))] = True
+    return near
+
+
+def _nodes_of(blocks: Tensor, shape: list[int]) -> Tensor:
+    """int64 [N, 3], the nodes in the blocks."""
+    within = torch.cartesian_prod(*[torch.arange(BLOCK)] * 3)
+    index = (blocks.nonzero()[:, None] * BLOCK + within).reshape(-1, 3)
+    return index[(index < torch.tensor(shape)).all(dim=1)]
+
+
+def _coarse(near: Tensor, lenses: list[_Lens], step: float) -> Tensor:
+    """Distances of all nodes, by whole blocks: none of those that count is near a surface."""
+    far = (~near).nonzero()
+    middles = (far * BLOCK + (BLOCK - 1) / 2).float() * step
+    most = TRUNCATION * step
+    signs = torch.ones(near.shape)
+    signs[~near] = _votes(middles, lenses, step, "carving").sign()
+    for axis in range(3):
+        signs = signs.repeat_interleave(BLOCK, dim=axis)
+    return signs * most
+
+
+@dataclass(frozen=True, eq=False)
+class _Lens:
+    """A view for looking nodes up in: its camera, and depth and weight of each pixel."""
+
+    view: SurfaceView
+    low: Tensor
+    depth: Tensor  # [H * W]
+    cosine: Tensor  # [H * W] of the angle between the ray and the surface's normal
+    variance: Tensor  # [H * W] of the depth
+
+    @classmethod
+    def of(cls, view: SurfaceView, low: Tensor) -> _Lens:
+        cosine = _cosines(view).clamp_min(LEAST_COSINE)
+        spread = torch.where(view.depth.isfinite(), view.spread, 0.0)
+        return cls(
+            view, low, view.depth.reshape(-1), cosine.reshape(-1), spread.square().reshape(-1)
+        )
+
+    def pixels(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which of the places [N, 3], relative to `low`, are in the picture; their pixels, and how
+        far away they are. int64 [K], int64 [K], [K]"""
+        camera = self.view.camera.to(dtype=torch.float64)
+        rotation, K = camera.world_from_cam[:3, :3], camera.K.float()
+        local = places @ rotation.float() + ((self.low - camera.centers) @ rotation).float()
+        height, width = camera.size
+        slopes = local[:, :2] / local[:, 2:]
+        xy = (slopes @ K[:2, :2].T + K[:2, 2]).floor()
+        limit = xy.new_tensor([width, height])
+        seen = ((local[:, 2] > 0) & ((xy >= 0) & (xy < limit)).all(dim=1)).nonzero()[:, 0]
+        x, y = xy[seen].long().unbind(1)
+        return seen, y * width + x, local[seen].norm(dim=1)
+
+
+def _cosines(view: SurfaceView) -> Tensor:
+    """|cos| between rays and the normal of the surface, by differences of neighbours. [H, W]"""
+    rays = camera_rays(view.camera.to(dtype=torch.float32)).directions
+    rays = rays.reshape(*view.depth.shape, 3)
+    points = rays * torch.where(view.depth.isfinite(), view.depth, 0.0)[..., None]
+    padded = F.pad(points.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0]
+    across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]).permute(1, 2, 0)
+    down = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]).permute(1, 2, 0)
+    normal = F.normalize(torch.linalg.cross(across, down, dim=-1), dim=-1)
+    return (normal * rays).sum(dim=-1).abs()
+
+
+def _votes(places: Tensor, lenses: list[_Lens], step: float, what: str) -> Tensor:
+    """Truncated distances [N] of places [N, 3], relative to the grid's corner.
+
+    Positive where no picture shows a place.
+    """
+    most, begin = TRUNCATION * step, FALLOFF * step
+    total, weight = torch.zeros(len(places)), torch.zeros(len(places))
+    with progress(len(lenses), what) as bar:
+        for lens in lenses:
+            seen, pixel, away = lens.pixels(places)
+            depth, cosine = lens.depth[pixel], lens.cosine[pixel]
+            value = ((depth - away) * cosine).clamp(-most, most)
+            own = torch.where(depth.isfinite(), cosine, FREE)
+            own = own * ((value + most) / (most - begin)).clamp(HIDDEN, 1)
+            own = own / (1 + lens.variance[pixel] / step**2)
+            total.index_add_(0, seen, own * value)
+            weight.index_add_(0, seen, own)
+            bar.advance()
+    return torch.where(weight > 0, total / weight.clamp_min(1e-30), most)

@@ -1,0 +1,80 @@
+"""`geodistill export` of fields: other programs' files, and other axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from geodistill.cli import main
+from geodistill.geometry.axes import turn
+from geodistill.geometry.fields import build_field, load_field, save_field
+from geodistill.geometry.fields.ngp import NgpConfig
+from geodistill.geometry.fields.plenoxels import Plenoxels, PlenoxelsConfig
+
+TCNN = NgpConfig(levels=4, log2_size=8, base_resolution=4, max_resolution=32, convention="tcnn")
+
+
+def voxels() -> Plenoxels:
+    field = build_field("plenoxels", PlenoxelsConfig(resolution=12))
+    assert isinstance(field, Plenoxels)
+    draw = torch.Generator().manual_seed(0)
+    nodes = torch.rand(12, 12, 12, generator=draw) > 0.4
+    field.allocate(nodes, torch.rand(int(nodes.sum()), 28, generator=draw) * 0.01)
+    field.world_from_field = torch.diag(torch.tensor([2.0, 2, 2, 1], dtype=torch.float64))
+    return field
+
+
+def same(a, b, tolerance: float = 1e-3) -> None:
+    draw = torch.Generator().manual_seed(1)
+    x = a.frame.apply(torch.rand(500, 3, generator=draw).double() * 1.9 - 0.95)
+    d = torch.nn.functional.normalize(torch.randn(500, 3, generator=draw), dim=1)
+    assert torch.allclose(a.density(x), b.density(x), rtol=tolerance, atol=1e-4)
+    assert torch.allclose(a.color(x, d), b.color(x, d), atol=2e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ending", [".ingp", ".msgpack", ".npz"])
+def test_fields_go_through_the_files_of_other_programs(ending: str, tmp_path: Path) -> None:
+    field = voxels() if ending == ".npz" else build_field("ngp", TCNN, 3)
+    save_field(field, tmp_path / "own.safetensors")
+    there, back = str(tmp_path / f"theirs{ending}"), str(tmp_path / "back.safetensors")
+    assert main(["export", str(tmp_path / "own.safetensors"), "-o", there]) == 0
+    assert main(["export", there, "-o", back]) == 0
+    same(field, load_field(back))
+
+
+@torch.no_grad()
+def test_a_turned_field_is_the_same_scene_in_other_axes(tmp_path: Path) -> None:
+    field = voxels()
+    field.occupancy = torch.ones_like(field.occupancy)
+    save_field(field, tmp_path / "own.safetensors")
+    out = tmp_path / "turned.safetensors"
+    argv = ["export", str(tmp_path / "own.safetensors"), "-o", str(out), "--frame", "z-up"]
+    assert main(argv) == 0
+    turned, way = load_field(out), turn("opencv", "z-up")
+    draw = torch.Generator().manual_seed(2)
+    x = torch.rand(300, 3, generator=draw).double() * 3 - 1.5
+    d = torch.nn.functional.normalize(torch.randn(300, 3, generator=draw), dim=1)
+    assert not torch.allclose(way.R, torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(turned.density(way.apply(x)), field.density(x), rtol=1e-3, atol=1e-4)
+    turned_d = (d.double() @ way.R.T).float()
+    assert torch.allclose(turned.color(way.apply(x), turned_d), field.color(x, d), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("x.npz", "convert"),
+        ("x.th", "convert --to tensorf"),
+        ("x.ply", "fields are written as .safetensors"),
+        ("x.ckpt", "choose"),
+    ],
+)
+def test_what_a_format_does_not_hold_is_said(out: str, words: str, tmp_path: Path, capsys) -> None:
+    save_field(build_field("ngp", TCNN), tmp_path / "own.safetensors")
+    assert main(["export", str(tmp_path / "own.safetensors"), "-o", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert not (tmp_path / out).exists()
