@@ -17,7 +17,7 @@ import pytest
 from geodistill import cli, log
 from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional, parse, parse_duration
-from geodistill.cli.convert import default_output
+from geodistill.cli.conversion import default_output
 from geodistill.cli.options import Architecture, Machine, Student, stem_of
 from geodistill.cli.report import fidelity, pairs
 

@@ -28,7 +28,7 @@ from scenes import AnalyticField
 import geodistill
 from geodistill import cli
 from geodistill.cameras import Similarity, look_at
-from geodistill.cli.convert import BUNDLED
+from geodistill.cli.conversion import BUNDLED
 from tests.faults.small import shrink
 from tests.faults.worlds import VIEWS, write_world
 

@@ -115,6 +115,48 @@ def _gltf_splats() -> Iterator[Files]:
 # Meshes
 
 
+def _gsplat(ending: str) -> Iterator[Files]:
+    import torch
+
+    from tests.io.test_splat_checkpoints import gsplat_columns
+
+    for degree, old in ((0, False), (1, True), (3, False)):
+        columns = gsplat_columns(splat_samples.some_arrays(20, degree))
+        columns |= {"heat": torch.ones(20), "f": torch.ones(20, 3)}
+        out = io.BytesIO()
+        content = {"step": 9, "splats": columns}
+        torch.save(content, out, _use_new_zipfile_serialization=not old)
+        yield {f"a{ending}": out.getvalue()}
+        if not old:
+            yield {f"a_rank{rank}{ending}": out.getvalue() for rank in range(2)}
+
+
+def _run(method: str, state: dict[str, Any], model: dict[str, Any], main: str = "") -> Files:
+    """A run of nerfstudio with its files in one folder, the checkpoint or `main` first."""
+    from tests.io import nerfstudio_samples as samples
+
+    frame = (samples.turn(1), np.array([0.1, 0.2, -0.3]), 0.7)
+    with tempfile.TemporaryDirectory() as folder:
+        samples.write_run(Path(folder), state, samples.settings(method, model), frame)
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        files = {path.name: path.read_bytes() for path in paths}
+    first = main or next(name for name in files if name.endswith(".ckpt"))
+    return {first: files.pop(first), **files}
+
+
+def _splatfacto(main: str = "") -> Iterator[Files]:
+    from tests.io.test_splat_checkpoints import splatfacto_state
+
+    for degree, prefix in ((0, "gauss_params."), (3, "gauss_params."), (1, "")):
+        state = splatfacto_state(splat_samples.some_arrays(20, degree), prefix)
+        yield _run("splatfacto", state, {"rasterize_mode": "antialiased"}, main)
+
+
+def _splat_ckpt() -> Iterator[Files]:
+    yield from _gsplat(".ckpt")
+    yield from _splatfacto()
+
+
 def _picture() -> bytes:
     from PIL import Image
 
@@ -354,6 +396,20 @@ def _torch_ngp() -> Iterator[Files]:
         yield {"a.pth": out.getvalue()}
 
 
+def _nerfstudio(main: str = "") -> Iterator[Files]:
+    from tests.io import test_field_nerfstudio as samples
+
+    for flat in (False, True):
+        state = samples.hash_state(flat)
+        yield _run("nerfacto", state, samples.MODEL, main)
+        bounded = {**samples.MODEL, "disable_scene_contraction": True}
+        state = samples.hash_state(flat, samples.LONG_BOX, 0) | samples.grid_state(2, 4)
+        yield _run("instant-ngp", state, bounded, main)
+    for encoding in ("vm", "cp", "triplane"):
+        yield _run("tensorf", samples.tensor_state(encoding), {}, main)
+    yield _run("vanilla-nerf", samples.mlp_state(), {}, main)
+
+
 KINDS: dict[str, Callable[[], Iterator[Files]]] = {
     "splats.ply": _ply_splats,
     "splats.compressed.ply": lambda: _splats(".compressed.ply"),
@@ -374,6 +430,12 @@ KINDS: dict[str, Callable[[], Iterator[Files]]] = {
     "cloud.pcd": _pcd,
     "cloud.xyz": lambda: _cloud(".xyz"),
     "cloud.npz": lambda: _cloud(".npz"),
+    "splats.pt": lambda: _gsplat(".pt"),
+    "splats.pth": lambda: _gsplat(".pth"),
+    "splats.ckpt": _splat_ckpt,
+    "splats.config.yml": lambda: _splatfacto("config.yml"),
+    "field.ckpt": _nerfstudio,
+    "field.yml": lambda: _nerfstudio("config.yml"),
     "field.th": _tensorf,
     "field.npz": _svox2,
     "field.ingp": lambda: _ingp(True),

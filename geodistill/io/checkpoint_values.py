@@ -41,7 +41,7 @@ class Storage(NamedTuple):
 def in_words(name: str) -> str:
     """What a checkpoint holds that names this class or function."""
     known = [words for part, words in _IN_WORDS.items() if part in name]
-    return known[0] if known else name[:80]
+    return known[0] if known else ascii(name[:80])[1:-1]
 
 
 def natural(value: Any) -> bool:

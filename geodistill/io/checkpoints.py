@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,22 +32,32 @@ STREAM_START = b"\x80\x02\x8a\x0a" + STREAM_MAGIC.to_bytes(10, "little")
 _SPENT_AT_LEAST = 1 << 20
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Any]:
+def load_checkpoint(path: Path | str, parts: Collection[str] | None = None) -> dict[str, Any]:
     """The dictionary in a PyTorch checkpoint: tensors, numbers, texts and containers of these.
 
     Tensors come as they are stored, on the CPU, and share their memory with the mapped file until
     they are written to; gradients, hooks and devices are left out. NumPy's scalars and arrays,
     OrderedDict, defaultdict, Size and Parameter are read, no other class is.
 
+    Args:
+        parts: the entries that are wanted; others, such as an optimiser's state, are left out, and
+            their tensors are not read.
+
     Raises InputError, naming the file, when it is missing, no checkpoint, damaged, no dictionary
     with texts as keys, or holds another class or a sparse, quantised or expanded tensor.
     """
-    return _read(Path(path), _Archive.proven)
+    path = Path(path)
+    value, archive = _read(path)
+    if parts is not None:
+        value = {key: inner for key, inner in value.items() if key in parts}
+    if archive is not None:
+        archive.prove(value)
+    return value
 
 
 def outline_checkpoint(path: Path | str) -> dict[str, Any]:
     """The same without reading what tensors hold, which costs little; checksums are not proved."""
-    return _read(Path(path), _Archive.storage)
+    return _read(Path(path))[0]
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -60,13 +70,14 @@ def is_checkpoint(path: Path) -> bool:
     return start.startswith(b"PK\x03\x04") or start == STREAM_START
 
 
-def _read(path: Path, storage: Callable[[_Archive, str], np.ndarray]) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
     mapped = _mapped(path)
+    archive = None
     data, start = np.frombuffer(mapped, np.uint8), mapped[: len(STREAM_START)]
     try:
         if start.startswith(b"PK\x03\x04"):
             archive = _Archive(path, data)
-            value = archive.value(lambda key: storage(archive, key))
+            value = archive.value()
         elif start == STREAM_START:
             value = _stream(mapped, data)
         else:
@@ -83,7 +94,7 @@ def _read(path: Path, storage: Callable[[_Archive, str], np.ndarray]) -> dict[st
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         kind = "dictionary without names" if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path} holds a {kind}, not the dictionary of a checkpoint")
-    return value
+    return value, archive
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -106,6 +117,7 @@ class _Archive:
 
     def __init__(self, path: Path, data: np.ndarray) -> None:
         self.path, self.data = path, data
+        self.unpacked: dict[str, np.ndarray] = {}
         self.entries = zip_entries(path, data)
         tops = {name.partition("/")[0] for name in self.entries if name.endswith("/data.pkl")}
         pickles = [f"{top}/data.pkl" for top in tops if f"{top}/data.pkl" in self.entries]
@@ -118,29 +130,37 @@ class _Archive:
         if order is not None and order.size <= 8 and self._content("byteorder") != b"little":
             raise InputError(f"{path} was saved on a big-endian machine, which is not read")
 
-    def value(self, storage: Callable[[str], np.ndarray]) -> Any:
+    def value(self) -> Any:
         content = self._content("data.pkl")
-        found: dict[str, np.ndarray] = {}
+        return _unpickled(io.BytesIO(content), len(content), self._storage)
 
-        def persistent(key: str) -> np.ndarray:
-            if key not in found:
-                found[key] = storage(key)
-            return found[key]
-
-        return _unpickled(io.BytesIO(content), len(content), persistent)
-
-    def storage(self, key: str) -> np.ndarray:
+    def _storage(self, key: str) -> np.ndarray:
         name = f"{self.top}data/{key}"
         if name not in self.entries:
-            raise Damage(f"its entry {name[:60]} is missing")
-        return unpacked(self.path, self.data, name, self.entries[name])
+            raise Damage(f"its entry {name[:60]!r} is missing")
+        if name not in self.unpacked:
+            self.unpacked[name] = unpacked(self.path, self.data, name, self.entries[name])
+        return self.unpacked[name]
 
-    def proven(self, key: str) -> np.ndarray:
-        """The same, after its checksum."""
-        content = self.storage(key)
-        name = f"{self.top}data/{key}"
-        expect_whole(self.path, name, self.entries[name], content)
-        return content
+    def prove(self, value: Any) -> None:
+        """Raise InputError unless the storages of all tensors in a value have their checksums."""
+        import torch
+
+        names = {content.ctypes.data: name for name, content in self.unpacked.items()}
+        left, seen = [value], set()
+        while left:
+            inner = left.pop()
+            if id(inner) in seen:
+                continue
+            seen.add(id(inner))
+            if isinstance(inner, dict):
+                left.extend(inner.values())
+            elif isinstance(inner, (list, tuple)):
+                left.extend(inner)
+            elif isinstance(inner, torch.Tensor) and inner.numel():
+                name = names.pop(inner.untyped_storage().data_ptr(), None)
+                if name is not None:
+                    expect_whole(self.path, name, self.entries[name], self.unpacked[name])
 
     def _content(self, name: str) -> bytes:
         entry = self.entries[self.top + name]

@@ -65,7 +65,7 @@ def is_run(path: Path) -> bool:
     if path.is_dir():
         return _newest(path) is not None or _newest(path / MODELS) is not None
     if path.name == CONFIG:
-        return _newest(path.parent / MODELS) is not None
+        return is_run(path.parent)
     return _STEP.fullmatch(path.name) is not None
 
 
@@ -94,7 +94,7 @@ def load_model(checkpoint: Path) -> dict[str, Tensor]:
 
     Raises InputError, naming the file, when it is damaged or holds no model of nerfstudio.
     """
-    return model_tensors(load_checkpoint(checkpoint), checkpoint)
+    return model_tensors(load_checkpoint(checkpoint, ("pipeline",)), checkpoint)
 
 
 def outline_model(checkpoint: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ the opcodes of protocols 0 to 5 as the standard library's `pickletools` document
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from mmap import mmap
@@ -84,19 +85,25 @@ def read_pickle(
     """
     machine = _Machine(known, persistent)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
-            if count >= MOST_OPCODES:
-                raise Damage(f"it has more than {MOST_OPCODES} steps")
-            if opcode.name == "STOP":
-                return _plain(machine.stack.pop())
-            step = _STEPS.get(opcode.name)
-            if step is None:
-                raise Damage(f"it uses the opcode {opcode.name}, which data does not need")
-            step(machine, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in texts
+            return _run(machine, file)
     except GeodistillError:  # which is a ValueError too
         raise
     except _CAUSED as error:
-        raise Damage(str(error)[:80].replace("\n", " ")) from None
+        raise Damage(ascii(str(error)[:80])[1:-1]) from None
+
+
+def _run(machine: _Machine, file: IO[bytes] | mmap) -> Any:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
+        if count >= MOST_OPCODES:
+            raise Damage(f"it has more than {MOST_OPCODES} steps")
+        if opcode.name == "STOP":
+            return _plain(machine.stack.pop())
+        step = _STEPS.get(opcode.name)
+        if step is None:
+            raise Damage(f"it uses the opcode {opcode.name}, which data does not need")
+        step(machine, argument)
     raise Damage("it has no end")
 
 

@@ -85,9 +85,9 @@ def unpacked(path: Path, data: np.ndarray, name: str, entry: Entry) -> np.ndarra
     try:
         content = inflater.decompress(packed.tobytes(), entry.size + 1)
     except zlib.error as error:
-        raise _damaged(path, f"its entry {name[:60]} cannot be unpacked ({error})") from None
+        raise _damaged(path, f"its entry {name[:60]!r} cannot be unpacked ({error})") from None
     if len(content) != entry.size:
-        raise _damaged(path, f"its entry {name[:60]} has another length than declared")
+        raise _damaged(path, f"its entry {name[:60]!r} has another length than declared")
     return np.frombuffer(bytearray(content), np.uint8)
 
 
@@ -99,7 +99,7 @@ def expect_whole(path: Path, name: str, entry: Entry, content: np.ndarray) -> No
     for start in range(0, len(content), _CHUNK):
         found = zlib.crc32(content[start : start + _CHUNK].data, found)
     if found != entry.checksum:
-        raise _damaged(path, f"its entry {name[:60]} does not match its checksum")
+        raise _damaged(path, f"its entry {name[:60]!r} does not match its checksum")
 
 
 def _directory(path: Path, data: np.ndarray) -> tuple[int, int, int]:
@@ -136,16 +136,18 @@ def _entry(path: Path, data: np.ndarray, rows: bytes, at: int) -> tuple[str, Ent
     wide = _wide(path, rows[behind : behind + extra], (size, packed, header))
     size, packed, header = wide
     if flags & _ENCRYPTED or method not in (STORED, DEFLATED):
-        raise InputError(f"{path}: its entry {name[:60]} is encrypted or packed in an unknown way")
+        raise InputError(
+            f"{path}: its entry {name[:60]!r} is encrypted or packed in an unknown way"
+        )
     if method == STORED and packed != size:
-        raise _damaged(path, f"its entry {name[:60]} contradicts itself on its length")
+        raise _damaged(path, f"its entry {name[:60]!r} contradicts itself on its length")
     local = data[header : header + 30].tobytes()
     if len(local) < 30 or local[:4] != _LOCAL:
-        raise _damaged(path, f"its entry {name[:60]} is not where it should be")
+        raise _damaged(path, f"its entry {name[:60]!r} is not where it should be")
     local_named, local_extra = struct.unpack_from("<HH", local, 26)
     start = header + 30 + local_named + local_extra
     if start + packed > len(data):
-        raise _damaged(path, f"its entry {name[:60]} reaches beyond its end")
+        raise _damaged(path, f"its entry {name[:60]!r} reaches beyond its end")
     return name, Entry(start, packed, size, method == DEFLATED, checksum), behind + extra + comment
 
 

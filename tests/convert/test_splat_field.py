@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from geodistill.cameras import Similarity
+from geodistill.cli import main
 from geodistill.convert.splat_field import SplatField, SplatFieldConfig, chord_deviations, volume_of
+from geodistill.geometry.fields import load_field
 from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.points import Points
-from geodistill.geometry.splats import Splats
+from geodistill.geometry.splats import Splats, save_splats
 from geodistill.metrics.fidelity import compare
 from geodistill.shade.viewable import viewable
 
@@ -104,3 +106,17 @@ def test_points_as_a_volume_are_where_the_points_are() -> None:
     field = volume_of(Points(mesh.vertices, colors=mesh.colors))
     assert bool((field.density(mesh.vertices) > 1.0).all())
     assert not bool(field.density(0.5 * mesh.vertices).any())
+
+
+def test_splats_become_a_field_from_the_command_line(tmp_path, capsys) -> None:
+    draw = torch.Generator().manual_seed(0)
+    means = torch.nn.functional.normalize(torch.randn(800, 3, generator=draw), dim=1)
+    save_splats(tmp_path / "ball.ply", balls(means, 0.1, 0.9))
+    argv = ["convert", str(tmp_path / "ball.ply"), "--to", "plenoxels", "--set", "resolution=32"]
+    argv += ["--steps", "3", "--no-sheet", "-o", str(tmp_path / "ball")]
+    assert main(argv) == 0, capsys.readouterr().err
+    field = load_field(tmp_path / "ball").requires_grad_(False)
+    outside, middle = means.double() * 1.6, means.double()
+    assert float(field.density(middle).mean()) > 5.0 and not field.density(outside).any()
+    assert main([*argv[:4], "--from", "ngp"]) == 2
+    assert "--from names an architecture of fields" in capsys.readouterr().err

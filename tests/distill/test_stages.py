@@ -191,16 +191,16 @@ def test_the_loss_is_the_papers(
             p.mul_(1.3)
     seen: dict[str, Any] = {}
 
-    def marched(rays: Rays, *rest: Any) -> RaySamples:
-        seen["samples"] = march(rays, *rest)
+    def sampled(field: Field, rays: Rays, *rest: Any) -> RaySamples:
+        seen["samples"] = field_samples(field, rays, *rest)
         return seen["samples"]
 
     def over(self: Response, background: Tensor) -> Tensor:
         seen["background"] = background
         return composited(self, background)
 
-    march, composited = job.march, Response.over
-    monkeypatch.setattr(job, "march", marched)
+    field_samples, composited = job.field_samples, Response.over
+    monkeypatch.setattr(job, "field_samples", sampled)
     monkeypatch.setattr(Response, "over", over)
     pvd.before(3, progress)
     loss, metrics = pvd.loss(3, progress)

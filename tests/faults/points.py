@@ -16,7 +16,7 @@ POINTS = {
     "step": ("geodistill.train.Budget", "progress"),  # the step that follows is not done
     "checkpoint": ("geodistill.train", "checkpoint"),
     "log": ("geodistill.runs.Run", "log"),
-    "survey": ("geodistill.convert.cache", "march"),
+    "survey": ("geodistill.convert.cache", "field_samples"),
     "field": ("geodistill.geometry.fields", "save_field"),
     "judge": ("geodistill.render.viewable", "render_view"),
     "finish": ("geodistill.runs.Run", "finish"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geodistill.cli.convert import BUNDLED
+from geodistill.cli.conversion import BUNDLED
 from geodistill.runs import load_tensors, save_tensors
 from tests.faults.commands import Host, complaint, contents
 from tests.faults.conftest import SMALL

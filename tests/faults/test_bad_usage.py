@@ -12,7 +12,7 @@ from tests.faults.conftest import SMALL
 CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "architecture to": (
         ("convert", "{src}", "--to", "tensorff"),
-        "'--to' must be one of ngp, tensorf, tensorf-cp, plenoxels, mlp, composite, splats, "
+        "'--to' must be one of ngp, tensorf, tensorf-cp, plenoxels, mlp, composite, splats, mesh, "
         "got 'tensorff' (did you mean 'tensorf'?)",
     ),
     "architecture from": (

@@ -250,8 +250,28 @@ def test_a_changed_number_does_not_match_its_checksum(tmp_path: Path) -> None:
     at = data.index(struct.pack("<f", 1.25))
     data[at] ^= 1
     path.write_bytes(data)
-    refused(path, "its entry a/data/0 does not match its checksum")
+    refused(path, "its entry 'a/data/0' does not match its checksum")
     assert outline_checkpoint(path)["a"].shape == (8,)
+
+
+def test_what_is_not_wanted_is_not_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pt", {"a": {"x": [torch.ones(8)]}, "b": (torch.full((8,), 1.25),)})
+    data = bytearray(path.read_bytes())
+    data[data.index(struct.pack("<f", 1.25))] ^= 1
+    path.write_bytes(data)
+    assert same(load_checkpoint(path, ("a", "c")), {"a": {"x": [torch.ones(8)]}})
+    with pytest.raises(InputError, match="does not match its checksum"):
+        load_checkpoint(path, ("b",))
+
+
+def test_views_and_half_of_a_storage_are_proved(tmp_path: Path) -> None:
+    base = torch.full((8,), 1.25)
+    for view in (base[4:], base.view(2, 4).T, torch.nn.Parameter(base)):
+        path = save(tmp_path / "a.pt", {"a": view})
+        data = bytearray(path.read_bytes())
+        data[data.index(struct.pack("<f", 1.25))] ^= 1
+        path.write_bytes(data)
+        refused(path, "does not match its checksum")
 
 
 def archive_of(path: Path, pickled: bytes, **entries: bytes) -> Path:
@@ -352,7 +372,7 @@ def test_tensors_stay_within_their_storage(
 
 
 def test_a_missing_storage(tmp_path: Path) -> None:
-    refused(archive_of(tmp_path / "a.pt", tensor_pickle(4, 0, (4,), (1,))), "a/data/0 is missing")
+    refused(archive_of(tmp_path / "a.pt", tensor_pickle(4, 0, (4,), (1,))), "'a/data/0' is missing")
 
 
 # Mutations

@@ -6,11 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import nerfstudio_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from nerfstudio_samples import BLENDER_DATA, NERFSTUDIO_DATA, settings, turn, write_run
 
 from geodistill.checks import InputError
 from geodistill.geometry.fields.foreign import field_from_arrays
@@ -19,6 +17,8 @@ from geodistill.io.fields.nerfstudio_harmonics import from_harmonics
 from geodistill.io.fields.nerfstudio_networks import flat_shapes, flat_size
 from geodistill.io.fields.nerfstudio_occupancy import cells_of_levels
 from geodistill.kernels import HashSpec
+from tests.io import nerfstudio_oracle as oracle
+from tests.io.nerfstudio_samples import BLENDER_DATA, NERFSTUDIO_DATA, settings, turn, write_run
 
 FRAME = (turn(2), np.array([0.3, -0.2, 0.5]), 0.4)
 BOX = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])

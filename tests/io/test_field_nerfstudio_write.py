@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nerfstudio_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from nerfstudio_samples import turn
 
 from geodistill.checks import UsageError
 from geodistill.geometry.contraction import expand
@@ -23,6 +21,8 @@ from geodistill.geometry.fields.tensorf import TensorfConfig
 from geodistill.io.fields import read_field
 from geodistill.io.fields.nerfstudio_write import DENSE, NODES, THIN
 from geodistill.io.nerfstudio import load_model, open_run
+from tests.io import nerfstudio_oracle as oracle
+from tests.io.nerfstudio_samples import turn
 
 GRID: dict[str, Any] = {
     "levels": 4, "log2_size": 9, "base_resolution": 4, "max_resolution": 40, "hidden": 32,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nerfstudio_samples import settings, turn, write_run
 
 from geodistill.checks import InputError
 from geodistill.config import tagged_yaml
@@ -21,6 +20,7 @@ from geodistill.io.nerfstudio import (
     outline_model,
     user_from_run,
 )
+from tests.io.nerfstudio_samples import settings, turn, write_run
 
 STATE = {"field.aabb": torch.tensor([[-1.0, -1, -1], [1, 1, 1]])}
 

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nerfstudio_samples import settings, turn, write_run
 from scipy.spatial.transform import Rotation
-from splat_samples import degrees_apart, expect_valid, some_arrays
 
 from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import field_path
@@ -22,6 +20,8 @@ from geodistill.geometry.splats import load_splats, load_splats_with_attributes
 from geodistill.io.nerfstudio import open_run
 from geodistill.io.splats import SplatArrays, read_splats, write_splats
 from geodistill.io.splats.arrays import SH_C0
+from tests.io.nerfstudio_samples import settings, turn, write_run
+from tests.io.splat_samples import degrees_apart, expect_valid, some_arrays
 
 COUNT = 40
 

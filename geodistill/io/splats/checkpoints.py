@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geodistill.cameras import Similarity
 
 ENDINGS = (".pt", ".pth", ".ckpt")
+_PARTS = ("step", "splats", "pipeline")
 _RANK = re.compile(r"(.*)_rank(\d+)(\.\w+)")
 _GAUSSIANS = ("means", "scales", "quats", "opacities", "features_dc", "features_rest")
 _SPLATS = ("means", "scales", "quats", "opacities", "sh0", "shN")
@@ -49,7 +50,7 @@ def read_checkpoint_splats(path: Path) -> SplatArrays:
     Raises InputError for one that is missing, damaged, or holds something else.
     """
     checkpoint = nerfstudio.checkpoint_of(path)
-    content = load_checkpoint(checkpoint)
+    content = load_checkpoint(checkpoint, _PARTS)
     if isinstance(content.get("splats"), dict):
         return _gsplat(checkpoint, content)
     return _splatfacto(nerfstudio.open_run(path), content)
@@ -66,8 +67,8 @@ def world_of_checkpoint(path: Path) -> Similarity | None:
 def _gsplat(path: Path, content: dict[str, Any]) -> SplatArrays:
     parts = [_renamed(_numbers(path, content["splats"]))]
     for other in _other_ranks(path):
-        more = load_checkpoint(other)
-        if more.get("step") != content.get("step") or not isinstance(more.get("splats"), dict):
+        more = load_checkpoint(other, _PARTS)
+        if _step(more) != _step(content) or not isinstance(more.get("splats"), dict):
             raise InputError(f"{other} and {path} are of different steps: keep those of one run")
         parts.append(_renamed(_numbers(other, more["splats"])))
     if any(part.keys() != parts[0].keys() for part in parts):
@@ -136,6 +137,11 @@ def _numbers(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: '{str(name)[:40]}' is no tensor of floating-point numbers")
         found[str(name)] = value.float().numpy()
     return found
+
+
+def _step(content: dict[str, Any]) -> int | None:
+    step = content.get("step")
+    return step if isinstance(step, int) else None
 
 
 def _renamed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
