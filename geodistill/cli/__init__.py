@@ -37,7 +37,7 @@ RESUMABLE = ("convert", "fit")
 HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
-  convert   turn a radiance field into another architecture or splats, without any images
+  convert   turn a radiance field into another architecture, splats or a mesh, without images
   fit       train a radiance field from posed images
   export    write a mesh, points or splats in another file format
   lift      lift the features of an image teacher onto a geometry
@@ -56,6 +56,7 @@ examples:
   geodistill convert --from ngp --to tensorf
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
+  geodistill convert lego_ngp --to mesh -o lego.glb
   geodistill export scene.ply -o scene.spz
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2
