@@ -37,9 +37,9 @@ RESUMABLE = ("convert", "fit")
 HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
-  convert   turn a radiance field into another architecture or splats, without any images
+  convert   turn a scene into a radiance field, splats or a mesh, without any images
   fit       train a radiance field from posed images
-  export    write a mesh, points or splats in another file format
+  export    write a mesh, points, splats or a field in another file format
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
   deform    deform a mesh by handles: what looks like them moves with them
@@ -56,6 +56,7 @@ examples:
   geodistill convert --from ngp --to tensorf
   geodistill fit data/lego --as ngp -o lego_ngp
   geodistill convert lego_ngp --to plenoxels -o lego_plenoxels
+  geodistill convert lego_ngp --to mesh -o lego.glb
   geodistill export scene.ply -o scene.spz
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2

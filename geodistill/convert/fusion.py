@@ -20,12 +20,10 @@ from geodistill.log import progress
 from geodistill.rays import camera_rays
 from geodistill.render.surfaces import SurfaceView
 
-TRUNCATION = 3
-"""Steps of the grid on each side of a surface in which a view measures distance."""
-FALLOFF = 1
-"""Steps behind a surface from which on a view counts less and less (Bylow et al. 2013): of a thin
-thing, its other side is nearer to the truth there."""
-FREE, HIDDEN = 0.2, 0.015
+TRUNCATION = 2
+"""Steps of the grid on each side of a surface in which a view measures distance. Behind the surface
+it counts less and less (Bylow et al. 2013): of a thin thing, the other side is what is there."""
+FREE, HIDDEN = 0.3, 0.02
 """Weight of a view of which a node's pixel shows nothing at all, and of one in which the node is
 hidden, against 1 of one that looks straight at a surface near it."""
 LEAST_COSINE = 0.1
@@ -55,12 +53,12 @@ def fused(views: Sequence[SurfaceView], resolution: int) -> DistanceGrid:
     Raises InputError where they show hardly anything.
     """
     points = torch.cat([view.points() for view in views])
-    if len(points) < FEWEST:
+    low, high = _box(points) if len(points) >= FEWEST else (torch.zeros(3).double(),) * 2
+    step = float((high - low).max()) / resolution
+    if not step > 0:
         raise InputError(
             "there is no surface to make a mesh of: the scene is empty, or transparent everywhere"
         )
-    low, high = _box(points)
-    step = float((high - low).max()) / resolution
     low = low - MARGIN * step
     shape = [int(n) for n in ((high - low) / step).ceil() + MARGIN + 1]
     near = _near_blocks((points - low) / step, shape)
@@ -120,15 +118,11 @@ class _Lens:
     low: Tensor
     depth: Tensor  # [H * W]
     cosine: Tensor  # [H * W] of the angle between the ray and the surface's normal
-    variance: Tensor  # [H * W] of the depth
 
     @classmethod
     def of(cls, view: SurfaceView, low: Tensor) -> _Lens:
         cosine = _cosines(view).clamp_min(LEAST_COSINE)
-        spread = torch.where(view.depth.isfinite(), view.spread, 0.0)
-        return cls(
-            view, low, view.depth.reshape(-1), cosine.reshape(-1), spread.square().reshape(-1)
-        )
+        return cls(view, low, view.depth.reshape(-1), cosine.reshape(-1))
 
     def pixels(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the places [N, 3], relative to `low`, are in the picture; their pixels, and how
@@ -162,7 +156,7 @@ def _votes(places: Tensor, lenses: list[_Lens], step: float, what: str) -> Tenso
 
     Positive where no picture shows a place.
     """
-    most, begin = TRUNCATION * step, FALLOFF * step
+    most = TRUNCATION * step
     total, weight = torch.zeros(len(places)), torch.zeros(len(places))
     with progress(len(lenses), what) as bar:
         for lens in lenses:
@@ -170,8 +164,7 @@ def _votes(places: Tensor, lenses: list[_Lens], step: float, what: str) -> Tenso
             depth, cosine = lens.depth[pixel], lens.cosine[pixel]
             value = ((depth - away) * cosine).clamp(-most, most)
             own = torch.where(depth.isfinite(), cosine, FREE)
-            own = own * ((value + most) / (most - begin)).clamp(HIDDEN, 1)
-            own = own / (1 + lens.variance[pixel] / step**2)
+            own = own * (1 + value / most).clamp(HIDDEN, 1)
             total.index_add_(0, seen, own * value)
             weight.index_add_(0, seen, own)
             bar.advance()

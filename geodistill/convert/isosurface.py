@@ -30,7 +30,7 @@ def isosurface(grid: DistanceGrid) -> Mesh:
     volume[_hollows(volume > 0)] = volume.min()
     if not (volume < 0).any():
         raise InputError("there is no surface to make a mesh of: views see through everything")
-    vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, gradient_direction="ascent")
+    vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, gradient_direction="descent")
     places = grid.low + grid.step * (torch.from_numpy(vertices.astype(np.float64)) - 1)
     return Mesh(places, torch.from_numpy(faces.astype(np.int64)))
 

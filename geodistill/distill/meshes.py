@@ -25,7 +25,7 @@ ATLAS_FACES = 30_000
 their vertices are nearly as close as texels are."""
 FAIRING = 5
 """Rounds against the roughness of the grid."""
-MOST_PIXELS = 10**8
+MOST_PIXELS = 3 * 10**7
 """Of all views together, which are held in memory."""
 TOLERANCE = 5
 """How far a view's surface may be from the mesh that takes colours from it, in steps of the grid:
@@ -118,7 +118,7 @@ def check_config(config: MeshConfig) -> None:
     for name, least, most in (
         ("resolution", 16, 512),
         ("views", 1, 1000),
-        ("pixels", 16, 2000),
+        ("pixels", 16, 1600),
         ("faces", 4, 10**7),
         ("texture", 16, 8192),
     ):

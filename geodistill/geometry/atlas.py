@@ -54,4 +54,5 @@ def texel_places(mesh: Mesh, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     texel = (raster.triangle.reshape(-1) >= 0).nonzero()[:, 0]
     corners = mesh.faces[raster.triangle.reshape(-1)[texel].long()]
     weights = raster.weights.reshape(-1, 3)[texel].double()
+    weights = weights / weights.sum(dim=1, keepdim=True)  # far from the origin it has to be exact
     return texel, (mesh.vertices[corners] * weights[..., None]).sum(dim=1)

@@ -30,6 +30,11 @@ FIRST = 0.1
 """Share of the light that is absorbed in front of a field's surface. A field is transparent outside
 of what it shows and needs some depth to become opaque inside, so that where half is absorbed lies
 behind the surface."""
+LAYERS = 64
+"""Of depth, in which the light that splats take is counted."""
+TAIL = 0.005
+"""Share of the splats nearer, and farther, than the layers reach; the outer layers take them."""
+_SAMPLE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +45,12 @@ class SurfaceView:
         camera: in the world.
         color: [H, W, 3] premultiplied by opacity; opacity: [H, W].
         depth: [H, W] distance along the ray in world units, infinite where there is no surface.
-        spread: [H, W] standard deviation of where light is absorbed, as far as it is not known
-            better than by a mean; zero for fields.
     """
 
     camera: Camera
     color: Tensor
     opacity: Tensor
     depth: Tensor
-    spread: Tensor
 
     def points(self) -> Tensor:
         """The places of the surface that are seen, float64 [N, 3] in the world."""
@@ -71,9 +73,7 @@ def field_surface(field: Field, camera: Camera, step: float = DEFAULT_STEP) -> S
     color, opacity, depth = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     size = camera.size
     depth = (depth * float(field.frame.s)).reshape(size)
-    return SurfaceView(
-        camera, color.reshape(*size, 3), opacity.reshape(size), depth, torch.zeros_like(depth)
-    )
+    return SurfaceView(camera, color.reshape(*size, 3), opacity.reshape(size), depth)
 
 
 def _field_chunk(field: Field, rays: Rays, step: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,22 +113,35 @@ def first_depth(samples: RaySamples, weights: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def splat_surface(splats: Splats, camera: Camera) -> SurfaceView:
-    """Splats' surface: the mean depth of what absorbs the light, and how far that is spread.
+    """Splats' surface: where half of the light is gone.
 
-    Raises what `project` raises.
+    The light that a pixel loses is counted in `LAYERS` of depth; its surface is at the mean depth
+    of what takes it in the layer where half is reached and the two beside that, so that what shines
+    through from behind does not move it. Raises what `project` raises.
     """
     projected = project(splats, camera)
     plan = kernels.splat_plan(*projected, camera.size)
-    drawn = projected.depths[projected.opacities > 0]
-    middle = drawn.median() if len(drawn) else projected.depths.new_zeros(())
-    away = projected.depths - middle  # squares of small numbers lose less
-    features = torch.cat([splat_colors(splats, camera), away[:, None], away[:, None] ** 2], dim=1)
+    layer, middle = _layers(projected.depths, projected.opacities > 0)
+    taken = F.one_hot(layer, LAYERS).to(projected.depths)
+    away = projected.depths - middle  # small numbers lose less
+    features = torch.cat([splat_colors(splats, camera), taken, taken * away[:, None]], dim=1)
     pixels, opacity = kernels.splat(*projected[:3], features, plan)
-    mean, square = (pixels[:, 3:] / opacity.clamp_min(1e-6)[:, None]).unbind(1)
-    length = ray_lengths(camera).to(pixels)
-    depth = torch.where(opacity > SOLID, (mean + middle) * length, torch.inf)
-    spread = (square - mean**2).clamp_min(0).sqrt() * length
+    color, mass, moment = pixels.split([3, LAYERS, LAYERS], dim=1)
+    half = (mass.cumsum(dim=1) < SOLID).sum(dim=1, keepdim=True)
+    beside = (half + torch.arange(-1, 2, device=half.device)).clamp(0, LAYERS - 1)
+    near = mass.gather(1, beside).sum(dim=1).clamp_min(1e-6)
+    mean = moment.gather(1, beside).sum(dim=1) / near + middle
+    depth = torch.where(opacity > SOLID, mean * ray_lengths(camera).to(mean), torch.inf)
     size = camera.size
-    return SurfaceView(
-        camera, pixels[:, :3].reshape(*size, 3), *(t.view(size) for t in (opacity, depth, spread))
-    )
+    color = color.contiguous().view(*size, 3)  # lets go of the layers
+    return SurfaceView(camera, color, opacity.view(size), depth.view(size))
+
+
+def _layers(depths: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """The layer of each splat, int64 [N], evenly spaced over nearly all that are drawn, bool [N];
+    and the depth of their middle."""
+    some = depths[drawn][:: max(1, int(drawn.sum()) // _SAMPLE)]
+    ends = torch.tensor([TAIL, 1 - TAIL]).to(depths)
+    low, high = torch.quantile(some, ends) if len(some) else torch.zeros(2).to(depths)
+    width = ((high - low) / LAYERS).clamp_min(1e-30)
+    return ((depths - low) / width).floor().clamp(0, LAYERS - 1).long(), 0.5 * (low + high)
