@@ -24,7 +24,7 @@ import time
 
 import torch
 from deforming.rows import Row, at_least, at_most, run_parts
-from splats import SCENES, _teacher
+from splats import SCENES, teacher
 from torch import Tensor
 
 from geodistill.cameras import sphere_cameras
@@ -49,13 +49,13 @@ OFF = 1e-4
 
 
 def fields() -> list[Row]:
-    return [row for name in SCENES for row in _rows(name, _teacher(name), {}, "field")]
+    return [row for name in SCENES for row in _rows(name, teacher(name), {}, "field")]
 
 
 def splats() -> list[Row]:
     found: list[Row] = []
     for name in SCENES:
-        made = to_splats(_teacher(name))
+        made = to_splats(teacher(name))
         found += _rows(name, made, {"resolution": SplatConfig().resolution}, "splats")
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,28 +20,19 @@ from geodistill.geometry.points import Points
 from geodistill.geometry.splats import Splats, covariances, rotation_matrices, transformed
 from geodistill.shade.viewable import viewable
 
-THICKNESS = 0.7 / 128
-"""Least standard deviation in half sides of the cube: what a march step does not miss."""
+THICKNESS = 0.35 / 128
+"""Least standard deviation in half sides of the cube, enough for a march step not to miss a splat;
+with more, things are seen that much wider than they are."""
 DIRECTIONS = 32
 MARGIN = 1.1
 """Half side of the cube over that of the splats' frame."""
 ON_A_MESH = 400_000
 """Splats that cover a mesh: closer than a march step on what fills its cube."""
-SHEET = 0.35 / 128
-"""Their least standard deviation: a mesh's sheets are opaque, and cannot be missed."""
 SINK = 1.5
-"""How far they lie below the surface, in that deviation: a ray that passes outside sees nothing."""
+"""How far these lie below the surface, in `THICKNESS`: a ray that passes outside sees nothing."""
 MOST_OPAQUE = 0.999
 FAINT = 1e-2
 """Density per half side below which a cell counts as empty."""
-
-
-@dataclass(frozen=True)
-class SplatFieldConfig:
-    """How splats are read as a volume."""
-
-    thickness: float = THICKNESS
-    """Least standard deviation of a splat, in half sides of the cube."""
 
 
 def volume_of(scene: Splats | Mesh | Points, seed: int = 0) -> Field:
@@ -58,8 +49,8 @@ def volume_of(scene: Splats | Mesh | Points, seed: int = 0) -> Field:
     if isinstance(scene, Mesh):
         on_it = splats_on_mesh(scene, ON_A_MESH, seed)
         normals = rotation_matrices(on_it.rotations)[:, :, 2]
-        sunk = on_it.means - SINK * SHEET * float(frame.s) * normals
-        return SplatField(replace(on_it, means=sunk), frame, SplatFieldConfig(SHEET))
+        sunk = on_it.means - SINK * THICKNESS * float(frame.s) * normals
+        return SplatField(replace(on_it, means=sunk), frame)
     return SplatField(scene if isinstance(scene, Splats) else splats_on_points(scene), frame)
 
 
@@ -74,14 +65,11 @@ class SplatField(Field):
     The latent is [sigma, harmonics of red, of green, of blue].
     """
 
-    def __init__(
-        self, splats: Splats, frame: Similarity, config: SplatFieldConfig | None = None
-    ) -> None:
-        config = config or SplatFieldConfig()
-        super().__init__("splats", config)
+    def __init__(self, splats: Splats, frame: Similarity, thickness: float = THICKNESS) -> None:
+        super().__init__("splats", None)
         self.world_from_field = frame.matrix().double()
         local = transformed(splats, frame.inverse())
-        spread = covariances(local) + config.thickness**2 * torch.eye(3)
+        spread = covariances(local) + thickness**2 * torch.eye(3)
         depth = -torch.log1p(-torch.sigmoid(local.opacity_logits).clamp(max=MOST_OPAQUE))
         peaks = depth / (math.sqrt(2 * math.pi) * chord_deviations(spread))
         side = grid_side(spread)
@@ -109,7 +97,7 @@ class SplatField(Field):
         return super()._unit(x).float()
 
     def _occupied_cells(self) -> Tensor:
-        """Cells, and their neighbours, in whose middle or corners there is density."""
+        """Cells with density in their middle, on their border, or within half a cell of it."""
         size = OCCUPANCY_RESOLUTION
         nodes = torch.cartesian_prod(*[torch.linspace(-1.0, 1.0, 2 * size + 1)] * 3)
         dense = torch.cat([self.sigma(part) > FAINT for part in nodes.split(1 << 20)])

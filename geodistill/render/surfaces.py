@@ -18,7 +18,7 @@ from geodistill.render.samples import (
     DEFAULT_STEP,
     RayFootprint,
     RaySamples,
-    march,
+    field_samples,
     unit_camera,
     visible,
 )
@@ -62,7 +62,10 @@ class SurfaceView:
 
 @torch.no_grad()
 def field_surface(field: Field, camera: Camera, step: float = DEFAULT_STEP) -> SurfaceView:
-    """A field's surface: where `FIRST` of the light of a ray is gone, of rays that lose half."""
+    """A field's surface: where `FIRST` of the light of a ray is gone, of rays that lose half.
+
+    Of a contracted field, the surface in its inner cube; rays that end beyond it have none.
+    """
     rays = camera_rays(unit_camera(field, camera))
     chunks = [
         _field_chunk(field, Rays(origins, directions), step)
@@ -78,7 +81,7 @@ def field_surface(field: Field, camera: Camera, step: float = DEFAULT_STEP) -> S
 
 def _field_chunk(field: Field, rays: Rays, step: float) -> tuple[Tensor, Tensor, Tensor]:
     """Colour [R, 3], opacity [R] and depth [R] in unit-cube lengths."""
-    samples = march(rays, field.occupancy, step)
+    samples = field_samples(field, rays, step)
     weights = visible(field, samples, STOP).weights
     depth = first_depth(samples, weights, FIRST)
     keep = weights > NEGLIGIBLE
@@ -87,7 +90,8 @@ def _field_chunk(field: Field, rays: Rays, step: float) -> tuple[Tensor, Tensor,
     rgba = torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1)
     image = RayFootprint(weights, samples.offsets, samples.ray).render(rgba)
     opacity = image[:, 3].clamp(max=1.0)
-    return image[:, :3], opacity, torch.where(opacity > SOLID, depth, torch.inf)
+    inner = (rays.origins + depth[:, None] * rays.directions).abs().amax(dim=1) <= 1.0
+    return image[:, :3], opacity, torch.where((opacity > SOLID) & inner, depth, torch.inf)
 
 
 def first_depth(samples: RaySamples, weights: Tensor, share: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from geodistill.cameras import Similarity
 from geodistill.cli import main
-from geodistill.convert.splat_field import SplatField, SplatFieldConfig, chord_deviations, volume_of
+from geodistill.convert.splat_field import SplatField, chord_deviations, volume_of
 from geodistill.geometry.fields import load_field
 from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.mesh import Mesh
@@ -18,7 +18,7 @@ from geodistill.geometry.splats import Splats, save_splats
 from geodistill.metrics.fidelity import compare
 from geodistill.shade.viewable import viewable
 
-TINY = SplatFieldConfig(thickness=1e-6)
+TINY = 1e-6
 CUBE = Similarity.identity()
 
 
