@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +23,10 @@ from geodistill.io.columns import (
     to_float32,
     ungrouped,
 )
+from geodistill.io.npz import NpzFile, npz_bytes
 from geodistill.io.pcd import read_pcd, write_pcd
 from geodistill.io.ply import ListColumn, read_ply
 from geodistill.io.ply_write import write_ply
-from geodistill.io.whole_file import read_whole
 from geodistill.runs import atomic_write
 
 _NPZ_NAMES = {
@@ -143,14 +140,8 @@ def _write_text(path: Path, cloud: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_npz(path: Path) -> CloudFile:
-    data = read_whole(path, b"PK\x03\x04", "an NPZ file")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, KeyError, NotImplementedError, MemoryError):
-        raise InputError(f"{path} does not hold plain arrays alone: make it again") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        raise InputError(f"{path} is truncated or damaged ({error}): make it again") from None
+    file = NpzFile(path)
+    arrays = {name: file.array(name) for name in file.names}
     cloud: dict[str, np.ndarray] = {}
     for name, spellings in _NPZ_NAMES.items():
         key = next((spelling for spelling in spellings if spelling in arrays), None)
@@ -197,13 +188,7 @@ def _typed(
 
 def _write_npz(path: Path, cloud: Mapping[str, np.ndarray]) -> None:
     attributes_of(cloud)  # refuses names that would be read as something else
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, values in cloud.items():
-            # A fixed date, so that the same cloud is the same file.
-            with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, npz_bytes(cloud))
 
 
 FORMATS = {

@@ -45,7 +45,8 @@ def cloud_from_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[st
             f"{where} has no columns x, y, z (it has {', '.join([*columns][:12]) or 'none'}): it "
             "holds no points"
         )
-    cloud: dict[str, np.ndarray] = {"positions": positions.astype(np.float64)}
+    with np.errstate(invalid="ignore"):  # of signalling NaN, which is dropped later
+        cloud: dict[str, np.ndarray] = {"positions": positions.astype(np.float64)}
     if colors is not None:
         alpha = _taken(left, tuple((name,) for name in _ALPHA))
         opaque = np.full((len(colors), 1), 255, np.uint8)

@@ -37,13 +37,18 @@ class NpzFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        read_start(path, 0, b"PK", "an .npz file, which is a ZIP archive")
+        read_start(path, 0, b"PK", "an NPZ file, which is a ZIP archive")
         try:
             self._data = np.memmap(path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         entries = zip_entries(path, self._data)
         self._entries = {name.removesuffix(".npy"): entry for name, entry in entries.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the arrays, in the order of the file."""
+        return [*self._entries]
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -86,7 +91,10 @@ class NpzFile:
             raise InputError(f"{where} has a header of {length} bytes: the file is damaged")
         text = content[begin : begin + length].tobytes().decode("latin1").rstrip("\n")
         if "O" in text.partition(",")[0]:
-            raise InputError(f"{where} holds Python objects, which are not read")
+            raise InputError(
+                f"{self.path} does not hold plain arrays alone: its array '{name}' holds Python "
+                "objects, which are not read"
+            )
         match = _HEADER.fullmatch(text)
         if match is None:
             raise InputError(f"{where} has no header of numbers or texts: {text[:60]!r}")

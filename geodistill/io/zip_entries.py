@@ -175,4 +175,4 @@ def _expect_apart(path: Path, spans: list[tuple[int, int]]) -> None:
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is a truncated or damaged ZIP archive, {why}: copy it again")
+    return InputError(f"{path} is truncated or damaged ({why}): copy it again")

@@ -105,10 +105,10 @@ def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         NpzFile(path)
     path.write_bytes(b"\x93NUMPY")
-    with pytest.raises(InputError, match=r"not an \.npz file"):
+    with pytest.raises(InputError, match=r"not an NPZ file"):
         NpzFile(path)
     path.write_bytes(npz_bytes(ARRAYS)[:300])
-    with pytest.raises(InputError, match="damaged ZIP archive"):
+    with pytest.raises(InputError, match="truncated or damaged"):
         NpzFile(path)
     path.write_bytes(npz_bytes(ARRAYS))
     with pytest.raises(InputError, match="has no array 'x': it holds big, bytes"):
