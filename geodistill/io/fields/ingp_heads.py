@@ -41,7 +41,8 @@ def branch_and_head(
     functions = network.degree**2
     harmonics = np.zeros((len(first), HARMONICS), np.float32)
     harmonics[:, :functions] = direction[:, :functions]
-    harmonics[:, 0] += _constant(direction[:, functions:], latents) / _FIRST_HARMONIC
+    with np.errstate(over="ignore"):  # what is infinite is refused with the other parameters
+        harmonics[:, 0] += _constant(direction[:, functions:], latents) / _FIRST_HARMONIC
     color = [np.concatenate([harmonics, seen], axis=1), *parameters.color[1:]]
     color[-1] = color[-1][:COLOUR_OUTPUTS]
     spec = parameters.spec

@@ -98,14 +98,7 @@ def read_torch_ngp(
         config["limits"] = tuple(limit + math.log(half) for limit in config["limits"])
     frame = stored_frame(checkpoint, where)
     if frame is None:
-        if scale == 1.0:
-            log.say(
-                f"{path}: it does not say at which scale its data set was loaded: lengths are "
-                "those of the program, not of the user's world"
-            )
-        scale = scale_of(scale, where)
-        shift = vector(offset, 3, "offset", where)
-        frame = matrix_of(half / scale, CYCLE.T, -(CYCLE.T @ shift) / scale)
+        frame = _frame(half, scale, offset, where)
     return FieldArrays(
         architecture=architecture,
         config=config,
@@ -116,6 +109,18 @@ def read_torch_ngp(
         contraction="none",
         extra={},
     )
+
+
+def _frame(half: float, scale: float, offset: Sequence[float], where: str) -> NDArray[np.float64]:
+    """The cube of half side `half` in the user's world, of data loaded at a scale and an offset."""
+    if scale == 1.0:
+        log.say(
+            f"{where}: it does not say at which scale its data set was loaded: lengths are those "
+            "of the program, not of the user's world"
+        )
+    scale = scale_of(scale, where)
+    shift = vector(offset, 3, "offset", where)
+    return matrix_of(half / scale, CYCLE.T, -(CYCLE.T @ shift) / scale)
 
 
 def _limits(
@@ -159,7 +164,7 @@ def _expect_nothing_else(model: Model) -> None:
         log.say(f"{model.path}: its background is left out, it has no place in a field")
     if rest - background:
         raise InputError(
-            f"{model.path} holds {min(rest - background)}, of which there is no field here"
+            f"{model.path} holds {min(rest - background)!r}, of which there is no field here"
         )
 
 
