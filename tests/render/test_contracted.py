@@ -16,6 +16,7 @@ from geodistill.rays import Rays
 from geodistill.render.contracted import FAR, contracted_samples
 from geodistill.render.fields import render_rays
 from geodistill.render.samples import field_samples
+from geodistill.render.surfaces import field_surface
 
 
 class Walls(Field):
@@ -74,3 +75,18 @@ def test_a_survey_reaches_what_is_far_away() -> None:
     cache = survey(field, 500, 0, step=1 / 32)
     assert float(expand(cache.samples.u, "linf").norm(dim=1).max()) > 50
     assert field_samples(field, rays(), 1 / 32).rays == 200
+
+
+def test_the_surface_of_a_contracted_field_ends_at_its_inner_cube() -> None:
+    class Ball(Walls):
+        def sigma_of(self, latent: Tensor) -> Tensor:
+            return ((latent[:, 0] < 0.5) | (latent[:, 0] > 5)) * 200.0
+
+    field = Ball("l2")
+    eye = torch.eye(4, dtype=torch.float64)
+    eye[2, 3] = -2.0
+    K = torch.tensor([[40.0, 0, 32], [0, 40, 32], [0, 0, 1]], dtype=torch.float64)
+    seen = field_surface(field, Camera(K, eye, (64, 64)), step=1 / 64)
+    assert bool((seen.opacity > 0.99).all())
+    assert float(seen.depth[32, 32]) == pytest.approx(1.5, abs=0.05)
+    assert bool(seen.depth[0].isinf().all()) and bool(seen.depth[:, -1].isinf().all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,18 @@ def expect_settings(
         have = ", ".join(f"{prefix}{key} {own[key]}" for key in wrong)
         sets = " ".join(f"--set {prefix}{key}={wanted[key]}" for key in wrong)
         raise UsageError(f"{path}: {what} cannot have {have}: convert with {sets}")
+
+
+def expect_plain(config: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """UsageError, beginning with `what`, for a setting that the format has no place for and that is
+    another one than `wanted`."""
+    for key, value in wanted.items():
+        own = _plain(config.get(key, value))
+        if own != _plain(value):
+            raise UsageError(
+                f"{what} has no place for {key} = {own}: convert it first, --set "
+                f"{key}={_plain(value)}"
+            )
 
 
 def _plain(value: Any) -> Any:

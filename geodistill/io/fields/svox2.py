@@ -18,8 +18,8 @@ from geodistill import log
 from geodistill.checks import InputError, UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import placed, world_box
+from geodistill.io.fields.expressible import expect_plain
 from geodistill.io.fields.occupancy import cells_from_nodes
-from geodistill.io.fields.plain import expect_plain
 from geodistill.io.fields.values import LARGEST, finite
 from geodistill.io.npz import NpzFile, npz_bytes
 

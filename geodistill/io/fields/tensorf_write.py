@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import box_of, world_box
-from geodistill.io.fields.plain import expect_plain
+from geodistill.io.fields.expressible import expect_plain
 from geodistill.io.fields.tensorf import EXTRA, LINE_AXES
 from geodistill.io.fields.tensorf_mask import mask_entries
 from geodistill.io.fields.tensorf_write_decoder import WHAT, density_kwargs, harmonics, head_state
