@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "bundled_ngp.safetensors"
 SHEET = "contact_sheet.png"
+WHAT = {"mesh": "a mesh", "points": "points", "splats": "splats"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def load_source(arguments: Arguments) -> tuple[Field | Splats | Mesh | Points, P
     path = arguments.source or BUNDLED
     kind = kind_of(path)
     if kind != "field" and arguments.teacher is not None:
-        raise UsageError(f"--from names an architecture of fields, {path} is a {kind}")
+        raise UsageError(f"--from names an architecture of fields, {path} holds {WHAT[kind]}")
     scene = load_scene(path, arguments.device)
     if not isinstance(scene, Field):
         return scene, path

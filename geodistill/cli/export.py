@@ -154,7 +154,9 @@ def _field(arguments: Arguments) -> dict[str, Any]:
         raise UsageError("--crop is for points and splats")
     out = arguments.output
     if out.suffix.lower() != ".safetensors" and format_of(out) is None:
-        raise UsageError(f"-o {out}: fields are written as {', '.join(field_endings())}")
+        raise UsageError(
+            f"-o {out}: fields are written as {', '.join(field_endings())} and FOLDER/config.yml"
+        )
     field = load_field(arguments.source)
     turn = _turn(arguments, "opencv")
     if turn:

@@ -237,7 +237,7 @@ def field_endings() -> list[str]:
     """Endings of the files that a trained field can be written to."""
     from geodistill.io.fields import FORMATS
 
-    return [".safetensors", *(ending for ending, one in FORMATS.items() if one.write is not None)]
+    return [".safetensors", *(ending for ending, one in FORMATS.items() if one.settings)]
 
 
 def asked_budget(arguments: Student) -> Budget | None:

@@ -47,6 +47,15 @@ class Translator:
         return torch.cat([raw[:, None], (latent[:, 1:] - self.mean) @ self.projection], dim=1)
 
 
+def expect_teachable(decoder: DecoderConfig) -> None:
+    """Raise UsageError unless the decoder's head is a network on features and directions."""
+    if sees_positions(decoder) or decoder.head == "sh":
+        raise UsageError(
+            "students learn colour networks on features and directions: leave decoder.positions, "
+            "decoder.position_frequencies and decoder.head=sh out"
+        )
+
+
 @torch.no_grad()
 def translator(
     teacher: Field,
@@ -67,11 +76,7 @@ def translator(
 
     Raises UsageError for a decoder whose head is no network on features and directions.
     """
-    if sees_positions(decoder) or decoder.head == "sh":
-        raise UsageError(
-            "students learn colour networks on features and directions: leave decoder.positions, "
-            "decoder.position_frequencies and decoder.head=sh out"
-        )
+    expect_teachable(decoder)
     if isinstance(teacher, LatentField) and decoder == PLAIN:
         return Translator(
             teacher, torch.zeros(LATENT - 1), torch.eye(LATENT - 1), teacher.color_head

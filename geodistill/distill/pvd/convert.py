@@ -10,7 +10,7 @@ import torch
 from geodistill.checks import InputError, UsageError, choose
 from geodistill.convert.cache import MOST_RAYS, VISIBLE_WEIGHT, TeacherCache, survey
 from geodistill.convert.initial import initialise
-from geodistill.convert.latents import translator
+from geodistill.convert.latents import expect_teachable, translator
 from geodistill.distill.pvd.stages import PvdJob, PvdSettings
 from geodistill.distill.pvd.transfer import TransferJob, TransferSettings, suited
 from geodistill.geometry.fields import ARCHITECTURES, Field, build_field
@@ -93,6 +93,7 @@ def convert(
         raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
     if settings.start == "head" and architecture == "plenoxels":
         raise UsageError("start=head is for students with a colour head: plenoxels have none")
+    expect_teachable(getattr(config, "decoder", PLAIN))
     teacher.requires_grad_(False).eval()
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)
