@@ -27,6 +27,7 @@ from geodistill.metrics.image import psnr
 from geodistill.render.splats import render_splats
 from tests.geometry.solids import everything
 
+NAMES = ("means", "rotations", "log_scales", "opacity_logits", "sh")
 AXES: tuple[Axes, ...] = ("opencv", "opengl", "blender", "y-up", "z-up")
 
 
@@ -140,6 +141,15 @@ def test_less_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert int((cover > smallest.min() * 0.999).sum()) == 10
 
 
+def test_floaters_are_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = {n: torch.cat([getattr(cloud(), n), getattr(cloud(30), n)]) for n in NAMES}
+    both["means"] = torch.cat([cloud().means * 0.1, cloud(30).means * 0.02 + 40])
+    save_splats("both.ply", Splats(**both), {"label": torch.arange(430.0)})
+    said = export(capsys, "both.ply", "-o", "one.ply", "--floaters", "0.2")
+    assert (said["splats"], said["of"]) == (400, 430)
+    assert torch.equal(load_splat_attributes("one.ply")["label"], torch.arange(400.0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -155,6 +165,7 @@ def test_less_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["s.ply", "-o", "t.ply", "--crop", "1,2"], 2, "--crop takes six numbers"),
         (["s.ply", "-o", "t.ply", "--crop", "1,1,1,0,2,2"], 2, "must lie beyond the first"),
         (["s.ply", "-o", "t.ply", "--prune", "7"], 2, "--prune must lie between"),
+        (["s.ply", "-o", "t.ply", "--floaters", "1"], 2, "--floaters is a share between"),
         (["s.ply", "-o", "t.ply", "--max-splats", "0"], 2, "--max-splats must be at least 1"),
         (["s.ply", "-o", "t.ply", "--from-frame", "y-up"], 2, "give both"),
         (["m.glb", "-o", "t.ply", "--prune", "0.1"], 2, "are for splats"),

@@ -40,6 +40,10 @@ class Arguments(Common):
     prune: Annotated[
         float | None, Option("leave out splats of a lower opacity", metavar="OPACITY")
     ] = None
+    floaters: Annotated[
+        float | None,
+        Option("leave out clumps that touch nothing and hold less of the splats", metavar="SHARE"),
+    ] = None
     max_splats: Annotated[
         int | None, Option("keep the N splats that cover most, by size and opacity")
     ] = None
@@ -56,6 +60,8 @@ class Arguments(Common):
             raise UsageError("--crop: the second corner must lie beyond the first on every axis")
         if self.prune is not None and not 0 <= self.prune <= 1:
             raise UsageError(f"--prune must lie between 0 and 1, got {self.prune}")
+        if self.floaters is not None and not 0 < self.floaters < 1:
+            raise UsageError(f"--floaters is a share between 0 and 1, got {self.floaters}")
         if self.max_splats is not None and self.max_splats < 1:
             raise UsageError(f"--max-splats must be at least 1, got {self.max_splats}")
 
@@ -65,8 +71,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
     kind = kind_of(arguments.source)
-    if kind != "splats" and (arguments.prune is not None or arguments.max_splats is not None):
-        raise UsageError("--prune and --max-splats are for splats")
+    thinning = (arguments.prune, arguments.floaters, arguments.max_splats)
+    if kind != "splats" and any(value is not None for value in thinning):
+        raise UsageError("--prune, --floaters and --max-splats are for splats")
     makers = {"splats": _splats, "mesh": _mesh, "points": _points, "field": _field}
     return makers[kind](arguments)
 
@@ -86,6 +93,7 @@ def _turn(arguments: Arguments, default: Axes) -> Similarity | None:
 def _splats(arguments: Arguments) -> dict[str, Any]:
     import torch
 
+    from geodistill.geometry.floaters import without_floaters
     from geodistill.geometry.splats import (
         largest,
         load_splats_with_attributes,
@@ -99,6 +107,8 @@ def _splats(arguments: Arguments) -> dict[str, Any]:
     if arguments.prune is not None:
         keep &= torch.sigmoid(splats.opacity_logits) >= arguments.prune
     kept = keep.nonzero()[:, 0]
+    if arguments.floaters is not None and len(kept):
+        kept = kept[without_floaters(splats[kept], arguments.floaters)]
     if arguments.max_splats is not None and len(kept) > arguments.max_splats:
         kept = kept[largest(splats[kept], arguments.max_splats)]
     _expect_some(kept, arguments)

@@ -170,12 +170,17 @@ def rotation_matrices(quaternions: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
+def coverage(splats: Splats) -> Tensor:
+    """Logarithm of opacity times the area of the larger two axes: float64 [N]."""
+    scales = splats.log_scales.detach().double().sort(dim=1).values
+    opacity = torch.nn.functional.logsigmoid(splats.opacity_logits.detach().double())
+    return opacity + scales[:, 1:].sum(1)
+
+
 def largest(splats: Splats, count: int) -> Tensor:
-    """Which splats cover most: int64 [count] in ascending order, by opacity times the area of the
-    larger two axes."""
-    scales = splats.log_scales.double().sort(dim=1).values
-    cover = torch.nn.functional.logsigmoid(splats.opacity_logits.double()) + scales[:, 1:].sum(1)
-    return cover.argsort(descending=True, stable=True)[:count].sort().values
+    """Which splats cover most: int64 [count] in ascending order."""
+    order = coverage(splats).argsort(descending=True, stable=True)
+    return order[:count].sort().values
 
 
 def splats_digest(splats: Splats) -> str:
