@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from geodistill.cli import main
+from geodistill.geometry.fields import load_field
 from geodistill.geometry.splats import load_splats, save_splats, transformed
 from geodistill.io.nerfstudio import user_from_run
+from geodistill.io.posed import load_cameras
 from geodistill.lift.scenes import load_scene
+from tests.io import layouts
 from tests.io.nerfstudio_samples import settings, turn, write_run
+from tests.io.test_field_nerfstudio import mlp_state
 from tests.test_export import cloud
 
 
@@ -93,3 +97,12 @@ def test_a_folder_of_something_else(here: Path, capsys: pytest.CaptureFixture[st
     (here / "empty").mkdir()
     assert main(["info", "empty"]) == 1
     assert "has no field.safetensors" in capsys.readouterr().err
+
+
+def test_a_field_knows_the_cameras_of_its_run(here: Path) -> None:
+    layouts.write_nerfstudio(here / "data/lego", layouts.scene())
+    run = write_run(here / "out/lego", mlp_state(), settings("vanilla-nerf", {}))
+    views = load_field(run).views
+    assert views is not None
+    expected = load_cameras(here / "data/lego", "train").cameras
+    torch.testing.assert_close(views.world_from_cam, expected.world_from_cam)

@@ -18,17 +18,20 @@ from geodistill.checks import InputError
 from geodistill.config.tagged_yaml import read_tagged_yaml
 from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
 from geodistill.io.json_values import matrix, number
+from geodistill.io.posed import load_cameras
 from geodistill.io.whole_file import read_start
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from geodistill.cameras import Similarity
+    from geodistill.cameras import Camera, Similarity
 
 CONFIG, MODELS, TRANSFORMS = "config.yml", "nerfstudio_models", "dataparser_transforms.json"
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 _PREFIX = re.compile(r"(?:module\.)?_model\.(?:module\.)?")
 _LONGEST_JSON = 1 << 20
+FEWEST_CAMERAS = 3
+"""Fewer do not show where a scene is looked at from."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,38 @@ def user_from_run(folder: Path) -> Similarity:
         return grown.compose(turned).inverse()
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def cameras_of(run: Run) -> Camera | None:
+    """The training cameras of the data set that a run names, in the user's world.
+
+    None where the data set is not there, which a line says, cannot be read, or has too few.
+    """
+    named = _data_path(run.settings)
+    if named is None:
+        return None
+    # Relative to where nerfstudio was run, which is somewhere above the run's folder.
+    above = [Path(), *run.folder.resolve().parents]
+    found = next((path for place in above if (path := place / named).exists()), None)
+    if found is None:
+        log.say(f"{named}, which {run.folder} was trained on, is not there: viewpoints are guessed")
+        return None
+    try:
+        cameras = load_cameras(found, "train").cameras
+    except InputError as error:
+        log.say(f"the cameras of {run.folder} are left out: {error}")
+        return None
+    return cameras if len(cameras) >= FEWEST_CAMERAS else None
+
+
+def _data_path(settings: dict[str, Any]) -> Path | None:
+    manager = _inner(settings, "pipeline", "datamanager")
+    for holder in (_inner(manager, "dataparser"), manager, settings):
+        parts = holder.get("data")
+        parts = [parts] if isinstance(parts, str) else parts
+        if isinstance(parts, list) and parts and all(isinstance(p, str) for p in parts):
+            return Path(*parts) if not any("\0" in p for p in parts) else None
+    return None
 
 
 def _json(path: Path) -> dict[str, Any]:

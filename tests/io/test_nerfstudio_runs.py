@@ -13,6 +13,7 @@ from geodistill.checks import InputError
 from geodistill.config import tagged_yaml
 from geodistill.config.tagged_yaml import Tagged, dump_tagged, read_tagged_yaml
 from geodistill.io.nerfstudio import (
+    cameras_of,
     checkpoint_of,
     is_run,
     load_model,
@@ -20,6 +21,8 @@ from geodistill.io.nerfstudio import (
     outline_model,
     user_from_run,
 )
+from geodistill.io.posed import load_cameras
+from tests.io import layouts
 from tests.io.nerfstudio_samples import settings, turn, write_run
 
 STATE = {"field.aabb": torch.tensor([[-1.0, -1, -1], [1, 1, 1]])}
@@ -150,6 +153,46 @@ def test_the_way_back(tmp_path: Path) -> None:
 def test_without_the_frame_a_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert user_from_run(tmp_path).s == 1.0
     assert "stays in nerfstudio's frame" in capsys.readouterr().err
+
+
+def test_the_cameras_of_the_data_set(tmp_path: Path) -> None:
+    """Where the run names `data/lego`, relative to a folder above the run's own."""
+    made = layouts.scene()
+    layouts.write_nerfstudio(tmp_path / "data/lego", made)
+    run = write_run(tmp_path / "outputs/lego/nerfacto/now", STATE, settings("nerfacto", {}))
+    found = cameras_of(open_run(run))
+    expected = load_cameras(tmp_path / "data/lego", "train").cameras
+    assert found is not None and len(found) >= 3 and found.size == expected.size
+    torch.testing.assert_close(found.world_from_cam, expected.world_from_cam)
+    torch.testing.assert_close(found.K, expected.K)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "data/lego, which"),
+        ("{}", "has no list 'frames'"),
+        ('{"frames": [{"file_path": "a.png"}]}', "are left out"),
+    ],
+)
+def test_without_its_data_set_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture, data: str | None, words: str
+) -> None:
+    if data is not None:
+        (tmp_path / "data/lego").mkdir(parents=True)
+        (tmp_path / "data/lego/transforms.json").write_text(data)
+    run = write_run(tmp_path / "run", STATE, settings("nerfacto", {}))
+    assert cameras_of(open_run(run)) is None
+    assert words in capsys.readouterr().err
+
+
+def test_one_picture_shows_nothing_of_a_capture(tmp_path: Path) -> None:
+    table = layouts.transforms_table(layouts.scene())
+    layouts.write_nerfstudio(tmp_path / "data/lego", layouts.scene())
+    (tmp_path / "data/lego/transforms.json").write_text(
+        json.dumps({**table, "frames": table["frames"][:1]})
+    )
+    assert cameras_of(open_run(write_run(tmp_path / "r", STATE, settings("nerfacto", {})))) is None
 
 
 @pytest.mark.parametrize(

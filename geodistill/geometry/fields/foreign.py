@@ -55,6 +55,7 @@ def field_from_arrays(arrays: FieldArrays, name: str) -> Field:
             parameter.copy_(parameters[key])
     field.world_from_field = torch.from_numpy(arrays["world_from_field"]).double()
     field.contraction = arrays["contraction"]
+    field.views = arrays.get("views")
     occupancy = arrays["occupancy"]
     field.occupancy = torch.from_numpy(occupancy) if occupancy is not None else seen_cells(field)
     return field

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.checks import InputError
 
+if TYPE_CHECKING:
+    from geodistill.cameras import Camera
 
-class FieldArrays(TypedDict):
+
+class _Field(TypedDict):
     """A field in the terms of one of our own architectures; nothing of it is approximate.
 
     The scene lies in the unit cube u in [-1, 1]^3, and world = s R u + t. Densities are per unit
@@ -35,6 +38,13 @@ class FieldArrays(TypedDict):
     contraction: Literal["none", "linf", "l2"]
     extra: dict[str, Any]
     """What the format holds beyond, for its writer."""
+
+
+class FieldArrays(_Field, total=False):
+    """The same, and what few formats know."""
+
+    views: Camera | None
+    """The cameras it was made from, in its world."""
 
 
 def checked(arrays: FieldArrays, path: Path) -> FieldArrays:

@@ -15,7 +15,7 @@ from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.nerfstudio_hash import read_hash_field
 from geodistill.io.fields.nerfstudio_mlp import read_mlp_field
 from geodistill.io.fields.nerfstudio_tensorf import read_tensor_field
-from geodistill.io.nerfstudio import Run, load_model, open_run, user_from_run
+from geodistill.io.nerfstudio import Run, cameras_of, load_model, open_run, user_from_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,5 +49,6 @@ def read_nerfstudio(path: Path) -> FieldArrays:
         )
     user = user_from_run(run.folder).matrix().numpy()
     arrays["world_from_field"] = user @ arrays["world_from_field"]
+    arrays["views"] = cameras_of(run)
     arrays["extra"] = {"format": "nerfstudio", "method": run.method}
     return arrays
