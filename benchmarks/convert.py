@@ -1,7 +1,7 @@
 """Measure every conversion: fidelity, seconds, speed-up over training from scratch, ablations.
 
     python benchmarks/scenes.py                      # once: the three scenes
-    python benchmarks/convert.py [--part rows|matrix|scratch|ablation|teachers|fits|all]
+    python benchmarks/convert.py [--part rows|matrix|kinds|scratch|ablation|teachers|fits|all]
                                  [--scenes NAME ...] [--only TEXT] [--list] [--report]
 
 Every measurement is a cell: one line of ``records.jsonl``, with a fingerprint of the code and the
@@ -9,7 +9,8 @@ data that it depends on. Records, fields and contact sheets (teacher | student |
 ``$GEODISTILL_CACHE/benchmarks/convert``, by default below ``~/.cache/geodistill``. The command runs
 the cells that are missing, the important and cheap ones first, and may be interrupted at any time;
 the same command goes on. At the end, or when interrupted, it prints all tables and writes them
-between the markers in ``docs/benchmarks.md``, which ``--only`` and ``--scenes`` leave alone unless
+between the markers in ``docs/benchmarks.md``, and a picture of every kind made into every other
+beside it, which ``--only`` and ``--scenes`` leave alone unless
 ``--out`` names a page.
 
 The figures of that page are ``benchmarks/results/convert.jsonl``: with ``--records`` naming a copy
@@ -27,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from converting import measure, plan, tables
+from converting import grid, measure, plan, tables
 from converting.cells import Cell, in_order
 from converting.store import Store
 
@@ -38,6 +39,7 @@ from geodistill.runs import atomic_write
 from geodistill.runs.lock import Lock
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+SHEET = Path("sheets", "any_to_any.jpg")
 BEGIN, END = "<!-- convert:begin -->", "<!-- convert:end -->"
 
 
@@ -79,6 +81,10 @@ def _run(arguments: argparse.Namespace) -> int:
     narrow = bool(arguments.only or arguments.scenes)
     if arguments.out is not None or (not narrow and tables.measured(scale, store)):
         write_between_markers(arguments.out or page, text)
+        if (shown := grid.picture(scale, store)) is not None:
+            sheet = (arguments.out or page).parent / SHEET
+            sheet.parent.mkdir(exist_ok=True)
+            shown.save(sheet, quality=85)
     return status
 
 
@@ -128,8 +134,8 @@ def state_of(cell: Cell, store: Store) -> str:
 
 
 def is_due(cell: Cell, cells: Sequence[Cell], store: Store) -> bool:
-    """Whether it was never measured, or is a teacher whose field is gone and still needed."""
-    if cell.kind != "fit" or store.record(cell) is None or store.has_field(cell):
+    """Whether it was never measured, or what it made is gone and still needed."""
+    if store.record(cell) is None or store.has_made(cell):
         return state_of(cell, store) == "missing"
     return any(c.source == cell and state_of(c, store) == "missing" for c in cells)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from geodistill import config as configs
 
-Kind = Literal["fit", "convert", "scratch"]
+Kind = Literal["fit", "convert", "remake", "scratch"]
 
 SECONDS = {
     "plenoxels": 20.0,
@@ -20,6 +20,9 @@ SECONDS = {
     "ngp": 25.0,
     "mlp": 120.0,
     "composite": 40.0,
+    "splats": 60.0,
+    "mesh": 40.0,
+    "points": 2.0,
 }
 """How long a conversion is assumed to take before one was measured, by student."""
 FIT_STEPS = {
@@ -48,7 +51,10 @@ class Model:
     config: Any
 
     def identity(self) -> dict[str, Any]:
-        return {"architecture": self.architecture, "config": configs.to_dict(self.config)}
+        """Settings at their defaults are left out, so that a new one changes no identity."""
+        config, usual = configs.to_dict(self.config), configs.to_dict(type(self.config)())
+        changed = {name: value for name, value in config.items() if value != usual[name]}
+        return {"architecture": self.architecture, "config": changed}
 
     @property
     def look_seconds(self) -> float:
@@ -72,10 +78,11 @@ class Cell:
     """One measurement.
 
     Attributes:
-        kind: "fit" makes a teacher, "convert" a student, "scratch" fits until a student is reached.
+        kind: "fit" makes a teacher, "convert" a student, "remake" a scene of or from another kind
+            than fields, "scratch" fits until a student is reached.
         scene: name of the data set.
         target: what is made.
-        teacher: the fit whose field is converted.
+        teacher: the fit whose field is converted; of a remake also a remake.
         overrides: `key=value` settings of `ConvertSettings`, of a fit those of `FitSettings`.
         limit: None is the architecture's default.
         reference: the conversion that a limit in conversions and a run from scratch refer to.
@@ -151,7 +158,7 @@ class Cell:
         elif self.limit is not None and self.kind == "fit":
             seconds = FIT_SECONDS * self.limit.amount / FIT_STEPS[self.target.architecture]
         looks = self.target.look_seconds * (SCRATCH_LOOKS if self.kind == "scratch" else 1)
-        if self.teacher is not None and self.kind == "convert":
+        if self.teacher is not None and self.kind in ("convert", "remake"):
             looks += self.teacher.target.look_seconds
             looks += SLOW_SURVEY_SECONDS if self.teacher.target.architecture == "mlp" else 0.0
         return seconds + looks

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from converting.cells import Cell
 from converting.machine import Stopwatch, machine
+from converting.remake import remade, save_scene
 from converting.store import Store, digest
 from geodistill import config as configs
 from geodistill import runs
@@ -27,15 +28,19 @@ from geodistill.fit.field import FitJob, FitSettings, fit
 from geodistill.geometry.fields import Field, build_field, load_field, save_field
 from geodistill.geometry.fields.files import FIELD_FILE
 from geodistill.io.posed import PosedImages, load_posed_images
-from geodistill.metrics.fidelity import compare_on_views, psnr_to_images
+from geodistill.metrics.fidelity import compare, compare_on_views, psnr_to_images
 from geodistill.render.fields import render_view
 from geodistill.runs import Run, atomic_write
+from geodistill.shade.viewable import load_scene, viewable
 from geodistill.train import Budget, train
 
 FIRST_LOOK = 0.5
 """A run from scratch is first looked at after this part of its conversion's time,"""
 NEXT_LOOK = 1.25
 """and then whenever its own time has grown by this factor."""
+LOOKS, LOOK_SIZE = 0.5, 2
+"""Views that a remake is judged on, for each test view, and their size relative to those: the 400
+pixels that splats are trained at."""
 WARM_UP = 0.1
 """Size of the picture that is rendered before a clock starts, relative to the test views."""
 
@@ -53,7 +58,12 @@ def measure(cell: Cell, store: Store) -> dict[str, Any]:
     gc.collect()
     # The first optimiser of a process imports a compiler; no clock shall see that.
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    kinds = {"fit": _measure_fit, "convert": _measure_conversion, "scratch": _measure_scratch}
+    kinds = {
+        "fit": _measure_fit,
+        "convert": _measure_conversion,
+        "remake": _measure_remake,
+        "scratch": _measure_scratch,
+    }
     result = {
         "title": cell.title,
         "cell": cell.identity(),
@@ -116,7 +126,7 @@ def _measure_conversion(cell: Cell, store: Store) -> dict[str, Any]:
     test_views = images(store.scenes / cell.scene, "test")
     budget = budget_of(cell, store)
     student, watch = _converted(cell, teacher, budget, test_views.cameras[0])
-    file = store.path(cell, ".safetensors")
+    file = store.made(cell)
     save_field(student, file)
     judged = compare_on_views(teacher, student, test_views)
     judged.save_sheet(store.path(cell, ".png"))
@@ -131,6 +141,32 @@ def _measure_conversion(cell: Cell, store: Store) -> dict[str, Any]:
         "bytes": file.stat().st_size,
         "budget_seconds": budget.seconds if budget else None,
     }
+
+
+def _measure_remake(cell: Cell, store: Store) -> dict[str, Any]:
+    """Of a mesh, points, splats, or into one of these; points are only a source, and not judged."""
+    assert cell.teacher is not None
+    source = load_scene(store.made(cell.teacher, _needed(cell.teacher, store)))
+    test_views = images(store.scenes / cell.scene, "test")
+    if isinstance(source, Field):
+        render_view(source, test_views.cameras[0].scaled(WARM_UP))
+    with Stopwatch() as watch:
+        made = remade(source, cell, settings_of(cell))
+    file = store.made(cell)
+    save_scene(made, file)
+    result = {
+        **watch.record(),
+        "parameters": viewable(made).parameter_count(),
+        "bytes": file.stat().st_size,
+        "field_digest": digest(file.read_bytes()),
+    }
+    if cell.target.architecture == "points":
+        return result
+    views, side = int(LOOKS * len(test_views.cameras)), LOOK_SIZE * max(test_views.cameras.size)
+    judged = compare(viewable(source), viewable(made), views, side)
+    judged.save_sheet(store.path(cell, ".png"))
+    figures = ("psnr_db", "ssim", "opacity_iou", "depth_error")
+    return {**result, **{key: judged.report[key] for key in figures}}
 
 
 def _converted(
@@ -277,7 +313,7 @@ def images(scene: Path, split: str) -> PosedImages:
 
 def _teacher(cell: Cell, store: Store) -> Field:
     assert cell.teacher is not None
-    return load_field(store.field_file(cell.teacher, _needed(cell.teacher, store)))
+    return load_field(store.made(cell.teacher, _needed(cell.teacher, store)))
 
 
 def _needed(cell: Cell, store: Store) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from converting.cells import FIT_STEPS, Cell, Limit, Model, Task
+from geodistill.distill.meshes import MeshConfig
 from geodistill.distill.pvd.transfer import SUITED
+from geodistill.distill.splats import SplatConfig
 from geodistill.geometry.fields import ARCHITECTURES
 from geodistill.geometry.fields.mlp import MlpConfig
 from geodistill.geometry.fields.ngp import NgpConfig
@@ -14,6 +16,9 @@ from geodistill.geometry.fields.plenoxels import PlenoxelsConfig
 from geodistill.geometry.fields.tensorf import TensorfConfig
 
 TEACHER = "ngp"
+OTHERS = ("splats", "mesh", "points")
+"""Kinds that are no fields. They are made of the teacher, points of its mesh, before something else
+is made of them; points are a source only."""
 HALF = "ngp-half"
 ROWS = ("plenoxels", "tensorf", "tensorf-cp", HALF, "mlp")
 LEVELS = ("cameras", "rays", "points")
@@ -57,6 +62,13 @@ VARIANTS = (
     Variant("default with a quarter of the cache", overrides=(f"cache_rays={CACHE_RAYS // 4}",)),
     Variant("default with twice the cache", overrides=(f"cache_rays={CACHE_RAYS * 2}",)),
 )
+
+
+@dataclass(frozen=True)
+class PointsConfig:
+    """Points spread evenly over a mesh, in its colours."""
+
+    count: int = 200_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,11 @@ def full_scale() -> Scale:
     # with the same number of features, so that the teacher's networks still fit.
     half = NgpConfig(log2_size=18, base_resolution=12, max_resolution=1536)
     models.append(Model(HALF, "ngp", half))
+    models += [
+        Model("splats", "splats", SplatConfig()),
+        Model("mesh", "mesh", MeshConfig()),
+        Model("points", "points", PointsConfig()),
+    ]
     return Scale(
         scenes=("dragon", "controller", "robot"),
         seeds=(0, 1, 2),
@@ -123,19 +140,23 @@ def smoke_scale() -> Scale:
         Model("tensorf-small", "tensorf", TensorfConfig(12, 2, 4, floor=0.0)),
         Model("plenoxels", "plenoxels", PlenoxelsConfig(16)),
         Model("mlp", "mlp", MlpConfig(3, 16, 4)),
+        Model("splats", "splats", SplatConfig(0.1, 500, 1, 4000, 4, 48)),
+        Model("mesh", "mesh", MeshConfig(24, 6, 48, 300, False)),
+        Model("points", "points", PointsConfig(500)),
     ]
     return Scale(
         scenes=("analytic",),
         seeds=(0,),
         architectures=("ngp", "tensorf"),
         models={model.name: model for model in models},
-        teacher_steps=dict.fromkeys(ARCHITECTURES, 60),
+        # Long enough for a surface that a mesh can be made of.
+        teacher_steps=dict.fromkeys(ARCHITECTURES, 240),
         convert=Limit("steps", 4),
         fit_settings=("samples=8192",),
         settings=("cache_rays=6000",),
         curve_seconds=(0.2,),
         schedules=(1.0,),
-        longer=(2, 3),
+        longer=(2,),
         rows=("plenoxels", "tensorf", HALF, "mlp"),
         ablated=("tensorf",),
         variants=(
@@ -241,6 +262,29 @@ def matrix(scale: Scale) -> list[Task]:
     ]
 
 
+def made_of(scale: Scale, source: str) -> Cell:
+    """What stands for a kind when something is made of it."""
+    scene = scale.scenes[0]
+    if source not in OTHERS:
+        return teacher(scale, scene, source)
+    return remake(scale, "mesh" if source == "points" else TEACHER, source)
+
+
+def remake(scale: Scale, source: str, target: str) -> Cell:
+    """A conversion from or to a kind that is no field, at the defaults."""
+    scene, model, of = scale.scenes[0], scale.models[target], made_of(scale, source)
+    limit = scale.convert if target not in ("mesh", "points") else None
+    overrides = scale.settings if target in scale.architectures else ()
+    return Cell("remake", scene, model, of, overrides=overrides, limit=limit)
+
+
+def kinds(scale: Scale) -> list[Task]:
+    pairs = [(a, b) for a in scale.architectures for b in ("splats", "mesh")]
+    pairs += [(a, b) for a in OTHERS for b in (*scale.architectures, "splats")]
+    pairs += [("splats", "mesh"), ("mesh", "points")]
+    return [Task(4, remake(scale, a, b)) for a, b in pairs if a != b]
+
+
 def scratch_targets(scale: Scale) -> list[tuple[str, str]]:
     """(target, scene) pairs: every row on every scene, what is slow or in no row on the first."""
     first = scale.scenes[0]
@@ -265,6 +309,7 @@ PARTS: Mapping[str, Callable[[Scale], list[Task]]] = {
     "teachers": teachers,
     "rows": rows,
     "matrix": matrix,
+    "kinds": kinds,
     "scratch": scratch,
     "ablation": ablation,
     "fits": fits,

@@ -22,7 +22,16 @@ ENTRY_POINTS = {
     "fit": ("geodistill.fit.field", "geodistill.metrics.fidelity"),
     "convert": ("geodistill.distill.pvd", "geodistill.metrics.fidelity"),
     "scratch": ("geodistill.fit.field", "geodistill.metrics.fidelity"),
+    "remake": (
+        "geodistill.convert.splat_field",
+        "geodistill.distill.meshes",
+        "geodistill.distill.pvd",
+        "geodistill.distill.splats",
+        "geodistill.metrics.fidelity",
+    ),
 }
+SUFFIXES = {"splats": ".ply", "mesh": ".glb", "points": ".ply"}
+"""Of the files of scenes that are no fields."""
 SAME_LIMIT = 1.25
 """What was limited by a conversion's time stands while its limit is within this factor of what it
 would be now."""
@@ -56,7 +65,7 @@ class Store:
 
     def fingerprint(self, cell: Cell) -> str:
         """What a record of this cell made now would depend on besides the cell itself."""
-        if cell.kind == "convert":
+        if cell.kind in ("convert", "remake"):
             assert cell.teacher is not None
             taught = self.record(cell.teacher)
             origin = taught["field_digest"] if taught else "none"
@@ -75,15 +84,19 @@ class Store:
         stale = record["fingerprint"] != self.fingerprint(cell)
         return {**record, "stale": stale} if self.keep_stale or not stale else None
 
-    def has_field(self, cell: Cell) -> bool:
-        """Whether the field of a recorded fit is still in the cache."""
+    def has_made(self, cell: Cell) -> bool:
+        """Whether what a recorded cell has made is still in the cache."""
         record = self.record(cell)
-        return record is not None and (self.field_file(cell, record) / "DONE").is_file()
+        if record is None:
+            return False
+        made = self.made(cell, record)
+        return (made / "DONE").is_file() if cell.kind == "fit" else made.is_file()
 
-    def field_file(self, cell: Cell, record: Mapping[str, Any]) -> Path:
-        """The field that a record is about: a run folder of a fit, a file of a conversion."""
-        suffix = ".run" if cell.kind == "fit" else ".safetensors"
-        return self.path(cell, suffix, record["fingerprint"])
+    def made(self, cell: Cell, record: Mapping[str, Any] | None = None) -> Path:
+        """What a cell has made, or that a record is about: a run folder of a fit, else a file."""
+        suffix = SUFFIXES.get(cell.target.architecture, ".safetensors")
+        fingerprint = record["fingerprint"] if record else None
+        return self.path(cell, ".run" if cell.kind == "fit" else suffix, fingerprint)
 
     def save(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Keep a record; fields and pictures of the cell made by older code are given up."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from converting import plan
+from converting import grid, plan
 from converting.cells import Cell
 from converting.speed import SpeedUp, conversion_seconds, least, psnr_at, speed_up
 from converting.store import Store
@@ -54,6 +54,7 @@ def report(scale: plan.Scale, store: Store) -> str:
         _conditions(scale, store),
         _rows(scale, store),
         _by_scene(scale, store),
+        grid.table(scale, store),
         _matrix(scale, store),
         _scratch(scale, store),
         _ablation(scale, store),
@@ -71,9 +72,6 @@ def measured(scale: plan.Scale, store: Store) -> list[Record]:
 
 def _cells(scale: plan.Scale) -> set[Cell]:
     return {task.cell for part in plan.PARTS.values() for task in part(scale)}
-
-
-# --------------------------------------------------------------------------------- sections
 
 
 def _conditions(scale: plan.Scale, store: Store) -> str:

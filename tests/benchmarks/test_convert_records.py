@@ -15,6 +15,7 @@ from geodistill import train as training
 from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import load_field
 from geodistill.io.images import read_image
+from geodistill.shade.viewable import load_scene, viewable
 from tests.benchmarks.converting import (
     SIDE,
     bench,
@@ -42,12 +43,18 @@ def test_every_cell_is_recorded_with_its_field_and_sheet(folder: Path) -> None:
         if cell.kind == "convert":
             assert record["psnr_db"] > 10 and 0 <= record["opacity_iou"] <= 1
             assert record["bytes"] == store.path(cell, ".safetensors").stat().st_size
-            field = load_field(store.field_file(cell, record))
+            field = load_field(store.made(cell, record))
             assert field.parameter_count() == record["parameters"]
             assert read_image(store.path(cell, ".png")).shape[1] == 3 * SIDE
+        if cell.kind == "remake":
+            scene = load_scene(store.made(cell, record))
+            assert viewable(scene).parameter_count() == record["parameters"]
+            judged = cell.target.name != "points"
+            assert ("psnr_db" in record) == store.path(cell, ".png").is_file() == judged
+            assert not judged or record["psnr_db"] > 8
         if cell.kind == "fit":
             assert record["truth_psnr_db"] > 10
-            assert load_field(store.field_file(cell, record)).architecture == cell.target.name
+            assert load_field(store.made(cell, record)).architecture == cell.target.name
         if cell.kind == "scratch":
             times, steps, _ = zip(*record["curve"], strict=True)
             assert list(times) == sorted(times) and list(steps) == sorted(steps)
@@ -74,7 +81,16 @@ def test_the_tables_say_what_the_records_hold(folder: Path) -> None:
     text = tables.report(scale, store)
     count = len(smoke_cells())
     assert f"{count} of {count} cells" in text
-    for title in ("from ngp", "By scene", "Every pair", "scratch", "worth", "mlp", "teachers"):
+    for title in (
+        "from ngp",
+        "By scene",
+        "Any to any",
+        "Every pair",
+        "scratch",
+        "worth",
+        "mlp",
+        "teachers",
+    ):
         assert any(line.startswith("## ") and title in line for line in text.splitlines()), title
     record = store.record(conversion())
     lost = record["teacher_truth_psnr_db"] - record["truth_psnr_db"]
