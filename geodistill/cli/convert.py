@@ -74,7 +74,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _to_field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.convert.splat_field import volume_of
     from geodistill.distill.pvd import ConvertSettings, convert
+    from geodistill.distill.splats import SplatConfig
     from geodistill.geometry.fields import Field, save_field
+    from geodistill.geometry.splats import Splats
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
     from geodistill.render.viewpoints import expect_in_view
@@ -85,6 +87,8 @@ def _to_field(arguments: Arguments) -> dict[str, Any]:
     scene, source = load_source(arguments)
     teacher = scene if isinstance(scene, Field) else volume_of(scene, arguments.seed)
     looked_at = viewable(scene)
+    # Splats that are drawn smaller than what they were trained on are wider than they are.
+    looks = {"resolution": SplatConfig().resolution} if isinstance(scene, Splats) else {}
     images = load_posed_images(arguments.data, "test") if arguments.data else None
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
@@ -99,7 +103,7 @@ def _to_field(arguments: Arguments) -> dict[str, Any]:
         return Made(
             lambda path: save_field(student, path),
             lambda: (
-                compare(looked_at, student)
+                compare(looked_at, student, **looks)
                 if images is None
                 else compare_on_views(looked_at, student, images, shown)
             ),

@@ -247,6 +247,18 @@ def test_figures_outlive_the_cache(
     assert measured == [gone.teacher, gone]
 
 
+@pytest.mark.parametrize(("apart_db", "stands"), [(0.05, True), (0.2, False)])
+def test_a_teacher_that_is_as_good_is_the_same(apart_db: float, stands: bool) -> None:
+    """Another kind of processor gives other bits."""
+    known = {"truth_psnr_db": 30.0, "field_digest": "a", "seconds": 7.0, "stale": False}
+    again = {"truth_psnr_db": 30.0 + apart_db, "field_digest": "b", "seconds": 9.0}
+    again |= {"date": "2000-01-01", "machine": {}}
+    kept = measure._same_teacher(known, again)
+    assert kept["field_digest"] == ("a" if stands else "b")
+    assert kept["seconds"] == (7.0 if stands else 9.0) and "stale" not in kept
+    assert ("fitted_again" in kept) == stands
+
+
 def test_busy_measurements_can_be_refused(folder: Path) -> None:
     record = store_of(folder).record(conversion())
     if record["others_cores"] is None:
