@@ -28,8 +28,9 @@ MARGIN = 1.1
 """Half side of the cube over that of the splats' frame."""
 ON_A_MESH = 400_000
 """Splats that cover a mesh: closer than a march step on what fills its cube."""
-SINK = 1.5
-"""How far these lie below the surface, in `THICKNESS`: a ray that passes outside sees nothing."""
+SINK = 2.5
+"""How far these lie below the surface, in `THICKNESS`: a ray that passes outside sees nothing.
+Deeper, silhouettes gain less than depths lose."""
 MOST_OPAQUE = 0.999
 FAINT = 1e-2
 """Density per half side below which a cell counts as empty."""
