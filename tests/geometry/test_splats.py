@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,9 +147,9 @@ def without(*names: str) -> Callable[[Columns], Columns]:
     return lambda columns: {k: v for k, v in columns.items() if k not in names}
 
 
-def spoilt(name: str, value: float) -> Callable[[Columns], Columns]:
+def spoilt(name: str, value: float, rows: Sequence[int] = (7,)) -> Callable[[Columns], Columns]:
     def spoil(columns: Columns) -> Columns:
-        column = np.where(np.arange(12) == 7, value, columns[name].astype(np.float64))
+        column = np.where(np.isin(np.arange(12), rows), value, columns[name].astype(np.float64))
         return {**columns, name: column}
 
     return spoil
@@ -178,11 +178,13 @@ BAD: dict[str, tuple[Callable[[Columns], Columns], str]] = {
     ),
     "rest gap": (without(*(f"f_rest_{i}" for i in range(21))), "has 24 properties f_rest_*"),
     "nan": (
-        spoilt("f_rest_3", np.nan),
-        "its property 'f_rest_3' holds 1 NaN or infinite values of 12, the first in row 7",
+        spoilt("f_rest_3", np.nan, rows=range(5, 12)),
+        "its property 'f_rest_3' holds 7 NaN or infinite values of 12, the first in row 5",
     ),
-    "infinite": (spoilt("scale_0", np.inf), "'scale_0' holds 1 NaN or infinite values of 12"),
-    "huge": (spoilt("x", 1e300), "'x' holds 1 NaN or infinite values of 12"),
+    "infinite": (
+        spoilt("scale_0", np.inf, rows=range(12)),
+        "'scale_0' holds 12 NaN or infinite values of 12",
+    ),
     "zero": (unturned, "12 of its rotations are zero"),
     "none": (lambda c: {k: v[:0] for k, v in c.items()}, "holds no splats"),
     "packed": (
@@ -201,6 +203,22 @@ def test_what_is_no_splat_file_is_refused_in_one_line(case: str, tmp_path: Path)
         load_splats(path)
     text = str(refused.value)
     assert text.startswith(str(path)) and complaint in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("f_rest_3", np.nan), ("scale_0", np.inf), ("x", 1e300), ("rot_0", np.nan)]
+)
+def test_a_splat_that_is_not_finite_is_left_out(
+    name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.ply"
+    whole = some_splats()
+    write_ply(path, {"vertex": spoilt(name, value)(table(whole, path))})
+    found = load_splats(path)
+    others = [row for row in range(12) if row != 7]
+    assert torch.equal(found.means, whole.means[others])
+    assert torch.equal(found.sh, whole.sh[others])
+    assert "1 of its 12 splats are not finite and left out" in capsys.readouterr().err
 
 
 def test_a_mesh_is_no_splat_file(tmp_path: Path) -> None:

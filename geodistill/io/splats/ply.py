@@ -17,7 +17,7 @@ from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
 from geodistill.io.splats.ply_packed import PACKED, read_packed_splats
-from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference, expect_finite
+from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference
 
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
@@ -91,11 +91,8 @@ def _columns(path: Path, elements: Mapping[str, Mapping[str, Column]]) -> dict[s
             )
     if not len(columns["x"]):
         raise InputError(f"{path} holds no splats")
-    columns = as_reference(path, columns)
-    for name, values in columns.items():
-        if name in _NEEDED or name.startswith("f_rest_"):
-            expect_finite(path, name, values)
-    return columns
+    rest = [name for name in columns if name.startswith("f_rest_")]
+    return as_reference(path, columns, (*_NEEDED, *rest))
 
 
 def _rest_count(path: Path, columns: Mapping[str, np.ndarray]) -> int:

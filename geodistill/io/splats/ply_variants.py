@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ THIRD_SCALE, FILTER = "scale_2", "filter_3D"
 _FLAT = np.log(1e-3)
 
 
-def as_reference(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of the layout, scale_2 alone perhaps missing, as the reference would have them.
+def as_reference(
+    path: Path, columns: dict[str, np.ndarray], layout: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The columns as the reference would have them; of its `layout` scale_2 may be missing.
 
     * An infinite opacity is the logit of 0 or 1, a scale of -infinity that of a flat axis.
     * The filter of Mip-Splatting is folded as in equation 9 of its paper: variances add, and
@@ -30,9 +33,12 @@ def as_reference(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.nda
       side it covers less than a pixel wherever the disc is not a thousand pixels wide, and it stays
       positive and finite, which the inverse of a covariance needs.
 
-    Raises InputError for a filter, and with it scales and opacities, that are not finite.
+    * Splats that a trainer left without finite numbers, or with a rotation of zeros, are drawn by
+      no program, and left out with a line.
+
+    Raises InputError where more than half of the splats are not finite: the file is damaged.
     """
-    columns = _finite_ends(dict(columns))
+    columns = _finite_rows(path, _finite_ends(dict(columns)), {*layout, FILTER})
     if FILTER in columns:
         columns = _without_filter(path, columns)
     if THIRD_SCALE not in columns:
@@ -41,14 +47,26 @@ def as_reference(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.nda
     return columns
 
 
-def expect_finite(path: Path, name: str, values: np.ndarray) -> None:
-    """Raises InputError with the count and the first row of what single precision cannot hold."""
-    finite = np.isfinite(to_float32(values))
-    if not finite.all():
-        raise InputError(
-            f"{path}: its property '{name}' holds {int((~finite).sum())} NaN or infinite values "
-            f"of {len(values)}, the first in row {int(np.argmin(finite))}"
-        )
+def _finite_rows(
+    path: Path, columns: dict[str, np.ndarray], layout: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The rows whose columns of the layout single precision holds."""
+    count = len(columns["x"])
+    keep = np.any([columns[name] != 0 for name in layout if name.startswith("rot_")], axis=0)
+    if 2 * int(keep.sum()) < count:
+        raise InputError(f"{path}: {count - int(keep.sum())} of its rotations are zero")
+    for name in [name for name in columns if name in layout]:
+        finite = np.isfinite(to_float32(columns[name]))
+        if 2 * int(finite.sum()) < count:
+            raise InputError(
+                f"{path}: its property '{name}' holds {count - int(finite.sum())} NaN or infinite "
+                f"values of {count}, the first in row {int(np.argmin(finite))}: save it again"
+            )
+        keep = keep & finite
+    if keep.all():
+        return columns
+    log.say(f"{path}: {int((~keep).sum())} of its {count} splats are not finite and left out")
+    return {name: values[keep] for name, values in columns.items()}
 
 
 def _finite_ends(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,8 +84,6 @@ def _finite_ends(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _without_filter(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By logarithms, so that a filter of zero changes no bit and no square overflows."""
     names = _scales(columns)
-    for name in (*names, "opacity", FILTER):
-        expect_finite(path, name, columns[name])
     before = np.stack([columns[name] for name in names], axis=1).astype(np.float64)
     with np.errstate(divide="ignore"):
         log_filter = np.log(np.abs(columns[FILTER].astype(np.float64)))
