@@ -236,7 +236,12 @@ def test_quiet(main: Main) -> None:
         (MemoryError(), 1, "input", "out of memory: close other"),
         (RuntimeError("[enforce fail] can't allocate memory"), 1, "input", "out of memory: close"),
         (RuntimeError("CUDA out of memory."), 1, "input", "out of memory: close other"),
-        (KeyboardInterrupt(), 130, "interrupted", "interrupted; run the same command again to res"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted",
+            "interrupted; the same command goes on from its last checkpoint",
+        ),
         (KeyError("x"), 70, "internal", "internal error: KeyError: 'x' (set GEODISTILL_DEBUG=1"),
     ],
 )
@@ -342,7 +347,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ("x/lego_ngp", "lego_ngp_mlp"),
         ("x/lego_ngp/field.safetensors", "lego_ngp_mlp"),
         ("x/lego.v2.safetensors", "lego.v2_mlp"),
-        ("x/lego.run", "lego_mlp"),
+        ("x/lego.safetensors.run", "lego_mlp"),
         ("x/lego.v2", "lego.v2_mlp"),
     ],
 )

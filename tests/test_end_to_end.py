@@ -178,7 +178,7 @@ def test_convert_to_a_file_and_compare_on_the_data(
     command = ("convert", source, "--to", "ngp", "-o", output, "--data", world)
     made = geodistill_(*command, *settings("ngp")).json
     assert made["output"] == str(output) and output.stat().st_size == made["bytes"]
-    assert (tmp_path / "student.run" / "DONE").exists()
+    assert (tmp_path / "student.safetensors.run" / "DONE").exists()
     compared = geodistill_("compare", source, output, "--data", world, "--json").json
     for key in FIDELITY - {"output", "seconds"}:
         assert made[key] == compared[key]

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from geodistill import runs
 from geodistill.checks import InputError, UsageError
 from geodistill.runs import (
     atomic_write,
@@ -206,3 +207,18 @@ def test_no_scratch_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     said = pytest.raises(InputError, match=r"cannot write film\.mp4: .* set TMPDIR")
     with said, scratch_folder(Path("film.mp4")):
         pass
+
+
+@pytest.mark.parametrize("name", [None, "a.glb"])
+def test_a_finished_run_stands_for_its_result(tmp_path: Path, name: str | None) -> None:
+    """In its folder, or beside it."""
+    folder = tmp_path / ("run" if name is None else f"{name}.run")
+    folder.mkdir()
+    file = folder / "splats.ply" if name is None else tmp_path / name
+    file.write_bytes(b"")
+    assert runs.result_file(folder) == folder
+    (folder / "config.yaml").write_text("")
+    assert runs.is_unfinished(folder)
+    (folder / "DONE").write_text("{}")
+    assert runs.result_file(folder) == file and not runs.is_unfinished(folder)
+    assert runs.result_file(file) == file

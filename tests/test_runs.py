@@ -234,7 +234,10 @@ def test_an_output_that_was_put_out_by_a_killed_run_is_its_own(
 
 def test_output_paths() -> None:
     assert runs.output_paths("a/b") == (Path("a/b"), Path("a/b/field.safetensors"))
-    assert runs.output_paths("a/b.safetensors") == (Path("a/b.run"), Path("a/b.safetensors"))
+    assert runs.output_paths("a/b.safetensors") == (
+        Path("a/b.safetensors.run"),
+        Path("a/b.safetensors"),
+    )
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def explain(error: BaseException, verb: str) -> tuple[int, str, str]:
     if isinstance(error, GeodistillError):
         return EXIT_INPUT, "input", _line(error)
     if isinstance(error, KeyboardInterrupt):
-        again = "; run the same command again to resume" if verb in RESUMABLE else ""
+        again = "; the same command goes on from its last checkpoint" if verb in RESUMABLE else ""
         return EXIT_INTERRUPTED, "interrupted", f"interrupted{again}"
     if _is_out_of_memory(error):
         return EXIT_INPUT, "input", "out of memory: close other programs or ask for a smaller size"

@@ -35,7 +35,8 @@ class Arguments(Machine):
     background: Annotated[Background, Option("with --data: " + BACKGROUND_HELP)] = "auto"
     views: Annotated[int | None, Option("number of viewpoints without --data (default: 20)")] = None
     resolution: Annotated[
-        int | None, Option("their pixels along the longer side (default: 200)")
+        int | None,
+        Option("their pixels along the longer side (default: 200; splats are made at 400)"),
     ] = None
     seed: Annotated[int | None, Option("their seed (default: 0)")] = None
     output: Annotated[

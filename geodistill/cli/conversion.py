@@ -111,9 +111,10 @@ def load_source(arguments: Arguments) -> tuple[Field | Splats | Mesh | Points, P
     something else."""
     from geodistill.geometry.fields import Field, field_path
     from geodistill.geometry.kinds import kind_of
+    from geodistill.runs import result_file
     from geodistill.shade.viewable import load_scene
 
-    path = arguments.source or BUNDLED
+    path = result_file(arguments.source or BUNDLED)
     kind = kind_of(path)
     if kind != "field" and arguments.teacher is not None:
         raise UsageError(f"--from names an architecture of fields, {path} holds {WHAT[kind]}")

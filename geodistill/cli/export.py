@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,6 +55,8 @@ class Arguments(Common):
             raise UsageError("--from-frame says what --frame turns from: give both")
         if self.crop and len(self.crop) != 6:
             raise UsageError(f"--crop takes six numbers, two corners, got {len(self.crop)}")
+        if not all(map(math.isfinite, self.crop)):
+            raise UsageError("--crop takes six finite numbers, two corners")
         if self.crop and any(
             low >= high for low, high in zip(self.crop[:3], self.crop[3:], strict=True)
         ):
@@ -68,6 +71,7 @@ class Arguments(Common):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.kinds import kind_of
+    from geodistill.runs import result_file
 
     expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
     kind = kind_of(arguments.source)
@@ -75,6 +79,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if kind != "splats" and any(value is not None for value in thinning):
         raise UsageError("--prune, --floaters and --max-splats are for splats")
     makers = {"splats": _splats, "mesh": _mesh, "points": _points, "field": _field}
+    arguments = replace(arguments, source=result_file(arguments.source))
     return makers[kind](arguments)
 
 
@@ -100,7 +105,9 @@ def _splats(arguments: Arguments) -> dict[str, Any]:
         save_splats,
         transformed,
     )
+    from geodistill.io.splats import expect_writable
 
+    expect_writable(arguments.output)
     splats, attributes = load_splats_with_attributes(arguments.source)
     count = len(splats)
     keep = _inside(splats.means, arguments.crop)
@@ -124,21 +131,22 @@ def _mesh(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.mesh import transformed
     from geodistill.geometry.mesh_files import (
         files_beside,
-        load_mesh,
-        load_mesh_attributes,
+        load_mesh_with_attributes,
         save_mesh,
     )
+    from geodistill.io.meshes import expect_writable
 
     if arguments.crop:
         raise UsageError("--crop is for points and splats")
-    mesh = load_mesh(arguments.source)
+    expect_writable(arguments.output)
+    mesh, attributes = load_mesh_with_attributes(arguments.source)
     beside = files_beside(arguments.output, mesh)
     expect_free(arguments.overwrite, *beside, inputs=(arguments.source,))
     expect_whole(arguments.source, (arguments.output, *beside))
     turn = _turn(arguments, "y-up")
     mesh = transformed(mesh, turn.matrix()) if turn else mesh
     holds = arguments.output.suffix.lower() != ".obj"
-    save_mesh(arguments.output, mesh, load_mesh_attributes(arguments.source) if holds else None)
+    save_mesh(arguments.output, mesh, attributes if holds else None)
     more = {"beside": [str(path) for path in beside]} if beside else {}
     return _told(arguments, vertices=len(mesh.vertices), faces=len(mesh.faces), **more)
 

@@ -152,12 +152,16 @@ def is_film(output: Path) -> bool:
 
 
 def stem_of(source: Path) -> str:
-    """What outputs made of a file or a run folder are named after: lego for lego.glb, lego.run,
-    lego, lego/field.safetensors and lego/config.yml."""
+    """What outputs made of a file or a run folder are named after: lego for lego.glb and its
+    lego.glb.run, lego, lego/field.safetensors and lego/config.yml."""
+    from geodistill.runs.layout import BESIDE, RESULTS
+
     source = Path(source).resolve()
-    if source.name in ("field.safetensors", "config.yml"):
+    if source.name in (*RESULTS, "config.yml"):
         source = source.parent
-    ends = source.suffix in (".run", ".safetensors") or source.is_file()
+    if source.name.endswith(BESIDE):
+        source = source.with_name(source.name.removesuffix(BESIDE))
+    ends = source.suffix == ".safetensors" or source.is_file()
     return source.stem if ends else source.name
 
 
@@ -175,7 +179,8 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
         if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+            what = "is no folder" if path.parent.exists() else "does not exist"
+            raise InputError(f"cannot write {path}: the folder {path.parent} {what}: make it first")
         _expect_writable(path)
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")

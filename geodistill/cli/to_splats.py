@@ -16,7 +16,7 @@ from geodistill.cli.conversion import (
 from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
 from geodistill.geometry.splats import Splats, save_splats
-from geodistill.io.splats import FORMATS
+from geodistill.io.splats import writable_endings
 from geodistill.metrics.fidelity import compare
 from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
@@ -35,7 +35,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     scene, source = load_source(arguments)
     if isinstance(scene, Splats):
         raise UsageError(f"{source} holds splats already: `export` writes them in another format")
-    writable = [ending for ending, one in FORMATS.items() if one.write is not None]
     budget = asked_budget(arguments)
 
     def make(opened: Run) -> Made:
@@ -46,4 +45,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
             {"splats": len(splats)},
         )
 
-    return converted(arguments, place_of(arguments, source, INSIDE, writable), make)
+    return converted(arguments, place_of(arguments, source, INSIDE, writable_endings()), make)

@@ -16,7 +16,7 @@ from geodistill.geometry.mesh_files import load_mesh
 from geodistill.geometry.splats import load_splats_with_attributes
 from geodistill.io import clouds
 from geodistill.io.fields import format_of
-from geodistill.runs import load_tensors, read_metadata
+from geodistill.runs import load_tensors, read_metadata, result_file
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe(path: Path | str) -> dict[str, Any]:
 
     Raises InputError when it is missing, damaged, or nothing that is known.
     """
-    path = Path(path)
+    path = result_file(path)
     return DESCRIBERS[kind_of(path)](path)
 
 

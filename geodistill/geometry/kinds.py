@@ -13,6 +13,7 @@ from geodistill.io.ply import read_ply_header
 from geodistill.io.splats import FORMATS as SPLATS
 from geodistill.io.splats import holds_checkpoint_splats, holds_splats
 from geodistill.io.splats.checkpoints import ENDINGS as CHECKPOINTS
+from geodistill.runs import result_file
 
 Kind = Literal["mesh", "points", "splats", "field"]
 
@@ -23,6 +24,7 @@ def kind_of(path: Path) -> Kind:
 
     Raises InputError for a PLY file or a checkpoint that is missing or damaged.
     """
+    path = result_file(path)
     suffix = "" if path.is_dir() else path.suffix.lower()
     if suffix in CHECKPOINTS or is_run(path):
         return "splats" if holds_checkpoint_splats(path) else "field"

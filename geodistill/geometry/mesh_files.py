@@ -26,14 +26,19 @@ def load_mesh(path: Path | str) -> Mesh:
     return _from_arrays(read_mesh(path))
 
 
+def load_mesh_with_attributes(path: Path | str) -> tuple[Mesh, dict[str, Tensor]]:
+    """The mesh and its attributes at once."""
+    arrays = read_mesh(path)
+    return _from_arrays(arrays), _attributes(arrays)
+
+
 def load_mesh_attributes(path: Path | str) -> dict[str, Tensor]:
     """The further columns of a mesh file, float32 [V] or [V, C], by the names in the file.
 
     Of GLB and glTF these are the attributes with a leading underscore, in lower case and without
     it; of PLY every other property of vertices, one by one. Raises InputError as `load_mesh` does.
     """
-    attributes = read_mesh(path)["attributes"]
-    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in attributes.items()}
+    return _attributes(read_mesh(path))
 
 
 def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | None = None) -> None:
@@ -71,6 +76,11 @@ def companions(path: Path | str, textured: Sequence[bool]) -> list[Path]:
     names = [f"{path.stem}.mtl"] if suffix == ".obj" else []
     names += [texture_name(path.stem, number) for number, has in enumerate(textured) if has]
     return [path.with_name(name) for name in names]
+
+
+def _attributes(arrays: MeshArrays) -> dict[str, Tensor]:
+    columns = arrays["attributes"]
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in columns.items()}
 
 
 def _from_arrays(arrays: MeshArrays) -> Mesh:

@@ -15,7 +15,13 @@ from torch import Tensor
 from geodistill.cameras import Similarity, is_identity
 from geodistill.checks import InputError, UsageError, check, check_finite
 from geodistill.geometry.harmonics import sh_degree, sh_rotation
-from geodistill.io.splats import SplatArrays, format_of, read_splats, write_splats
+from geodistill.io.splats import (
+    SplatArrays,
+    expect_writable,
+    format_of,
+    read_splats,
+    write_splats,
+)
 
 _FIELDS = ("means", "rotations", "log_scales", "opacity_logits", "sh")
 
@@ -127,6 +133,7 @@ def save_splats(
         InputError: the file cannot be written.
     """
     path = Path(path)
+    expect_writable(path)
     splats = _turned(splats) if format_of(path).opengl else splats
     arrays: dict[str, Any] = {
         name: tensor.detach().cpu().float().numpy() for name, tensor in splats._tensors().items()

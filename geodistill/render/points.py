@@ -83,7 +83,7 @@ def default_radius(positions: Tensor, seed: int = 0) -> float:
             return SPACINGS * float(apart.median())
     raise InputError(
         f"no spacing can be taken from {len(positions)} points, no two of which are apart: a "
-        "cloud needs more, or a radius"
+        "cloud needs more to be drawn"
     )
 
 

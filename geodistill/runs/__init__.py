@@ -3,7 +3,14 @@
 from geodistill.runs.cache import cache_root
 from geodistill.runs.files import atomic_write, file_digest, scratch_folder
 from geodistill.runs.folder import Run
-from geodistill.runs.layout import jsonable, make_folder, output_paths, result
+from geodistill.runs.layout import (
+    is_unfinished,
+    jsonable,
+    make_folder,
+    output_paths,
+    result,
+    result_file,
+)
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
 __all__ = [
@@ -11,12 +18,14 @@ __all__ = [
     "atomic_write",
     "cache_root",
     "file_digest",
+    "is_unfinished",
     "jsonable",
     "load_tensors",
     "make_folder",
     "output_paths",
     "read_metadata",
     "result",
+    "result_file",
     "save_tensors",
     "scratch_folder",
 ]

@@ -28,6 +28,10 @@ from geodistill.runs.files import atomic_write, remove_leftovers, write_error
 CONFIG, ENV, METRICS = "config.yaml", "env.json", "metrics.jsonl"
 CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
 WORK, LOCK = ".work", ".lock"
+BESIDE = ".run"
+"""What the run folder of a file adds to its name."""
+RESULTS = ("field.safetensors", "splats.ply", "mesh.glb")
+"""What results are called inside of run folders."""
 OTHER_FORMATS = (
     *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),
     *(".msgpack", ".onnx", ".png", ".json", ".yaml", ".safetensors"),
@@ -42,8 +46,8 @@ def output_paths(
 ) -> tuple[Path, Path]:
     """The run folder and the result's file that an `-o` stands for.
 
-    A name with one of the `endings` is the file's, with its run folder `NAME.run` beside it; any
-    other is the run folder's, with the file `inside` it.
+    A name with one of the `endings` is the file's, with its run folder beside it, named the same
+    with `.run` behind; any other is the run folder's, with the file `inside` it.
 
     Raises:
         UsageError: the name ends like a file of another format.
@@ -51,11 +55,27 @@ def output_paths(
     out = Path(out)
     ending = next((e for e in sorted(endings, key=len)[::-1] if out.name.lower().endswith(e)), "")
     if ending:
-        return out.with_name(f"{out.name[: -len(ending)]}.run"), out
+        return out.with_name(f"{out.name}{BESIDE}"), out
     if out.suffix.lower() in OTHER_FORMATS:
         known = ", ".join(f"NAME{e}" for e in endings)
         raise UsageError(f"-o {out}: name a folder or {known}, {out.suffix} is not written")
     return out, out / inside
+
+
+def result_file(path: Path | str) -> Path:
+    """The file that a path means: of a finished run's folder its result, in it or beside it."""
+    path = Path(path)
+    if not (path / DONE).is_file():
+        return path
+    places = [path / name for name in RESULTS]
+    if path.name.endswith(BESIDE):
+        places.append(path.with_name(path.name.removesuffix(BESIDE)))
+    return next((place for place in places if place.is_file()), path)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder is that of a run that was interrupted."""
+    return (folder / CONFIG).is_file() and not (folder / DONE).is_file()
 
 
 def result(folder: Path | str) -> dict[str, Any] | None:

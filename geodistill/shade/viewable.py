@@ -22,6 +22,7 @@ from geodistill.render.mesh import mesh_gbuffer
 from geodistill.render.points import PointFootprint, default_radius
 from geodistill.render.splats import render_splats
 from geodistill.render.viewable import FieldView, Viewable
+from geodistill.runs import result_file
 from geodistill.shade.lights import unlit
 from geodistill.shade.view import GREY, shaded_view
 
@@ -136,6 +137,7 @@ def viewable(scene: Scene) -> Viewable:
 
 def load_scene(path: Path, device: torch.device | str = "cpu") -> Field | Splats | Mesh | Points:
     """The scene in a file of any kind. Raises InputError when it is missing or damaged."""
+    path = result_file(path)
     kind = kind_of(path)
     if kind == "field":
         return load_field(path, device)

@@ -233,7 +233,7 @@ def test_splats_into_a_named_file_with_all_that_belongs_to_it(
     assert said["bytes"] == sum(path.stat().st_size for path in files)
     made = load_mesh("made.obj")
     assert made.materials[0].texture is not None and open_edges(made) == 0
-    assert Path("made.run/DONE").is_file()
+    assert Path("made.obj.run/DONE").is_file()
 
 
 def test_wrong_requests(

@@ -195,7 +195,10 @@ def test_a_finished_run_whose_field_is_gone_says_so(
     field = (tmp_path / "out.safetensors").read_bytes()
     (tmp_path / "out.safetensors").unlink()
     said = complaint(host.run(tmp_path, *command), 2)
-    assert "out.safetensors is gone, though its run out.run is finished: pass --overwrite" in said
+    assert (
+        "out.safetensors is gone, though its run out.safetensors.run is finished: pass --overwrite"
+        in said
+    )
     assert host.run(tmp_path, *command, "--overwrite").code == 0
     assert (tmp_path / "out.safetensors").read_bytes() == field
 

@@ -22,6 +22,7 @@ from tests.faults.commands import Host, Result, complaint, contents
 from tests.faults.host import TESTS
 
 STEPS = 24
+INTERRUPTED = "interrupted; the same command goes on from its last checkpoint"
 
 FITS = {
     "ngp": ("log2_size=10", "levels=4", "max_resolution=64"),
@@ -182,7 +183,7 @@ def test_ctrl_c_ends_with_one_line_and_a_run_that_goes_on(
     points = EVERYWHERE if strike == "interrupt" else SOME
     for result in struck(host, folder, command, points, strike):
         said = complaint(result, 130)
-        assert said == "geodistill fit: interrupted; run the same command again to resume"
+        assert said == f"geodistill fit: {INTERRUPTED}"
     assert not list(folder.rglob("*.tmp-*"))
     assert then(host, folder, command) == reference(command)
 
@@ -228,7 +229,7 @@ def test_ctrl_c_stops_a_conversion(
     folder.mkdir()
     for result in struck(host, folder, command, (("survey", 1), *SOME), "interrupt"):
         said = complaint(result, 130)
-        assert said == "geodistill convert: interrupted; run the same command again to resume"
+        assert said == f"geodistill convert: {INTERRUPTED}"
     assert then(host, folder, command) == reference(command)
 
 

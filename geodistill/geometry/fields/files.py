@@ -25,7 +25,7 @@ from geodistill.geometry.fields.foreign import arrays_from_field, field_from_arr
 from geodistill.geometry.fields.plenoxels import Plenoxels
 from geodistill.io.fields import format_of, read_field, write_field
 from geodistill.io.nerfstudio import checkpoint_of, is_run
-from geodistill.runs import load_tensors, save_tensors
+from geodistill.runs import is_unfinished, load_tensors, result_file, save_tensors
 
 KIND = "field"
 VERSION = 1
@@ -82,7 +82,7 @@ def field_path(path: Path | str) -> Path:
     Raises:
         InputError: a folder without one, or a pipe or device.
     """
-    path = Path(path)
+    path = result_file(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is neither a file nor a folder")
     if is_run(path):
@@ -91,6 +91,10 @@ def field_path(path: Path | str) -> Path:
         return path
     file = path / FIELD_FILE
     if not file.exists():
+        if is_unfinished(path):
+            raise InputError(
+                f"{path} is of a run that was interrupted: give its command again to finish it"
+            )
         raise InputError(f"{path} has no {FIELD_FILE}: it is not a finished run of fit or convert")
     return file
 

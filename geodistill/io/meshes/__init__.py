@@ -35,6 +35,7 @@ __all__ = [
     "MaterialArrays",
     "MeshArrays",
     "distinct_rows",
+    "expect_writable",
     "files_of_mesh",
     "mesh_arrays",
     "read_mesh",
@@ -93,6 +94,12 @@ def _read(path: Path) -> MeshArrays:
     return mesh
 
 
+def expect_writable(path: Path) -> None:
+    """Raise UsageError, naming the endings, for one that meshes are not written with."""
+    if path.suffix.lower() not in WRITERS:
+        raise UsageError(f"cannot write a mesh as {path.name}: choose {', '.join(WRITERS)}")
+
+
 def write_mesh(path: Path | str, mesh: MeshArrays) -> None:
     """Write a mesh by the ending of its name; the files it refers to come before it, atomically.
 
@@ -100,9 +107,8 @@ def write_mesh(path: Path | str, mesh: MeshArrays) -> None:
     unwritable path.
     """
     path = Path(path)
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise UsageError(f"cannot write a mesh as {path.name}: choose {', '.join(WRITERS)}")
+    expect_writable(path)
+    writer = WRITERS[path.suffix.lower()]
     _check_attributes(mesh, path)
     with np.errstate(over="ignore"):
         files = writer(mesh, path)

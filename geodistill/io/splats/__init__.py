@@ -90,6 +90,21 @@ def format_of(path: Path) -> Format:
     raise UsageError(f"{path} has an ending that no splat format has: {', '.join(FORMATS)}")
 
 
+def writable_endings() -> list[str]:
+    return [ending for ending, one in FORMATS.items() if one.write is not None]
+
+
+def expect_writable(path: Path) -> None:
+    """Raise UsageError, naming the endings, for one that splats cannot be written with."""
+    if not any(path.name.lower().endswith(ending) for ending in FORMATS):
+        known = ", ".join(writable_endings())
+        raise UsageError(f"{path} has an ending that no splat format has: choose {known}")
+    if format_of(path).write is None:
+        raise UsageError(
+            f"cannot write splats as {path.name}: choose {', '.join(writable_endings())}"
+        )
+
+
 def read_splats(path: Path | str) -> SplatArrays:
     """Read splats by the ending of the file's name, in the file's own axes.
 
@@ -108,10 +123,9 @@ def write_splats(path: Path | str, splats: SplatArrays) -> None:
     attributes of another length, InputError for an unwritable path.
     """
     path = Path(path)
+    expect_writable(path)
     write = format_of(path).write
-    if write is None:
-        writable = [ending for ending, one in FORMATS.items() if one.write is not None]
-        raise UsageError(f"cannot write splats as {path.name}: choose {', '.join(writable)}")
+    assert write is not None
     _check_attributes(splats)
     for name, content in write(splats, path).items():
         pieces = [content] if isinstance(content, bytes) else content
