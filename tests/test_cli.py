@@ -240,7 +240,7 @@ def test_quiet(main: Main) -> None:
             KeyboardInterrupt(),
             130,
             "interrupted",
-            "interrupted; the same command goes on from its last checkpoint",
+            "interrupted; the same command goes on from",
         ),
         (KeyError("x"), 70, "internal", "internal error: KeyError: 'x' (set GEODISTILL_DEBUG=1"),
     ],

@@ -36,7 +36,7 @@ class Arguments(Machine):
     views: Annotated[int | None, Option("number of viewpoints without --data (default: 20)")] = None
     resolution: Annotated[
         int | None,
-        Option("their pixels along the longer side (default: 200; splats are made at 400)"),
+        Option("their pixels along the longer side (default: 200; of splats 400 is fair)"),
     ] = None
     seed: Annotated[int | None, Option("their seed (default: 0)")] = None
     output: Annotated[
