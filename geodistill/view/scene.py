@@ -205,7 +205,7 @@ def _splats(view: SplatView, path: Path, up: Axis | None) -> SceneDescription:
         low=_vector(low),
         high=_vector(high),
         origin=_vector(origin),
-        counts=(("splats", len(splats)), ("harmonics' degree", splats.degree)),
+        counts=(("splats", len(splats)), ("SH degree", splats.degree)),
         arrays=arrays,
     )
 

@@ -103,8 +103,9 @@ export function worldFromCam(pose: Pose): number[] {
 export function pretty(value: number): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e7 || size < 1e-4) return value.toExponential(2).replace("e+", "e");
-  return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 7 : 3 });
+  if (size >= 1e7 || size < 1e-4) return value.toExponential(1).replace("e+", "e");
+  const text = value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 7 : 3 });
+  return text.replace("-", "−");
 }
 
 export const add = (a: Vector, b: Vector): Vector => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];

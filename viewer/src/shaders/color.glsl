@@ -1,3 +1,5 @@
+precision highp float;
+
 // The sRGB curve (IEC 61966-2-1).
 vec3 linear_from_srgb(vec3 c) {
   return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(0.04045, c));

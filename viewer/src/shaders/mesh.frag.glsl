@@ -1,7 +1,5 @@
 // Colours multiply in linear light, as in geodistill/shade/view.py. The light stands still beside
 // the viewer: a key light from the upper left, a softer one from the right, and the sky's.
-precision highp float;
-
 uniform vec4 factor; // linear
 uniform sampler2D map;
 uniform bool textured;

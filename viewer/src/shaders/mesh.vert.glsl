@@ -1,5 +1,3 @@
-precision highp float;
-
 uniform mat4 modelViewMatrix;
 uniform mat4 projectionMatrix;
 

@@ -55,7 +55,7 @@ export function showFacts(scene: Manifest, up: Vector): void {
   const words = { file: "", cameras: "from its cameras", guess: "a guess", user: "chosen" };
   const note = words[source];
   add("Up", axisName(up), ...(note ? [make("small", {}, note)] : []));
-  scene.low.forEach((low, k) => add("xyz"[k]!, `${pretty(low)} to ${pretty(scene.high[k]!)}`));
+  scene.low.forEach((low, k) => add("xyz"[k]!, `${pretty(low)} … ${pretty(scene.high[k]!)}`));
 }
 
 function capital(text: string): string {
