@@ -2,7 +2,7 @@
 
 /** The distinct edges of triangles [F, 3] as pairs of vertices [E, 2]; of faces without area too. */
 export function distinctEdges(faces: Uint32Array, vertices: number): Uint32Array {
-  const keys = new Float64Array(faces.length); // pairs of 32-bit indices are exact up to 2^53
+  const keys = new Float64Array(faces.length); // exact below 2^53: up to 94 million vertices
   let count = 0;
   for (let at = 0; at < faces.length; at += 3) {
     for (let k = 0; k < 3; k++) {
