@@ -28,7 +28,7 @@ def make_token() -> str:
     given = os.environ.get(TOKEN_VARIABLE)
     if given is None:
         return secrets.token_urlsafe(24)
-    if not re.fullmatch(r"[A-Za-z0-9_-]{%d,128}" % LEAST_TOKEN, given):
+    if not re.fullmatch(rf"[A-Za-z0-9_-]{{{LEAST_TOKEN},128}}", given):
         raise UsageError(
             f"{TOKEN_VARIABLE} must be {LEAST_TOKEN} to 128 letters, digits, - and _: choose "
             "another token, or unset it for a random one"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from geodistill.cameras import Camera
 from geodistill.render.viewable import Viewable
 from geodistill.view.progressive import Pace, bands, header, render_band, scaled_to, sizes
 from geodistill.view.protocol import CameraMessage, encode_picture
@@ -65,7 +66,7 @@ class Studio:
                 shown = header(message.id, size, 0, size[0], False)
                 yield encode_picture(shown, b"".join(parts))
 
-    async def _render(self, camera, first: int, count: int) -> bytes:
+    async def _render(self, camera: Camera, first: int, count: int) -> bytes:
         loop = asyncio.get_running_loop()
         pixels, seconds = await loop.run_in_executor(
             self._thread, render_band, self.scene, camera, first, count
