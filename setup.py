@@ -162,4 +162,5 @@ class Wheel(bdist_wheel):
         return tag if self.root_is_pure else ("py3", "none", tag[2])
 
 
-setup(cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})

@@ -120,9 +120,9 @@ def test_a_field_of_surroundings_is_first_seen_as_it_was_made() -> None:
 
 
 def upright(up: tuple[float, float, float]) -> Camera:
-    torch.manual_seed(0)
-    eyes = torch.randn(12, 3).double() * 3
-    return Camera(torch.eye(3).double().expand(12, 3, 3), look_at(eyes, torch.zeros(3), up), (8, 8))
+    eyes = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)).double() * 3
+    K = torch.eye(3).double().expand(300, 3, 3)
+    return Camera(K, look_at(eyes, torch.zeros(3), up), (8, 8))
 
 
 @pytest.mark.parametrize(
