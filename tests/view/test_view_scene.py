@@ -80,9 +80,10 @@ def test_splats_are_what_they_were() -> None:
     splats = some_splats(degree=2)
     description = describe(SplatView(splats), Path("a.ply"))
     rotations = torch.from_numpy(array(description, "rotations").copy())
-    axes = rotation_matrices(rotations) * torch.from_numpy(array(description, "scales").copy())[
-        :, None
-    ]
+    axes = (
+        rotation_matrices(rotations)
+        * torch.from_numpy(array(description, "scales").copy())[:, None]
+    )
     assert torch.allclose(axes @ axes.mT, covariances(splats), atol=1e-6)
     means = array(description, "means") + np.array(description.origin)
     assert np.abs(means - splats.means.numpy()).max() < 1e-6

@@ -210,11 +210,13 @@ def test_the_number_of_pages_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
     async def script(client: TestClient) -> None:
         address, headers = f"/socket?token={TOKEN}", origin(client)
-        async with client.ws_connect(address, headers=headers):
-            async with client.ws_connect(address, headers=headers):
-                with pytest.raises(WSServerHandshakeError) as refused:
-                    await client.ws_connect(address, headers=headers)
-                assert refused.value.status == 503
+        one = await client.ws_connect(address, headers=headers)
+        two = await client.ws_connect(address, headers=headers)
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await client.ws_connect(address, headers=headers)
+        assert refused.value.status == 503
+        await one.close()
+        await two.close()
 
     play(script)
 

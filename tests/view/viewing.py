@@ -82,7 +82,9 @@ def point_view() -> PointView:
 
 
 @contextlib.asynccontextmanager
-async def client_of(scene: Viewable, name: str, host: str = "127.0.0.1") -> AsyncIterator[TestClient]:
+async def client_of(
+    scene: Viewable, name: str, host: str = "127.0.0.1"
+) -> AsyncIterator[TestClient]:
     """A client of a server that shows the scene."""
     exhibit = Exhibit(b"the page", scene, describe(scene, Path(name)), TOKEN, host)
     async with TestClient(TestServer(make_app(exhibit))) as client:

@@ -12,7 +12,7 @@ export async function saveScreenshot(frame: Frame, name: string, opaque: boolean
   if (opaque) {
     context.globalCompositeOperation = "destination-over";
     context.fillStyle = ground(context, width, height);
-    context.fillRect(0, 0, width, height);
+    context.fillRect(-1, -1, 2, 2);
   }
   const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, "image/png"));
   if (!blob) throw new Error("the picture is too large to be saved");
@@ -36,13 +36,15 @@ export function straight({ pixels, width, height }: Frame): Uint8ClampedArray<Ar
   return made;
 }
 
-/** The gradient of the page's background; the style sheet says its colours. */
+/**
+ * The gradient of the page's background, whose colours the style sheet says: an ellipse 120 % wide
+ * and 90 % high about its middle, which here is the unit circle.
+ */
 function ground(context: CanvasRenderingContext2D, width: number, height: number): CanvasGradient {
   const style = getComputedStyle(document.documentElement).getPropertyValue("--ground");
   const colors = style.match(/#[0-9a-f]{6}/g) ?? ["#ffffff"];
-  const gradient = context.createRadialGradient(0.5, 0.38, 0, 0.5, 0.38, 1);
+  const gradient = context.createRadialGradient(0, 0, 0, 0, 0, 1);
   colors.forEach((color, k) => gradient.addColorStop([0, 0.55, 1][k] ?? 1, color));
-  // The gradient's ellipse, 120 % wide and 90 % high, from a circle.
-  context.setTransform(1.2 * width, 0, 0, 0.9 * height, width * -0.1, height * 0.038);
+  context.setTransform(1.2 * width, 0, 0, 0.9 * height, 0.5 * width, 0.38 * height);
   return gradient;
 }
