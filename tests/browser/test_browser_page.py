@@ -164,7 +164,8 @@ def test_a_page_of_another_site_gets_no_connection(page: Page, square: Path) -> 
             socket.onopen = () => done(true);
             socket.onerror = () => done(false);
           });
-          const read = await fetch(address.replace("/?", "/scene.json?")).then(() => true, () => false);
+          const answer = fetch(address.replace("/?", "/scene.json?"));
+          const read = await answer.then(() => true, () => false);
           return [opened, read];
         }"""
         assert page.evaluate(reach, address) == [False, False]

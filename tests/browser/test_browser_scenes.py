@@ -49,7 +49,7 @@ def test_a_textured_mesh_is_that_of_our_renderer(page: Page, tmp_path: Path) -> 
     with serving(tmp_path / "square.glb", "z") as address:
         show(page, address)
         facts = page.locator("#facts dd").all_text_contents()
-        assert facts[:4] == ["2", "4", "1", "2 × 0 × 2"]
+        assert facts[:3] == ["2", "4", "1"]
         eye = [0.9, -3.0, 0.7]
         look(page, eye, [0.0, 0.0, 0.0], UP)
         lit = picture(page)
@@ -57,7 +57,9 @@ def test_a_textured_mesh_is_that_of_our_renderer(page: Page, tmp_path: Path) -> 
         got = picture(page)
         seen = MeshView(mesh).view(camera(page, eye, [0.0, 0.0, 0.0], UP))
         assert float((got[..., 3] - seen.opacity).abs().mean()) < 0.01
-        assert psnr_db(got[..., :3], seen.color) > 30
+        found = psnr_db(got[..., :3], seen.color)
+        print(f"mesh: {found:.1f} dB")
+        assert found > 30
         assert psnr_db(lit[..., :3], seen.color) < 30, "light makes no difference"
         page.keyboard.press("w")
         wired = picture(page)

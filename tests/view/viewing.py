@@ -31,7 +31,7 @@ CAMERA = {
 
 
 def textured_square(size: float = 2.0) -> Mesh:
-    """A square in x and z that faces -y; its texture has four colours and a see-through corner."""
+    """A square in x and z that faces -y; its texture has four colours."""
     half = size / 2
     corners = [[-half, 0, -half], [half, 0, -half], [half, 0, half], [-half, 0, half]]
     texture = torch.zeros(8, 8, 4, dtype=torch.uint8)
@@ -43,6 +43,7 @@ def textured_square(size: float = 2.0) -> Mesh:
         torch.tensor([[0, 1, 2], [0, 2, 3]]),
         uv=torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1.0]]),
         materials=(Material("paint", (1.0, 0.8, 1.0, 1.0), texture),),
+        face_material=torch.zeros(2, dtype=torch.int64),
     )
 
 
