@@ -75,7 +75,8 @@ export async function showMesh({ stage, scene, load }: Setting): Promise<Kind> {
   async function texture(name: string): Promise<THREE.Texture> {
     const [height = 1, width = 1] = scene.blobs[name]!.shape;
     const made = new THREE.DataTexture(await load(name), width, height, THREE.RGBAFormat);
-    made.colorSpace = THREE.SRGBColorSpace; // decoded before it is filtered
+    // Filtered as it is stored and decoded by the shader, as geodistill.shade.textures does.
+    made.colorSpace = THREE.NoColorSpace;
     made.wrapS = made.wrapT = THREE.RepeatWrapping;
     made.magFilter = THREE.LinearFilter;
     made.minFilter = THREE.LinearMipmapLinearFilter;

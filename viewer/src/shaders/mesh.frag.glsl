@@ -26,7 +26,10 @@ vec3 light(vec3 normal) {
 
 void main() {
   vec4 albedo = factor * vertex_color;
-  if (textured) albedo *= texture(map, texture_at);
+  if (textured) {
+    vec4 texel = texture(map, texture_at);
+    albedo *= vec4(linear_from_srgb(texel.rgb), texel.a);
+  }
   vec3 shown = albedo.rgb;
   if (lit) {
     vec3 facet = cross(dFdx(in_view), dFdy(in_view));
