@@ -123,7 +123,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
     ),
   ]);
   facts();
-  panel.hidden = innerWidth < 640;
+  panel.hidden = innerWidth < 900; // it would cover the scene
   byId("tools").hidden = false;
   stage.lookedListeners.add(() => showAxes(stage.camera));
   showAxes(stage.camera);

@@ -7,7 +7,7 @@ import vertexCode from "../shaders/points.vert.glsl";
 import type { Kind, Setting } from "./kind";
 
 const LEAST_PX = 1.5; // smaller points flicker
-const STRENGTH = 2.2;
+const STRENGTH = 110; // per octave of depth
 
 export async function showPoints({ stage, scene, load }: Setting): Promise<Kind> {
   const { renderer, camera } = stage;

@@ -24,6 +24,13 @@ vec3 light(vec3 normal) {
     + 0.66 * key * vec3(1.0, 0.985, 0.96) + 0.16 * fill * vec3(0.9, 0.95, 1.0);
 }
 
+// A weak gloss: it shows the shape of what is black.
+float gloss(vec3 normal, vec3 viewer) {
+  float key = pow(max(dot(normal, normalize(KEY + viewer)), 0.0), 24.0);
+  float edge = pow(1.0 - max(dot(normal, viewer), 0.0), 4.0);
+  return 0.05 * key + 0.06 * edge;
+}
+
 void main() {
   vec4 albedo = factor * vertex_color;
   if (textured) {
@@ -36,7 +43,7 @@ void main() {
     vec3 normal = flat_shaded || dot(normal_in_view, normal_in_view) < 0.01 ? facet : normal_in_view;
     normal = normalize(normal);
     if (dot(normal, facet) < 0.0) normal = -normal; // seen from inside
-    shown *= light(normal);
+    shown = shown * light(normal) + gloss(normal, normalize(-in_view));
   }
   color = vec4(srgb_from_linear(shown) * albedo.a, albedo.a);
 }
