@@ -28,7 +28,9 @@ class Arguments(Machine):
     open: Annotated[bool, Option("print the address and do not open the browser")] = True
     up: Annotated[
         Literal["x", "y", "z", "-x", "-y", "-z"] | None,
-        Option("the axis that points up (default: what the file says, or a guess)"),
+        Option(
+            "the axis that points up, as --up z or --up=-y (default: what the file says, or a guess)"
+        ),
     ] = None
     save: Annotated[
         Path | None,
