@@ -29,7 +29,7 @@ class Arguments(Machine):
     up: Annotated[
         Literal["x", "y", "z", "-x", "-y", "-z"] | None,
         Option(
-            "the axis that points up, as --up z or --up=-y (default: what the file says, or a guess)"
+            "axis that points up, as --up z or --up=-y (default: what the file says, or a guess)"
         ),
     ] = None
     save: Annotated[

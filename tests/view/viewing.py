@@ -48,14 +48,14 @@ def textured_square(size: float = 2.0) -> Mesh:
 
 
 def some_splats(count: int = 400, degree: int = 3, seed: int = 0) -> Splats:
-    """Needles, discs and blobs within two units of the origin, of every opacity and colour."""
+    """Needles, discs, specks and blobs about the origin, of every opacity and colour."""
     draw = torch.Generator().manual_seed(seed)
     sh = torch.randn(count, (degree + 1) ** 2, 3, generator=draw) * 0.25
     sh[:, 0] = torch.randn(count, 3, generator=draw)
     return Splats(
         torch.rand(count, 3, generator=draw) * 2 - 1,
         torch.randn(count, 4, generator=draw),
-        torch.rand(count, 3, generator=draw) * 3.5 - 5.0,
+        torch.rand(count, 3, generator=draw) * 6.5 - 8.0,
         torch.randn(count, generator=draw) * 2,
         sh,
     )
