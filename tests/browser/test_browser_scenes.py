@@ -11,7 +11,7 @@ import torch
 from geodistill.geometry.fields import load_field
 from geodistill.geometry.mesh_files import save_mesh
 from geodistill.geometry.points import save_points
-from geodistill.geometry.splats import save_splats
+from geodistill.geometry.splats import Splats, save_splats
 from geodistill.render.fields import render_view
 from geodistill.render.splats import render_splats
 from geodistill.shade.viewable import MeshView, PointView
@@ -41,6 +41,28 @@ def test_splats_are_those_of_our_renderer(page: Page, tmp_path: Path, degree: in
             found = psnr_db(got, ours.clamp(0, 1))
             print(f"degree {degree}, from {eye}: {found:.1f} dB")
             assert found > 52
+
+
+def test_specks_have_the_width_of_our_low_pass_filter(page: Page, tmp_path: Path) -> None:
+    side = torch.linspace(-1, 1, 9)
+    means = torch.cartesian_prod(side, torch.zeros(1), side)
+    count = len(means)
+    splats = Splats(
+        means,
+        torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4),
+        torch.full((count, 3), -9.0),
+        torch.full((count,), 2.0),
+        torch.ones(count, 1, 3),
+    )
+    save_splats(tmp_path / "specks.ply", splats)
+    with serving(tmp_path / "specks.ply", "z") as address:
+        show(page, address)
+        eye = [0.13, -3.6, 0.21]
+        look(page, eye, [0.0, 0.0, 0.0], UP)
+        seen = render_splats(splats, camera(page, eye, [0.0, 0.0, 0.0], UP))
+        got = picture(page)[..., 3]
+        assert float(got.max()) > 0.5
+        assert float((got - seen.opacity).abs().max()) < 0.01
 
 
 def test_a_textured_mesh_is_that_of_our_renderer(page: Page, tmp_path: Path) -> None:
