@@ -1,4 +1,4 @@
-"""One browser for all tests of pages; they skip, and say why, where something is missing."""
+"""A browser for the tests of pages; they skip, and say why, where something is missing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for the whole session: while it runs, no other test could run an event loop."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     from geodistill.view.page import PAGE
 

@@ -18,12 +18,14 @@ uniform int degree;
 in vec2 corner;
 in uint element;
 
-out vec2 deviation; // from the mean, in standard deviations
-flat out vec4 splat; // colour, opacity
+flat out vec4 splat;    // colour, opacity
+flat out vec4 place_px; // mean in the picture, y upward; direction of the longer axis
+flat out vec2 precisions; // 1 / standard deviation along the axes
 
 const float LOW_PASS_PX2 = 0.3;
 const float BEYOND = 0.3;
 const float MIN_ALPHA = 1.0 / 255.0;
+const float MARGIN_PX = 0.1; // GPUs place corners on a grid of sixteenths of a pixel, or finer
 const int ROW = 2048;
 
 float coefficient(ivec2 texel, int index) {
@@ -73,8 +75,8 @@ void main() {
   vec3 in_cam = (cam_from_world * vec4(mean.xyz, 1.0)).xyz;
   float reach = log(mean.w / MIN_ALPHA);
   gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
-  deviation = vec2(0.0);
-  splat = vec4(0.0);
+  splat = place_px = vec4(0.0);
+  precisions = vec2(0.0);
   if (in_cam.z <= 0.0 || reach <= 0.0) return;
 
   vec2 slopes = in_cam.xy / in_cam.z;
@@ -95,14 +97,17 @@ void main() {
   float middle = 0.5 * (a + c);
   float half_gap = length(vec2(0.5 * (a - c), b));
   float larger = middle + half_gap;
-  float smaller = max((a * c - b * b) / larger, 0.0);
+  float smaller = max((a * c - b * b) / larger, LOW_PASS_PX2); // as it is but for rounding
   // Of the two forms of the axis, the one that does not cancel.
   vec2 axis = a > c ? vec2(larger - c, b) : vec2(b, larger - a);
   axis = half_gap > 1e-7 * middle ? normalize(axis) : vec2(1.0, 0.0);
-  deviation = corner * sqrt(2.0 * reach);
-  vec2 offset_px = deviation.x * sqrt(larger) * axis
-    + deviation.y * sqrt(smaller) * vec2(-axis.y, axis.x);
-  vec2 ndc = (slopes * focal_px + offset_px) / half_px;
-  gl_Position = vec4(ndc.x, -ndc.y, 0.0, 1.0);
+  axis.y = -axis.y; // upward from here on
+  vec2 deviations = sqrt(vec2(larger, smaller));
+  vec2 reach_px = corner * (sqrt(2.0 * reach) * deviations + MARGIN_PX);
+  vec2 center_px = vec2(slopes.x, -slopes.y) * focal_px;
+  vec2 corner_px = center_px + reach_px.x * axis + reach_px.y * vec2(-axis.y, axis.x);
+  gl_Position = vec4(corner_px / half_px, 0.0, 1.0);
+  place_px = vec4(center_px + half_px, axis);
+  precisions = 1.0 / deviations;
   splat = vec4(max(color_towards(texel, normalize(mean.xyz - eye)), 0.0), mean.w);
 }
