@@ -156,7 +156,9 @@ async def _socket(request: web.Request) -> web.StreamResponse:
     app = request.app
     if len(app[SOCKETS]) >= MOST_PAGES:
         return _refusal(503, f"{MOST_PAGES} pages are open already: close one")
-    socket = web.WebSocketResponse(max_msg_size=MOST_MESSAGE, heartbeat=HEARTBEAT_SECONDS)
+    socket = web.WebSocketResponse(
+        max_msg_size=MOST_MESSAGE, heartbeat=HEARTBEAT_SECONDS, timeout=SHUTDOWN_SECONDS
+    )
     await socket.prepare(request)
     app[SOCKETS].add(socket)
     latest = Latest()
@@ -205,6 +207,6 @@ async def _paint(socket: web.WebSocketResponse, studio: Studio, latest: Latest) 
 
 
 async def _say_goodbye(app: web.Application) -> None:
-    for socket in set(app[SOCKETS]):
-        await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server has ended")
+    goodbye = {"code": WSCloseCode.GOING_AWAY, "message": b"the server has ended"}
+    await asyncio.gather(*(socket.close(**goodbye) for socket in set(app[SOCKETS])))
     app[STUDIO].close()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from geodistill.geometry.mesh_files import save_mesh
+from tests.browser import browsing
 from tests.browser.browsing import Process, picture, port_of, serving, show
 from tests.view.viewing import textured_square
 
@@ -146,6 +147,16 @@ def test_another_scene_at_the_same_address_is_loaded(page: Page, square: Path) -
     page.wait_for_selector("#toast:has-text('Connection lost')")
     with serving(square, "x", port=port_of(address)):
         page.wait_for_selector("#facts:has-text('+X')", state="attached")
+
+
+def test_a_server_that_has_another_token_now_is_explained(
+    page: Page, square: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(square) as address:
+        show(page, address)
+    monkeypatch.setattr(browsing, "TOKEN", "another-token-of-the-tests")
+    with serving(square, port=port_of(address)):
+        page.wait_for_selector("#toast:has-text('open the address that was printed')")
 
 
 def test_a_wrong_token_is_explained(page: Page, square: Path) -> None:

@@ -7,7 +7,7 @@ import { showMesh } from "./kinds/mesh";
 import { showPoints } from "./kinds/points";
 import { showSplats } from "./kinds/splats";
 import type { Manifest } from "./protocol";
-import { byteLength, numbers, pageSource, type Source } from "./source";
+import { byteLength, numbers, pageSource, Refused, type Source } from "./source";
 import { type Frame, Stage } from "./stage";
 import { showAxes } from "./ui/axes";
 import { byId } from "./ui/dom";
@@ -155,6 +155,9 @@ function watch(connection: Connection, source: Source, scene: Manifest): void {
     };
     toast(words[state]);
     if (state === "open" && lost) void reloadIfChanged(source, scene);
+    // A server that was started again with another token says so.
+    if (state === "lost")
+      source.manifest().catch((error) => error instanceof Refused && report(error));
     lost = state === "lost";
   };
   connection.connect();
