@@ -1,8 +1,10 @@
-"""Builds the kernel library into the package; without a C++ compiler the install is pure Python."""
+"""Builds the kernel library and the viewer's page into the package, each where its tools are there:
+without a C++ compiler the install is pure Python, without npm it has no `geodistill view`."""
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import runpy
 import shlex
@@ -23,6 +25,8 @@ KERNELS = Path("geodistill", "kernels")
 SOURCES = ROOT / KERNELS / "src"
 SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 LIBRARY = KERNELS / f"_kernels.{SUFFIX}"
+VIEWER = ROOT / "viewer"
+PAGE = Path("geodistill", "view", "page", "index.html")
 
 # No -march=native: the sources carry clones per instruction set. No -ffast-math: linking with it
 # switches denormals off for the whole process. Loops are aligned, or else the speed of a short one
@@ -45,8 +49,8 @@ def compilers() -> list[list[str]]:
     return [[name] for name in ("g++", "clang++", "c++") if shutil.which(name)]
 
 
-def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def run(command: list[str], folder: Path | None = None) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
 
 
 def build(compiler: list[str], folder: Path) -> Path:
@@ -94,12 +98,54 @@ def place(target: Path) -> None:
     fresh.replace(target)
 
 
+def page_sources() -> bytes:
+    """The digest that viewer/build.mjs writes into the page: what it was made of."""
+    sources = [path for path in (VIEWER / "src").rglob("*") if path.is_file()]
+    sources += [VIEWER / "build.mjs", VIEWER / "package-lock.json"]
+    found = hashlib.sha256()
+    for name, path in sorted((path.relative_to(VIEWER).as_posix(), path) for path in sources):
+        content = path.read_bytes()
+        found.update(f"{name} {len(content)}\n".encode() + content)
+    return found.hexdigest()[:16].encode()
+
+
+def is_current(page: Path) -> bool:
+    mark = b'<meta name="sources" content="%s">' % page_sources()
+    return page.is_file() and mark in page.read_bytes()
+
+
+def build_page(target: Path) -> None:
+    """Build the viewer's page there, unless it is there and up to date; without npm none is left,
+    and a line says why."""
+    if is_current(target):
+        return
+    if is_current(ROOT / PAGE):  # of a source distribution, or built before
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / PAGE, target)
+        return
+    npm, node = shutil.which("npm"), shutil.which("node")
+    reason = "npm was not found"
+    if npm and node:
+        try:
+            for command in ([npm, "ci", "--no-audit", "--no-fund"], [node, "build.mjs", "page"]):
+                run(command, VIEWER)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(VIEWER / "dist" / "index.html", target)
+            return
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = str(getattr(error, "stderr", None) or error).strip()
+    target.unlink(missing_ok=True)
+    print(f"geodistill: the viewer's page was not built: {reason}", file=sys.stderr)
+
+
 class BuildPy(build_py):
-    """Adds the library to what is built; an editable install gets it in the source tree."""
+    """Adds library and page to what is built; an editable install gets them in the source tree."""
 
     def run(self) -> None:
         super().run()
-        place((ROOT if self.editable_mode else Path(self.build_lib)) / LIBRARY)
+        base = ROOT if self.editable_mode else Path(self.build_lib)
+        place(base / LIBRARY)
+        build_page(base / PAGE)
 
 
 class Wheel(bdist_wheel):
@@ -116,4 +162,5 @@ class Wheel(bdist_wheel):
         return tag if self.root_is_pure else ("py3", "none", tag[2])
 
 
-setup(cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})

@@ -28,6 +28,7 @@ VERBS = {
     "deform": "geodistill.cli.deform",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
+    "view": "geodistill.cli.view",
     "info": "geodistill.cli.info",
     "doctor": "geodistill.cli.doctor",
 }
@@ -45,6 +46,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   deform    deform a mesh by handles: what looks like them moves with them
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
+  view      show a scene in the browser
   info      say what a file is
   doctor    say what works on this machine
 
@@ -63,6 +65,7 @@ examples:
   geodistill deform dragon.glb --script edits.yaml -o out.glb
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
+  geodistill view lego.glb
 
 geodistill --version prints the version. Exit codes: 0 done, 1 bad input, 2 bad usage,
 70 internal error, 130 interrupted.

@@ -100,7 +100,7 @@ class PointView:
     color_space = "srgb"
 
     def __init__(self, points: Points) -> None:
-        self.points, self._radius = points, default_radius(points.positions)
+        self.points, self.radius = points, default_radius(points.positions)
         grey = torch.full((len(points), 3), GREY)
         self._colors = grey if points.colors is None else points.colors[:, :3].float() / 255
 
@@ -114,7 +114,7 @@ class PointView:
     def view(self, camera: Camera, normals: bool = False) -> GBuffer:
         _expect_no_normals(normals, "points")
         positions = self.points.positions
-        footprint = PointFootprint.seen_by(camera, positions, self._radius)
+        footprint = PointFootprint.seen_by(camera, positions, self.radius)
         away = (positions - camera.centers).norm(dim=1, keepdim=True).float()
         seen = footprint.render(torch.cat([self._colors, away], dim=1)).reshape(*camera.size, 4)
         opacity = footprint.row_sums().reshape(camera.size)

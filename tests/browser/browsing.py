@@ -1,0 +1,136 @@
+"""A real browser without a screen, and a real server in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from geodistill.cameras import Camera, look_at
+from geodistill.shade.viewable import load_viewable
+from geodistill.view.orientation import Axis
+from geodistill.view.page import load_page
+from geodistill.view.scene import describe
+from geodistill.view.server import Exhibit, make_app, run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+TOKEN = "the-token-of-the-browser-tests"
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
+FOV_Y_RAD = 0.7
+
+
+class Process:
+    """`geodistill view` in a process of its own, which can be killed."""
+
+    def __init__(self, source: Path, port: int = 0) -> None:
+        command = [sys.executable, "-m", "geodistill", "view", str(source)]
+        command += ["--no-open", "--quiet", "--port", str(port)]
+        environment = {**os.environ, "GEODISTILL_TOKEN": TOKEN}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        assert self.address.endswith(f"?token={TOKEN}"), self.address
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def serving(source: Path, up: Axis | None = None, port: int = 0) -> Iterator[str]:
+    """The address of a server in a thread of this process."""
+    scene = load_viewable(source)
+    exhibit = Exhibit(load_page(), scene, describe(scene, source, up), TOKEN, "127.0.0.1")
+    found: queue.Queue[int | BaseException] = queue.Queue()
+    loop = asyncio.new_event_loop()
+
+    def serve() -> None:
+        asyncio.set_event_loop(loop)
+        running = loop.create_task(run(make_app(exhibit), port, False, found.put))
+        try:
+            loop.run_until_complete(running)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            found.put(error)
+        loop.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    listening = found.get(timeout=30)
+    if isinstance(listening, BaseException):
+        raise listening
+    try:
+        yield f"http://127.0.0.1:{listening}/?token={TOKEN}"
+    finally:
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+        thread.join(30)
+
+
+def port_of(address: str) -> int:
+    return int(address.split(":")[2].split("/")[0])
+
+
+def show(page: Page, address: str) -> None:
+    """Open the address and wait until the scene is there."""
+    page.goto(address)
+    page.wait_for_selector("#cover.done, #cover.failed", state="attached")
+    assert page.locator("#cover.failed").count() == 0, page.locator("#doing").text_content()
+    page.evaluate("geodistill.settled()")
+
+
+def look(page: Page, eye: list[float], target: list[float], up: list[float]) -> None:
+    """Look from there, and wait until what is seen is final."""
+    pose = {"eye": eye, "target": target, "up": up, "fov_y": FOV_Y_RAD}
+    page.evaluate("async pose => { geodistill.look(pose); await geodistill.settled(); }", pose)
+
+
+def camera(page: Page, eye: list[float], target: list[float], up: list[float]) -> Camera:
+    """The same view for geodistill's own renderers."""
+    size = page.viewport_size
+    assert size is not None
+    height, width = size["height"], size["width"]
+    focal_px = 0.5 * height / float(torch.tan(torch.tensor(FOV_Y_RAD / 2).double()))
+    K = torch.tensor([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]]).double()
+    eye_t, target_t, up_t = (torch.tensor(v, dtype=torch.float64) for v in (eye, target, up))
+    return Camera(K, look_at(eye_t, target_t, up_t), (height, width))
+
+
+READ = """() => {
+  const { pixels, width, height } = geodistill.frame();
+  let text = "";
+  for (let at = 0; at < pixels.length; at += 8192)
+    text += String.fromCharCode(...pixels.subarray(at, at + 8192));
+  return { pixels: btoa(text), width, height };
+}"""
+
+
+def picture(page: Page) -> Tensor:
+    """What is on the canvas: premultiplied RGBA [H, W, 4] in [0, 1], as the GPU has it."""
+    found: dict[str, Any] = page.evaluate(READ)
+    data = bytearray(base64.b64decode(found["pixels"]))
+    pixels = torch.frombuffer(data, dtype=torch.uint8).reshape(found["height"], found["width"], 4)
+    return pixels.flip(0).float() / 255
+
+
+def psnr_db(a: Tensor, b: Tensor) -> float:
+    return -10 * float(torch.log10((a - b).square().mean()))
+
+
+def chromium() -> str | None:
+    """Where the system's Chromium is."""
+    names = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+    return next((name for name in names if Path(name).exists()), None)

@@ -1,0 +1,204 @@
+// Loads the scene, builds the page around it and puts the two together.
+import { Connection, type State } from "./connection";
+import { nextAxis, type Pose } from "./framing";
+import { showField } from "./kinds/field";
+import type { Kind, Setting } from "./kinds/kind";
+import { showMesh } from "./kinds/mesh";
+import { showPoints } from "./kinds/points";
+import { showSplats } from "./kinds/splats";
+import type { Manifest } from "./protocol";
+import { byteLength, numbers, pageSource, Refused, type Source } from "./source";
+import { type Frame, Stage } from "./stage";
+import { showAxes } from "./ui/axes";
+import { byId } from "./ui/dom";
+import { addControl, showFacts } from "./ui/panel";
+import { saveScreenshot } from "./ui/screenshot";
+import { Theme } from "./ui/theme";
+import { addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp } from "./ui/tools";
+
+/** What scripts on the page, such as the tests, can do with it. */
+export interface Handle {
+  stage: Stage;
+  kind: Kind;
+  look(pose: Pose): void;
+  /** Resolves when what is on the canvas is final. */
+  settled(): Promise<void>;
+  frame(): Frame;
+}
+
+declare global {
+  interface Window {
+    geodistill?: Handle;
+  }
+}
+
+const theme = new Theme();
+
+async function main(): Promise<void> {
+  const source = pageSource(document, location);
+  const scene = await source.manifest();
+  document.title = `${scene.name} · geodistill`;
+  byId("name").textContent = scene.name;
+  byId("kind").textContent = scene.kind === "field" ? "radiance field" : scene.kind;
+  byId("kind").hidden = false;
+  const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
+  const connection = source.live ? new Connection(location) : undefined;
+  const setting: Setting = { stage, scene, load: loader(source, scene) };
+  const kind = await show(setting, connection);
+  stage.act = kind;
+  stage.invalidate();
+  theme.changed = (dark) => kind.themed?.(dark);
+  theme.apply();
+  buildPage(stage, scene, kind);
+  if (connection) watch(connection, source, scene);
+  window.geodistill = handle(stage, kind);
+  byId("cover").classList.add("done");
+}
+
+async function show(setting: Setting, connection: Connection | undefined): Promise<Kind> {
+  switch (setting.scene.kind) {
+    case "mesh":
+      return showMesh(setting);
+    case "points":
+      return showPoints(setting);
+    case "splats":
+      return showSplats(setting);
+    case "field":
+      if (!connection) throw new Error("a radiance field needs the server that renders it");
+      return showField(setting, connection);
+  }
+}
+
+function loader(source: Source, scene: Manifest): Setting["load"] {
+  const total = Object.values(scene.blobs).reduce((sum, info) => sum + byteLength(info), 0);
+  const bar = document.querySelector<HTMLElement>("#bar i");
+  let before = 0;
+  return async (name) => {
+    const info = scene.blobs[name];
+    if (!info) throw new Error(`the scene has no ${name}`);
+    const data = await source.bytes(info, (loaded) => {
+      if (bar) bar.style.width = `${(100 * (before + loaded)) / total}%`;
+    });
+    before += data.byteLength;
+    return numbers(info, data);
+  };
+}
+
+function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
+  const screenshot = (opaque: boolean) => () =>
+    void saveScreenshot(stage.frame(), scene.name, opaque).catch(report);
+  const facts = () => showFacts(scene, stage.up);
+  const panel = byId("panel");
+  const tools: Tool[] = [
+    { label: "Fit to view", key: "f", icon: ICONS.fit, run: () => stage.fit() },
+    { label: "First view", key: "h", icon: ICONS.home, run: () => stage.home() },
+    {
+      label: "Next axis up",
+      key: "u",
+      icon: ICONS.up,
+      run: () => {
+        stage.turnUp(nextAxis(stage.up));
+        facts();
+      },
+    },
+    { label: "Screenshot", key: "s", icon: ICONS.camera, run: screenshot(true) },
+    { label: "Screenshot without background", key: "a", run: screenshot(false) },
+    { label: "Light or dark", key: "d", icon: ICONS.theme, run: () => theme.toggle() },
+    {
+      label: "Panel",
+      key: "i",
+      icon: ICONS.panel,
+      run: () => (panel.hidden = !panel.hidden),
+    },
+    { label: "Help", key: "?", icon: ICONS.help, run: toggleHelp },
+  ];
+  addTools(tools);
+  const actions = Object.fromEntries(tools.map((tool) => [tool.key, tool.run]));
+  for (const control of kind.controls) Object.assign(actions, addControl(control));
+  listenToKeys(actions);
+  fillHelp([
+    ...tools.map(({ label, key }) => [label, keyName(key)] as const),
+    ...kind.controls.map(
+      (c) => [c.label, c.type === "toggle" ? keyName(c.key) : c.keys.join("  ")] as const,
+    ),
+  ]);
+  facts();
+  panel.hidden = innerWidth < 900; // it would cover the scene
+  byId("tools").hidden = false;
+  stage.lookedListeners.add(() => showAxes(stage.camera));
+  showAxes(stage.camera);
+  showFrameRate(stage);
+}
+
+function showFrameRate(stage: Stage): void {
+  let mean = 0;
+  let timer = 0;
+  stage.drawnListeners.add((milliseconds) => {
+    if (milliseconds === null) return;
+    mean = mean ? 0.9 * mean + 0.1 * milliseconds : milliseconds;
+    byId("status").textContent = `${Math.round(1000 / mean)} fps`;
+    clearTimeout(timer);
+    timer = window.setTimeout(() => {
+      mean = 0;
+      byId("status").textContent = "";
+    }, 1500);
+  });
+}
+
+function watch(connection: Connection, source: Source, scene: Manifest): void {
+  let lost = false;
+  connection.changed = (state: State, reason: string) => {
+    const words = {
+      open: reason,
+      lost: "Connection lost. Trying again …",
+      closed: `The server has closed the connection: ${reason}`,
+    };
+    toast(words[state]);
+    if (state === "open" && lost) void reloadIfChanged(source, scene);
+    // A server that was started again with another token says so.
+    if (state === "lost")
+      source.manifest().catch((error) => error instanceof Refused && report(error));
+    lost = state === "lost";
+  };
+  connection.connect();
+}
+
+/** A server that was started again may show something else. */
+async function reloadIfChanged(source: Source, scene: Manifest): Promise<void> {
+  try {
+    const found = await source.manifest();
+    if (JSON.stringify(found) !== JSON.stringify(scene)) location.reload();
+  } catch (error) {
+    report(error);
+  }
+}
+
+function handle(stage: Stage, kind: Kind): Handle {
+  const frames = () => new Promise(requestAnimationFrame);
+  return {
+    stage,
+    kind,
+    look: (pose) => (stage.pose = pose),
+    frame: () => stage.frame(),
+    async settled() {
+      do await frames();
+      while (!(stage.atRest && kind.settled()));
+    },
+  };
+}
+
+function toast(text: string): void {
+  byId("toast").textContent = text;
+  byId("toast").hidden = !text;
+}
+
+function report(error: unknown): void {
+  toast(error instanceof Error ? error.message : String(error));
+}
+
+addEventListener("error", ({ error }) => report(error));
+addEventListener("unhandledrejection", ({ reason }) => report(reason));
+main().catch((error: unknown) => {
+  byId("cover").classList.add("failed");
+  byId("doing").textContent = error instanceof Error ? error.message : String(error);
+});

@@ -1,0 +1,154 @@
+// What page and server say to one another; the server's side is geodistill/view/protocol.py, and
+// test/vectors.json holds what both must read and refuse alike.
+
+export const VERSION = 1;
+
+/** From the page: show the field from here. */
+export interface CameraMessage {
+  type: "camera";
+  /** Rises with every camera; pictures say which one they show. */
+  id: number;
+  /** Rows of [3, 4]: camera (x right, y down, z forward) to the user's world. */
+  world_from_cam: readonly number[];
+  /** From the upper to the lower edge, in radians. */
+  fov_y: number;
+  /** In device pixels. */
+  width: number;
+  height: number;
+  /** Whether the next camera follows at once, so that a coarse picture will do. */
+  moving: boolean;
+}
+
+/** From the server, ahead of the pixels: rows of a picture, RGBA with straight alpha, sRGB. */
+export interface PictureHeader {
+  type: "picture";
+  id: number;
+  width: number;
+  height: number;
+  /** Which rows follow: `rows` of them from `row` on. */
+  row: number;
+  rows: number;
+  /** Whether nothing finer of this camera comes after it. */
+  final: boolean;
+}
+
+/** From the server: a camera could not be shown. */
+export interface FailureMessage {
+  type: "failure";
+  id: number;
+  reason: string;
+}
+
+export type ServerMessage = PictureHeader | FailureMessage;
+
+export interface Picture extends PictureHeader {
+  pixels: Uint8ClampedArray<ArrayBuffer>;
+}
+
+export class Malformed extends Error {}
+
+type Check = (value: unknown) => boolean;
+const whole: Check = (v) => Number.isSafeInteger(v) && (v as number) >= 0;
+const positive: Check = (v) => whole(v) && (v as number) > 0;
+const flag: Check = (v) => typeof v === "boolean";
+const text: Check = (v) => typeof v === "string";
+
+const SHAPES: Record<ServerMessage["type"], Record<string, Check>> = {
+  picture: { id: whole, width: positive, height: positive, row: whole, rows: positive, final: flag },
+  failure: { id: whole, reason: text },
+};
+
+/** A message of the server. Throws Malformed for anything else. */
+export function readMessage(json: string): ServerMessage {
+  const value: unknown = parse(json);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new Malformed("a message is a JSON object");
+  const fields = value as Record<string, unknown>;
+  const type = fields["type"];
+  if (typeof type !== "string" || !Object.hasOwn(SHAPES, type))
+    throw new Malformed(`unknown type ${JSON.stringify(type)}`);
+  const shape = SHAPES[type as ServerMessage["type"]];
+  for (const [name, check] of Object.entries(shape))
+    if (!check(fields[name])) throw new Malformed(`${type}: bad ${name}`);
+  for (const name of Object.keys(fields))
+    if (name !== "type" && !Object.hasOwn(shape, name))
+      throw new Malformed(`${type}: unknown ${name}`);
+  const message = fields as unknown as ServerMessage;
+  if (message.type === "picture" && message.row + message.rows > message.height)
+    throw new Malformed("picture: rows beyond its height");
+  return message;
+}
+
+/** A picture: the header's length as uint32 (little-endian), the header, the pixels. */
+export function readPicture(data: ArrayBuffer): Picture {
+  if (data.byteLength < 4) throw new Malformed("a picture begins with the length of its header");
+  const length = new DataView(data).getUint32(0, true);
+  if (length > data.byteLength - 4) throw new Malformed("a picture's header is cut off");
+  const header = readMessage(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  if (header.type !== "picture") throw new Malformed("pixels follow a picture's header only");
+  const pixels = new Uint8ClampedArray(data, 4 + length);
+  if (pixels.length !== 4 * header.width * header.rows)
+    throw new Malformed("a picture's pixels are cut off");
+  return { ...header, pixels };
+}
+
+export function encode(message: CameraMessage): string {
+  return JSON.stringify(message);
+}
+
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw new Malformed("a message is a JSON object");
+  }
+}
+
+// The scene, as GET /scene.json describes it -------------------------------------------------
+
+export type Vector = readonly [number, number, number];
+export type DType = "float32" | "float16" | "uint32" | "uint8";
+
+/** An array on the server: GET /blob/<sha>, raw and little-endian. */
+export interface ArrayInfo {
+  sha: string;
+  dtype: DType;
+  shape: readonly number[];
+}
+
+export interface MaterialInfo {
+  /** Display-referred RGBA. */
+  color: readonly [number, number, number, number];
+  /** Name of the blob with its texture, uint8 [H, W, 4], first row at the top. */
+  texture: string | null;
+}
+
+export interface Manifest {
+  version: number;
+  kind: "mesh" | "points" | "splats" | "field";
+  name: string;
+  /** What there is how much of, to be read by people. */
+  counts: readonly (readonly [string, number])[];
+  up: { axis: Vector; source: "file" | "cameras" | "guess" | "user" };
+  /** The user's coordinates of the point that positions are relative to. */
+  origin: Vector;
+  /** The box about the scene, in the user's coordinates. */
+  low: Vector;
+  high: Vector;
+  /** Where to look from at first, in the user's coordinates; null: from where all is seen. */
+  home: { eye: Vector; target: Vector; fov_y: number } | null;
+  blobs: Readonly<Record<string, ArrayInfo>>;
+  materials: readonly MaterialInfo[];
+  /** Runs of faces with one material: first face, count, material or -1. */
+  groups: readonly (readonly [number, number, number])[];
+  /** World units, of points. */
+  radius: number | null;
+}
+
+/** Throws Malformed for a scene that another version of the server describes. */
+export function readManifest(value: unknown): Manifest {
+  const manifest = value as Manifest;
+  if (manifest?.version !== VERSION)
+    throw new Malformed("the server is of another version than this page: reload it");
+  return manifest;
+}

@@ -1,0 +1,49 @@
+// Colours multiply in linear light, as in geodistill/shade/view.py. The light stands still beside
+// the viewer: a key light from the upper left, a softer one from the right, and the sky's.
+uniform vec4 factor; // linear
+uniform sampler2D map;
+uniform bool textured;
+uniform bool lit;
+uniform bool flat_shaded;
+uniform vec3 up_in_view;
+
+in vec3 in_view;
+in vec3 normal_in_view;
+in vec2 texture_at;
+in vec4 vertex_color;
+out vec4 color;
+
+const vec3 KEY = vec3(-0.43, 0.56, 0.71);
+const vec3 FILL = vec3(0.80, 0.05, 0.60);
+
+vec3 light(vec3 normal) {
+  float sky = 0.5 + 0.5 * dot(normal, up_in_view);
+  float key = max(dot(normal, KEY), 0.0);
+  float fill = max(dot(normal, FILL), 0.0);
+  return mix(vec3(0.17, 0.165, 0.16), vec3(0.34, 0.35, 0.37), sky)
+    + 0.66 * key * vec3(1.0, 0.985, 0.96) + 0.16 * fill * vec3(0.9, 0.95, 1.0);
+}
+
+// A weak gloss: it shows the shape of what is black.
+float gloss(vec3 normal, vec3 viewer) {
+  float key = pow(max(dot(normal, normalize(KEY + viewer)), 0.0), 24.0);
+  float edge = pow(1.0 - max(dot(normal, viewer), 0.0), 4.0);
+  return 0.05 * key + 0.06 * edge;
+}
+
+void main() {
+  vec4 albedo = factor * vertex_color;
+  if (textured) {
+    vec4 texel = texture(map, texture_at);
+    albedo *= vec4(linear_from_srgb(texel.rgb), texel.a);
+  }
+  vec3 shown = albedo.rgb;
+  if (lit) {
+    vec3 facet = cross(dFdx(in_view), dFdy(in_view));
+    vec3 normal = flat_shaded || dot(normal_in_view, normal_in_view) < 0.01 ? facet : normal_in_view;
+    normal = normalize(normal);
+    if (dot(normal, facet) < 0.0) normal = -normal; // seen from inside
+    shown = shown * light(normal) + gloss(normal, normalize(-in_view));
+  }
+  color = vec4(srgb_from_linear(shown) * albedo.a, albedo.a);
+}

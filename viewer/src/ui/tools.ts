@@ -1,0 +1,70 @@
+// The tool bar, the keys and the sheet that explains them.
+import { byId, make } from "./dom";
+
+export interface Tool {
+  label: string;
+  key: string;
+  /** Paths of an icon in a box of 24; none: a key alone. */
+  icon?: string;
+  run(): void;
+}
+
+export const ICONS = {
+  fit: "M4 9V5a1 1 0 0 1 1-1h4M15 4h4a1 1 0 0 1 1 1v4M20 15v4a1 1 0 0 1-1 1h-4M9 20H5a1 1 0 0 1-1-1v-4M9 12h6M12 9v6",
+  home: "M4 11l8-7 8 7M6 9.5V20h12V9.5M10 20v-6h4v6",
+  up: "M12 20V5M6.5 10.5L12 5l5.5 5.5M5 20h14",
+  camera: "M4 8h3.5L9 5.5h6L16.5 8H20v11H4zM12 16.5a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4z",
+  theme: "M20 14.2A8 8 0 1 1 9.8 4a6.4 6.4 0 0 0 10.2 10.2z",
+  panel: "M4 5h16v14H4zM14.5 5v14M17 9h.5M17 12h.5",
+  help: "M9.3 9a2.8 2.8 0 1 1 4.2 2.6c-.9.5-1.5 1.1-1.5 2.2M12 17.3v.2M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18z",
+} as const;
+
+const GESTURES: readonly (readonly [string, string])[] = [
+  ["Turn", "drag"],
+  ["Pan", "right drag, two fingers"],
+  ["Zoom", "wheel, pinch"],
+];
+
+export function addTools(tools: readonly Tool[]): void {
+  for (const { label, key, icon, run } of tools) {
+    if (!icon) continue;
+    const title = `${label} (${keyName(key)})`;
+    const button = make("button", { title, type: "button" });
+    button.setAttribute("aria-label", title);
+    button.innerHTML = `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${icon}"/></svg>`;
+    button.addEventListener("click", () => {
+      run();
+      button.blur(); // so that keys go on meaning what they mean
+    });
+    byId("tools").append(button);
+  }
+}
+
+export function listenToKeys(actions: Readonly<Record<string, () => void>>): void {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    const dialog = byId<HTMLDialogElement>("help");
+    if (dialog.open && event.key !== "?") return;
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+}
+
+export function fillHelp(entries: readonly (readonly [string, string])[]): void {
+  const rows = [...GESTURES, ...entries].map(([label, key]) =>
+    make("p", {}, make("span", {}, label), make("kbd", {}, key)),
+  );
+  byId("keys").replaceChildren(...rows);
+}
+
+export function toggleHelp(): void {
+  const dialog = byId<HTMLDialogElement>("help");
+  if (dialog.open) dialog.close();
+  else dialog.showModal();
+}
+
+export function keyName(key: string): string {
+  return key.length === 1 ? key.toUpperCase() : key;
+}
