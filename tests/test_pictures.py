@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from geodistill.cli import main
 from geodistill.cli.pictures import OURS, _exr_channels, _picture, _printable
+from geodistill.geometry.mesh_files import save_mesh
+from geodistill.io.images import read_image
 from geodistill.render.fields import GBuffer
+from tests.geometry.solids import box
 
 SRGB, LINEAR = 0.5, 0.21404114
 """One grey in both spaces (IEC 61966-2-1)."""
@@ -40,3 +46,19 @@ def test_names_of_frames_become_names_of_files() -> None:
     for name in ("two\nlines", "y" * 300, "ü" * 300):
         file = f"0000_{_printable(name)}_opacity.png"
         assert OURS.fullmatch(file) and len(file.encode()) < 255
+
+
+def test_an_orbit_goes_around_the_axis_that_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A glTF says that it is y; of a PLY it is z, unless --up names another."""
+    monkeypatch.chdir(tmp_path)
+    save_mesh("a.glb", box())
+    save_mesh("a.ply", box())
+    for source, more in (("a.glb", ()), ("a.ply", ("--up", "y")), ("a.ply", ())):
+        command = ["render", source, "--orbit", "2", "--resolution", "32", *more]
+        assert main([*command, "-o", f"{source}{len(more)}"]) == 0
+    pictures = [read_image(Path(name) / "0001.png") for name in ("a.glb0", "a.ply2", "a.ply0")]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+    assert main(["render", "a.glb", "--cameras", "c.json", "--up", "y"]) == 2

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Architecture = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite"]
 Size = Literal["reference", "small"]
 Background = Literal["auto", "white", "black", "scene"]
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 BACKGROUND_HELP = (
     "what is behind the object; auto: the images' alpha says it; scene: the images show "
     "surroundings that belong to the picture"

@@ -13,13 +13,15 @@ from torch import Tensor
 from geodistill.cameras import Camera, orbit_cameras
 from geodistill.checks import UsageError
 from geodistill.cli.options import expect_free, is_film, stem_of
+from geodistill.geometry.kinds import kind_of
+from geodistill.geometry.orientation import Vector, named, up_of
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
 from geodistill.io.posed import load_camera_file, load_cameras
 from geodistill.log import progress
 from geodistill.render.fields import GBuffer
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD, expect_in_view, framing_distance
-from geodistill.runs import make_folder
+from geodistill.runs import make_folder, result_file
 from geodistill.shade.color import linear_from_srgb, srgb_from_linear
 from geodistill.shade.viewable import Viewable, load_viewable
 
@@ -102,6 +104,7 @@ def _cameras(arguments: Arguments, scene: Viewable) -> tuple[Camera, list[str]]:
             ORBIT_ELEVATION_RAD,
             DEFAULT_FOV_RAD,
             (resolution, resolution),
+            _up(arguments, scene),
         )
         return cameras, [f"{i:04d}" for i in range(len(cameras))]
     if arguments.data is not None:
@@ -114,6 +117,15 @@ def _cameras(arguments: Arguments, scene: Viewable) -> tuple[Camera, list[str]]:
     if arguments.resolution is not None:
         cameras = cameras.scaled(arguments.resolution / max(cameras.size))
     return cameras, [f"{i:04d}_{_printable(Path(name).stem)}" for i, name in enumerate(posed.names)]
+
+
+def _up(arguments: Arguments, scene: Viewable) -> Vector:
+    """The axis of an orbit. What is not known is z, which most fields and scans have up."""
+    if arguments.up is not None:
+        return named(arguments.up)
+    source = result_file(arguments.source)
+    found = up_of(kind_of(source), source, scene.views)
+    return named("z") if found.source == "guess" else found.axis
 
 
 def _printable(name: str) -> str:

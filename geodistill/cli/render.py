@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_count, is_film, prepare
+from geodistill.cli.options import Axis, Machine, expect_count, is_film, prepare
 from geodistill.cli.report import pairs
 
 Channel = Literal["color", "depth", "opacity", "normal"]
@@ -27,6 +27,13 @@ class Arguments(Machine):
     )
     split: Annotated[str, Option("which of its views")] = "test"
     orbit: Annotated[int | None, Option("render N views around the scene")] = None
+    up: Annotated[
+        Axis | None,
+        Option(
+            "axis that an orbit goes around, as --up y or --up=-y (default: what glTF or the "
+            "scene's cameras say, else z)"
+        ),
+    ] = None
     cameras: Annotated[
         Path | None, Option("render the cameras of a transforms.json", metavar="FILE")
     ] = None
@@ -48,6 +55,8 @@ class Arguments(Machine):
         asked = [self.data is not None, self.orbit is not None, self.cameras is not None]
         if sum(asked) != 1:
             raise UsageError("say what to render with one of --data, --orbit and --cameras")
+        if self.up is not None and self.orbit is None:
+            raise UsageError("--up is of an --orbit, which is missing")
         expect_count("orbit", self.orbit)
         expect_count("resolution", self.resolution)
         if self.data is None and self.split != "test":

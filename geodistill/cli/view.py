@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, expect_free, prepare
+from geodistill.cli.options import Axis, Machine, expect_free, prepare
 from geodistill.cli.report import pairs
 
 PORT = 8765
@@ -27,7 +27,7 @@ class Arguments(Machine):
     ] = None
     open: Annotated[bool, Option("print the address and do not open the browser")] = True
     up: Annotated[
-        Literal["x", "y", "z", "-x", "-y", "-z"] | None,
+        Axis | None,
         Option(
             "axis that points up, as --up z or --up=-y (default: what the file says, or a guess)"
         ),
@@ -54,6 +54,7 @@ class Arguments(Machine):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
+    from geodistill.runs import result_file
     from geodistill.shade.viewable import load_viewable
     from geodistill.view.page import load_page, save_html
     from geodistill.view.scene import describe
@@ -61,8 +62,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     page = load_page()  # before any work
     if arguments.save is not None:
         expect_free(arguments.overwrite, arguments.save, inputs=(arguments.source,))
-    scene = load_viewable(arguments.source, arguments.device)
-    description = describe(scene, arguments.source, arguments.up)
+    source = result_file(arguments.source)
+    scene = load_viewable(source, arguments.device)
+    description = describe(scene, source, arguments.up)
     if arguments.save is not None:
         size = save_html(arguments.save, description)
         return {"output": str(arguments.save), "kind": description.kind, "bytes": size}

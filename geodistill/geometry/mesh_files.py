@@ -109,12 +109,15 @@ def _to_arrays(mesh: Mesh, attributes: Mapping[str, Tensor]) -> MeshArrays:
         {"name": m.name, "base_color": m.base_color, "texture": array(m.texture)}
         for m in mesh.materials
     ]
+    face_material = array(mesh.face_material)
+    if face_material is None and materials:  # all faces are of the first
+        face_material = np.zeros(len(mesh.faces), np.int64)
     return mesh_arrays(
         mesh.vertices.detach().cpu().numpy(),
         mesh.faces.cpu().numpy(),
         array(mesh.uv),
         array(mesh.colors),
         materials,
-        array(mesh.face_material),
+        face_material,
         {name: t.detach().cpu().float().numpy() for name, t in attributes.items()},
     )

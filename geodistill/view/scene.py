@@ -18,11 +18,11 @@ from geodistill.checks import UsageError
 from geodistill.geometry.fields import Field
 from geodistill.geometry.mesh import Mesh, vertex_normals
 from geodistill.geometry.mesh import bounds as mesh_bounds
+from geodistill.geometry.orientation import Axis, Up, Vector, named, up_of
 from geodistill.geometry.points import bounds as point_bounds
 from geodistill.render.viewable import FieldView
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD
 from geodistill.shade.viewable import MeshView, PointView, SplatView, Viewable
-from geodistill.view.orientation import Axis, Up, Vector, named, up_of
 from geodistill.view.protocol import VERSION
 
 DType = Literal["float32", "float16", "uint32", "uint8"]

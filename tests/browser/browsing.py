@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from geodistill.cameras import Camera, look_at
+from geodistill.geometry.orientation import Axis
 from geodistill.shade.viewable import load_viewable
-from geodistill.view.orientation import Axis
 from geodistill.view.page import load_page
 from geodistill.view.scene import describe
 from geodistill.view.server import Exhibit, make_app, run

@@ -12,10 +12,10 @@ import torch
 
 from geodistill.cameras import Camera, look_at, orbit_cameras
 from geodistill.geometry.mesh import Material
+from geodistill.geometry.orientation import up_of
 from geodistill.geometry.splats import covariances, rotation_matrices
 from geodistill.render.viewable import FieldView
 from geodistill.shade.viewable import MeshView, SplatView
-from geodistill.view.orientation import up_of
 from geodistill.view.scene import SceneDescription, describe
 from tests.scenes import AnalyticField
 from tests.view.viewing import mesh_view, point_view, some_splats, splat_view, textured_square
