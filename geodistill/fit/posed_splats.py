@@ -200,11 +200,7 @@ def start_of(
     points: Points | None = None,
 ) -> Splats:
     """The splats that training begins with, in the frame of `frame_of(data.cameras)`."""
-    if data.color_space != "srgb":
-        raise InputError(
-            f"splats hold sRGB colours, these pictures {data.color_space} ones: convert them to "
-            "PNG, or fit a field"
-        )
+    expect_srgb(data)
     background = data.behind(settings.background)
     count = min(config.start, settings.max_splats)
     if points is not None and len(points) < FEWEST:
@@ -217,6 +213,15 @@ def start_of(
         points = points[torch.randperm(len(points), generator=draw)[:count].sort().values]
     strategy, frame = config.strategy(settings.strategy), frame_of(data.cameras)
     return splats_at(points, frame, strategy.width, strategy.opacity, config.degree)
+
+
+def expect_srgb(data: PosedImages) -> None:
+    """Raise InputError for pictures of linear colours, which splats do not hold."""
+    if data.color_space != "srgb":
+        raise InputError(
+            f"splats hold sRGB colours, these pictures {data.color_space} ones: convert them to "
+            "PNG, or fit a field"
+        )
 
 
 def _photometric(shown: Tensor, wanted: Tensor, weight: float) -> tuple[Tensor, Tensor]:
