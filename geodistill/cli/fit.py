@@ -39,9 +39,9 @@ class Arguments(Student):
         Literal["default", "mcmc"] | None,
         Option("how splats multiply: density control as in 3DGS, or MCMC (default: default)"),
     ] = None
-    max_splats: Annotated[
-        int | None, Option("most splats that there may be (default: 100000)")
-    ] = None
+    max_splats: Annotated[int | None, Option("most splats that there may be (default: 100000)")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -54,4 +54,3 @@ def _named(table: Path) -> ColmapPoints | None:
     positions = world.apply(torch.from_numpy(cloud["positions"])).numpy()
     grey = np.full((len(positions), 3), GREY, np.uint8)
     return ColmapPoints(positions, cloud["colors"][:, :3] if "colors" in cloud else grey)
-

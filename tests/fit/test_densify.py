@@ -263,7 +263,9 @@ def test_dead_splats_are_moved_to_living_ones() -> None:
         copies = int((change.source == row).sum())
         if row in dead.tolist() or copies == 1:
             continue
-        each, factor = relocated(before["opacity_logits"][row].sigmoid()[None], torch.tensor([copies]))
+        each, factor = relocated(
+            before["opacity_logits"][row].sigmoid()[None], torch.tensor([copies])
+        )
         for other in (change.source == row).nonzero()[:, 0]:
             assert bool(change.fresh[other])
             assert float(made.parameters["opacity_logits"][other].sigmoid()) == pytest.approx(

@@ -54,7 +54,9 @@ class Adaptive:
     """Fewest steps between those: opacities take some hundred to come back."""
 
     def begin(self, trained: TrainedSplats) -> State:
-        return State(_zeros(trained.parameters["opacity_logits"]), {"changed": (0, 0.0), "reset": (0, 0.0)})
+        return State(
+            _zeros(trained.parameters["opacity_logits"]), {"changed": (0, 0.0), "reset": (0, 0.0)}
+        )
 
     def note(self, state: State, seen: Seen) -> None:
         state.sums["gradients"] += seen.gradients
@@ -128,7 +130,10 @@ def _multiplied(
 def _reset(trained: TrainedSplats, change: Change, opacity: float) -> Change:
     """With opacities no higher than `opacity`; what the optimiser knew of them is void."""
     logits = change.of("opacity_logits", trained.parameters["opacity_logits"])
-    values = {**change.values, "opacity_logits": logits.clamp(max=math.log(opacity / (1 - opacity)))}
+    values = {
+        **change.values,
+        "opacity_logits": logits.clamp(max=math.log(opacity / (1 - opacity))),
+    }
     return Change(change.source, change.fresh, values, ("opacity_logits",))
 
 

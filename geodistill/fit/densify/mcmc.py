@@ -23,13 +23,14 @@ OPAQUE = 1 - torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class Mcmc:
-    """Relocation, growth and noise with the constants of the authors and of gsplat.
+    """Relocation, growth and noise with the constants of the authors and of gsplat, but for the width.
 
     Shares of 30,000 steps became shares of the budget.
     """
 
     opacity: float = 0.5
-    width: float = 0.1
+    width: float = 0.5
+    """The authors begin with 0.1, from which it takes hundreds of steps to become a surface."""
     growth: float = 0.05
     """Share of new splats at each change, up to the most that may be."""
     faint: float = 0.005
