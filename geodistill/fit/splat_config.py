@@ -26,7 +26,7 @@ class SplatFitConfig:
     resolution: int = 800
     """Pixels along the longer side of what is trained on, at most."""
     ssim: float = 0.2
-    """Weight of the structural dissimilarity in the loss; the rest is that of the absolute error."""
+    """Weight of the structural dissimilarity in the loss, beside the mean absolute error."""
     default: Adaptive = field(default_factory=Adaptive)
     """The strategy of that name."""
     mcmc: Mcmc = field(default_factory=Mcmc)

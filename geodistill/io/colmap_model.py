@@ -1,4 +1,4 @@
-"""COLMAP's sparse models, text and binary: cameras, registered images and points (not their tracks).
+"""COLMAP's sparse models, text and binary: cameras, registered images, points without tracks.
 
 Format: the COLMAP documentation, "Output Format". A pose is stored as cam_from_world, a unit
 quaternion (w, x, y, z) and a translation; camera axes are OpenCV's, and the first pixel's centre is

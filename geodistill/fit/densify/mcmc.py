@@ -23,7 +23,7 @@ OPAQUE = 1 - torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class Mcmc:
-    """Relocation, growth and noise with the constants of the authors and of gsplat, but for the width.
+    """Relocation, growth and noise with the authors' constants, but for the width.
 
     Shares of 30,000 steps became shares of the budget.
     """
@@ -77,13 +77,11 @@ class Mcmc:
         more = max(0, min(now.most, int((1 + self.growth) * count)) - count)
         new = torch.arange(count, count + more, device=dead.device)
         at = _copied(_longer(at, more), at.opacities, new, self.faint, draw)
-        values = {"opacity_logits": at.opacities.logit(), "log_scales": at.log_scales}
-        for name in values:  # rows that stay keep their bits
-            values[name] = torch.where(
-                at.fresh.view(-1, *[1] * (values[name].dim() - 1)),
-                values[name],
-                p[name].detach()[at.source],
-            )
+        logits, sizes = p["opacity_logits"][at.source], p["log_scales"][at.source]
+        values = {  # rows that stay keep their bits
+            "opacity_logits": torch.where(at.fresh, at.opacities.logit(), logits),
+            "log_scales": torch.where(at.fresh[:, None], at.log_scales, sizes),
+        }
         return Change(at.source, at.fresh, values)
 
     def penalty(self, trained: TrainedSplats) -> Tensor:
