@@ -65,14 +65,15 @@ class Mcmc:
         if not now.is_due(state.marks["changed"], self.every, self.steps):
             return None
         state.marks["changed"] = now.mark
-        p, count = trained.parameters, len(trained)
+        p = {name: one.detach() for name, one in trained.parameters.items()}
+        count = len(trained)
         opacities = p["opacity_logits"].sigmoid()
         dead = opacities <= self.faint
         weights = opacities.masked_fill(dead, 0.0)
         if bool(dead.all()):
             return None
         rows = torch.arange(count, device=dead.device)
-        at = Copies(rows, dead.clone(), opacities.clone(), p["log_scales"].detach().clone())
+        at = Copies(rows, dead.clone(), opacities.clone(), p["log_scales"].clone())
         at = _copied(at, weights, dead.nonzero()[:, 0], self.faint, draw)
         more = max(0, min(now.most, int((1 + self.growth) * count)) - count)
         new = torch.arange(count, count + more, device=dead.device)
@@ -92,12 +93,12 @@ class Mcmc:
     @torch.no_grad()
     def stir(self, trained: TrainedSplats, draw: torch.Generator) -> None:
         """Noise through the covariances, where splats are all but transparent (eq. 9)."""
-        p = trained.parameters
+        p = {name: one.detach() for name, one in trained.parameters.items()}
         passing = torch.sigmoid(SHARPNESS * (self.faint - p["opacity_logits"].sigmoid()))
         strength = self.noise * trained.rates["means"] * passing
         noise = torch.randn(len(trained), 3, generator=draw).to(p["means"])
         spread = covariances(trained.splats(degree=0))
-        p["means"] += (spread @ (strength[:, None] * noise)[:, :, None])[:, :, 0]
+        p["means"].add_((spread @ (strength[:, None] * noise)[:, :, None])[:, :, 0])
 
 
 def relocated(opacities: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
