@@ -23,14 +23,14 @@ OPAQUE = 1 - torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class Mcmc:
-    """Relocation, growth and noise with the authors' constants, but for the width.
+    """Relocation, growth and noise with the authors' constants, but for the start.
 
-    Shares of 30,000 steps became shares of the budget.
+    Shares of 30,000 steps became shares of the budget. The authors start more opaque (0.5) and
+    much smaller (0.1), from which it takes more steps than a small budget has to find the surface.
     """
 
-    opacity: float = 0.5
-    width: float = 0.5
-    """The authors begin with 0.1, from which it takes hundreds of steps to become a surface."""
+    opacity: float = 0.1
+    width: float = 1.0
     growth: float = 0.05
     """Share of new splats at each change, up to the most that may be."""
     faint: float = 0.005
@@ -47,7 +47,7 @@ class Mcmc:
     """Share of the budget after which splats stay."""
     every: float = 1 / 300
     """Share of the budget between changes."""
-    steps: int = 50
+    steps: int = 10
     """Fewest steps between changes."""
 
     def begin(self, trained: TrainedSplats) -> State:
