@@ -14,7 +14,7 @@ from geodistill.fit.densify.change import apply
 from geodistill.fit.densify.strategy import Now, Seen, State, Strategy
 from geodistill.fit.photographs import reduced
 from geodistill.fit.splat_config import SplatFitConfig, StrategyName
-from geodistill.fit.starts import FEWEST, frame_of, points_of_data, splats_at
+from geodistill.fit.starts import FEWEST, frame_of, points_of_data, splats_at, without_far
 from geodistill.fit.trained_splats import TrainedSplats
 from geodistill.geometry.points import Points
 from geodistill.geometry.splats import Splats, transformed
@@ -203,7 +203,8 @@ def start_of(
     """The splats that training begins with, in the frame of `frame_of(data.cameras)`."""
     expect_srgb(data)
     background = data.behind(settings.background)
-    count = min(config.start, settings.max_splats)
+    count, frame = min(config.start, settings.max_splats), frame_of(data.cameras)
+    points = None if points is None else without_far(points, frame)
     if points is not None and len(points) < FEWEST:
         say(f"the data set has {len(points)} points, too few to start from: they are left out")
         points = None
@@ -212,7 +213,7 @@ def start_of(
     elif len(points) > count:
         draw = torch.Generator().manual_seed(settings.seed)
         points = points[torch.randperm(len(points), generator=draw)[:count].sort().values]
-    strategy, frame = config.strategy(settings.strategy), frame_of(data.cameras)
+    strategy = config.strategy(settings.strategy)
     return splats_at(points, frame, strategy.width, strategy.opacity, config.degree)
 
 

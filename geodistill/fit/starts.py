@@ -16,6 +16,7 @@ from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.points import Points, neighbours
 from geodistill.geometry.splats import Splats
 from geodistill.io.posed import PosedImages
+from geodistill.log import say
 from geodistill.rays import project
 
 FEWEST = 16
@@ -24,6 +25,8 @@ GREY = 0.5
 NEIGHBOURS = 3
 WIDTHS = (1e-5, 0.1)
 """Least and greatest standard deviation at the start, in the extent of the cameras."""
+FARTHEST = 1e4
+"""Distance from the cameras' middle, in their extent, beyond which a point is a mistake."""
 EXTENT = 1.1
 """Of the scene, in the largest distance of a camera from the middle of all (as in 3DGS)."""
 
@@ -41,6 +44,18 @@ def frame_of(cameras: Camera) -> Similarity:
     if not extent > 1e-9 * float(middle.norm()):
         raise InputError("all cameras stand in one place: a scene needs views from several places")
     return Similarity(torch.eye(3, dtype=torch.float64), middle, extent)
+
+
+def without_far(points: Points, frame: Similarity) -> Points | None:
+    """Points without those that are out of all proportion to the cameras, of which one line says
+    how many; None where none is left."""
+    far = ~(frame.inverse().apply(points.positions).norm(dim=1) <= FARTHEST)
+    if not bool(far.any()):
+        return points
+    say(
+        f"{int(far.sum())} of {len(points)} points of the data set lie far from all cameras: left out"
+    )
+    return None if bool(far.all()) else points[~far]
 
 
 def points_of_data(data: PosedImages, background: float | None, count: int, seed: int) -> Points:

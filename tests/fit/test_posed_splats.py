@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
 from geodistill.train import Budget
 from tests.fit.splat_worlds import PLACE, known_splats, pictures, views
+from tests.io.layouts import scene, write_colmap_binary
 
 FIELDS = ("means", "rotations", "log_scales", "opacity_logits", "sh")
 QUICK = SplatFitConfig(
@@ -207,6 +209,11 @@ def test_it_starts_on_points_where_there_are_some(photos: PosedImages) -> None:
     assert torch.allclose(made.means, near(known).positions.float(), atol=1e-5)
     assert len(start_of(photos, config, settings, near(known))) == 100
     assert len(start_of(photos, QUICK, SplatFitSettings(), near(known)[:3])) == QUICK.start
+    far = near(known).positions.clone()
+    far[[3, 70]] = torch.tensor([[1e300, 0, 0], [0, 0, -1e9]], dtype=torch.float64)
+    made = start_of(photos, config, SplatFitSettings(), Points(far))
+    assert len(made) == 148 and float(made.means.abs().max()) < 1
+    assert len(start_of(photos, QUICK, SplatFitSettings(), Points(far[[3]]))) == QUICK.start
 
 
 def test_what_cannot_be_fitted(photos: PosedImages) -> None:
@@ -325,3 +332,18 @@ def test_points_that_are_missing_are_named(
     assert fit(tmp_path / "data", *common) == 1
     assert "sparse_pc.ply, which do not exist" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_colmap_with_a_lens_that_distorts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A coloured plane with its points: the lens is undone for training and for the verdict."""
+    write_colmap_binary(tmp_path / "data", scene("distorted"))
+    draw = torch.Generator().manual_seed(0)
+    places = (torch.rand(200, 2, generator=draw, dtype=torch.float64) * 4 - 2).tolist()
+    records = [struct.pack("<Q3d3BdQ", 1, x, y, 0.0, 99, 99, 99, 0.0, 0) for x, y in places]
+    file = tmp_path / "data/sparse/0/points3D.bin"
+    file.write_bytes(struct.pack("<Q", 200) + b"".join(records))
+    common = ["--as", "splats", "--background", "scene", "--steps", 150, "--json"]
+    assert fit(tmp_path / "data", *common, "-o", tmp_path / "o") == 0
+    assert json.loads(capsys.readouterr().out)["test_psnr_db"] > 20
