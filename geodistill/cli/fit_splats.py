@@ -51,7 +51,7 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
     inputs = {"DATASET": taken.digest(), **({"its points": points_digest(found)} if found else {})}
     images = pinholes(taken)
     try:
-        held_out = load_posed_images(arguments.dataset, "test")
+        held_out = pinholes(load_posed_images(arguments.dataset, "test"))
     except NoSuchSplit:
         say(f"{arguments.dataset} holds no test views: how good the fit is will not be measured")
         held_out = None
@@ -68,7 +68,7 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
         trained = budget.elapsed()
         save_splats(opened.staged(file), splats)
         scene = viewable(splats)
-        score = psnr_to_images(scene, pinholes(held_out), shown) if held_out else None
+        score = psnr_to_images(scene, held_out, shown) if held_out else None
         result = {
             "output": str(arguments.output),
             "test_psnr_db": score,

@@ -52,9 +52,7 @@ def without_far(points: Points, frame: Similarity) -> Points | None:
     far = ~(frame.inverse().apply(points.positions).norm(dim=1) <= FARTHEST)
     if not bool(far.any()):
         return points
-    say(
-        f"{int(far.sum())} of {len(points)} points of the data set lie far from all cameras: left out"
-    )
+    say(f"left out {int(far.sum())} of {len(points)} points, which are far from all cameras")
     return None if bool(far.all()) else points[~far]
 
 

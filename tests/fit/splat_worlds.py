@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from scenes import ring
 
-from geodistill.cameras import Camera, Similarity
+from geodistill.cameras import Camera, Similarity, nearest_rotation
 from geodistill.geometry.splats import Splats
 from geodistill.io.posed import PosedImages
 from geodistill.render.splats import render_splats
 
 PLACE = Similarity(
-    torch.linalg.qr(torch.tensor([[1.0, 2, 0], [0, 1, 3], [2, 0, 1]], dtype=torch.float64))[0]
-    * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64),
+    nearest_rotation(torch.tensor([[1.0, 2, 0], [0, 1, 3], [2, 0, 1]], dtype=torch.float64)),
     torch.tensor([30.0, -4.0, 7.0], dtype=torch.float64),
     2.5,
 )
