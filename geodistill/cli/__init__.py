@@ -39,7 +39,7 @@ HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
 
   convert   turn a scene into a radiance field, splats or a mesh, without any images
-  fit       train a radiance field from posed images
+  fit       train a radiance field or splats from posed images
   export    write a mesh, points, splats or a field in another file format
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another

@@ -1,16 +1,15 @@
-"""`geodistill fit`: a radiance field from posed images."""
+"""`geodistill fit`: a radiance field or splats from posed images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import (
     BACKGROUND_HELP,
-    Architecture,
     Background,
     Student,
     field_endings,
@@ -20,28 +19,50 @@ from geodistill.cli.options import (
 from geodistill.cli.report import fidelity
 
 DEFAULT_BUDGET_S = 600.0
+Fitted = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Student):
-    """Train a radiance field from posed images: a folder in NeRF-synthetic (Blender), nerfstudio,
-    instant-ngp or COLMAP layout. It takes 10 minutes, unless --budget or --steps says otherwise.
+    """Train a radiance field or Gaussian splats from posed images: a folder in NeRF-synthetic
+    (Blender), nerfstudio, instant-ngp or COLMAP layout. It takes 10 minutes, unless --budget or
+    --steps says otherwise. OUT is a run folder or a file of any format that holds the result:
+    NAME.ply, NAME.spz, ... for splats.
     """
 
     dataset: Annotated[
         Path, Positional("folder or transforms.json of posed images", metavar="DATASET")
     ]
-    architecture: Annotated[Architecture, Option("architecture to train", name="as")]
+    architecture: Annotated[Fitted, Option("architecture to train, or splats", name="as")]
     background: Annotated[Background, Option(BACKGROUND_HELP)] = "auto"
+    strategy: Annotated[
+        Literal["default", "mcmc"] | None,
+        Option("how splats multiply: density control as in 3DGS, or MCMC (default: default)"),
+    ] = None
+    max_splats: Annotated[int | None, Option("most splats that there may be (default: 100000)")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output is None:
             raise UsageError("--output is required: fit DATASET --as NAME -o OUT")
+        given = {"--strategy": self.strategy, "--max-splats": self.max_splats}
+        for option, value in given.items():
+            if value is not None and self.architecture != "splats":
+                raise UsageError(f"{option} is for --as splats: leave it out")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
+    if arguments.architecture == "splats":
+        from geodistill.cli.fit_splats import run as fit_splats
+
+        return fit_splats(arguments, DEFAULT_BUDGET_S)
+    return _fit_field(arguments)
+
+
+def _fit_field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.fit.field import FitSettings, fit
     from geodistill.geometry.fields import save_field
     from geodistill.io.posed import load_posed_images

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill.cameras import Camera
-from geodistill.geometry.fields import ParamGroup
+from geodistill.fit.trained_splats import TrainedSplats
 from geodistill.geometry.splats import Splats
 from geodistill.log import progress
 from geodistill.render.splats import render_splats
@@ -22,7 +22,8 @@ RATES = {
     "rotations": 2e-3,
     "log_scales": 1e-2,
     "opacity_logits": 5e-2,
-    "sh": 5e-3,
+    "base_sh": 5e-3,
+    "more_sh": 5e-3,
 }
 """Learning rates; means in half sides of the scene's cube."""
 LAST_RATE = 0.05
@@ -64,18 +65,16 @@ class SplatJob:
     """
 
     def __init__(self, splats: Splats, targets: SplatTargets, seed: int) -> None:
-        self.parameters = {
-            name: nn.Parameter(getattr(splats, name).detach().clone()) for name in RATES
-        }
+        self.trained = TrainedSplats(splats, RATES)
         self.targets, self.seed = targets, seed
-        self.optimiser = self._new_optimiser()
 
-    def _new_optimiser(self) -> Optimiser:
-        return Optimiser([ParamGroup([p], RATES[n]) for n, p in self.parameters.items()])
+    @property
+    def optimiser(self) -> Optimiser:
+        return self.trained.optimiser
 
     @property
     def splats(self) -> Splats:
-        return Splats(**self.parameters)
+        return self.trained.splats()
 
     def lr_scale(self, progress: float) -> float:
         return LAST_RATE**progress
@@ -98,8 +97,7 @@ class SplatJob:
         return square + ABSOLUTE * error.abs().mean(), {"psnr_db": round(psnr, 2)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {f"param.{n}": p.detach() for n, p in self.parameters.items()}, {}
+        return self.trained.state(), {}
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
-        self.parameters = {n: nn.Parameter(tensors[f"param.{n}"]) for n in RATES}
-        self.optimiser = self._new_optimiser()
+        self.trained.load(tensors)

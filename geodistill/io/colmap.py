@@ -13,10 +13,13 @@ from geodistill.checks import InputError
 from geodistill.io.colmap_model import (
     ColmapCamera,
     ColmapImage,
+    ColmapPoints,
     read_cameras_binary,
     read_cameras_text,
     read_images_binary,
     read_images_text,
+    read_points_binary,
+    read_points_text,
 )
 from geodistill.io.frames import MAX_SIDE_PX, Frame, FrameSet, Lens
 from geodistill.io.splits import split_frames
@@ -54,6 +57,17 @@ def read_colmap(folder: Path, split: str) -> FrameSet:
     frames = [_frame(image, cameras, lenses, root, source) for image in images]
     metadata = {"layout": "colmap", "model": model.relative_to(folder).as_posix()}
     return FrameSet(source, split_frames(frames, split, source), metadata)
+
+
+def read_colmap_points(folder: Path) -> ColmapPoints | None:
+    """The sparse points of a data set, or None where its model has none."""
+    model = find_model(folder)
+    if model is None:
+        return None
+    for suffix, read in ((".bin", read_points_binary), (".txt", read_points_text)):
+        if (model / f"points3D{suffix}").is_file():
+            return read(model / f"points3D{suffix}")
+    return None
 
 
 def _suffix(model: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""COLMAP's sparse models, text and binary: cameras and registered images (the points are not read).
+"""COLMAP's sparse models, text and binary: cameras, registered images, points without tracks.
 
 Format: the COLMAP documentation, "Output Format". A pose is stored as cam_from_world, a unit
 quaternion (w, x, y, z) and a translation; camera axes are OpenCV's, and the first pixel's centre is
@@ -14,7 +14,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from geodistill.checks import InputError
 
@@ -51,6 +53,11 @@ class ColmapImage:
     camera_id: int
     quaternion: tuple[float, ...]  # (w, x, y, z) of cam_from_world
     translation: tuple[float, ...]
+
+
+class ColmapPoints(NamedTuple):
+    positions: np.ndarray  # float64 [P, 3] in the reconstruction's frame
+    colors: np.ndarray  # uint8 [P, 3] sRGB
 
 
 def read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
@@ -127,6 +134,45 @@ def read_images_binary(path: Path) -> list[ColmapImage]:
             images.append(ColmapImage(name, camera_id, values[:4], values[4:]))
             data.skip(24 * data.count(smallest_record=24, what=f"points of {name}"))
         return images
+
+
+def read_points_text(path: Path) -> ColmapPoints:
+    """POINT3D_ID X Y Z R G B ERROR TRACK[] a line."""
+    positions, colors = [], []
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        words, where = line.split(maxsplit=8), f"{path}, line {number}"
+        if len(words) < 8:
+            raise InputError(
+                f"{where} has {len(words)} words, not POINT3D_ID X Y Z R G B ERROR TRACK: write "
+                "the model again"
+            )
+        positions.append(_numbers(words[1:4], where, "point"))
+        colors.append([_integer(word, where) for word in words[4:7]])
+        if not 0 <= min(colors[-1]) <= max(colors[-1]) <= 255:
+            raise InputError(
+                f"{where} has the colour {' '.join(words[4:7])[:40]}, not three numbers from 0 to "
+                "255: write the model again"
+            )
+    return _points(positions, colors)
+
+
+def read_points_binary(path: Path) -> ColmapPoints:
+    with _Reader(path) as data:
+        positions, colors = [], []
+        for _ in range(data.count(smallest_record=8 + 24 + 3 + 8 + 8, what="points")):
+            identity, *values = data.unpack("<Q3d3Bd")
+            positions.append(_finite(tuple(values[:3]), f"{path}: point {identity}", "point"))
+            colors.append(values[3:6])
+            data.skip(8 * data.count(smallest_record=8, what=f"images of point {identity}"))
+        return _points(positions, colors)
+
+
+def _points(positions: list[tuple[float, ...]], colors: list[list[int]]) -> ColmapPoints:
+    return ColmapPoints(
+        np.array(positions, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)
+    )
 
 
 class _Reader:
@@ -211,16 +257,16 @@ def _integer(word: str, where: str) -> int:
         ) from None
 
 
-def _numbers(words: list[str], where: str) -> tuple[float, ...]:
+def _numbers(words: list[str], where: str, what: str = "image") -> tuple[float, ...]:
     try:
-        return _finite(tuple(float(word) for word in words), where)
+        return _finite(tuple(float(word) for word in words), where, what)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"{where}: {error}; write the model again") from None
 
 
-def _finite(values: tuple[float, ...], where: str) -> tuple[float, ...]:
+def _finite(values: tuple[float, ...], where: str, what: str = "image") -> tuple[float, ...]:
     if not all(map(math.isfinite, values)):
-        raise InputError(f"{where} holds NaN or infinity: remove the image from the model")
+        raise InputError(f"{where} holds NaN or infinity: remove the {what} from the model")
     return values

@@ -78,6 +78,16 @@ def read_transforms(file: Path) -> FrameSet:
     return _frame_set(_table(file), file)
 
 
+def points_file(file: Path) -> tuple[Path, Similarity] | None:
+    """The ply of sparse points that the file names (nerfstudio's `ply_file_path`), and the way
+    from its frame, that of the stored cameras, to the user's. None where it names none."""
+    table = _table(file)
+    name = text(table, "ply_file_path", str(file))
+    if name is None:
+        return None
+    return file.parent / name.replace("\\", "/"), _applied(table, file) or Similarity.identity()
+
+
 def _table(file: Path) -> dict[str, Any]:
     try:
         table = json.loads(file.read_text(encoding="utf-8-sig"))

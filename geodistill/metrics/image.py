@@ -46,12 +46,17 @@ def ssim(a: Tensor, b: Tensor) -> float:
     Raises:
         ShapeError: the shapes differ, or an image is smaller than the window.
     """
+    return float(structural_similarity(a.double(), b.double()))
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """The same as a differentiable scalar, computed in the images' own dtype. Raises alike."""
     check(a=(a, "H W C"), b=(b, "H W C"))
     if min(a.shape[:2]) < SSIM_WINDOW_PX:
         raise ShapeError(f"SSIM needs images of at least 11 x 11 pixels, got {[*a.shape]}")
     window = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=torch.float64) / 1.5) ** 2)
-    window = (window / window.sum()).to(a.device)
-    x, y = (image.double().permute(2, 0, 1)[:, None] for image in (a, b))
+    window = (window / window.sum()).to(a)
+    x, y = (image.permute(2, 0, 1)[:, None] for image in (a, b))
 
     def blur(image: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(image, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
@@ -62,4 +67,4 @@ def ssim(a: Tensor, b: Tensor) -> float:
     c1, c2 = 0.01**2, 0.03**2
     score = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     score = score / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return float(score.mean())
+    return score.mean()

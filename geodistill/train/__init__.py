@@ -54,7 +54,8 @@ class Budget:
 class Job(Protocol):
     """What `train` drives: one optimisation with everything it needs to be continued exactly."""
 
-    optimiser: Optimiser
+    @property
+    def optimiser(self) -> Optimiser: ...
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of this step (a function of the step and the state alone) and what to report."""

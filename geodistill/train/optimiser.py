@@ -40,6 +40,10 @@ class Optimiser:
                     rule.update(rule.p.grad, group.lr * lr_scale, group.eps, self.count)
                     rule.p.grad = None
 
+    def moments(self, p: nn.Parameter) -> dict[str, Tensor]:
+        """What is remembered of one parameter's gradients, by name; to be read, or filled anew."""
+        return next(rule.moments for _, rule in self._rules if rule.p is p)
+
     def state(self) -> dict[str, Tensor]:
         """Moments, to be stored beside the parameters."""
         return {
