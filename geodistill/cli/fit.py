@@ -43,6 +43,9 @@ class Arguments(Student):
         None
     )
 
+    def trains_on_gpu(self) -> bool:
+        return self.architecture == "splats"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output is None:

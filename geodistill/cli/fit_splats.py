@@ -17,7 +17,7 @@ from geodistill.geometry.points import Points, points_digest
 from geodistill.geometry.splats import save_splats
 from geodistill.io.posed import load_posed_images
 from geodistill.io.sparse_points import read_sparse_points
-from geodistill.io.splats import FORMATS
+from geodistill.io.splats import writable_endings
 from geodistill.io.splits import NoSuchSplit
 from geodistill.log import say
 from geodistill.metrics.fidelity import psnr_to_images, shown_on
@@ -42,8 +42,7 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
     if arguments.max_splats is not None:
         settings = replace(settings, max_splats=arguments.max_splats)
     check_count("--max-splats", settings.max_splats)
-    writable = [ending for ending, one in FORMATS.items() if one.write is not None]
-    folder, file = output_paths(arguments.output, INSIDE, writable)
+    folder, file = output_paths(arguments.output, INSIDE, writable_endings())
     taken = load_posed_images(arguments.dataset, "train")
     expect_srgb(taken)
     shown = shown_on(taken, arguments.background)
@@ -64,10 +63,10 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
         inputs=inputs,
     ) as opened:
         budget = asked_budget(arguments) or Budget(seconds=default_budget_s)
-        splats = fit_splats(images, config, budget, settings, found, opened)
+        splats = fit_splats(images, config, budget, settings, found, opened, arguments.device)
         trained = budget.elapsed()
         save_splats(opened.staged(file), splats)
-        scene = viewable(splats)
+        scene = viewable(splats.to(arguments.device))
         score = psnr_to_images(scene, held_out, shown) if held_out else None
         result = {
             "output": str(arguments.output),

@@ -111,8 +111,10 @@ class Student(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.device != "cpu":
-            raise UsageError("--device cuda: training runs on the CPU so far; leave --device out")
+        if self.device != "cpu" and not self.trains_on_gpu():
+            raise UsageError(
+                "--device cuda: only fit --as splats trains on a GPU so far; leave --device out"
+            )
         expect_seed(self.seed)
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, got {self.steps}")
@@ -120,6 +122,10 @@ class Student(Machine):
             raise UsageError(f"--steps must be at most {MOST_STEPS}, got {self.steps}")
         if self.steps is not None and self.budget is not None:
             raise UsageError("--steps and --budget both say when to stop: give one of them")
+
+    def trains_on_gpu(self) -> bool:
+        """Whether what was asked for can be trained on a GPU."""
+        return False
 
 
 def expect_data(data: Path | None, background: Background) -> None:

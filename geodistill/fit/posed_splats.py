@@ -68,15 +68,21 @@ class SplatFitJob:
     """
 
     def __init__(
-        self, start: Splats, data: PosedImages, config: SplatFitConfig, settings: SplatFitSettings
+        self,
+        start: Splats,
+        data: PosedImages,
+        config: SplatFitConfig,
+        settings: SplatFitSettings,
+        device: torch.device | str = "cpu",
     ) -> None:
         """
         Args:
             start: in the frame of `frame_of(data.cameras)`.
-            data: pictures of pinholes.
+            data: pictures of pinholes, on the CPU.
+            device: where the splats are; one picture at a time follows them there.
         """
         self.strategy: Strategy = config.strategy(settings.strategy)
-        self.trained = TrainedSplats(start, RATES)
+        self.trained = TrainedSplats(start, RATES, device)
         self.density: State = self.strategy.begin(self.trained)
         self.config, self.settings = config, settings
         self.background = data.behind(settings.background)
@@ -118,6 +124,7 @@ class SplatFitJob:
             behind = torch.rand(3, generator=draw)
         else:
             behind = torch.full((3,), self.background)
+        behind, picture = behind.to(seen.pixels), picture.to(seen.pixels)
         shown = seen.pixels + (1.0 - seen.opacity)[:, None] * behind
         wanted = picture[..., :3] + (1.0 - picture[..., 3:]) * behind
         loss, square = _photometric(shown.view_as(wanted), wanted, self.config.ssim)
@@ -131,7 +138,9 @@ class SplatFitJob:
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
         self.trained.load(tensors)
-        self.density.sums = {name: tensors[f"density.{name}"] for name in self.density.sums}
+        self.density.sums = {
+            name: tensors[f"density.{name}"].to(self.trained.device) for name in self.density.sums
+        }
         self.density.marks = {name: (at[0], at[1]) for name, at in extra["marks"].items()}
 
     def _note(self) -> None:
@@ -167,6 +176,7 @@ def fit_splats(
     settings: SplatFitSettings | None = None,
     points: Points | None = None,
     run: Run | None = None,
+    device: torch.device | str = "cpu",
 ) -> Splats:
     """Fit splats to posed images (Kerbl et al., "3D Gaussian Splatting", 2023).
 
@@ -177,9 +187,10 @@ def fit_splats(
         settings: the strategy, the most splats, the seed and the background.
         points: where to start, in the world; otherwise where the pictures say that something is.
         run: a run folder for checkpoints and metrics; an interrupted one is continued.
+        device: where to train; on a GPU, gsplat draws where it is installed.
 
     Returns:
-        The splats, in the world of the cameras.
+        The splats, in the world of the cameras, on the CPU.
 
     Raises:
         InputError: pictures of linear colours, which splats do not hold; masks that agree on
@@ -188,10 +199,10 @@ def fit_splats(
     """
     settings = settings or SplatFitSettings()
     start = start_of(data, config, settings, points)
-    job = SplatFitJob(start, data, config, settings)
+    job = SplatFitJob(start, data, config, settings, device)
     train(job, budget, run, "fit splats")
     with torch.no_grad():
-        return transformed(job.trained.splats(), frame_of(data.cameras))
+        return transformed(job.trained.splats().to("cpu"), frame_of(data.cameras))
 
 
 def start_of(

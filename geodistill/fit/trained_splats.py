@@ -22,14 +22,19 @@ class TrainedSplats:
     rates: learning rates by name.
     """
 
-    def __init__(self, splats: Splats, rates: Mapping[str, float]) -> None:
+    def __init__(
+        self, splats: Splats, rates: Mapping[str, float], device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         values = {name: getattr(splats, name) for name in NAMES[:4]}
         values |= {"base_sh": splats.sh[:, :1], "more_sh": splats.sh[:, 1:]}
         self.rates = rates
         self._take(values)
 
     def _take(self, values: Mapping[str, Tensor]) -> None:
-        self.parameters = {name: nn.Parameter(values[name].detach().clone()) for name in NAMES}
+        self.parameters = {
+            name: nn.Parameter(values[name].detach().clone().to(self.device)) for name in NAMES
+        }
         self.optimiser = self._optimiser()
 
     def _optimiser(self, before: Optimiser | None = None) -> Optimiser:

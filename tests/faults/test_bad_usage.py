@@ -88,11 +88,11 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "device of a fit": (
         ("fit", "{data}", "--as", "ngp", "--device", "cuda"),
-        "--device cuda: training runs on the CPU so far; leave --device out",
+        "--device cuda: only fit --as splats trains on a GPU so far; leave --device out",
     ),
     "device of a conversion": (
         ("convert", "{src}", "--to", "ngp", "--device", "cuda"),
-        "--device cuda: training runs on the CPU so far",
+        "--device cuda: only fit --as splats trains",
     ),
     "active": (
         ("convert", "{src}", "--to", "ngp", "--active", "rays"),
