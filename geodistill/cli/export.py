@@ -43,7 +43,7 @@ class Arguments(Common):
     ] = None
     floaters: Annotated[
         float | None,
-        Option("leave out clumps that touch nothing and hold less of the splats", metavar="SHARE"),
+        Option("leave out clumps that touch nothing else and hold less of all", metavar="SHARE"),
     ] = None
     max_splats: Annotated[
         int | None, Option("keep the N splats that cover most, by size and opacity")
@@ -73,13 +73,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.kinds import kind_of
     from geodistill.runs import result_file
 
+    arguments = replace(arguments, source=result_file(arguments.source))
     expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
     kind = kind_of(arguments.source)
     thinning = (arguments.prune, arguments.floaters, arguments.max_splats)
     if kind != "splats" and any(value is not None for value in thinning):
         raise UsageError("--prune, --floaters and --max-splats are for splats")
     makers = {"splats": _splats, "mesh": _mesh, "points": _points, "field": _field}
-    arguments = replace(arguments, source=result_file(arguments.source))
     return makers[kind](arguments)
 
 
@@ -98,7 +98,7 @@ def _turn(arguments: Arguments, default: Axes) -> Similarity | None:
 def _splats(arguments: Arguments) -> dict[str, Any]:
     import torch
 
-    from geodistill.geometry.floaters import without_floaters
+    from geodistill.geometry.floaters import anchored
     from geodistill.geometry.splats import (
         largest,
         load_splats_with_attributes,
@@ -115,7 +115,7 @@ def _splats(arguments: Arguments) -> dict[str, Any]:
         keep &= torch.sigmoid(splats.opacity_logits) >= arguments.prune
     kept = keep.nonzero()[:, 0]
     if arguments.floaters is not None and len(kept):
-        kept = kept[without_floaters(splats[kept], arguments.floaters)]
+        kept = kept[anchored(splats[kept], arguments.floaters)]
     if arguments.max_splats is not None and len(kept) > arguments.max_splats:
         kept = kept[largest(splats[kept], arguments.max_splats)]
     _expect_some(kept, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
@@ -17,6 +17,9 @@ from geodistill.cli.options import (
     student_config,
 )
 from geodistill.cli.report import fidelity
+
+if TYPE_CHECKING:
+    from geodistill.io.posed import PosedImages
 
 DEFAULT_BUDGET_S = 600.0
 Fitted = Literal["ngp", "tensorf", "tensorf-cp", "plenoxels", "mlp", "composite", "splats"]
@@ -61,7 +64,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.architecture == "splats":
         from geodistill.cli.fit_splats import run as fit_splats
 
-        return fit_splats(arguments, DEFAULT_BUDGET_S)
+        return fit_splats(arguments)
     return _fit_field(arguments)
 
 
@@ -69,8 +72,6 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.fit.field import FitSettings, fit
     from geodistill.geometry.fields import save_field
     from geodistill.io.posed import load_posed_images
-    from geodistill.io.splits import NoSuchSplit
-    from geodistill.log import say
     from geodistill.metrics.fidelity import psnr_to_images, shown_on
     from geodistill.runs import Run, output_paths
     from geodistill.train import Budget
@@ -83,11 +84,7 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
         seconds = DEFAULT_BUDGET_S
     images = load_posed_images(arguments.dataset, "train")
     shown = shown_on(images, arguments.background)
-    try:
-        held_out = load_posed_images(arguments.dataset, "test")
-    except NoSuchSplit:
-        say(f"{arguments.dataset} holds no test views: how good the fit is will not be measured")
-        held_out = None
+    held_out = test_views(arguments.dataset)
     with Run.open(
         folder,
         "fit",
@@ -110,6 +107,19 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
         }
         opened.finish(result)
     return result
+
+
+def test_views(dataset: Path) -> PosedImages | None:
+    """The held-out views; None, with a line, where the data set has none."""
+    from geodistill.io.posed import load_posed_images
+    from geodistill.io.splits import NoSuchSplit
+    from geodistill.log import say
+
+    try:
+        return load_posed_images(dataset, "test")
+    except NoSuchSplit:
+        say(f"{dataset} holds no test views: how good the fit is will not be measured")
+        return None
 
 
 def report(result: dict[str, Any]) -> str:

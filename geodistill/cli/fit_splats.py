@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from geodistill import config as configs
+from geodistill.cli.fit import DEFAULT_BUDGET_S, test_views
 from geodistill.cli.options import asked_budget
 from geodistill.fit.photographs import pinholes
 from geodistill.fit.posed_splats import SplatFitSettings, expect_srgb, fit_splats
@@ -18,8 +19,6 @@ from geodistill.geometry.splats import save_splats
 from geodistill.io.posed import load_posed_images
 from geodistill.io.sparse_points import read_sparse_points
 from geodistill.io.splats import writable_endings
-from geodistill.io.splits import NoSuchSplit
-from geodistill.log import say
 from geodistill.metrics.fidelity import psnr_to_images, shown_on
 from geodistill.runs import Run, output_paths
 from geodistill.shade.viewable import viewable
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 INSIDE = "splats.ply"
 
 
-def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
+def run(arguments: Arguments) -> dict[str, Any]:
     assert arguments.output is not None
     base = SMALL if arguments.size == "small" else SplatFitConfig()
     config = configs.load(SplatFitConfig, None, arguments.set, base=base)
@@ -49,11 +48,8 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
     found = _points(arguments)
     inputs = {"DATASET": taken.digest(), **({"its points": points_digest(found)} if found else {})}
     images = pinholes(taken)
-    try:
-        held_out = pinholes(load_posed_images(arguments.dataset, "test"))
-    except NoSuchSplit:
-        say(f"{arguments.dataset} holds no test views: how good the fit is will not be measured")
-        held_out = None
+    held_out = test_views(arguments.dataset)
+    held_out = pinholes(held_out) if held_out else None
     with Run.open(
         folder,
         "fit",
@@ -62,7 +58,7 @@ def run(arguments: Arguments, default_budget_s: float) -> dict[str, Any]:
         outputs=[file],
         inputs=inputs,
     ) as opened:
-        budget = asked_budget(arguments) or Budget(seconds=default_budget_s)
+        budget = asked_budget(arguments) or Budget(seconds=DEFAULT_BUDGET_S)
         splats = fit_splats(images, config, budget, settings, found, opened, arguments.device)
         trained = budget.elapsed()
         save_splats(opened.staged(file), splats)

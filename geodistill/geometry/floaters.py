@@ -39,7 +39,7 @@ def clumps(splats: Splats) -> Tensor:
     return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
 
-def without_floaters(splats: Splats, share: float) -> Tensor:
+def anchored(splats: Splats, share: float) -> Tensor:
     """bool [N]: the splats of clumps that make up at least `share` of what all cover."""
     clump = clumps(splats)
     cover = coverage(splats).cpu()

@@ -158,7 +158,7 @@ def cameras_of(run: Run) -> Camera | None:
         return None
     # Relative to where nerfstudio was run, which is somewhere above the run's folder.
     above = [Path(), *run.folder.resolve().parents]
-    found = next((path for place in above if (path := place / named).exists()), None)
+    found = next((path for place in above if _is_there(path := place / named)), None)
     if found is None:
         log.say(f"{named}, which {run.folder} was trained on, is not there: viewpoints are guessed")
         return None
@@ -168,6 +168,13 @@ def cameras_of(run: Run) -> Camera | None:
         log.say(f"the cameras of {run.folder} are left out: {error}")
         return None
     return cameras if len(cameras) >= FEWEST_CAMERAS else None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, or a folder that may not be read
+        return False
 
 
 def _data_path(settings: dict[str, Any]) -> Path | None:

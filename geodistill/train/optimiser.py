@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -61,14 +62,15 @@ class Optimiser:
 
 
 @dataclass
-class Rule:
+class Rule(ABC):
     """How one parameter moves, and what it remembers of its gradients."""
 
     p: nn.Parameter
     moments: dict[str, Tensor] = field(default_factory=dict)
 
+    @abstractmethod
     def update(self, grad: Tensor, lr: float, eps: float, count: int) -> None:
-        raise NotImplementedError
+        """Move the parameter by one step; `count` steps have been taken, this one included."""
 
 
 class Adam(Rule):

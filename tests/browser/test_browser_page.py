@@ -146,7 +146,7 @@ def test_another_scene_at_the_same_address_is_loaded(page: Page, square: Path) -
         show(page, address)
     page.wait_for_selector("#toast:has-text('Connection lost')")
     with serving(square, "x", port=port_of(address)):
-        page.wait_for_selector("#facts:has-text('+X')", state="attached")
+        assert page.wait_for_selector("#facts:has-text('+X')", state="attached") is not None
 
 
 def test_a_server_that_has_another_token_now_is_explained(
@@ -157,6 +157,7 @@ def test_a_server_that_has_another_token_now_is_explained(
     monkeypatch.setattr(browsing, "TOKEN", "another-token-of-the-tests")
     with serving(square, port=port_of(address)):
         page.wait_for_selector("#toast:has-text('open the address that was printed')")
+        assert "Connection lost" not in page.locator("#toast").inner_text()
 
 
 def test_a_wrong_token_is_explained(page: Page, square: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli import main
-from geodistill.fit import bounds
 from geodistill.fit import posed_splats as fitting
 from geodistill.fit.densify.adaptive import Adaptive
 from geodistill.fit.densify.mcmc import Mcmc
@@ -32,6 +30,7 @@ from geodistill.train import Budget
 from tests.fit.splat_worlds import PLACE, known_splats, pictures, views
 from tests.io.layouts import scene, write_colmap_binary
 
+pytestmark = pytest.mark.usefixtures("coarse_hulls")
 FIELDS = ("means", "rotations", "log_scales", "opacity_logits", "sh")
 QUICK = SplatFitConfig(
     start=100,
@@ -39,14 +38,6 @@ QUICK = SplatFitConfig(
     default=Adaptive(start=0.1, every=0.02, steps=4, gradient=5e-5, reset_every=0.2, reset_steps=8),
     mcmc=Mcmc(start=0.1, every=0.02, steps=4),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bounds, "OCCUPANCY_RESOLUTION", 32)
-        patch.setattr(bounds, "SEARCH_RESOLUTION", 32)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from scenes import AnalyticField, photograph, ring
 
 from geodistill.checks import InputError
-from geodistill.fit import bounds
 from geodistill.fit.photographs import pinholes, premultiplied, reduced
 from geodistill.fit.starts import EXTENT, frame_of, points_of_data, splats_at
 from geodistill.geometry.points import Points
@@ -20,13 +18,7 @@ from geodistill.rays import distort, project
 from geodistill.render.splats import splat_colors
 from tests.fit.splat_worlds import PLACE, known_splats, pictures, views
 
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bounds, "OCCUPANCY_RESOLUTION", 32)
-        patch.setattr(bounds, "SEARCH_RESOLUTION", 32)
-        yield
+pytestmark = pytest.mark.usefixtures("coarse_hulls")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from geodistill.cameras import Similarity
-from geodistill.geometry.floaters import REACH, SOLID, clumps, without_floaters
+from geodistill.geometry.floaters import REACH, SOLID, anchored, clumps
 from geodistill.geometry.splats import Splats, covariances, rotation_matrices, transformed
 
 
@@ -76,9 +76,9 @@ def test_a_surface_is_one_clump_and_what_is_off_it_another() -> None:
     labels = clumps(scene)
     assert len(labels.unique()) == 3
     assert labels[:3000].unique().numel() == labels[3000:3040].unique().numel() == 1
-    assert without_floaters(scene, 0.1).tolist() == [True] * 3000 + [False] * 41
-    assert without_floaters(scene, 0.002).tolist() == [True] * 3040 + [False]
-    assert bool(without_floaters(scene, 1e-9).all())
+    assert anchored(scene, 0.1).tolist() == [True] * 3000 + [False] * 41
+    assert anchored(scene, 0.002).tolist() == [True] * 3040 + [False]
+    assert bool(anchored(scene, 1e-9).all())
 
 
 def test_haze_between_two_things_does_not_join_them() -> None:
@@ -109,9 +109,9 @@ def test_a_moved_scene_has_the_same_floaters() -> None:
     scene = joined(splats(ball(500, (0, 0, 0), 1.0, 0)), splats(ball(30, (3, 1, 0), 0.2, 1)))
     R = rotation_matrices(torch.tensor([[0.3, -0.5, 0.7, 0.2]])).double()[0]
     moved = transformed(scene, Similarity(R, torch.tensor([5.0, -2.0, 9.0]).double(), 7.0))
-    assert torch.equal(without_floaters(scene, 0.1), without_floaters(moved, 0.1))
-    assert int(without_floaters(moved, 0.1).sum()) == 500
+    assert torch.equal(anchored(scene, 0.1), anchored(moved, 0.1))
+    assert int(anchored(moved, 0.1).sum()) == 500
 
 
 def test_one_splat_is_a_scene() -> None:
-    assert without_floaters(splats(torch.zeros(1, 3)), 0.5).tolist() == [True]
+    assert anchored(splats(torch.zeros(1, 3)), 0.5).tolist() == [True]

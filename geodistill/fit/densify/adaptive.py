@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geodistill.fit.densify.change import Change
-from geodistill.fit.densify.strategy import Now, Seen, State
+from geodistill.fit.densify.strategy import Now, Seen, State, is_time
 from geodistill.fit.trained_splats import TrainedSplats
 from geodistill.geometry.splats import rotation_matrices
 
@@ -66,9 +66,7 @@ class Adaptive:
     def change(
         self, trained: TrainedSplats, state: State, now: Now, draw: torch.Generator
     ) -> Change | None:
-        if not self.start <= now.progress < self.stop:
-            return None
-        if not now.is_due(state.marks["changed"], self.every, self.steps):
+        if not is_time(self, now, state.marks["changed"]):
             return None
         change = self._pruned(trained, self._grown(trained, state, now, draw), now)
         state.marks["changed"] = now.mark

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geodistill.fit.densify.change import Change
-from geodistill.fit.densify.strategy import Now, Seen, State
+from geodistill.fit.densify.strategy import Now, Seen, State, is_time
 from geodistill.fit.trained_splats import TrainedSplats
 from geodistill.geometry.splats import covariances
 
@@ -60,9 +60,7 @@ class Mcmc:
     def change(
         self, trained: TrainedSplats, state: State, now: Now, draw: torch.Generator
     ) -> Change | None:
-        if not self.start <= now.progress < self.stop:
-            return None
-        if not now.is_due(state.marks["changed"], self.every, self.steps):
+        if not is_time(self, now, state.marks["changed"]):
             return None
         state.marks["changed"] = now.mark
         p = {name: one.detach() for name, one in trained.parameters.items()}

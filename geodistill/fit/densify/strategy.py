@@ -52,6 +52,26 @@ class Now:
         return self.step - last[0] >= steps and self.progress - last[1] >= share
 
 
+class Timed(Protocol):
+    """When splats change: from `start` to `stop`, `every` so often, all in shares of the budget,
+    and no fewer than so many `steps` apart."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def stop(self) -> float: ...
+    @property
+    def every(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+
+
+def is_time(strategy: Timed, now: Now, last: tuple[int, float]) -> bool:
+    """Whether splats change now, that last changed at a mark."""
+    within = strategy.start <= now.progress < strategy.stop
+    return within and now.is_due(last, strategy.every, strategy.steps)
+
+
 class Strategy(Protocol):
     """How splats multiply; lengths are in the extent of the cameras."""
 
