@@ -23,6 +23,7 @@ from geodistill.geometry.splats import (
     save_splats,
     transformed,
 )
+from geodistill.lift.scenes import load_scene as lifted_scene
 from geodistill.metrics.image import psnr
 from geodistill.render.splats import render_splats
 from tests.geometry.solids import everything
@@ -139,6 +140,20 @@ def test_less_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         kept.opacity_logits.sigmoid() * kept.log_scales.sort(dim=1).values[:, 1:].sum(1).exp()
     )
     assert int((cover > smallest.min() * 0.999).sum()) == 10
+
+
+def test_a_finished_run_is_its_result_to_every_reader(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("m.glb", "s.ply"):
+        run = here / f"{name}.run"
+        run.mkdir()
+        (run / "DONE").write_text("{}")
+        kinds = {"m.glb": "MeshScene", "s.ply": "SplatScene"}
+        assert type(lifted_scene(run)).__name__ == kinds[name]
+        export(capsys, f"{name}.run", "-o", f"out{Path(name).suffix}")
+        assert main(["export", f"{name}.run", "-o", name, "--overwrite"]) == 2
+        assert f"{name} is read from" in capsys.readouterr().err
 
 
 def test_floaters_are_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

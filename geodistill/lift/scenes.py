@@ -37,6 +37,7 @@ from geodistill.render.fields import render_view
 from geodistill.render.mesh import MeshBuffer, MeshFootprint, grazing, mesh_gbuffer
 from geodistill.render.points import PointFootprint, default_radius
 from geodistill.render.splats import SplatFootprint, render_splats
+from geodistill.runs import result_file
 from geodistill.shade.lights import headlight
 from geodistill.shade.view import GREY, shaded_view
 
@@ -247,7 +248,7 @@ def load_scene(path: Path | str, device: torch.device | str = "cpu") -> Scene:
         InputError: no such file, or one that is damaged, holds none of these, or is of a size
             beyond `EXTENT`.
     """
-    path = Path(path)
+    path = result_file(path)
     return _MAKERS[kind_of(path)](path, torch.device(device))
 
 
