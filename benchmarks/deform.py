@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from deforming import bind, decimation, exact, mirrors, scale
-from deforming.rows import Row, run_parts
+from rows import Row, run_parts
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "scale": scale.rows,

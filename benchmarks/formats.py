@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deforming.rows import Row, at_most, run_parts, seconds
+from rows import Row, at_most, run_parts, seconds
 from torch import Tensor
 from torch.nn import functional as F
 

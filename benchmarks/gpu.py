@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from deforming.rows import Row, run_parts
+from rows import Row, run_parts
 from timing.splats import SIZE, SPLATS, scene
 
 from geodistill import kernels

@@ -14,8 +14,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from deforming.rows import Row, run_parts
 from lifting import cost, kernels, quality
+from rows import Row, run_parts
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "cost": cost.rows,

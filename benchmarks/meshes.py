@@ -23,7 +23,7 @@ import sys
 import time
 
 import torch
-from deforming.rows import Row, at_least, at_most, run_parts
+from rows import Row, at_least, at_most, run_parts
 from splats import SCENES, teacher
 from torch import Tensor
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import sys
 import time
 
-from deforming.rows import Row, at_least, at_most, run_parts
+from converting import plan
+from rows import Row, at_least, at_most, run_parts
 
 from geodistill.checks import InputError
 from geodistill.convert.splat_field import volume_of
@@ -61,12 +62,12 @@ def _field_rows(name: str, splats: Splats) -> list[Row]:
 
 
 def teacher(scene: str) -> Field:
-    """The longest fit of an ngp that is in the cache."""
+    """The ngp that benchmarks/convert.py converts from."""
     folder = cache_root() / "benchmarks" / "convert"
-    runs = sorted(folder.glob(f"{scene}-fit-ngp-*.run"), key=lambda run: run.stat().st_mtime)
-    if not runs:
+    fits = folder.glob(f"{plan.teacher(plan.full_scale(), scene).name}.*.run/DONE")
+    if not (finished := sorted(fits, key=lambda done: done.stat().st_mtime)):
         raise InputError(f"no field of {scene} in {folder}: run benchmarks/convert.py first")
-    return load_field(runs[-1])
+    return load_field(finished[-1].parent)
 
 
 if __name__ == "__main__":

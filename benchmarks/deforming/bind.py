@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from rows import Row, at_least, medians, seconds
 from torch import Tensor
 
 from deforming.meshes import directions_of, mesh_of
-from deforming.rows import Row, at_least, medians, seconds
 from geodistill.deform.features import prepare
 from geodistill.deform.locality import path_graph, surface_distance
 from geodistill.deform.sites import vertex_site

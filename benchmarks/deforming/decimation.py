@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from rows import Row, at_least
 
 from deforming.meshes import coarser, directions_of, finer, lifted, mesh_of
-from deforming.rows import Row, at_least
 from geodistill.deform.features import prepare
 from geodistill.deform.sites import vertex_site
 from geodistill.deform.surface import surface_of

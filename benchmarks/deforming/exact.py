@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from rows import Row, at_most
 
 from deforming.meshes import FILES, directions_of, mesh_of
-from deforming.rows import Row, at_most
 from geodistill.deform.session import Anchor, Handle, Session, apply
 
 LIMIT = 1e-6

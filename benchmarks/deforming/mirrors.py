@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 import trimesh
+from rows import Row
 from torch import Tensor
 
 from deforming.meshes import directions_of, mesh_of
-from deforming.rows import Row
 from geodistill.cameras import rotations
 from geodistill.deform.features import prepare
 from geodistill.deform.surface import surface_of

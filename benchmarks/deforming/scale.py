@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from rows import Row, at_most, medians, seconds
 from torch import Tensor
 
 from deforming.meshes import directions_of, finer, mesh_of
-from deforming.rows import Row, at_most, medians, seconds
 from geodistill.deform.blend import bind, pose_bound
 from geodistill.deform.features import prepare, similarity
 from geodistill.deform.locality import path_graph, surface_distance

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from deforming.meshes import finer
-from deforming.rows import Row, at_most
+from rows import Row, at_most
 
 from assets import fetch
 from geodistill.geometry.mesh_files import load_mesh, save_mesh

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from deforming.rows import Row, at_least
+from rows import Row, at_least
 from timing.measure import measure
 from timing.splats import splat_case
 from timing.triangles import rasterize_case

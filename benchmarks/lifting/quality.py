@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
-from deforming.rows import Row, at_least
+from rows import Row, at_least
 from scipy.spatial import KDTree
 from torch import Tensor
 from torch.nn import functional as F

@@ -71,6 +71,8 @@ def place_of(
     for written in (file, *place.beside):
         if written.resolve() == source.resolve():
             raise UsageError(f"{written} is what is to be converted: choose another -o")
+    if source.resolve().parent == folder.resolve():  # the new run would take the old one's place
+        raise UsageError(f"{folder} holds what is to be converted: choose another -o")
     return place
 
 

@@ -12,6 +12,7 @@ from geodistill.cli.options import (
     BACKGROUND_HELP,
     Background,
     Student,
+    asked_budget,
     field_endings,
     prepare,
     student_config,
@@ -79,9 +80,6 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
     assert arguments.output is not None
     config = student_config(arguments, arguments.architecture)
     folder, file = output_paths(arguments.output, endings=field_endings())
-    seconds = arguments.budget
-    if arguments.steps is None and seconds is None:
-        seconds = DEFAULT_BUDGET_S
     images = load_posed_images(arguments.dataset, "train")
     shown = shown_on(images, arguments.background)
     held_out = test_views(arguments.dataset)
@@ -93,7 +91,7 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
         outputs=[file],
         inputs={"DATASET": images.digest()},
     ) as opened:
-        budget = Budget(steps=arguments.steps, seconds=seconds)
+        budget = asked_budget(arguments) or Budget(seconds=DEFAULT_BUDGET_S)
         settings = FitSettings(seed=arguments.seed, background=arguments.background)
         field = fit(images, arguments.architecture, config, budget, settings, opened)
         trained = budget.elapsed()

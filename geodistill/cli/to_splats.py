@@ -15,6 +15,7 @@ from geodistill.cli.conversion import (
 )
 from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
+from geodistill.geometry.points import Points
 from geodistill.geometry.splats import Splats, save_splats
 from geodistill.io.splats import writable_endings
 from geodistill.metrics.fidelity import compare
@@ -28,11 +29,11 @@ INSIDE = "splats.ply"
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    expect_no_field_options(arguments, trained=True)
     base = SMALL if arguments.size == "small" else SplatConfig()
     config = configs.load(SplatConfig, None, arguments.set, base=base)
     check_config(config)
     scene, source = load_source(arguments)
+    expect_no_field_options(arguments, trained=not isinstance(scene, Points))
     if isinstance(scene, Splats):
         raise UsageError(f"{source} holds splats already: `export` writes them in another format")
     budget = asked_budget(arguments)

@@ -50,6 +50,8 @@ class Arguments(Machine):
             raise UsageError("--host is empty: name an address, such as 127.0.0.1")
         if self.save is not None and self.save.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--save {self.save}: name a file that ends in .html")
+        if self.save is not None and (self.port is not None or not self.open):
+            raise UsageError("--port and --no-open are for serving, --save ends: leave them out")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def _serve(arguments: Arguments, exhibit: Any) -> dict[str, Any]:
     """Serve until Ctrl-C, which is how it is meant to end."""
     import asyncio
     import contextlib
+    import threading
     import time
     import webbrowser
 
@@ -99,8 +102,8 @@ def _serve(arguments: Arguments, exhibit: Any) -> dict[str, Any]:
         if not is_loopback(arguments.host):
             say("anyone who has this address and reaches this machine can see the scene")
         say("Ctrl-C ends it")
-        if arguments.open:
-            webbrowser.open(address)
+        if arguments.open:  # aside, as it may wait for a browser that waits for the server
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(make_app(exhibit), port, arguments.port is None, ready))

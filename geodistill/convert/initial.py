@@ -56,16 +56,20 @@ def initialise(student: Field, teacher: Field, cache: TeacherCache, translate: T
         fill_vm(branch, teacher, cache, translate)
     elif isinstance(branch, CpBranch):
         fill_cp(branch, teacher, cache, translate)
-    elif (
-        isinstance(branch, HashBranch)
-        and isinstance(teacher, LatentField)
-        and isinstance(student, LatentField)
-    ):
-        source = teacher.branch
-        if isinstance(source, HashBranch) and same_networks(branch, source):
-            resample_table(branch, source, cache)
-            return True
+    elif (hashed := shared_hashes(student, teacher)) is not None:
+        resample_table(*hashed, cache)
+        return True
     return isinstance(branch, FactoredBranch)
+
+
+def shared_hashes(student: Field, teacher: Field) -> tuple[HashBranch, HashBranch] | None:
+    """The hash grids of both, if the student's can take over what the teacher's holds."""
+    if not (isinstance(student, LatentField) and isinstance(teacher, LatentField)):
+        return None
+    branch, source = student.branch, teacher.branch
+    if not (isinstance(branch, HashBranch) and isinstance(source, HashBranch)):
+        return None
+    return (branch, source) if same_networks(branch, source) else None
 
 
 def fill_vm(branch: VmBranch, teacher: Field, cache: TeacherCache, translate: Translator) -> None:

@@ -76,13 +76,7 @@ def carve_scene(cameras: Camera, alpha: Tensor) -> tuple[Similarity, Tensor]:
     cameras, gaps = _foreground_distance(cameras[shown].to(dtype=torch.float64), alpha[shown] > 0)
     cube = Similarity(torch.eye(3, dtype=torch.float64), center, distance)
     for _ in range(PASSES):  # each pass sees the object in a tighter cube, hence at finer cells
-        cells = _carve(cameras, gaps, cube, SEARCH_RESOLUTION)
-        if not cells.any():
-            raise InputError(
-                "no point in space lies on the foreground of every image that sees it: "
-                "check the camera poses and the alpha channel"
-            )
-        cube = _cube_around(cube, cells)
+        cube = _cube_around(cube, _carve(cameras, gaps, cube, SEARCH_RESOLUTION))
     return cube, _carve(cameras, gaps, cube, OCCUPANCY_RESOLUTION)
 
 
@@ -116,12 +110,20 @@ def _foreground_distance(cameras: Camera, mask: Tensor) -> tuple[Camera, Tensor]
 
 
 def _carve(cameras: Camera, gaps: Tensor, cube: Similarity, resolution: int) -> Tensor:
-    """bool [G, G, G]: coarse cells first, then the survivors' children."""
+    """bool [G, G, G], some of it True: coarse cells first, then the survivors' children.
+
+    Raises InputError where no cell survives.
+    """
     index = torch.cartesian_prod(*[torch.arange(COARSE)] * 3)
     size = COARSE
     while True:
         index = index[_on_foreground(cameras, gaps, cube, index, size)]
-        if size == resolution or len(index) == 0:
+        if len(index) == 0:
+            raise InputError(
+                "no point in space lies on the foreground of every image that sees it: "
+                "check the camera poses and the alpha channel"
+            )
+        if size == resolution:
             break
         children = torch.cartesian_prod(*[torch.arange(2)] * 3)
         index = (2 * index[:, None, :] + children).reshape(-1, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +18,12 @@ START_DENSITY = 1.0
 """Density per scene radius that voxels begin with: a ReLU at zero passes no gradient."""
 
 
-def stage_at(progress: float) -> int:
+STARTS = tuple(start for start, _ in STAGES)
+
+
+def stage_at(progress: float, starts: Sequence[float] = STARTS) -> int:
     """Index into `STAGES` of the resolution that training has reached."""
-    return sum(progress >= start for start, _ in STAGES) - 1
+    return sum(progress >= start for start in starts) - 1
 
 
 def set_stage(field: Field, stage: int) -> None:

@@ -32,6 +32,27 @@ def reduced(data: PosedImages, view: int, factor: int) -> tuple[Camera, Tensor]:
     return replace(camera, K=camera.K * scale, size=(height, width)), image
 
 
+def shrunk(data: PosedImages, factor: int) -> PosedImages:
+    """The same pictures at 1 / `factor` of their size, as `reduced` makes them."""
+    if factor == 1:
+        return data
+    views = [reduced(data, view, factor) for view in range(len(data.cameras))]
+    images = torch.stack([_stored(data, image) for _, image in views])
+    K = torch.stack([camera.K for camera, _ in views])
+    return replace(data, cameras=replace(data.cameras, K=K, size=views[0][0].size), images=images)
+
+
+def _stored(data: PosedImages, pixels: Tensor) -> Tensor:
+    """Premultiplied pixels [..., 4] as the data set stores its own."""
+    if data.has_alpha and not data.premultiplied:
+        alpha = pixels[..., 3:]
+        pixels = torch.cat([pixels[..., :3] / alpha.clamp_min(1e-6), alpha], dim=-1)
+    pixels = pixels[..., : data.images.shape[-1]]
+    if data.images.dtype != torch.uint8:
+        return pixels
+    return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def premultiplied(data: PosedImages, pixels: Tensor) -> Tensor:
     """Pixels of the images [..., 3 | 4] as float32 [..., 4]; alpha is 1 where there is none."""
     color = data.composite(pixels, 0.0)
@@ -65,11 +86,7 @@ def pinholes(data: PosedImages) -> PosedImages:
             padding_mode="border",
             align_corners=False,
         )[0].permute(1, 2, 0)
-        if data.has_alpha and not data.premultiplied:
-            sampled[..., :3] /= sampled[..., 3:].clamp_min(1e-6)
-        sampled = sampled[..., : images.shape[-1]]
-        whole = images.dtype == torch.uint8
-        images[i] = (sampled * 255).round().clamp(0, 255).to(torch.uint8) if whole else sampled
+        images[i] = _stored(data, sampled)
     return replace(data, cameras=replace(cameras, K=K, distortion=None), images=images)
 
 

@@ -12,7 +12,7 @@ from geodistill import kernels
 from geodistill.checks import InputError
 from geodistill.fit.densify.change import apply
 from geodistill.fit.densify.strategy import Now, Seen, State, Strategy
-from geodistill.fit.photographs import reduced
+from geodistill.fit.photographs import reduced, shrunk
 from geodistill.fit.splat_config import SplatFitConfig, StrategyName
 from geodistill.fit.starts import FEWEST, frame_of, points_of_data, splats_at, without_far
 from geodistill.fit.trained_splats import TrainedSplats
@@ -21,7 +21,7 @@ from geodistill.geometry.splats import Splats, transformed
 from geodistill.io.posed import Background, PosedImages
 from geodistill.log import say
 from geodistill.metrics.image import SSIM_WINDOW_PX, structural_similarity
-from geodistill.render.splats import project, splat_colors
+from geodistill.render.splats import NEAR, project, splat_colors
 from geodistill.runs import Run
 from geodistill.train import Budget, train
 from geodistill.train.optimiser import Optimiser
@@ -86,6 +86,7 @@ class SplatFitJob:
         self.density: State = self.strategy.begin(self.trained)
         self.config, self.settings = config, settings
         self.background = data.behind(settings.background)
+        data = shrunk(data, -(-max(data.cameras.size) // config.resolution))
         local = frame_of(data.cameras).inverse().apply_camera(data.cameras.to(dtype=torch.float64))
         self.data = replace(data, cameras=local)
         self._drawn: tuple[Tensor, kernels.SplatPlan] | None = None
@@ -114,7 +115,7 @@ class SplatFitJob:
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         camera, picture = reduced(self.data, self._view(step), self._factor(progress))
         splats = self.trained.splats(degree=int(progress / DEGREE_EVERY))
-        projected = project(splats, camera)
+        projected = project(splats, camera, NEAR)
         projected.means_px.retain_grad()
         plan = kernels.splat_plan(*projected, camera.size)
         seen = kernels.splat(*projected[:3], splat_colors(splats, camera), plan)
@@ -162,11 +163,9 @@ class SplatFitJob:
 
     def _factor(self, progress: float) -> int:
         """Pixels of a picture along the side of one that is trained on now."""
-        side = max(self.data.cameras.size)
-        least = -(-side // self.config.resolution)
         stage = next(factor for start, factor in reversed(STAGES) if progress >= start)
-        factor = least * max(1, min(stage, side // (least * COARSEST_PX)))
-        return min(factor, *self.data.cameras.size)
+        coarsest = max(1, max(self.data.cameras.size) // COARSEST_PX)
+        return min(stage, coarsest, *self.data.cameras.size)
 
 
 def fit_splats(

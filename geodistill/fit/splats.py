@@ -12,7 +12,7 @@ from geodistill.cameras import Camera
 from geodistill.fit.trained_splats import TrainedSplats
 from geodistill.geometry.splats import Splats
 from geodistill.log import progress
-from geodistill.render.splats import render_splats
+from geodistill.render.splats import NEAR, render_splats
 from geodistill.render.viewpoints import viewpoints
 from geodistill.shade.viewable import Viewable
 from geodistill.train.optimiser import Optimiser
@@ -89,7 +89,7 @@ class SplatJob:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         view = int(torch.randint(len(self.targets.color), (1,), generator=draw))
         behind = torch.rand(3, generator=draw)
-        shown = render_splats(self.splats, self.targets.cameras[view], behind).image
+        shown = render_splats(self.splats, self.targets.cameras[view], behind, NEAR).image
         opacity = self.targets.opacity[view][..., None]
         error = shown - (self.targets.color[view] + (1 - opacity) * behind)
         square = error.square().mean()

@@ -27,18 +27,13 @@ def load_mesh(path: Path | str) -> Mesh:
 
 
 def load_mesh_with_attributes(path: Path | str) -> tuple[Mesh, dict[str, Tensor]]:
-    """The mesh and its attributes at once."""
-    arrays = read_mesh(path)
-    return _from_arrays(arrays), _attributes(arrays)
-
-
-def load_mesh_attributes(path: Path | str) -> dict[str, Tensor]:
-    """The further columns of a mesh file, float32 [V] or [V, C], by the names in the file.
+    """The mesh, and the file's further columns of vertices: float32 [V] or [V, C] by name.
 
     Of GLB and glTF these are the attributes with a leading underscore, in lower case and without
-    it; of PLY every other property of vertices, one by one. Raises InputError as `load_mesh` does.
+    it; of PLY every other property. Raises InputError as `load_mesh` does.
     """
-    return _attributes(read_mesh(path))
+    arrays = read_mesh(path)
+    return _from_arrays(arrays), _attributes(arrays)
 
 
 def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | None = None) -> None:

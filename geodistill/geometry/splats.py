@@ -100,16 +100,11 @@ def load_splats(path: Path | str) -> Splats:
     return load_splats_with_attributes(path)[0]
 
 
-def load_splat_attributes(path: Path | str) -> dict[str, Tensor]:
-    """What a file says of its splats beyond the layout: float32 [N] or [N, C] by name.
+def load_splats_with_attributes(path: Path | str) -> tuple[Splats, dict[str, Tensor]]:
+    """Splats, and what the file says of them beyond the layout: float32 [N] or [N, C] by name.
 
     Properties feature_0, feature_1, ... are one attribute "feature". Raises like `load_splats`.
     """
-    return load_splats_with_attributes(path)[1]
-
-
-def load_splats_with_attributes(path: Path | str) -> tuple[Splats, dict[str, Tensor]]:
-    """Both at once."""
     arrays = read_splats(path)
     attributes = {name: torch.from_numpy(values) for name, values in arrays["attributes"].items()}
     splats = Splats(**{name: torch.from_numpy(arrays[name]) for name in _FIELDS})

@@ -21,7 +21,9 @@ LOW_PASS_PX2 = 0.3
 """Added to the variances in the image, so that no Gaussian falls between the pixels' centres: the
 low-pass filter of EWA splatting (Zwicker et al. 2001, eq. 17) with the width that 3DGS gave it."""
 NEAR = 0.01
-"""Depth in world units up to which nothing is drawn."""
+"""Depth up to which nothing is drawn, for splats in a cube of half side 1."""
+EXTENT_SAMPLE = 4096
+"""Splats that tell how large a scene is."""
 BEYOND = 0.3
 """Share of half the view by which a mean may lie outside before its slope is held (as in 3DGS):
 far off the axis the linearised projection makes Gaussians of any size."""
@@ -44,11 +46,20 @@ class SplatImage(NamedTuple):
     depth: Tensor  # [H, W] mean distance along the ray in world units, 0 where nothing is
 
 
-def project(splats: Splats, camera: Camera) -> Projected:
+def near_depth(splats: Splats) -> float:
+    """The depth in world units up to which nothing is drawn: a hundredth of half the range, along
+    the widest axis, in which the middle half of the means lies. What is far away has no say."""
+    means = splats.means.detach()[:: max(1, len(splats) // EXTENT_SAMPLE)].double()
+    quarter, three = (torch.quantile(means, share, dim=0) for share in (0.25, 0.75))
+    return NEAR * (0.5 * float((three - quarter).max()) or 1.0)
+
+
+def project(splats: Splats, camera: Camera, near: float | None = None) -> Projected:
     """Project Gaussians by the affine approximation of the camera at their means.
 
     Differentiable in means, rotations, log_scales and opacity_logits. Computed in float64 from the
-    camera's centre on, given in the dtype of the means.
+    camera's centre on, given in the dtype of the means. What is no deeper than `near` is not drawn
+    (default: `near_depth`).
 
     Raises UsageError for a batch of cameras or a lens with distortion.
     Source: Zwicker et al., "EWA Splatting", 2001, sec. 4; Kerbl et al., 2023, eq. 5.
@@ -59,7 +70,7 @@ def project(splats: Splats, camera: Camera) -> Projected:
     K = camera.K.to(splats.means.device, wide)
     from_center = splats.means.to(wide) - camera.centers.to(splats.means.device, wide)
     in_cam = from_center @ rotation
-    drawn = in_cam[:, 2] > NEAR
+    drawn = in_cam[:, 2] > (near_depth(splats) if near is None else near)
     # What is not drawn is put somewhere harmless, where gradients are finite.
     in_cam = torch.where(drawn[:, None], in_cam, in_cam.new_tensor([0.0, 0.0, 1.0]))
     depth = in_cam[:, 2]
@@ -148,12 +159,17 @@ def splat_colors(splats: Splats, camera: Camera) -> Tensor:
     return (0.5 + (basis[:, :, None] * splats.sh).sum(dim=1)).clamp(min=0)
 
 
-def render_splats(splats: Splats, camera: Camera, background: Tensor | float = 0.0) -> SplatImage:
+def render_splats(
+    splats: Splats,
+    camera: Camera,
+    background: Tensor | float = 0.0,
+    near: float | None = None,
+) -> SplatImage:
     """Colour over a `background` ([3] or [H, W, 3]), opacity and depth of one view.
 
-    Differentiable in the splats. Raises what `project` raises.
+    Differentiable in the splats. `near` and what is raised are those of `project`.
     """
-    projected = project(splats, camera)
+    projected = project(splats, camera, near)
     plan = kernels.splat_plan(*projected, camera.size)
     features = torch.cat([splat_colors(splats, camera), projected.depths[:, None]], dim=1)
     pixels, opacity = kernels.splat(*projected[:3], features, plan)

@@ -4,6 +4,7 @@ from geodistill.runs.cache import cache_root
 from geodistill.runs.files import atomic_write, file_digest, scratch_folder
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import (
+    RESULTS,
     is_unfinished,
     jsonable,
     make_folder,
@@ -14,6 +15,7 @@ from geodistill.runs.layout import (
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
 __all__ = [
+    "RESULTS",
     "Run",
     "atomic_write",
     "cache_root",

@@ -20,8 +20,10 @@ from geodistill.geometry.mesh import Mesh, vertex_normals
 from geodistill.geometry.mesh import bounds as mesh_bounds
 from geodistill.geometry.orientation import Axis, Up, Vector, named, up_of
 from geodistill.geometry.points import bounds as point_bounds
+from geodistill.render.splats import near_depth
 from geodistill.render.viewable import FieldView
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD
+from geodistill.runs import RESULTS
 from geodistill.shade.viewable import MeshView, PointView, SplatView, Viewable
 from geodistill.view.protocol import VERSION
 
@@ -64,6 +66,7 @@ class SceneDescription:
     counts     what there is how much of, for people
     groups     runs of faces with one material: first face, count, material or -1
     radius     of points, in world units
+    near       depth up to which no splats are drawn, in world units
     """
 
     kind: Literal["mesh", "points", "splats", "field"]
@@ -78,6 +81,7 @@ class SceneDescription:
     materials: tuple[dict[str, Any], ...] = ()
     groups: tuple[tuple[int, int, int], ...] = ()
     radius: float | None = None
+    near: float | None = None
 
     def manifest(self) -> dict[str, Any]:
         """The description as JSON, which viewer/src/protocol.ts names Manifest."""
@@ -105,6 +109,11 @@ def describe(scene: Viewable, path: Path, up: Axis | None = None) -> SceneDescri
     if isinstance(scene, MeshView):
         return _mesh(scene.mesh, path, up)
     raise UsageError(f"a {type(scene).__name__} is no scene that the viewer knows")
+
+
+def _name(path: Path) -> str:
+    """Of the file, or of the run folder that it is the result of."""
+    return path.absolute().parent.name if path.name in RESULTS else path.name
 
 
 def _up(kind: Any, path: Path, scene: Viewable | None, up: Axis | None) -> Up:
@@ -139,7 +148,7 @@ def _mesh(mesh: Mesh, path: Path, up: Axis | None) -> SceneDescription:
     counts += [("textures", textures)] * (textures > 0)
     return SceneDescription(
         kind="mesh",
-        name=path.name,
+        name=_name(path),
         up=_up("mesh", path, None, up),
         low=_vector(low),
         high=_vector(high),
@@ -171,7 +180,7 @@ def _points(view: PointView, path: Path, up: Axis | None) -> SceneDescription:
         arrays["colors"] = _bytes(points.colors)
     return SceneDescription(
         kind="points",
-        name=path.name,
+        name=_name(path),
         up=_up("points", path, None, up),
         low=_vector(low),
         high=_vector(high),
@@ -187,8 +196,8 @@ def _splats(view: SplatView, path: Path, up: Axis | None) -> SceneDescription:
     frame = view.frame
     means = splats.means.detach().double().cpu()
     # A few splats far away would make everything else small.
-    near = ((means - frame.t).abs() <= WIDE * frame.s).all(1)
-    low, high = means[near].amin(0), means[near].amax(0)
+    inner = ((means - frame.t).abs() <= WIDE * frame.s).all(1)
+    low, high = means[inner].amin(0), means[inner].amax(0)
     origin = frame.t
     flat = splats.sh.detach().cpu().float().flatten(1).clamp(-MOST_HALF, MOST_HALF)
     arrays = {
@@ -200,13 +209,14 @@ def _splats(view: SplatView, path: Path, up: Axis | None) -> SceneDescription:
     }
     return SceneDescription(
         kind="splats",
-        name=path.name,
+        name=_name(path),
         up=_up("splats", path, view, up),
         low=_vector(low),
         high=_vector(high),
         origin=_vector(origin),
         counts=(("splats", len(splats)), ("SH degree", splats.degree)),
         arrays=arrays,
+        near=near_depth(splats),
     )
 
 
@@ -219,7 +229,7 @@ def _field(view: FieldView, path: Path, up: Axis | None) -> SceneDescription:
         home = _first_view(view)
     return SceneDescription(
         kind="field",
-        name=path.name if path.name != "field.safetensors" else path.parent.name,
+        name=_name(path),
         up=upward,
         low=_vector(low),
         high=_vector(high),

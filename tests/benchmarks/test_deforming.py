@@ -12,7 +12,7 @@ from tests.benchmarks.converting import load
 from tests.deform.shapes import grid
 
 load("deform")  # with which its modules can be had
-rows, meshes = sys.modules["deforming.rows"], sys.modules["deforming.meshes"]
+rows, meshes = sys.modules["rows"], sys.modules["deforming.meshes"]
 
 
 def test_targets_are_judged() -> None:

@@ -172,7 +172,7 @@ def test_longer_trainings_learn_from_more_rays(monkeypatch: pytest.MonkeyPatch) 
         raise InterruptedError
 
     monkeypatch.setattr(import_module("geodistill.distill.pvd.convert"), "survey", survey)
-    usual = suited("ngp", teacher().architecture)
+    usual = suited(build_field("ngp", CONFIGS["ngp"]), teacher())
     budgets = [Budget(steps=usual.steps * times) for times in (1, 2, 1000)]
     for budget in [None, Budget(steps=1), *budgets, Budget(seconds=60.0)]:
         for settings in (ConvertSettings(), SETTINGS):
@@ -235,12 +235,22 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     )
 
 
-@pytest.mark.parametrize("architecture", ["ngp", "tensorf"])
-def test_what_cannot_be_taken_over_takes_longer_to_learn(architecture: str) -> None:
-    """Voxels have neither a table nor latents."""
-    steps = [suited(architecture, source).steps for source in ("ngp", "plenoxels")]
-    rays = [suited(architecture, source).cache_rays for source in ("ngp", "plenoxels")]
-    assert steps[0] < steps[1] and rays[0] < rays[1]
+@pytest.mark.parametrize(
+    ("architecture", "source", "config"),
+    [
+        ("ngp", "plenoxels", CONFIGS["plenoxels"]),
+        ("tensorf", "plenoxels", CONFIGS["plenoxels"]),
+        ("ngp", "ngp", replace(CONFIGS["ngp"], levels=9)),
+    ],
+)
+def test_what_cannot_be_taken_over_takes_longer_to_learn(
+    architecture: str, source: str, config: Any
+) -> None:
+    """Voxels have neither a table nor latents, and other levels need another network."""
+    student = build_field(architecture, CONFIGS[architecture])
+    like, unlike = build_field("ngp", CONFIGS["ngp"]), build_field(source, config)
+    short, long = suited(student, like), suited(student, unlike)
+    assert short.steps < long.steps and short.cache_rays < long.cache_rays
 
 
 def test_the_students_frame_is_the_teachers() -> None:

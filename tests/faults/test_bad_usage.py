@@ -226,6 +226,19 @@ def test_a_source_is_not_overwritten_by_its_student(
     assert source.read_bytes() == teacher.read_bytes()
 
 
+@pytest.mark.parametrize("source", ["run", "run/field.safetensors"])
+def test_a_run_is_not_replaced_by_what_is_made_of_it(
+    source: str, host: Host, teacher: Path, tmp_path: Path
+) -> None:
+    """The files of the old run go when the new one takes its place, whatever they are called."""
+    assert host.run(tmp_path, "convert", teacher, "-o", "run", *SMALL).code == 0
+    before = contents(tmp_path)
+    command = ("convert", source, "--to", "mesh", "-o", "run", "--overwrite")
+    said = complaint(host.run(tmp_path, *command), 2)
+    assert "run holds what is to be converted: choose another -o" in said
+    assert contents(tmp_path) == before
+
+
 def test_an_interrupted_run_is_not_taken_for_another(
     host: Host, teacher: Path, tmp_path: Path
 ) -> None:

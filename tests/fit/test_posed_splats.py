@@ -95,8 +95,8 @@ def test_density_control_hears_of_shifts_of_projected_means() -> None:
     data = pictures(known_splats(), replace(views(4, 32), size=(24, 32)))
     job, zeros = job_of(data), []
 
-    def shifted(splats, camera):
-        projected = project(splats, camera)
+    def shifted(splats, camera, near):
+        projected = project(splats, camera, near)
         zeros.append(torch.zeros_like(projected.means_px, requires_grad=True))
         return projected._replace(means_px=projected.means_px + zeros[-1])
 
@@ -142,7 +142,8 @@ def test_degrees_and_sizes_grow(photos: PosedImages, monkeypatch: pytest.MonkeyP
         sizes.append(job._drawn[1].size[0])
     assert degrees == [0, 0, 3, 8, 15, 15] and sizes == [8, 16, 16, 32, 32, 32]
     small = SplatFitJob(job.trained.splats(), photos, replace(config, resolution=16), job.settings)
-    assert small._factor(0.9) == 2 and small._factor(0.0) == 4
+    assert small.data.cameras.size == (16, 16)
+    assert small._factor(0.9) == 1 and small._factor(0.0) == 2
 
 
 def test_each_round_shows_every_view_once(photos: PosedImages) -> None:

@@ -9,7 +9,7 @@ import torch
 from scenes import AnalyticField, photograph, ring
 
 from geodistill.checks import InputError
-from geodistill.fit.photographs import pinholes, premultiplied, reduced
+from geodistill.fit.photographs import pinholes, premultiplied, reduced, shrunk
 from geodistill.fit.starts import EXTENT, frame_of, points_of_data, splats_at
 from geodistill.geometry.points import Points
 from geodistill.geometry.splats import rotation_matrices
@@ -98,6 +98,17 @@ def test_a_smaller_picture_is_the_mean_of_squares_through_the_same_lens() -> Non
     assert torch.allclose(image, by_hand, atol=1e-6)
     points = torch.rand(9, 3) - 0.5
     assert torch.allclose(4 * project(camera, points)[0], project(data.cameras[1], points)[0])
+
+
+def test_a_shrunk_data_set_is_its_reduced_pictures(photos: PosedImages) -> None:
+    made = shrunk(photos, 4)
+    for view in (0, 3):
+        camera, image = reduced(photos, view, 4)
+        assert made.cameras[view].size == camera.size
+        assert torch.allclose(made.cameras[view].K, camera.K)
+        # colours are stored as bytes beside their alpha
+        assert torch.allclose(premultiplied(made, made.images[view]), image, atol=0.004)
+    assert shrunk(photos, 1) is photos
 
 
 def test_pictures_without_distortion_stay(photos: PosedImages) -> None:

@@ -20,7 +20,12 @@ from geodistill.geometry.mesh import (
     triangle_areas,
     vertex_normals,
 )
-from geodistill.geometry.mesh_files import files_beside, load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import (
+    files_beside,
+    load_mesh,
+    load_mesh_with_attributes,
+    save_mesh,
+)
 from tests.geometry.solids import box, everything, mesh, picture, sphere, tube
 
 FORMATS = ["a.glb", "a.obj", "a.ply"]
@@ -173,13 +178,13 @@ def test_attributes_through_glb_and_ply(tmp_path: Path, channels: int | None) ->
     values = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     for name in ("a.glb", "a.ply"):
         save_mesh(tmp_path / name, solid, {"Feature": values, "weight": values.double()})
-    found = load_mesh_attributes(tmp_path / "a.ply")
+    found = load_mesh_with_attributes(tmp_path / "a.ply")[1]
     rows = values.reshape(len(values), -1)
     columns = [
         found["Feature" if channels is None else f"Feature_{i}"] for i in range(rows.shape[1])
     ]
     assert torch.equal(torch.stack(columns, 1), rows) and len(found) == 2 * rows.shape[1]
-    found = load_mesh_attributes(tmp_path / "a.glb")
+    found = load_mesh_with_attributes(tmp_path / "a.glb")[1]
     parts = ["feature"] if rows.shape[1] <= 4 else ["feature_0", "feature_1", "feature_2"]
     stored = torch.cat([found[part].reshape(len(values), -1) for part in parts], dim=1)
     assert torch.equal(stored, rows) and len(found) == 2 * len(parts)

@@ -16,8 +16,8 @@ from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.geometry.harmonics import sh_basis
 from geodistill.geometry.splats import (
     Splats,
-    load_splat_attributes,
     load_splats,
+    load_splats_with_attributes,
     save_splats,
     splats_digest,
     transformed,
@@ -55,7 +55,7 @@ def test_round_trip(degree: int, tmp_path: Path) -> None:
     assert found.degree == degree and len(found) == 12
     assert_same(found, wanted)
     assert splats_digest(found) == splats_digest(wanted)
-    assert load_splat_attributes(path) == {}
+    assert load_splats_with_attributes(path)[1] == {}
     assert [file.name for file in tmp_path.iterdir()] == ["a.ply"]
 
 
@@ -124,7 +124,7 @@ def test_attributes_ride_along(tmp_path: Path) -> None:
     names = [*read_ply(path).elements["vertex"]]
     assert names == [*reference_names(9), *(f"feature_{i}" for i in range(20)), "label"]
     assert_same(load_splats(path), splats)
-    found = load_splat_attributes(path)
+    found = load_splats_with_attributes(path)[1]
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], values) for name, values in wanted.items())
     for attributes, error, complaint in (

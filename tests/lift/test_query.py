@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from geodistill.checks import GeodistillError
 from geodistill.cli import main
-from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_with_attributes, save_mesh
 from geodistill.geometry.points import load_points
-from geodistill.geometry.splats import load_splat_attributes, load_splats
+from geodistill.geometry.splats import load_splats, load_splats_with_attributes
 from geodistill.lift.files import Basis, FeatureSet, save_features
 from geodistill.lift.query import centred, clusters, likest, masked, threshold
 from geodistill.lift.scenes import MeshScene, Scene
@@ -131,9 +131,9 @@ def test_exports_hold_colours_and_columns(scene: Scene, tmp_path: Path) -> None:
     path = tmp_path / "x.ply"
     scene.save(path, {"likeness": values}, colors)
     if scene.kind == "mesh":
-        read, shown = load_mesh_attributes(path)["likeness"], load_mesh(path).colors
+        read, shown = load_mesh_with_attributes(path)[1]["likeness"], load_mesh(path).colors
     elif scene.kind == "splats":
-        read, shown = load_splat_attributes(path)["likeness"], None
+        read, shown = load_splats_with_attributes(path)[1]["likeness"], None
         sh = load_splats(path).sh
         assert sh.shape[1] == 1
         torch.testing.assert_close(sh[:, 0] * 0.28209479 + 0.5, colors, atol=1e-5, rtol=0)
@@ -185,7 +185,7 @@ def test_a_click_finds_its_half(ball: Path, capsys: pytest.CaptureFixture[str]) 
     above = mesh.vertices[:, 1] > 0
     assert torch.equal(tensors["mask"].bool()[:, 0], above) and metadata["geometry"] == "mesh"
     torch.testing.assert_close(tensors["similarity"][above], torch.ones(int(above.sum()), 1))
-    attributes = load_mesh_attributes(export)
+    attributes = load_mesh_with_attributes(export)[1]
     assert torch.equal(attributes["mask"].bool(), above)
     colors = load_mesh(export).colors
     assert colors is not None

@@ -16,6 +16,7 @@ from geodistill.geometry.splats import Splats
 from geodistill.render.splats import (
     LOW_PASS_PX2,
     SplatFootprint,
+    near_depth,
     project,
     render_splats,
     splat_colors,
@@ -121,13 +122,20 @@ def test_moving_splats_and_camera_together_changes_nothing() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=5e-5 * float(b.abs().max()))
 
 
-def test_a_larger_scene_from_further_away_looks_the_same() -> None:
+@pytest.mark.parametrize("s", [7.0, 1e-4])
+def test_a_larger_scene_from_further_away_looks_the_same(s: float) -> None:
     splats, camera = cloud(), CAMERA.to(dtype=torch.float64)
-    grow = Similarity(torch.eye(3).double(), torch.zeros(3).double(), 7.0)
-    grown = replace(splats, means=7 * splats.means, log_scales=splats.log_scales + math.log(7.0))
+    grow = Similarity(torch.eye(3).double(), torch.zeros(3).double(), s)
+    grown = replace(splats, means=s * splats.means, log_scales=splats.log_scales + math.log(s))
     a, b = render_splats(splats, camera), render_splats(grown, grow.apply_camera(camera))
     torch.testing.assert_close(a.image, b.image, rtol=0, atol=1e-5)
-    torch.testing.assert_close(7 * a.depth, b.depth, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(a.depth, b.depth / s, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_far_away_does_not_move_the_near_plane() -> None:
+    splats = cloud()
+    far = replace(splats, means=torch.cat([splats.means[:-20], 1e4 * splats.means[-20:]]))
+    assert near_depth(far) < 1.5 * near_depth(splats) < 0.01
 
 
 def test_a_scene_far_from_the_origin_keeps_its_precision() -> None:

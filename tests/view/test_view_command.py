@@ -52,6 +52,8 @@ def plain_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["x", "--host", ""], "--host is empty"),
         (["x", "--save", "scene.glb"], "name a file that ends in .html"),
         (["x", "--up", "w"], "'--up' must be one of"),
+        (["x", "--save", "a.html", "--port", "1"], "--port and --no-open are for serving"),
+        (["x", "--save", "a.html", "--no-open"], "--port and --no-open are for serving"),
     ],
 )
 def test_bad_usage(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ export class Connection {
   private socket: WebSocket | undefined;
   private attempt = 0;
   private timer = 0;
+  private failed = false;
 
   constructor(private readonly location: Location) {
     addEventListener("online", () => this.retryNow());
@@ -33,6 +34,7 @@ export class Connection {
   }
 
   connect(): void {
+    this.timer = 0;
     const url = address(this.location, "socket");
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
@@ -40,6 +42,7 @@ export class Connection {
     this.socket = socket;
     socket.onopen = () => {
       this.attempt = 0;
+      this.failed = false;
       this.changed("open", "");
       this.opened();
     };
@@ -64,16 +67,19 @@ export class Connection {
   private received(data: string | ArrayBuffer): void {
     if (data instanceof ArrayBuffer) {
       this.pictures(readPicture(data));
+      if (this.failed) this.changed("open", "");
+      this.failed = false;
       return;
     }
     const message = readMessage(data);
-    if (message.type === "failure") this.changed("open", message.reason);
+    if (message.type !== "failure") return;
+    this.failed = true;
+    this.changed("open", message.reason);
   }
 
   private retryNow(): void {
     if (this.socket || !this.timer || document.hidden) return;
     clearTimeout(this.timer);
-    this.timer = 0;
     this.connect();
   }
 }

@@ -143,6 +143,8 @@ export interface Manifest {
   groups: readonly (readonly [number, number, number])[];
   /** World units, of points. */
   radius: number | null;
+  /** Depth up to which no splats are drawn, in world units. */
+  near: number | null;
 }
 
 /** Throws Malformed for a scene that another version of the server describes. */

@@ -51,11 +51,9 @@ class ConvertSettings:
     """The pvd recipe's numbers."""
 
 
-def default_budget(teacher: Field, architecture: str, recipe: str) -> Budget:
+def default_budget(student: Field, teacher: Field, recipe: str) -> Budget:
     """The step count that a conversion takes when no budget is given."""
-    if recipe == "pvd":
-        return Budget(steps=PVD_STEPS)
-    return Budget(steps=suited(architecture, teacher.architecture).steps)
+    return Budget(steps=PVD_STEPS if recipe == "pvd" else suited(student, teacher).steps)
 
 
 def convert(
@@ -88,7 +86,6 @@ def convert(
     choose("field architecture", architecture, ARCHITECTURES)
     if settings.recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{settings.recipe}'; known: {', '.join(RECIPES)}")
-    budget = budget or default_budget(teacher, architecture, settings.recipe)
     if settings.active and settings.recipe != "pvd":
         raise UsageError("--active belongs to --recipe pvd: add it or leave --active out")
     if settings.start == "head" and architecture == "plenoxels":
@@ -97,6 +94,7 @@ def convert(
     teacher.requires_grad_(False).eval()
     student = build_field(architecture, config, settings.seed)
     student.copy_scene_from(teacher)
+    budget = budget or default_budget(student, teacher, settings.recipe)
     if settings.recipe == "pvd":
         survey(teacher, 1, settings.seed)  # refuses an empty teacher
         job = PvdJob(student, teacher, settings.pvd, settings.seed, settings.active)
@@ -119,7 +117,7 @@ def _default_job(
     student: Field, teacher: Field, settings: ConvertSettings, budget: Budget
 ) -> TransferJob:
     """The teacher's cache, the student's start, and the job that trains it."""
-    cache = _survey(teacher, student.architecture, settings, budget)
+    cache = _survey(student, teacher, settings, budget)
     student.occupancy = cache.occupancy.clone()
     lit = cache.lit
     rgb, d, weights = cache.rgb[lit], cache.samples.d[lit], cache.weights[lit]
@@ -138,10 +136,10 @@ def _default_job(
 
 
 def _survey(
-    teacher: Field, architecture: str, settings: ConvertSettings, budget: Budget
+    student: Field, teacher: Field, settings: ConvertSettings, budget: Budget
 ) -> TeacherCache:
-    """As many rays as suit the architecture, and more where a long budget would overfit these."""
-    suits, seconds = suited(architecture, teacher.architecture), 0.0
+    """As many rays as suit the student, and more where a long budget would overfit these."""
+    suits, seconds = suited(student, teacher), 0.0
     rays = settings.cache_rays or suits.cache_rays
     if settings.cache_rays is None:
         rays = max(rays, min(MOST_RAYS, rays * (budget.steps or 0) // suits.steps))

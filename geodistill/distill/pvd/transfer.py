@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from geodistill.convert.cache import TeacherCache
-from geodistill.convert.initial import DENSITY_RESOLUTION
+from geodistill.convert.initial import DENSITY_RESOLUTION, shared_hashes
 from geodistill.distill.pvd.losses import alpha_error, point_loss, ray_loss
-from geodistill.fit.growth import STAGES, set_stage
+from geodistill.fit.growth import STAGES, set_stage, stage_at
 from geodistill.geometry.fields import Field
 from geodistill.geometry.fields.files import field_tensors, restore_field
 from geodistill.geometry.fields.tensorf import FactoredBranch
@@ -64,13 +64,13 @@ SUITED = {
 """By architecture of the student."""
 
 
-def suited(student: str, teacher: str) -> Suited:
-    """What suits a student's architecture, given the teacher's."""
-    if student == "ngp" != teacher:
+def suited(student: Field, teacher: Field) -> Suited:
+    """What suits a student's architecture, given its teacher."""
+    if student.architecture == "ngp" and shared_hashes(student, teacher) is None:
         return Suited(900)  # No table to take over: it starts at random, led by latents.
-    if student == "tensorf" and teacher in ("plenoxels", "splats"):
+    if student.architecture == "tensorf" and teacher.architecture in ("plenoxels", "splats"):
         return Suited(400)  # No latents to take over: colours are to be learnt.
-    return SUITED[student]
+    return SUITED[student.architecture]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class TransferJob:
 
     def before(self, step: int, progress: float) -> None:
         self.progress = progress
-        stage = sum(progress >= start for start in GROWTH) - 1
+        stage = stage_at(progress, GROWTH)
         if self.grows and stage != self.stage:
             self._enter_stage(stage, self.optimiser)
 

@@ -23,7 +23,7 @@ OPAQUE = 1 - torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class Mcmc:
-    """Relocation, growth and noise with the authors' constants, but for the start.
+    """Relocation, growth and regularisation with the authors' constants, but for the start.
 
     Shares of 30,000 steps became shares of the budget. The authors start more opaque (0.5) and
     much smaller (0.1), from which it takes more steps than a small budget has to find the surface.
@@ -36,7 +36,8 @@ class Mcmc:
     faint: float = 0.005
     """Opacity up to which splats are dead."""
     noise: float = 5e5
-    """Strength of the noise, in the means' learning rate."""
+    """Strength of the noise, in the means' learning rate; as that is three times the authors', so
+    is the noise."""
     opacity_weight: float = 0.01
     """Of the mean opacity in the loss."""
     scale_weight: float = 0.01

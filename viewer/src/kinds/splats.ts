@@ -8,8 +8,6 @@ import type { Request } from "../sort.worker";
 import sorterProgram from "../sort.worker.ts?worker";
 import { type Kind, ROW, rowsFor, type Setting } from "./kind";
 
-const NEAR = 0.01; // as geodistill.render has it, in world units
-
 export async function showSplats({ stage, scene, load }: Setting): Promise<Kind> {
   const { renderer, camera } = stage;
   const means = (await load("means")) as Float32Array<ArrayBuffer>;
@@ -81,7 +79,7 @@ export async function showSplats({ stage, scene, load }: Setting): Promise<Kind>
     sorting = true;
     stale = false;
     const forward = camera.getWorldDirection(new THREE.Vector3()).toArray();
-    ask({ eye: camera.position.toArray(), forward, near: NEAR });
+    ask({ eye: camera.position.toArray(), forward, near: scene.near! });
   }
 
   worker.onmessage = ({ data }: MessageEvent<Uint32Array<ArrayBuffer>>) => {
