@@ -91,9 +91,13 @@ def _primitives(
 
 
 def _materials(materials: list[MaterialArrays], buffer: GlbBuffer) -> dict[str, Any]:
-    """The top-level lists of materials, textures and images; equal pictures are stored once."""
+    """The top-level lists of materials, textures and images; equal pictures are stored once.
+
+    A picture that materials share is one array, and is packed once.
+    """
     entries, images = [], []
     stored: dict[bytes, int] = {}
+    packed: dict[int, bytes] = {}
     for material in materials:
         red, green, blue, alpha = material["base_color"]
         surface: dict[str, Any] = {
@@ -104,7 +108,9 @@ def _materials(materials: list[MaterialArrays], buffer: GlbBuffer) -> dict[str, 
         entry = {"name": material["name"], "pbrMetallicRoughness": surface, "doubleSided": True}
         texture = material["texture"]
         if texture is not None:
-            picture = encode_png(texture)
+            if id(texture) not in packed:
+                packed[id(texture)] = encode_png(texture)
+            picture = packed[id(texture)]
             if picture not in stored:
                 stored[picture] = len(images)
                 images.append({"bufferView": buffer.view(picture), "mimeType": "image/png"})
