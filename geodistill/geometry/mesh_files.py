@@ -36,7 +36,8 @@ def load_mesh_attributes(path: Path | str) -> dict[str, Tensor]:
     """The further columns of a mesh file, float32 [V] or [V, C], by the names in the file.
 
     Of GLB and glTF these are the attributes with a leading underscore, in lower case and without
-    it; of PLY every other property of vertices, one by one. Raises InputError as `load_mesh` does.
+    it; of PLY every other property of vertices. What `save_mesh` splits into parts is one column
+    again. Raises InputError as `load_mesh` does.
     """
     return _attributes(read_mesh(path))
 

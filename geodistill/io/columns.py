@@ -19,11 +19,11 @@ XYZ = ("x", "y", "z")
 RGB = ("red", "green", "blue")
 NORMAL = ("nx", "ny", "nz")
 NORMALS = (NORMAL, ("normal_x", "normal_y", "normal_z"))
-_COLORS = (RGB, ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+COLORS = (RGB, ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 _ALPHA = (("alpha",), ("a",), ("diffuse_alpha",))
 _OWN = ("positions", "colors", "normals")
 _RESERVED = {
-    *(name for names in (XYZ, *NORMALS, *_COLORS, *_ALPHA) for name in names),
+    *(name for names in (XYZ, *NORMALS, *COLORS, *_ALPHA) for name in names),
     *("rgb", "rgba", "colours", "points", "xyz", "_"),
 }
 _NUMBERED = re.compile(r"(.+)_(0|[1-9]\d{0,5})")
@@ -61,7 +61,7 @@ def take_colors(columns: dict[str, np.ndarray], where: str) -> np.ndarray | None
 
     Raises InputError beginning with `where` when they are no colours.
     """
-    colors = taken(columns, _COLORS)
+    colors = taken(columns, COLORS)
     if colors is None:
         return None
     alpha = taken(columns, _ALPHA)
