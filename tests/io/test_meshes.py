@@ -370,7 +370,7 @@ def test_gltf_columns_in_parts_of_four_are_one(
     assert sorted(attributes) == ["feature", "part_1"]
     assert attributes["feature"].tolist() == [*columns.tolist(), *[[0.0] * 10] * 4]
     said = capsys.readouterr().err
-    assert said == f"{tmp_path / 'a.glb'}: odd are not of one shape in all parts: left out\n"
+    assert said == f"{tmp_path / 'a.glb'}: its parts have odd in several shapes: left out\n"
 
 
 def test_gltf_strips_and_fans(tmp_path: Path) -> None:

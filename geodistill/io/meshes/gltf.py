@@ -106,7 +106,7 @@ def _joined_attributes(
         else:
             left.append(name)
     if left:
-        log.say(f"{file.path}: {', '.join(left)} are not of one shape in all parts: left out")
+        log.say(f"{file.path}: its parts have {', '.join(left)} in several shapes: left out")
     return result
 
 
