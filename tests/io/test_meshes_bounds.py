@@ -140,6 +140,14 @@ def test_splats_are_placed_no_more_often_than_the_file_is_worth(
         read_splats(path)
     monkeypatch.undo()
     assert len(read_splats(path)["means"]) == 200 * 50
+    file.json["meshes"].append({"primitives": [{"mode": 4}] * 400})
+    file.json["nodes"] = [{"mesh": 0}] + [{"mesh": 1}] * 400
+    file.json["scenes"] = [{"nodes": [*range(401)]}]
+    file.write(path)
+    assert len(read_splats(path)["means"]) == 50
+    monkeypatch.setattr(gltf_file, "_NUMBERS", 0)
+    with pytest.raises(InputError, match=r"a\.glb places its parts so often"):
+        read_splats(path)
 
 
 def test_the_joints_of_a_skin_are_found_once(
@@ -266,7 +274,7 @@ def test_a_picture_that_materials_share_is_packed_once(
 def test_obj_materials_of_faces_agree_with_a_loop(tmp_path: Path) -> None:
     draw = random.Random(3)
     names = ["a", "b c", "none", "(null)", ""]
-    lines, wanted, current = ["v 0 0 0", "v 1 0 0", "v 0 1 0"], [], ""
+    lines, wanted, current = ["v 0 0 0", "v 1 0 0", "v 0 1 0", "f 1 2 3"], [None], ""
     for _ in range(300):
         if draw.random() < 0.6:
             current = draw.choice(names)
