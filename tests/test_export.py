@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from geodistill.cameras import sphere_cameras
 from geodistill.cli import main
 from geodistill.geometry.axes import Axes, turn
-from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_with_attributes, save_mesh
 from geodistill.geometry.points import Points, load_points, save_points
 from geodistill.geometry.splats import (
     Splats,
-    load_splat_attributes,
     load_splats,
+    load_splats_with_attributes,
     save_splats,
     transformed,
 )
@@ -80,7 +80,7 @@ def test_splats_look_the_same_in_every_format(
 
 def test_unknown_columns_ride_along(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export(capsys, "s.ply", "-o", "t.ply", "--max-splats", "50")
-    label = load_splat_attributes("t.ply")["label"].long()
+    label = load_splats_with_attributes("t.ply")[1]["label"].long()
     assert len(label) == 50
     torch.testing.assert_close(load_splats("t.ply").means, cloud().means[label])
 
@@ -112,7 +112,7 @@ def test_a_mesh_keeps_its_columns(here: Path, capsys: pytest.CaptureFixture[str]
     assert said["beside"] == ["m_0.png", "m_2.png"] and torch.equal(after.faces, before.faces)
     wanted = turn("y-up", "z-up").apply(before.vertices)
     torch.testing.assert_close(after.vertices, wanted)
-    heat = load_mesh_attributes("m.ply")["heat"]
+    heat = load_mesh_with_attributes("m.ply")[1]["heat"]
     assert torch.equal(heat, torch.arange(len(heat)).float())
 
 
@@ -162,7 +162,7 @@ def test_floaters_are_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -
     save_splats("both.ply", Splats(**both), {"label": torch.arange(430.0)})
     said = export(capsys, "both.ply", "-o", "one.ply", "--floaters", "0.2")
     assert (said["splats"], said["of"]) == (400, 430)
-    assert torch.equal(load_splat_attributes("one.ply")["label"], torch.arange(400.0))
+    assert torch.equal(load_splats_with_attributes("one.ply")[1]["label"], torch.arange(400.0))
 
 
 @pytest.mark.parametrize(

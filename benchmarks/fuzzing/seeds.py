@@ -258,7 +258,10 @@ def _stl() -> Iterator[Files]:
 
 
 def _scene() -> mesh_texts.Scene:
-    """A textured square twice, one of them turned by its node, with sparse and strided parts."""
+    """A textured square twice, one of them turned by its node, with sparse and strided parts.
+
+    One part has no positions stored but the sparse one, and a column of six.
+    """
     scene = mesh_texts.Scene()
     coordinates = scene.add([(0, 0), (1, 0), (1, 1), (0, 1)], "<f4")
     colors = scene.add([(255, 0, 0, 255)] * 4, "|u1", normalized=True)
@@ -274,6 +277,11 @@ def _scene() -> mesh_texts.Scene:
     }
     place = scene.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
     scene.json["accessors"][place]["sparse"] = sparse
+    wide = {f"_F_{i}": scene.add(np.ones((4, n)), "<f4") for i, n in enumerate((4, 2))}
+    scene.square(attributes=wide)
+    place = scene.json["meshes"][0]["primitives"][2]["attributes"]["POSITION"]
+    scene.json["accessors"][place]["sparse"] = sparse
+    del scene.json["accessors"][place]["bufferView"]
     scene.json["materials"] = [
         {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.5}}
     ]

@@ -30,7 +30,8 @@ def load_mesh_with_attributes(path: Path | str) -> tuple[Mesh, dict[str, Tensor]
     """The mesh, and the file's further columns of vertices: float32 [V] or [V, C] by name.
 
     Of GLB and glTF these are the attributes with a leading underscore, in lower case and without
-    it; of PLY every other property. Raises InputError as `load_mesh` does.
+    it; of PLY every other property of vertices. What `save_mesh` splits into parts is one column
+    again. Raises InputError as `load_mesh` does.
     """
     arrays = read_mesh(path)
     return _from_arrays(arrays), _attributes(arrays)

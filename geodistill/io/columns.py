@@ -18,15 +18,13 @@ from geodistill.checks import InputError, UsageError
 XYZ = ("x", "y", "z")
 RGB = ("red", "green", "blue")
 NORMAL = ("nx", "ny", "nz")
-_TRIPLES = (
-    (XYZ, ()),
-    (NORMAL, (("normal_x", "normal_y", "normal_z"),)),
-    (RGB, (("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))),
-)
-_ALPHA = ("alpha", "a", "diffuse_alpha")
+NORMALS = (NORMAL, ("normal_x", "normal_y", "normal_z"))
+COLORS = (RGB, ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+_ALPHA = (("alpha",), ("a",), ("diffuse_alpha",))
+_OWN = ("positions", "colors", "normals")
 _RESERVED = {
-    *(name for triple, others in _TRIPLES for names in (triple, *others) for name in names),
-    *(*_ALPHA, "rgb", "rgba", "colours", "points", "xyz", "_"),
+    *(name for names in (XYZ, *NORMALS, *COLORS, *_ALPHA) for name in names),
+    *("rgb", "rgba", "colours", "points", "xyz", "_"),
 }
 _NUMBERED = re.compile(r"(.+)_(0|[1-9]\d{0,5})")
 _LOST = 1e-3
@@ -38,8 +36,7 @@ def cloud_from_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[st
     Raises InputError beginning with `where` when there are no positions, or colours are none.
     """
     left = dict(columns)
-    found = {triple: _taken(left, (triple, *others)) for triple, others in _TRIPLES}
-    positions, normals, colors = found[XYZ], found[NORMAL], found[RGB]
+    positions, normals, colors = taken(left, (XYZ,)), taken(left, NORMALS), take_colors(left, where)
     if positions is None:
         raise InputError(
             f"{where} has no columns x, y, z (it has {', '.join([*columns][:12]) or 'none'}): it "
@@ -48,15 +45,43 @@ def cloud_from_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[st
     with np.errstate(invalid="ignore"):  # of signalling NaN, which is dropped later
         cloud: dict[str, np.ndarray] = {"positions": positions.astype(np.float64)}
     if colors is not None:
-        alpha = _taken(left, tuple((name,) for name in _ALPHA))
-        opaque = np.full((len(colors), 1), 255, np.uint8)
-        parts = [colors, opaque if alpha is None else alpha]
-        cloud["colors"] = np.concatenate([color_bytes(part, where) for part in parts], axis=1)
+        cloud["colors"] = colors
     if normals is not None:
         cloud["normals"] = to_float32(normals)
     for name, values in left.items():
-        cloud[name] = as_float32(values, f"{where}: '{name}'")
+        if name in _OWN:
+            log.say(f"{where}: left out its column '{name}', a name that has another meaning here")
+        else:
+            cloud[name] = as_float32(values, f"{where}: '{name}'")
     return cloud
+
+
+def take_colors(columns: dict[str, np.ndarray], where: str) -> np.ndarray | None:
+    """Remove red, green, blue and alpha in any spelling: uint8 [N, 4], opaque without alpha.
+
+    Raises InputError beginning with `where` when they are no colours.
+    """
+    colors = taken(columns, COLORS)
+    if colors is None:
+        return None
+    alpha = taken(columns, _ALPHA)
+    opaque = np.full((len(colors), 1), 255, np.uint8)
+    parts = [colors, opaque if alpha is None else alpha]
+    return np.concatenate([color_bytes(part, where) for part in parts], axis=1)
+
+
+def taken(
+    columns: dict[str, np.ndarray], spellings: tuple[tuple[str, ...], ...]
+) -> np.ndarray | None:
+    """Remove columns [N] by the first of the spellings that is there, in any case.
+
+    [N, names], or None where there is none.
+    """
+    by_lower = {name.lower(): name for name in reversed([*columns])}
+    for names in spellings:
+        if all(name in by_lower and columns[by_lower[name]].ndim == 1 for name in names):
+            return np.stack([columns.pop(by_lower[name]) for name in names], axis=1)
+    return None
 
 
 def columns_from_cloud(cloud: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -75,7 +100,7 @@ def columns_from_cloud(cloud: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 def attributes_of(cloud: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The further columns of a cloud. Raises UsageError for a name that means something else."""
-    attributes = {k: v for k, v in cloud.items() if k not in ("positions", "normals", "colors")}
+    attributes = {name: values for name, values in cloud.items() if name not in _OWN}
     for name in attributes:
         if name.lower() in _RESERVED or len(name.split()) != 1:
             raise UsageError(f"an attribute cannot be named '{name}' in a point file: rename it")
@@ -154,14 +179,3 @@ def to_float32(values: np.ndarray) -> np.ndarray:
     """float32; what is too large for it becomes infinite without a warning."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
-
-
-def _taken(
-    columns: dict[str, np.ndarray], spellings: tuple[tuple[str, ...], ...]
-) -> np.ndarray | None:
-    """Remove the first of the spellings that is there. [N, names]"""
-    by_lower = {name.lower(): name for name in reversed([*columns])}
-    for names in spellings:
-        if all(name in by_lower and columns[by_lower[name]].ndim == 1 for name in names):
-            return np.stack([columns.pop(by_lower[name]) for name in names], axis=1)
-    return None

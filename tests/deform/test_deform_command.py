@@ -15,7 +15,7 @@ from geodistill.cli import main
 from geodistill.deform.session import apply
 from geodistill.deform.session_file import load_session
 from geodistill.geometry.mesh import Material, Mesh, mesh_digest
-from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_with_attributes, save_mesh
 from geodistill.lift.files import FeatureSet, load_features, save_features
 from tests.deform.shapes import blob, box, grid, sphere, waves
 
@@ -135,7 +135,7 @@ def test_an_edit_that_moves_nothing_says_so(
 
 def test_weights_are_attributes(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "-o", "out.ply", "--weights")
-    weights = load_mesh_attributes("out.ply")["weight_0"]
+    weights = load_mesh_with_attributes("out.ply")[1]["weight_0"]
     assert weights[60] == 1 and weights[0] == 0 and 0 < float(weights.mean()) < 0.9
 
 

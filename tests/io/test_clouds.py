@@ -287,6 +287,31 @@ def test_unknown_suffix_and_names_that_mean_something_else(tmp_path: Path) -> No
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("taken", ["positions", "colors", "normals"])
+@pytest.mark.parametrize("columns", [("{}",), ("{}_0", "{}_1", "{}_2")])
+def test_columns_named_as_our_own_replace_nothing(
+    columns: tuple[str, ...], taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone or in parts, beside the real ones or without."""
+    path = tmp_path / "a.ply"
+    names = [column.format(taken) for column in columns]
+    for real in ("x y z", "x y z nx ny nz red green blue"):
+        header = "".join(f"property float {name}\n" for name in [*real.split(), *names])
+        rows = "".join(f"{'0.5 ' * len(real.split())} {'9 ' * len(names)}\n" for _ in range(2))
+        path.write_text(f"ply\nformat ascii 1.0\nelement vertex 2\n{header}end_header\n{rows}")
+        cloud, _ = read_cloud(path)
+        assert cloud["positions"].tolist() == [[0.5] * 3] * 2
+        if "nx" in real:
+            assert cloud["normals"].tolist() == [[0.5] * 3] * 2
+            assert cloud["colors"].tolist() == [[128, 128, 128, 255]] * 2
+        else:
+            assert [*cloud] == ["positions"]
+        said = capsys.readouterr().err
+        assert said == (
+            f"{path}: left out its column '{taken}', a name that has another meaning here\n"
+        )
+
+
 def test_colours_of_every_range() -> None:
     assert color_bytes(np.array([0, 0.5, 1.0]), "").tolist() == [0, 128, 255]
     assert color_bytes(np.array([0.0, 1, 255]), "").tolist() == [0, 1, 255]

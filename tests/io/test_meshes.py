@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geodistill.io.clouds import read_cloud
 from geodistill.io.meshes import MeshArrays, distinct_rows, read_mesh
 from geodistill.io.meshes.arrays import fans, numbers, split_corners
 from tests.io.mesh_texts import (
@@ -203,6 +204,46 @@ def test_ply_binary_with_polygons(tmp_path: Path, order: str) -> None:
     assert mesh["faces"].tolist() == [*TRIANGLES, [3, 2, 1]]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "values", "wanted"),
+    [
+        ("int red int green int blue", "255 128 0", [255, 128, 0, 255]),
+        ("uint8 Red uint8 GREEN uint8 blue", "255 128 0", [255, 128, 0, 255]),
+        ("uchar r uchar g uchar b float a", "255 128 0 0.2", [255, 128, 0, 51]),
+        ("float red float green float blue uchar alpha", "1 0.5 0 51", [255, 128, 0, 51]),
+        ("ushort red ushort green ushort blue", "65535 32896 0", [255, 128, 0, 255]),
+        ("double red double green double blue", "255 128 0", [255, 128, 0, 255]),
+    ],
+)
+def test_ply_colours_are_those_of_the_same_points(
+    tmp_path: Path, kinds: str, values: str, wanted: list[int]
+) -> None:
+    words = kinds.split()
+    properties = "".join(
+        f"property {kind} {name}\n" for kind, name in zip(words[::2], words[1::2], strict=True)
+    )
+    head = (
+        "ply\nformat ascii 1.0\nelement vertex 4\nproperty float X\nproperty float Y\n"
+        f"property float Z\n{properties}"
+    )
+    rows = "".join(f"{x} {y} {z} {values}\n" for x, y, z in SQUARE)
+    faces = "element face 2\nproperty list uchar int vertex_indices\nend_header\n"
+    mesh = read(tmp_path, "a.ply", f"{head}{faces}{rows}3 0 1 2\n3 0 2 3\n")
+    assert is_square(mesh) and shape_colors(mesh) == [wanted] * 4 and not mesh["attributes"]
+    (tmp_path / "b.ply").write_text(f"{head}end_header\n{rows}")
+    assert read_cloud(tmp_path / "b.ply").cloud["colors"].tolist() == [wanted] * 4
+
+
+def test_ply_columns_that_single_precision_blurs_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = PLY_SQUARE.replace(b"property float heat", b"property double heat")
+    for value in (b"1.5", b"2.5", b"3.5", b"4.5"):
+        text = text.replace(b" " + value + b"\n", b" 16000000" + value[:1] + b"0\n")
+    read(tmp_path, "a.ply", text)
+    assert "a.ply: 'heat' loses" in capsys.readouterr().err
+
+
 def test_ply_texture_coordinates_of_corners_and_several_textures(tmp_path: Path) -> None:
     write_picture(tmp_path / "a b.png", (1, 2, 3))
     write_picture(tmp_path / "c.png", (4, 5, 6))
@@ -313,6 +354,23 @@ def test_gltf_primitives_share_vertices_and_fill_what_others_lack(tmp_path: Path
     assert mesh["uv"] is not None and mesh["uv"].tolist() == [[0, 0]] * 4 + [[0, 1]] * 4
     assert shape_colors(mesh) == [[255] * 4] * 4 + [[0, 0, 0, 255]] * 4
     assert mesh["attributes"]["heat"].tolist() == [0] * 4 + [1] * 4
+
+
+def test_gltf_columns_in_parts_of_four_are_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = np.arange(40, dtype=np.float32).reshape(4, 10)
+    parts = [columns[:, :4], columns[:, 4:8], columns[:, 8:]]
+    scene = Scene()
+    named = {f"_FEATURE_{number}": scene.add(part, "<f4") for number, part in enumerate(parts)}
+    lone = {"_PART_1": scene.add([1.0] * 4, "<f4"), "_ODD": scene.add([2.0] * 4, "<f4")}
+    scene.square(attributes=named | lone)
+    scene.square(attributes={"_ODD": scene.add([[1.0, 2.0]] * 4, "<f4")})
+    attributes = read(tmp_path, "a.glb", scene.bytes())["attributes"]
+    assert sorted(attributes) == ["feature", "part_1"]
+    assert attributes["feature"].tolist() == [*columns.tolist(), *[[0.0] * 10] * 4]
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path / 'a.glb'}: its parts have odd in several shapes: left out\n"
 
 
 def test_gltf_strips_and_fans(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,11 @@ def written(folder: Path, name: str, content: bytes | str) -> Path:
 def test_absent_empty_folder_and_nonsense(tmp_path: Path, suffix: str) -> None:
     refused(tmp_path / f"none{suffix}", "does not exist")
     refused(written(tmp_path, f"empty{suffix}", b""), "is empty")
-    refused(written(tmp_path, f"blank{suffix}", b" \n\n"), "is empty|is not a PLY file")
+    refused(written(tmp_path, f"blank{suffix}", b" \n\n"), f"blank{suffix}")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    refused(tmp_path / f"pipe{suffix}", "is a pipe or a device, not a file")
     (tmp_path / f"folder{suffix}").mkdir()
-    refused(tmp_path / f"folder{suffix}", "is a folder, not a (mesh )?file")
+    refused(tmp_path / f"folder{suffix}", "is a folder, not a file")
     for number, content in enumerate((b"\x89PNG\r\n\x1a\n" + bytes(200), b"hello world " * 20)):
         refused(written(tmp_path, f"x{number}{suffix}", content), f"x{number}{suffix}")
 
@@ -68,6 +71,7 @@ V = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
         (V + "f 1/1 2/1 3/1\n", "refers to texture coordinate 0, but there are 0"),
         (V + "f a b c\n", "line 4 is not a face: 'f a b c'"),
         (V + "f 1.5 2 3\n", "line 4 is not a face"),
+        (V + "f 99999999999999999999 2 3 # c\n", "line 4 is not a face: 'f 9999"),
         (V + "f \x1b[31m 1\n", r"line 4 is not a face: 'f \\x1b"),
         (V + "f 1 2 3\nv 1 2\n", "line 5 is not 3 numbers: 'v 1 2'"),
         (V + "v 1 2 x\nf 1 2 3\n", "line 4 is not 3 numbers"),

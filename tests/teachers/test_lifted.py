@@ -19,7 +19,7 @@ from geodistill.cli import main
 from geodistill.distill.barycentric import load_feature_field
 from geodistill.distill.surface import features_at
 from geodistill.geometry.mesh import Mesh
-from geodistill.geometry.mesh_files import load_mesh, load_mesh_attributes, save_mesh
+from geodistill.geometry.mesh_files import load_mesh, load_mesh_with_attributes, save_mesh
 from geodistill.io.images import write_png
 from geodistill.lift.files import load_features
 from geodistill.lift.scenes import MeshScene, cameras_around
@@ -170,7 +170,7 @@ def test_every_solver_by_name(
     found = load_features(out)
     assert said["export"] == str(export) and said["channels"] == 2
     assert found.source is not None and found.source.resolve() == ball.resolve()
-    columns = load_mesh_attributes(export)
+    columns = load_mesh_with_attributes(export)[1]
     for channel in (0, 1):
         torch.testing.assert_close(columns[f"feature_{channel}"], found.features[:, channel])
     if solver == "network":

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.checks import InputError, ShapeError, UsageError
+from geodistill.io.columns import COLORS, NORMALS
 from geodistill.io.meshes.arrays import (
     MaterialArrays,
     MeshArrays,
@@ -56,7 +57,7 @@ WRITERS: dict[str, Callable[[MeshArrays, Path], Mapping[str, bytes | list[bytes]
     ".ply": ply_files,
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_TAKEN = {*"xyzstuvrgb", "nx", "ny", "nz", "red", "green", "blue", "alpha"}
+_TAKEN = {*"xyzstuv", *(name for names in (*NORMALS, *COLORS) for name in names), "alpha"}
 
 
 def read_mesh(path: Path | str) -> MeshArrays:

@@ -85,23 +85,6 @@ def check_indices(indices: np.ndarray, count: int, path: Path, what: str = "vert
         )
 
 
-def read_bytes(path: Path) -> bytes:
-    """A whole file that is not empty. Raises InputError saying why it cannot be had."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a mesh file: give the file in it")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except PermissionError:
-        raise InputError(f"no permission to read {path}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if not data.strip():
-        raise InputError(f"{path} is empty: copy or export it again")
-    return data
-
-
 def numbers(text: bytes) -> np.ndarray | None:
     """float64 of numbers separated by blanks, or None where something else stands among them."""
     with warnings.catch_warnings():

@@ -91,9 +91,13 @@ def _primitives(
 
 
 def _materials(materials: list[MaterialArrays], buffer: GlbBuffer) -> dict[str, Any]:
-    """The top-level lists of materials, textures and images; equal pictures are stored once."""
+    """The top-level lists of materials, textures and images; equal pictures are stored once.
+
+    A picture that materials share lies at one place in memory, and is packed once.
+    """
     entries, images = [], []
     stored: dict[bytes, int] = {}
+    packed: dict[tuple[int, ...], bytes] = {}
     for material in materials:
         red, green, blue, alpha = material["base_color"]
         surface: dict[str, Any] = {
@@ -104,7 +108,10 @@ def _materials(materials: list[MaterialArrays], buffer: GlbBuffer) -> dict[str, 
         entry = {"name": material["name"], "pbrMetallicRoughness": surface, "doubleSided": True}
         texture = material["texture"]
         if texture is not None:
-            picture = encode_png(texture)
+            place = (texture.ctypes.data, *texture.shape, *texture.strides)
+            if place not in packed:
+                packed[place] = encode_png(texture)
+            picture = packed[place]
             if picture not in stored:
                 stored[picture] = len(images)
                 images.append({"bufferView": buffer.view(picture), "mimeType": "image/png"})

@@ -6,6 +6,7 @@ Source: Khronos glTF 2.0 specification, sections 3.6 (accessors) and 4.4 (binary
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from geodistill.checks import InputError, UsageError
+from geodistill.io.columns import to_float32
 from geodistill.io.meshes.gltf_file import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC
 
 VERTICES = 34962
 """The target of a buffer view of vertex attributes."""
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 _LONGEST = 2**32 - 1
+_PART = re.compile(r"(.+)_(\d{1,5})")
 
 
 class GlbBuffer:
@@ -70,6 +73,25 @@ def custom_attributes(attributes: Mapping[str, np.ndarray]) -> dict[str, np.ndar
                 raise UsageError(f"two attributes would both be stored as '{key}': rename one")
             found[key] = part
     return found
+
+
+def joined_attributes(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns float32 [N] or [N, C] of `_NAME` [N, 1 to 4], in lower case.
+
+    Parts `_NAME_0`, `_NAME_1` … of four are one column, as `custom_attributes` splits it.
+    """
+    own = dict(parts)
+    numbered: dict[str, dict[int, str]] = {}
+    for name in own:
+        if match := _PART.fullmatch(name):
+            numbered.setdefault(match[1], {})[int(match[2])] = name
+    for base, members in numbered.items():
+        names = [members.get(number, "") for number in range(len(members))]
+        whole = len(names) > 1 and all(names) and base not in own
+        if whole and all(own[name].shape[1] == 4 for name in names[:-1]):
+            own[base] = np.concatenate([own.pop(name) for name in names], axis=1)
+    flat = {name: v[:, 0] if v.shape[1] == 1 else v for name, v in own.items()}
+    return {name[1:].lower(): np.ascontiguousarray(to_float32(v)) for name, v in flat.items()}
 
 
 def glb_pieces(content: Mapping[str, Any], buffer: GlbBuffer, path: Path) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from geodistill.io.meshes.arrays import (
     check_indices,
     mesh_arrays,
 )
-from geodistill.io.meshes.gltf_file import DAMAGE, GltfFile
+from geodistill.io.meshes.glb_file import joined_attributes
+from geodistill.io.meshes.gltf_file import DAMAGE, PART, GltfFile
 from geodistill.io.meshes.gltf_nodes import world_matrices
 from geodistill.io.meshes.textures import colour_bytes, srgb_from_linear
 
@@ -48,34 +51,41 @@ def read_gltf(path: Path) -> MeshArrays:
     """
     try:
         file = GltfFile(path)
-        used = [_material(file, number) for number in range(len(file.json.get("materials", [])))]
+        opaque: dict[int, np.ndarray] = {}
+        used = [
+            _material(file, number, opaque) for number in range(len(file.json.get("materials", [])))
+        ]
         parts = _Parts()
         for placed in _placed_meshes(file):
             _add_mesh(file, placed, parts)
+        sizes = [len(vertices) for vertices in parts.vertices]
+        uv, colors = _joined(file, parts.uv, sizes, 0), _joined(file, parts.colors, sizes, 255)
+        attributes = _joined_attributes(file, parts.attributes, sizes)
     except InputError:
         raise
     except DAMAGE as error:
         raise InputError(f"{path} is not a valid glTF file ({error}): export it again") from None
     if not parts.faces:
         return mesh_arrays(np.zeros((0, 3)), np.zeros((0, 3)))
-    sizes = [len(vertices) for vertices in parts.vertices]
     return mesh_arrays(
         np.concatenate(parts.vertices),
         np.concatenate(parts.faces),
-        _joined(parts.uv, sizes, 0),
-        _joined(parts.colors, sizes, 255),
+        uv,
+        colors,
         used,
         np.concatenate(parts.face_material) if used else None,
-        _joined_attributes(parts.attributes, sizes),
+        attributes,
     )
 
 
-def _joined(parts: list[Any], sizes: list[int], filling: int) -> np.ndarray | None:
+def _joined(file: GltfFile, parts: list[Any], sizes: list[int], filling: int) -> np.ndarray | None:
     """Arrays of all parts end to end, filled where some part has none."""
     known = next((part for part in parts if part is not None), None)
     if known is None:
         return None
     shape = known.shape[1:]
+    without = sum(size for part, size in zip(parts, sizes, strict=True) if part is None)
+    file.take(without * math.prod(shape))
     return np.concatenate(
         [
             np.full((size, *shape), filling, known.dtype) if part is None else part
@@ -85,13 +95,18 @@ def _joined(parts: list[Any], sizes: list[int], filling: int) -> np.ndarray | No
 
 
 def _joined_attributes(
-    parts: list[dict[str, np.ndarray]], sizes: list[int]
+    file: GltfFile, parts: list[dict[str, np.ndarray]], sizes: list[int]
 ) -> dict[str, np.ndarray]:
-    result = {}
+    """Those that have one shape in all parts that have them; a line names the others."""
+    result, left = {}, []
     for name in dict.fromkeys(name for part in parts for name in part):
         columns = [part.get(name) for part in parts]
         if len({column.shape[1:] for column in columns if column is not None}) == 1:
-            result[name] = _joined(columns, sizes, 0)
+            result[name] = _joined(file, columns, sizes, 0)
+        else:
+            left.append(name)
+    if left:
+        log.say(f"{file.path}: its parts have {', '.join(left)} in several shapes: left out")
     return result
 
 
@@ -104,23 +119,22 @@ class _Placed:
     joints: np.ndarray | None
 
 
-def _placed_meshes(file: GltfFile) -> list[_Placed]:
+def _placed_meshes(file: GltfFile) -> Iterator[_Placed]:
     """All meshes, in the order of the scene."""
     world = world_matrices(file)
-    return [
-        _Placed(node["mesh"], matrix, _joints(file, node, world))
-        for number, matrix in world.items()
-        if "mesh" in (node := file.entry("nodes", number))
-    ]
+    skins: dict[int, np.ndarray] = {}
+    for number, matrix in world.items():
+        node = file.entry("nodes", number)
+        if "mesh" not in node:
+            continue
+        skin = node.get("skin")
+        if skin is not None and skin not in skins:
+            skins[skin] = _joints(file, file.entry("skins", skin), world)
+        yield _Placed(node["mesh"], matrix, None if skin is None else skins[skin])
 
 
-def _joints(
-    file: GltfFile, node: dict[str, Any], world: dict[int, np.ndarray]
-) -> np.ndarray | None:
-    """What each joint of the node's skin does to a vertex at rest, float64 [J, 4, 4]."""
-    if "skin" not in node:
-        return None
-    skin = file.entry("skins", node["skin"])
+def _joints(file: GltfFile, skin: dict[str, Any], world: dict[int, np.ndarray]) -> np.ndarray:
+    """What each joint of a skin does to a vertex at rest, float64 [J, 4, 4]."""
     joints = np.stack([world.get(joint, np.eye(4)) for joint in skin["joints"]])
     if "inverseBindMatrices" in skin:
         inverse = file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
@@ -130,9 +144,10 @@ def _joints(
 
 def _add_mesh(file: GltfFile, placed: _Placed, parts: _Parts) -> None:
     mesh = file.entry("meshes", placed.mesh)
-    shared: dict[tuple, int] = {}
+    shared: dict[tuple, tuple[int, int]] = {}
     first = len(parts.faces)
     for primitive in mesh.get("primitives", []):
+        file.take(PART)
         if primitive.get("mode", _TRIANGLES) not in (_TRIANGLES, _STRIP, _FAN):
             continue
         attributes = primitive["attributes"]
@@ -144,11 +159,11 @@ def _add_mesh(file: GltfFile, placed: _Placed, parts: _Parts) -> None:
             _, texture = _texture_info(file.entry("materials", material))
         mapping = repr((texture.get("texCoord", 0), _transform(texture)))
         key = (*sorted(attributes.items()), mapping)
-        start = shared.get(key)
-        if start is None:
-            start = shared[key] = parts.count
+        if key not in shared:
+            start = parts.count
             _add_vertices(file, attributes, texture, placed, parts)
-        count = len(file.accessor(attributes["POSITION"]))
+            shared[key] = start, parts.count - start
+        start, count = shared[key]
         faces = _faces(file, primitive, count)
         matrix = placed.matrix if placed.joints is None else placed.joints[0]
         if np.linalg.det(matrix[:3, :3]) < 0:  # a mirrored part would be inside out
@@ -205,17 +220,16 @@ def _add_vertices(
     if colors is not None:
         shade = srgb_from_linear(colors[:, :3])
         colors = colour_bytes(np.concatenate([shade, colors[:, 3:4]], axis=1))
-    own = {}
-    for name in attributes:
-        values = column(name) if name.startswith("_") else None
-        if values is not None:
-            values = values.astype(np.float32)
-            own[name[1:].lower()] = values[:, 0] if values.shape[1] == 1 else values
+    own = {
+        name: values
+        for name in attributes
+        if name.startswith("_") and (values := column(name)) is not None
+    }
     parts.count += count
     parts.vertices.append(_in_world(file, attributes, local, placed))
     parts.uv.append(uv)
     parts.colors.append(colors)
-    parts.attributes.append(own)
+    parts.attributes.append(joined_attributes(own))
 
 
 def _in_world(
@@ -239,6 +253,7 @@ def _faces(file: GltfFile, primitive: dict[str, Any], count: int) -> np.ndarray:
     if "indices" in primitive:
         index = file.accessor(primitive["indices"])[:, 0].astype(np.int64)
     else:
+        file.take(count)
         index = np.arange(count)
     mode = primitive.get("mode", _TRIANGLES)
     if mode == _TRIANGLES:
@@ -267,7 +282,8 @@ def _texture_info(material: dict[str, Any]) -> tuple[list[float], dict[str, Any]
     return factor or [1.0] * 4, texture or {}
 
 
-def _material(file: GltfFile, number: int) -> MaterialArrays:
+def _material(file: GltfFile, number: int, opaque: dict[int, np.ndarray]) -> MaterialArrays:
+    """`opaque` keeps the pictures that had to lose their alpha, by identity."""
     entry = file.entry("materials", number)
     factor, info = _texture_info(entry)
     red, green, blue = (float(v) for v in srgb_from_linear(np.array(factor[:3])))
@@ -275,10 +291,18 @@ def _material(file: GltfFile, number: int) -> MaterialArrays:
     texture = _texture(file, info["index"]) if info else None
     if entry.get("alphaMode", "OPAQUE") == "OPAQUE":
         alpha = 1.0
-        if texture is not None and (texture[..., 3] != 255).any():
-            texture = np.concatenate([texture[..., :3], np.full_like(texture[..., :1], 255)], -1)
+        if texture is not None:
+            if id(texture) not in opaque:
+                opaque[id(texture)] = _without_alpha(texture)
+            texture = opaque[id(texture)]
     name = str(entry.get("name") or f"material_{number}")
     return {"name": name, "base_color": (red, green, blue, alpha), "texture": texture}
+
+
+def _without_alpha(texture: np.ndarray) -> np.ndarray:
+    if (texture[..., 3] == 255).all():
+        return texture
+    return np.concatenate([texture[..., :3], np.full_like(texture[..., :1], 255)], -1)
 
 
 def _texture(file: GltfFile, number: int) -> np.ndarray | None:

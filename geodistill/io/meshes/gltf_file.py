@@ -17,16 +17,23 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
-from geodistill.io.meshes.arrays import read_bytes
 from geodistill.io.meshes.textures import decode_texture, find_beside
+from geodistill.io.whole_file import read_whole
 
 MAGIC = b"glTF"
 JSON_CHUNK, BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What reading JSON of another form than glTF's raises."""
-_MOST = 2**30  # of zeros that an accessor without a buffer may stand for
+_UNSTORED = 2**22
+"""Rows of zeros that an accessor without data may stand for in any file; in a longer one than
+this its length."""
+_NUMBERS, _GROWTH = 2**26, 16
+"""The most numbers that are taken out of any file, and for each of its bytes: 64 times the floats
+that it can hold."""
+PART = 64
+"""Numbers that a placed part counts for, however short its columns are."""
 _UNREADABLE = {
     "KHR_draco_mesh_compression": "Draco compression",
     "EXT_meshopt_compression": "meshopt compression",
@@ -38,8 +45,9 @@ class GltfFile:
     """Everything by its number; what the file lacks or contradicts is an InputError naming it."""
 
     def __init__(self, path: Path) -> None:
-        data = read_bytes(path)
+        data = read_whole(path)
         self.path, self.binary = path, b""
+        self._length, self._taken = len(data), 0
         if data.startswith(MAGIC):
             data, self.binary = _chunks(data, path)
         elif path.suffix.lower() == ".glb":
@@ -60,7 +68,9 @@ class GltfFile:
                     f"{path} uses {_UNREADABLE[extension]} ({extension}): export it without"
                 )
         self._buffers: dict[int, bytes] = {}
+        self._beside: dict[Path, bytes] = {}
         self._images: dict[int, np.ndarray | None] = {}
+        self._pictures: dict[bytes, np.ndarray] = {}
 
     def entry(self, kind: str, number: Any) -> dict[str, Any]:
         """The object of a top-level list by its number."""
@@ -75,13 +85,29 @@ class GltfFile:
             raise InputError(f"{self.path} refers to {kind}[{shown}], which it does not hold")
         return entries[number]
 
+    def take(self, numbers: int) -> None:
+        """Count numbers that get a place in memory; raise InputError where they become too many.
+
+        A few bytes of JSON place a mesh, or name a column, once more.
+        """
+        self._taken += numbers
+        most = max(_NUMBERS, _GROWTH * self._length)
+        if self._taken > most:
+            raise InputError(
+                f"{self.path} places its parts so often that its {self._length} bytes become more "
+                f"than {most} numbers: export fewer copies of them"
+            )
+
     def accessor(self, number: Any) -> np.ndarray:
-        """[count, C] in the stored type, or float64 where it is normalised to [-1, 1]."""
+        """[count, C] in the stored type, or float64 where it is normalised to [-1, 1].
+
+        Each call is counted by `take`.
+        """
         entry = self.entry("accessors", number)
         try:
             kind, width = np.dtype(COMPONENTS[entry["componentType"]]), WIDTHS[entry["type"]]
             count = entry["count"]
-            if not isinstance(count, int) or not 0 <= count <= _MOST:
+            if not isinstance(count, int) or not 0 <= count < 2**53:
                 raise TypeError
         except (KeyError, TypeError):
             raise InputError(
@@ -90,7 +116,13 @@ class GltfFile:
         if "bufferView" in entry:
             values = self._view(entry, number, kind, width, count)
         else:
+            if count > max(_UNSTORED, self._length):
+                raise InputError(
+                    f"{self.path}: accessor {number} stands for {count} rows without data: it is "
+                    "damaged"
+                )
             values = np.zeros((count, width), kind)
+        self.take(values.size)
         if "sparse" in entry:
             values = self._with_sparse(entry["sparse"], number, values)
         if entry.get("normalized") and kind.kind in "iu":
@@ -167,10 +199,19 @@ class GltfFile:
             except (binascii.Error, ValueError):
                 raise InputError(f"{self.path} has a data URI that is not base64") from None
         path = find_beside(self.path.parent, unquote(uri))
-        return None if path is None else read_bytes(path)
+        if path is None:
+            return None
+        place = path.resolve()
+        if place not in self._beside:
+            self._beside[place] = read_whole(path)
+            self._length += len(self._beside[place])
+        return self._beside[place]
 
     def image(self, number: Any) -> np.ndarray | None:
-        """uint8 [H, W, 4]; None, with a line, where the picture's file is missing."""
+        """uint8 [H, W, 4], one array for all images that are the same file.
+
+        None, with a line, where the picture's file is missing.
+        """
         if number not in self._images:
             entry = self.entry("images", number)
             name = f"{self.path}: image {number}"
@@ -183,7 +224,9 @@ class GltfFile:
                 name = f"{name} ({str(uri)[:60]})"
             if data is None:
                 log.say(f"{name} is missing; its material keeps one colour")
-            self._images[number] = None if data is None else decode_texture(data, name)
+            elif data not in self._pictures:
+                self._pictures[data] = decode_texture(data, name)
+            self._images[number] = None if data is None else self._pictures[data]
         return self._images[number]
 
 

@@ -23,8 +23,8 @@ DEFAULT = (0.8, 0.8, 0.8, 1.0)
 _OPTION_VALUES = {"-mm": 2, "-o": 3, "-s": 3, "-t": 3}  # others take one; the last three up to it
 
 
-def read_mtl(path: Path) -> list[MaterialArrays]:
-    """The materials of a library, in its order.
+def read_mtl(path: Path, pictures: dict[Path, np.ndarray]) -> list[MaterialArrays]:
+    """The materials of a library, in its order; `pictures` as in `read_texture`.
 
     A texture replaces Kd, which exporters fill with greys that nobody sees; `d` and `Tr` are the
     alpha. Raises InputError for a texture that is no picture; a missing one is reported in a line.
@@ -43,7 +43,7 @@ def read_mtl(path: Path) -> list[MaterialArrays]:
             found.append((rest, {}))
         elif found and rest:
             found[-1][1][key] = rest
-    return [_material(name, values, path) for name, values in found]
+    return [_material(name, values, path, pictures) for name, values in found]
 
 
 def find_mtl(folder: Path, names: str) -> list[Path]:
@@ -54,7 +54,9 @@ def find_mtl(folder: Path, names: str) -> list[Path]:
     return [path for name in names.split() if (path := find_beside(folder, name)) is not None]
 
 
-def _material(name: str, values: dict[str, str], path: Path) -> MaterialArrays:
+def _material(
+    name: str, values: dict[str, str], path: Path, pictures: dict[Path, np.ndarray]
+) -> MaterialArrays:
     alpha = 1.0
     if "d" in values:
         alpha = _number(values["d"].split()[-1], 1.0)
@@ -62,7 +64,8 @@ def _material(name: str, values: dict[str, str], path: Path) -> MaterialArrays:
         alpha = 1 - _number(values["tr"].split()[-1], 0.0)
     texture = None
     if "map_kd" in values:
-        texture = read_texture(path.parent, _file_name(values["map_kd"], path), path)
+        picture = _file_name(values["map_kd"], path)
+        texture = read_texture(path.parent, picture, path, pictures)
     colour = DEFAULT[:3]
     if "kd" in values:
         parts = [_number(part, 0.8) for part in values["kd"].split()[:3]]

@@ -22,11 +22,11 @@ from geodistill.io.meshes.arrays import (
     fans,
     mesh_arrays,
     numbers,
-    read_bytes,
     split_corners,
 )
 from geodistill.io.meshes.mtl import DEFAULT, find_mtl, mtl_files, read_mtl
 from geodistill.io.meshes.textures import colour_bytes
+from geodistill.io.whole_file import read_whole
 
 _NO_MATERIAL = ("", "none", "(null)")
 _WITHOUT_DIGITS = bytes(range(256)), b"0123456789"
@@ -45,7 +45,7 @@ class _Lines:
 
 def read_obj(path: Path) -> MeshArrays:
     """Vertices in the file's order; one is repeated where it has several texture coordinates."""
-    lines = _lines(read_bytes(path))
+    lines = _lines(read_whole(path))
     vertices, colors = _vertices(lines, path)
     coordinates = _coordinates(lines, path)
     corners, sizes = _polygons(lines, path, len(vertices), len(coordinates))
@@ -220,38 +220,51 @@ def _one_face(lines: _Lines, path: Path, index: int, text: bytes) -> np.ndarray:
         for word in text.partition(b"#")[0].split():
             place, *rest = word.split(b"/")
             corners.append((int(place), int(rest[0]) if rest and rest[0] else 0))
-    except ValueError:
+        return np.array(corners, np.int64).reshape(1, -1, 2)
+    except (ValueError, OverflowError):
         line = int(lines.faces[index])
         raise InputError(
             f"{path}: line {line + 1} is not a face: "
             f"{lines.text[line][:60].decode('utf-8', 'replace')!r}"
         ) from None
-    return np.array(corners, np.int64).reshape(1, -1, 2)
 
 
 def _materials(lines: _Lines, path: Path) -> tuple[list[MaterialArrays], np.ndarray]:
     """The materials, and the one of each polygon, int64 [P]."""
-    materials: list[MaterialArrays] = []
+    libraries: dict[str, None] = {}
     switches: list[tuple[int, str]] = []
     for index in sorted(lines.others):
         words = lines.text[index].decode("utf-8", "replace").split(None, 1)
         rest = words[1].strip() if len(words) > 1 else ""
         if words[0] == "mtllib":
-            libraries = find_mtl(path.parent, rest)
-            if not libraries:
-                log.say(f"{path}: the material library {rest} is missing")
-            for library in libraries:
-                materials += read_mtl(library)
+            libraries[rest] = None
         elif words[0] == "usemtl":
             switches.append((index, rest))
+    materials = _described([*libraries], path)
     number = {material["name"]: i for i, material in reversed([*enumerate(materials)])}
-    result = np.full(len(lines.faces), -1, np.int64)
-    for index, name in switches:
+    for _, name in switches:
         if name not in number and name.lower() not in _NO_MATERIAL:
             number[name] = len(materials)
             materials.append({"name": name, "base_color": DEFAULT, "texture": None})
-        result[np.searchsorted(lines.faces, index) :] = number.get(name, -1)
-    return materials, result
+    starts = np.searchsorted(lines.faces, [-1, *(line for line, _ in switches)])
+    used = [-1, *(number.get(name, -1) for _, name in switches)]  # none before the first switch
+    return materials, np.repeat(used, np.diff(starts, append=len(lines.faces)))
+
+
+def _described(libraries: list[str], path: Path) -> list[MaterialArrays]:
+    """The materials of the libraries that `mtllib` lines name, each library read once."""
+    materials: list[MaterialArrays] = []
+    pictures: dict[Path, np.ndarray] = {}
+    done: set[Path] = set()
+    for names in libraries:
+        found = find_mtl(path.parent, names)
+        if not found:
+            log.say(f"{path}: the material library {names} is missing")
+        for library in found:
+            if library.resolve() not in done:
+                done.add(library.resolve())
+                materials += read_mtl(library, pictures)
+    return materials
 
 
 def obj_files(mesh: MeshArrays, path: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
+from geodistill.io.columns import NORMALS, XYZ, as_float32, grouped, take_colors, taken, ungrouped
 from geodistill.io.meshes.arrays import (
     MaterialArrays,
     MeshArrays,
@@ -19,7 +20,6 @@ from geodistill.io.meshes.arrays import (
     split_corners,
 )
 from geodistill.io.meshes.textures import (
-    colour_bytes,
     encode_png,
     read_texture,
     texture_name,
@@ -29,12 +29,6 @@ from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 
 _COORDINATES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
-_COLOURS = (
-    ("red", "green", "blue"),
-    ("r", "g", "b"),
-    ("diffuse_red", "diffuse_green", "diffuse_blue"),
-)
-_NORMALS = ("nx", "ny", "nz")
 _TEXTURE = "TextureFile"
 
 
@@ -43,13 +37,15 @@ def read_ply_mesh(path: Path) -> MeshArrays:
     ply = read_ply(path)
     rows = ply.elements.get("vertex", {})
     columns = {name: c for name, c in rows.items() if not isinstance(c, ListColumn)}
-    if not {"x", "y", "z"} <= set(columns):
+    positions = taken(columns, (XYZ,))
+    if positions is None:
         raise InputError(f"{path} has no element vertex with x, y and z: it is no mesh")
-    vertices = np.stack([columns.pop(axis) for axis in "xyz"], axis=1).astype(np.float64)
-    colors = _take_colours(columns)
-    uv = next((_take(columns, names) for names in _COORDINATES if names[0] in columns), None)
-    _take(columns, _NORMALS)
-    attributes = {name: values.astype(np.float32) for name, values in columns.items()}
+    vertices, colors = positions.astype(np.float64), take_colors(columns, str(path))
+    uv = taken(columns, _COORDINATES)
+    taken(columns, NORMALS)  # computed from the faces
+    attributes = {
+        name: as_float32(values, f"{path}: '{name}'") for name, values in grouped(columns).items()
+    }
     face = ply.elements.get("face", {})
     polygons = face.get("vertex_indices", face.get("vertex_index"))
     if not isinstance(polygons, ListColumn):
@@ -71,29 +67,6 @@ def read_ply_mesh(path: Path) -> MeshArrays:
     )
 
 
-def _take(columns: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
-    """Remove columns that belong together, [V, len(names)]."""
-    if not set(names) <= set(columns):
-        return None
-    return np.stack([columns.pop(name) for name in names], axis=1)
-
-
-def _take_colours(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """uint8 [V, 4] of 8-bit, 16-bit or fractional colours, or of such numbers as text."""
-    for names in _COLOURS:
-        rgb = _take(columns, names)
-        if rgb is None:
-            continue
-        alpha = columns.pop("alpha", columns.pop("diffuse_alpha", None))
-        rgba = rgb if alpha is None else np.concatenate([rgb, alpha[:, None]], axis=1)
-        if rgba.dtype.kind == "f":
-            scale = 255 if np.nanmax(rgba, initial=0) > 1 else 1
-        else:
-            scale = np.iinfo(rgba.dtype).max
-        return colour_bytes(rgba / scale)
-    return None
-
-
 def _wedges(column: Column | None, polygons: ListColumn, path: Path) -> np.ndarray | None:
     """Texture coordinates of every corner, float32 [K, 2]."""
     if not isinstance(column, ListColumn) or not len(column.values):
@@ -109,11 +82,12 @@ def _wedges(column: Column | None, polygons: ListColumn, path: Path) -> np.ndarr
 
 def _materials(comments: Sequence[str], path: Path) -> list[MaterialArrays]:
     names = [text[len(_TEXTURE) :].strip() for text in comments if text.startswith(_TEXTURE)]
+    pictures: dict[Path, np.ndarray] = {}
     return [
         {
             "name": Path(name).stem,
             "base_color": (1.0, 1.0, 1.0, 1.0),
-            "texture": read_texture(path.parent, name, path),
+            "texture": read_texture(path.parent, name, path, pictures),
         }
         for name in names
     ]
@@ -139,10 +113,9 @@ def ply_files(mesh: MeshArrays, path: Path) -> dict[str, bytes | list[bytes]]:
         columns |= dict(zip("st", mesh["uv"].T, strict=True))
     if mesh["colors"] is not None:
         columns |= dict(zip(("red", "green", "blue", "alpha"), mesh["colors"].T, strict=True))
-    for name, values in mesh["attributes"].items():
-        parts = values.reshape(len(values), -1).astype(np.float32).T
-        scalar = values.ndim == 1
-        columns |= {name if scalar else f"{name}_{i}": part for i, part in enumerate(parts)}
+    columns |= {
+        name: values.astype(np.float32) for name, values in ungrouped(mesh["attributes"]).items()
+    }
     faces = mesh["faces"].astype(np.int32)
     face: dict[str, Column] = {
         "vertex_indices": ListColumn(np.full(len(faces), 3), faces.reshape(-1))

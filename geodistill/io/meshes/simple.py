@@ -15,9 +15,9 @@ from geodistill.io.meshes.arrays import (
     fans,
     mesh_arrays,
     numbers,
-    read_bytes,
 )
 from geodistill.io.meshes.textures import colour_bytes
+from geodistill.io.whole_file import read_whole
 
 _STL_HEADER = 84
 _STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -26,7 +26,7 @@ _STL_VERTEX = re.compile(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)")
 
 def read_stl(path: Path) -> MeshArrays:
     """Corners at exactly one place become one vertex, in the order of their first appearance."""
-    data = read_bytes(path)
+    data = read_whole(path)
     count = int.from_bytes(data[80:_STL_HEADER], "little") if len(data) >= _STL_HEADER else -1
     size = _STL_HEADER + count * _STL_FACET.itemsize
     if count >= 0 and len(data) == size:
@@ -61,7 +61,7 @@ def _ascii_corners(data: bytes, path: Path) -> np.ndarray:
 
 def read_off(path: Path) -> MeshArrays:
     """OFF, COFF, NOFF and STOFF as text, with colours of vertices."""
-    data = read_bytes(path)
+    data = read_whole(path)
     kind = re.match(rb"\s*(ST)?(C)?(N)?OFF\b(\s+BINARY)?", data)
     if kind is None:
         raise InputError(f"{path} does not begin with OFF: check its name or export it again")

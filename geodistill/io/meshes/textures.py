@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from geodistill import log
 from geodistill.checks import InputError
+from geodistill.io.whole_file import read_whole
 
 files_read: ContextVar[list[Path] | None] = ContextVar("files_read", default=None)
 """Where set, the files that meshes name are noted as they are found."""
@@ -50,20 +51,22 @@ def _beside(folder: Path, name: str) -> Path | None:
         return None
 
 
-def read_texture(folder: Path, name: str, where: Path) -> np.ndarray | None:
+def read_texture(
+    folder: Path, name: str, where: Path, known: dict[Path, np.ndarray]
+) -> np.ndarray | None:
     """uint8 [H, W, 4] of a picture that `where` names; None, with a line, where it is missing.
 
-    Raises InputError when it is no picture.
+    `known` are the mesh's pictures by their files: each is decoded once and is one array. Raises
+    InputError when it is no picture.
     """
     path = find_beside(folder, name)
     if path is None:
         log.say(f"{where}: the texture {name.strip()} is missing; its material keeps one colour")
         return None
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return decode_texture(data, str(path))
+    place = path.resolve()
+    if place not in known:
+        known[place] = decode_texture(read_whole(path), str(path))
+    return known[place]
 
 
 def decode_texture(data: bytes, name: str) -> np.ndarray:

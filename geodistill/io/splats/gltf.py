@@ -17,17 +17,16 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
-from geodistill.io.meshes.gltf_file import DAMAGE, JSON_CHUNK, MAGIC, GltfFile
+from geodistill.io.meshes.gltf_file import DAMAGE, JSON_CHUNK, MAGIC, PART, GltfFile
 from geodistill.io.meshes.gltf_nodes import world_matrices
 from geodistill.io.splats.arrays import SplatArrays, splat_arrays
-from geodistill.io.splats.gltf_primitive import EXTENSION, primitive_splats, splat_count
+from geodistill.io.splats.gltf_primitive import EXTENSION, primitive_splats
 from geodistill.io.splats.turning import similar, turned
 from geodistill.io.whole_file import read_start, read_whole
 
 HALF_TURN = np.diag([-1.0, 1.0, -1.0])
 """Between glTF's axes and OpenGL's, either way."""
 _TOLERANCE = 1e-4
-_MOST = 2**27
 _POINTS = 0
 
 
@@ -51,7 +50,6 @@ def read_gltf_splats(path: Path) -> SplatArrays:
     InputError when it is missing, damaged, holds no splats, splats of another kernel or colour
     space, or a node that does more than turn, scale evenly and move them.
     """
-    read_start(path, len(MAGIC))  # what is missing, a folder or a pipe ends here
     try:
         file = GltfFile(path)
         placed = _placed(file)
@@ -85,6 +83,7 @@ def _placed(file: GltfFile) -> list[tuple[dict[str, Any], int, np.ndarray]]:
         if "mesh" not in node:
             continue
         for primitive in file.entry("meshes", node["mesh"])["primitives"]:
+            file.take(PART)
             if _is_splats(primitive):
                 found.append((primitive, number, matrix))
             else:
@@ -94,9 +93,6 @@ def _placed(file: GltfFile) -> list[tuple[dict[str, Any], int, np.ndarray]]:
             f"{file.path} holds no splats: none of its parts in the scene has the extension "
             f"{EXTENSION}"
         )
-    total = sum(splat_count(file, primitive) for primitive, _, _ in found)
-    if total > _MOST:
-        raise InputError(f"{file.path} places {total} splats, more than the {_MOST} read at most")
     if others:
         log.say(f"{file.path}: {others} of its parts are no splats and passed over")
     return found

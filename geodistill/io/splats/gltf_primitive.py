@@ -10,6 +10,7 @@ import numpy as np
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.io.columns import to_float32
+from geodistill.io.meshes.glb_file import joined_attributes
 from geodistill.io.meshes.gltf_file import GltfFile
 from geodistill.io.splats.arrays import COEFFICIENTS, SH_C0, SplatArrays, splat_arrays
 
@@ -22,7 +23,6 @@ _TINY = float(np.finfo(np.float32).tiny)
 _FLOAT_STEP = 2.0**-24
 _STEPS = {5121: 0.5 / 255, 5123: 0.5 / 65535}
 _DEFAULTS = {"projection": "perspective", "sortingMethod": "cameraDistance"}
-_PART = re.compile(r"(.+)_(\d{1,5})")
 
 
 def harmonic_names(degree: int) -> list[str]:
@@ -53,7 +53,7 @@ def primitive_splats(file: GltfFile, primitive: dict[str, Any]) -> SplatArrays:
         _log_scales(file, columns[SCALE]),
         _logits(columns),
         _harmonics(columns),
-        _custom(columns),
+        joined_attributes({name: columns[name] for name in columns.attributes if name[:1] == "_"}),
     )
 
 
@@ -150,19 +150,3 @@ def _fallback(columns: _Columns) -> np.ndarray:
     log.say(f"{columns.file.path}: COLOR_0 stands for what its splats lack, as in early drafts")
     colors = columns["COLOR_0"].astype(np.float64)
     return np.concatenate([colors, np.ones((len(colors), 4 - colors.shape[1]))], axis=1)
-
-
-def _custom(columns: _Columns) -> dict[str, np.ndarray]:
-    """`_NAME` as name; parts of four `_NAME_0`, `_NAME_1`, ... as one [N, C]."""
-    own = {name: columns[name] for name in columns.attributes if name.startswith("_")}
-    numbered: dict[str, dict[int, str]] = {}
-    for name in own:
-        if match := _PART.fullmatch(name):
-            numbered.setdefault(match[1], {})[int(match[2])] = name
-    for base, parts in numbered.items():
-        names = [parts.get(number, "") for number in range(len(parts))]
-        whole = len(names) > 1 and all(names) and base not in own
-        if whole and all(own[name].shape[1] == 4 for name in names[:-1]):
-            own[base] = np.concatenate([own.pop(name) for name in names], axis=1)
-    flat = {name: v[:, 0] if v.shape[1] == 1 else v for name, v in own.items()}
-    return {name[1:].lower(): np.ascontiguousarray(to_float32(v)) for name, v in flat.items()}
