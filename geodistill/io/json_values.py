@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 
 
-def number(values: dict[str, Any], key: str, where: str) -> float | None:
+def optional_number(values: dict[str, Any], key: str, where: str) -> float | None:
     """A finite number, or None where the key is absent."""
     value = values.get(key)
     if value is None:
@@ -25,8 +25,7 @@ def number(values: dict[str, Any], key: str, where: str) -> float | None:
     except OverflowError:
         result = math.nan
     if not math.isfinite(result):
-        shown = json.dumps(value, default=repr)[:40]
-        raise InputError(f"{where} has {key} = {shown}, which is not a finite number")
+        raise InputError(f"{where} has {key} = {shown(value)}, which is not a finite number")
     return result
 
 
