@@ -25,6 +25,7 @@ from geodistill.io.checkpoint_values import (
     natural,
 )
 from geodistill.io.pickled import Call, Damage, UnknownName, read_pickle
+from geodistill.io.whole_file import read_start
 from geodistill.io.zip_entries import expect_whole, unpacked, zip_entries
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
@@ -61,16 +62,6 @@ def outline_checkpoint(path: Path | str) -> dict[str, Any]:
     return _read(Path(path))[0]
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file begins as PyTorch's do: a ZIP archive or the mark of the old layout."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(STREAM_START))
-    except OSError:
-        return False
-    return start.startswith(b"PK\x03\x04") or start == STREAM_START
-
-
 def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
     mapped = _mapped(path)
     archive = None
@@ -100,13 +91,8 @@ def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
 
 def _mapped(path: Path) -> mmap.mmap:
     """The bytes of a file, mapped so that writing to them changes the memory and not the file."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file")
+    read_start(path, len(STREAM_START))
     try:
-        if not path.stat().st_size:
-            raise InputError(f"{path} is empty: make it again")
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:

@@ -25,7 +25,7 @@ def optional_number(values: dict[str, Any], key: str, where: str) -> float | Non
     except OverflowError:
         result = math.nan
     if not math.isfinite(result):
-        raise InputError(f"{where} has {key} = {shown(value)}, which is not a finite number")
+        raise InputError(f"{where} has {key} = {_as_json(value)}, which is not a finite number")
     return result
 
 
@@ -33,7 +33,7 @@ def text(entry: dict[str, Any], key: str, where: str) -> str | None:
     """A file name, or None where the key is absent."""
     value = entry.get(key)
     if value is not None and (not isinstance(value, str) or not value or "\0" in value):
-        raise InputError(f"{where} has {key} = {json.dumps(value)[:40]}, which is not a file name")
+        raise InputError(f"{where} has {key} = {_as_json(value)}, which is not a file name")
     return value
 
 
@@ -52,3 +52,7 @@ def matrix(entry: dict[str, Any], key: str, rows: tuple[int, ...], where: str) -
     if not np.isfinite(result).all():
         raise InputError(f"{where}: {key} holds NaN or infinity; fix or remove the frame")
     return result
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value)[:40] if isinstance(value, (str, int, float)) else shown(value)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.config.tagged_yaml import read_tagged_yaml
-from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
+from geodistill.io.checkpoints import load_checkpoint
 from geodistill.io.json_values import matrix, optional_number
 from geodistill.io.posed import load_cameras
 from geodistill.io.whole_file import read_start
@@ -99,11 +99,6 @@ def load_model(checkpoint: Path) -> dict[str, Tensor]:
     Raises InputError, naming the file, when it is damaged or holds no model of nerfstudio.
     """
     return model_tensors(load_checkpoint(checkpoint, ("pipeline",)), checkpoint)
-
-
-def outline_model(checkpoint: Path) -> dict[str, Tensor]:
-    """The same without reading what they hold."""
-    return model_tensors(outline_checkpoint(checkpoint), checkpoint)
 
 
 def model_tensors(content: dict[str, Any], where: Path) -> dict[str, Tensor]:
