@@ -103,6 +103,7 @@ def test_choose() -> None:
         ([[1]], "a list"),
         ({}, "a dict"),
     ],
+    ids=lambda value: "",
 )
 def test_what_a_file_held_is_shown_in_short(value: object, words: str) -> None:
     assert shown(value) == words

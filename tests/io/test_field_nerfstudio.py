@@ -301,6 +301,11 @@ HASH_DAMAGE: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "occupancy_grid.binaries is torch.bool",
     ),
+    "binaries of another type": (
+        hash_state(False) | {**no_grid(1), "occupancy_grid.binaries": torch.ones(1).bfloat16()},
+        {},
+        r"occupancy_grid.binaries is torch.bfloat16 \[1\]",
+    ),
     "aabbs": (
         hash_state(False) | no_grid(1, 2, 2, 2),
         {},

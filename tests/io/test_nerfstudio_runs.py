@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 from geodistill.config import tagged_yaml
 from geodistill.config.tagged_yaml import Tagged, dump_tagged, read_tagged_yaml
 from geodistill.io.fields.nerfstudio_settings import setting
@@ -153,7 +154,9 @@ def test_a_method_without_a_name(tmp_path: Path) -> None:
     assert open_run(write_run(tmp_path, STATE, text)).method == ""
 
 
-@pytest.mark.parametrize("value", [16**5000, -(16**5000), [[1]], "1", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [16**5000, -(16**5000), [[1]], "1", math.nan, math.inf], ids=shown
+)
 @pytest.mark.parametrize("default", [1.0, 1, True])
 def test_settings_of_another_kind(value: object, default: float) -> None:
     with pytest.raises(InputError, match=r"config\.yml has key = .{1,40}, which is not") as caught:
