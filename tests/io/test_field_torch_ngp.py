@@ -227,15 +227,6 @@ def test_weights_without_names(tmp_path: Path) -> None:
         read_torch_ngp(path)
 
 
-@pytest.mark.parametrize("entry", [[torch.ones(2)] * 7, [[1.0], [2.0, 3.0]], [torch.ones(2), 1.0]])
-def test_a_frame_that_is_none(tmp_path: Path, entry: list) -> None:
-    path = tmp_path / "ngp.pth"
-    content = {**Hash(finest=128).checkpoint(), "geodistill": {"world_from_field": entry}}
-    torch.save(content, path)
-    with pytest.raises(InputError, match="world_from_field that is not of 16 finite numbers"):
-        read_torch_ngp(path)
-
-
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path) -> None:
     file = io.BytesIO()
     model = Hash(finest=128, levels=3, log2_size=8)

@@ -69,7 +69,7 @@ def vector(value: Any, size: int, key: str, where: str) -> NDArray[np.float64]:
     """[size] finite numbers out of nested lists, or InputError"""
     try:
         found = np.asarray(value, np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+    except (TypeError, ValueError, OverflowError):
         found = np.zeros(0)
     if found.shape != (size,) or not np.isfinite(found).all():
         raise InputError(f"{where} has {key} that is not of {size} finite numbers")

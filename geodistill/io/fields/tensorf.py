@@ -131,7 +131,7 @@ def _near_far(path: Path, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     try:
         found = [float(v) for v in value]
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+    except (TypeError, ValueError, OverflowError):
         return {}
     if not all(map(math.isfinite, found)):
         return {}
