@@ -16,7 +16,8 @@ from typing import IO, Any, cast
 from geodistill.checks import GeodistillError, holds_at_most
 
 MOST_OPCODES = 5_000_000
-"""Also of the items in its value: each takes a step, unless it is referred to again and again."""
+_MOST_SHARED = 1_000_000
+"""Items of its value beyond one for each step, which are there by being referred to again."""
 _LONGEST_INTEGER = 16 * 8
 _MARK = object()
 _CAUSED = (ValueError, TypeError, IndexError, OverflowError, AttributeError, RuntimeError)
@@ -101,7 +102,7 @@ def _run(machine: _Machine, file: IO[bytes] | mmap) -> Any:
             raise Damage(f"it has more than {MOST_OPCODES} steps")
         if opcode.name == "STOP":
             value = _plain(machine.stack.pop())
-            if not holds_at_most(value, MOST_OPCODES):
+            if not holds_at_most(value, count + _MOST_SHARED):
                 raise Damage("it holds one container over and over")
             return value
         step = _STEPS.get(opcode.name)
