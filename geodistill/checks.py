@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+_SHOWN = 40
 
 
 class GeodistillError(ValueError):
@@ -77,6 +78,38 @@ def check_finite(**named: Tensor) -> None:
                 f"{argument} holds {count} NaN or infinite values of {tensor.numel()}, "
                 f"the first at index {first}"
             )
+
+
+def shown(value: object) -> str:
+    """What stood in a file where something else was expected, short and in one line.
+
+    Of containers it is the kind alone: they may hold each other over and over, and are never
+    walked.
+    """
+    if isinstance(value, str):
+        return ascii(value[:_SHOWN])
+    if isinstance(value, (int, float, type(None))):
+        long = isinstance(value, int) and value.bit_length() > 4 * _SHOWN
+        return "an integer of many digits" if long else repr(value)[:_SHOWN]
+    return f"a {type(value).__name__}"
+
+
+def holds_at_most(value: object, most: int) -> bool:
+    """Whether nested dictionaries, lists and tuples have so many items in all at most.
+
+    An item that is referred to from several places counts in each, as whatever walks the value
+    meets it; a container that holds itself has no end of them. Takes time in proportion to `most`.
+    """
+    left, count = [value], 0
+    while left:
+        inner = left.pop()
+        if not isinstance(inner, (dict, list, tuple)):
+            continue
+        count += len(inner)
+        if count > most:
+            return False
+        left.extend(inner.values() if isinstance(inner, dict) else inner)
+    return True
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from geodistill.checks import (
     check,
     check_finite,
     choose,
+    holds_at_most,
+    shown,
     suggest,
 )
 
@@ -87,3 +89,33 @@ def test_choose() -> None:
         choose("field architecture", "ngpp", table)
     message = "unknown field architecture 'ngpp' (did you mean 'ngp'?); known: ngp, mlp"
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ("a\nb", r"'a\nb'"),
+        ("x" * 99, "'" + "x" * 40 + "'"),
+        (2.5, "2.5"),
+        (None, "None"),
+        (7, "7"),
+        (16**5000, "an integer of many digits"),
+        ([[1]], "a list"),
+        ({}, "a dict"),
+    ],
+    ids=lambda value: "",
+)
+def test_what_a_file_held_is_shown_in_short(value: object, words: str) -> None:
+    assert shown(value) == words
+
+
+def test_items_count_wherever_they_are_referred_to() -> None:
+    inner = [1, 2]
+    value = {"a": inner, "b": (inner, inner)}  # a, b, the two of b, and three times two
+    assert holds_at_most(value, 10) and not holds_at_most(value, 9)
+    assert holds_at_most(7, 0) and holds_at_most("abc", 0) and holds_at_most([], 0)
+    for _ in range(60):
+        inner = [inner, inner]
+    assert not holds_at_most(inner, 10_000)
+    inner.append(inner)
+    assert not holds_at_most(inner, 10_000)

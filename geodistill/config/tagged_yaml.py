@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, holds_at_most
 
 LONGEST = 1 << 18
 """Bytes of a settings file; real ones take some ten thousand."""
@@ -25,7 +25,7 @@ def read_tagged_yaml(file: Path) -> dict[str, Any]:
     [data, lego]` is ["data", "lego"], `!!python/name:module.Class ''` is "module.Class".
 
     Raises InputError, naming the file, when it is missing, longer than `LONGEST`, no such YAML, or
-    nested too deeply.
+    nested too deeply, or repeats its aliases beyond that length.
     """
     import yaml
 
@@ -47,6 +47,8 @@ def read_tagged_yaml(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} is not valid YAML: {problem}{line}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InputError(f"{file} must hold a YAML mapping (key: value)")
+    if not holds_at_most(found, LONGEST):
+        raise InputError(f"{file} refers to one part over and over: it is no settings file")
     return found
 
 

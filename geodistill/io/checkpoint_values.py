@@ -5,11 +5,13 @@ Source: torch/_utils.py and torch/_tensor.py (the functions `_rebuild_*`), and N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from geodistill.checks import shown
 from geodistill.io.pickled import Built, Call, Damage, UnknownName, scalars
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ STORAGES = {
     "Char": (1, "int8"), "Byte": (1, "uint8"), "Bool": (1, "bool"), "Untyped": (1, "uint8"),
 }  # fmt: skip
 """Bytes of a number, and its PyTorch type, by the class of the storage."""
+_DTYPES = {f"torch.{dtype}" for _, dtype in STORAGES.values()}
 _MOST_AXES = 32
-_NUMBERS = "biufcSU"
+_NUMBERS = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,5}")
+_LONGEST_DEVICE = 40
+_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _IN_WORDS = {
     "_rebuild_sparse": "sparse tensor",
     "_rebuild_qtensor": "quantised tensor",
@@ -32,7 +37,7 @@ _IN_WORDS = {
 
 
 class Storage(NamedTuple):
-    """Bytes of tensors, and the PyTorch type that the file gives them."""
+    """Bytes of tensors, aligned for any number, and the PyTorch type that the file gives them."""
 
     content: np.ndarray
     dtype: str
@@ -62,6 +67,12 @@ def known_names(budget: int) -> dict[str, Any]:
         if left < 0:
             raise Damage("it copies what it holds over and over")
 
+    def listed(items: Any) -> tuple[Any, ...]:
+        if not isinstance(items, (list, tuple)):
+            raise Damage("a container is made of what is no list")
+        spend(len(items))
+        return tuple(items)
+
     def encoded(text: str, encoding: str = "utf-8") -> bytes:
         if encoding not in ("latin1", "latin-1", "utf-8", "ascii") or not isinstance(text, str):
             raise Damage("it encodes a text in an unknown way")
@@ -69,15 +80,21 @@ def known_names(budget: int) -> dict[str, Any]:
         return text.encode(encoding)
 
     def ordered(items: Any = ()) -> dict[Any, Any]:
-        spend(len(items))
-        pairs = list(items.items()) if isinstance(items, dict) else [tuple(pair) for pair in items]
-        if not all(len(pair) == 2 for pair in pairs):
+        pairs = [*items.items()] if isinstance(items, dict) else listed(items)
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
             raise Damage("a dictionary is made of what are no pairs")
         return dict(zip(scalars(key for key, _ in pairs), [v for _, v in pairs], strict=True))
 
     def some_set(items: Any = ()) -> set[Any]:
-        spend(len(items))
-        return set(scalars(items))
+        return set(scalars(listed(items)))
+
+    def scalar(dtype: Any, content: Any) -> Any:
+        if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
+            raise Damage("a NumPy number is made of what is none")
+        if len(content) != dtype.itemsize:
+            raise Damage("a NumPy number has another length than its type")
+        spend(len(content))
+        return np.frombuffer(content, dtype)[0]
 
     containers = {
         "collections.OrderedDict": Call("OrderedDict", ordered),
@@ -86,6 +103,8 @@ def known_names(budget: int) -> dict[str, Any]:
             "defaultdict", lambda factory=None, *items: ordered(*items)
         ),
         "_codecs.encode": Call("encode", encoded),
+        "torch.Size": Call("Size", lambda sizes=(): listed(sizes)),
+        **{f"{module}.scalar": Call("scalar", scalar) for module in _MULTIARRAY},
     }
     for module in ("builtins", "__builtin__"):
         containers |= {
@@ -132,9 +151,6 @@ def _tensor(
     if not count:
         return torch.zeros(size, dtype=kind)
     content = storage.content[: held * width]
-    if content.ctypes.data % width:
-        content = content[offset * width : (reach + 1) * width].copy()
-        offset = 0
     return torch.from_numpy(content).view(kind).as_strided(size, stride, offset)
 
 
@@ -142,7 +158,7 @@ def _tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Tensor | None:
     """torch._utils._rebuild_tensor_v3, whose storage has no type of its own."""
-    if not isinstance(dtype, str):
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise Damage("a tensor has an unknown type")
     return _tensor(storage, offset, size, stride, dtype=dtype.removeprefix("torch."))
 
@@ -156,11 +172,20 @@ def _rebuilt(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     return function.make(*arguments)
 
 
+def _device(kind: Any, index: Any = None) -> str:
+    """torch.device, as text."""
+    if not isinstance(kind, str) or len(kind) > _LONGEST_DEVICE:
+        raise Damage("a device has no name")
+    if index is not None and not natural(index):
+        raise Damage("a device has no number")
+    return kind if index is None else f"{kind}:{index}"
+
+
 def _dtype(name: Any, *_: Any) -> Built:
     """numpy.dtype, of numbers and texts alone; its state says the order of its bytes."""
-    dtype = np.dtype(name if isinstance(name, str) else "O")
-    if dtype.kind not in _NUMBERS or dtype.itemsize > 1 << 16:
-        raise UnknownName(f"NumPy array of {str(name)[:40]!r}")
+    if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
+        raise UnknownName(f"NumPy array of {shown(name)}")
+    dtype = np.dtype(name)
 
     def set_state(built: Built, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
@@ -168,14 +193,6 @@ def _dtype(name: Any, *_: Any) -> Built:
         built.value = dtype if state[1] == "|" else dtype.newbyteorder(state[1])
 
     return Built(dtype, set_state)
-
-
-def _scalar(dtype: Any, content: Any) -> Any:
-    if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
-        raise Damage("a NumPy number is made of what is none")
-    if len(content) != dtype.itemsize:
-        raise Damage("a NumPy number has another length than its type")
-    return np.frombuffer(content, dtype)[0]
 
 
 def _array(*_: Any) -> Built:
@@ -194,8 +211,7 @@ def _array(*_: Any) -> Built:
 
 
 _NUMPY: dict[str, Any] = {"numpy.dtype": Call("dtype", _dtype), "numpy.ndarray": "ndarray"}
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _NUMPY[f"{_module}.scalar"] = Call("scalar", _scalar)
+for _module in _MULTIARRAY:
     _NUMPY[f"{_module}._reconstruct"] = Call("_reconstruct", _array)
 
 _TENSORS: dict[str, Any] = {
@@ -207,9 +223,8 @@ _TENSORS: dict[str, Any] = {
     "torch._tensor._rebuild_from_type_v2": Call("_rebuild_from_type_v2", _rebuilt),
     "torch.Tensor": Call("Tensor", _refuse("torch.Tensor")),
     "torch.nn.parameter.Parameter": Call("Parameter", lambda data, *_: data),
-    "torch.Size": Call("Size", lambda sizes=(): tuple(sizes)),
-    "torch.device": Call("device", lambda *names: ":".join(map(str, names))),
+    "torch.device": Call("device", _device),
     "torch.storage.UntypedStorage": Call("Untyped", _refuse("torch.storage.UntypedStorage")),
     **{f"torch.{kind}Storage": Call(kind, _refuse(f"torch.{kind}Storage")) for kind in STORAGES},
-    **{f"torch.{name}": f"torch.{name}" for name in {dtype for _, dtype in STORAGES.values()}},
+    **{name: name for name in _DTYPES},
 }

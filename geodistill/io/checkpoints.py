@@ -25,11 +25,13 @@ from geodistill.io.checkpoint_values import (
     natural,
 )
 from geodistill.io.pickled import Call, Damage, UnknownName, read_pickle
+from geodistill.io.whole_file import read_start
 from geodistill.io.zip_entries import expect_whole, unpacked, zip_entries
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_START = b"\x80\x02\x8a\x0a" + STREAM_MAGIC.to_bytes(10, "little")
 _SPENT_AT_LEAST = 1 << 20
+_WIDEST = 8  # bytes of a number
 
 
 def load_checkpoint(path: Path | str, parts: Collection[str] | None = None) -> dict[str, Any]:
@@ -58,16 +60,6 @@ def load_checkpoint(path: Path | str, parts: Collection[str] | None = None) -> d
 def outline_checkpoint(path: Path | str) -> dict[str, Any]:
     """The same without reading what tensors hold, which costs little; checksums are not proved."""
     return _read(Path(path))[0]
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file begins as PyTorch's do: a ZIP archive or the mark of the old layout."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(STREAM_START))
-    except OSError:
-        return False
-    return start.startswith(b"PK\x03\x04") or start == STREAM_START
 
 
 def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
@@ -99,13 +91,8 @@ def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
 
 def _mapped(path: Path) -> mmap.mmap:
     """The bytes of a file, mapped so that writing to them changes the memory and not the file."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file")
+    read_start(path, len(STREAM_START))
     try:
-        if not path.stat().st_size:
-            raise InputError(f"{path} is empty: make it again")
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
@@ -139,7 +126,8 @@ class _Archive:
         if name not in self.entries:
             raise Damage(f"its entry {name[:60]!r} is missing")
         if name not in self.unpacked:
-            self.unpacked[name] = unpacked(self.path, self.data, name, self.entries[name])
+            content = unpacked(self.path, self.data, name, self.entries[name])
+            self.unpacked[name] = _aligned(content)
         return self.unpacked[name]
 
     def prove(self, value: Any) -> None:
@@ -184,21 +172,27 @@ def _stream(file: mmap.mmap, data: np.ndarray) -> Any:
     widths: dict[str, tuple[int, int]] = {}
     _unpickled(file, len(data), None, widths)
     keys = _unpickled(file, len(data), None)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(widths):
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or sorted(keys) != sorted(widths):
         raise Damage("its list of storages does not fit what it holds")
     at, found = file.tell(), {}
     for key in keys:
-        count, width = widths[str(key)]
+        count, width = widths[key]
         if at + 8 > len(data):
             raise Damage("its storages are cut off")
         (stored,) = struct.unpack("<q", data[at : at + 8].tobytes())
         at += 8
         if stored != count or stored * width > len(data) - at:
             raise Damage("its storages are cut off or of another length than declared")
-        found[str(key)] = data[at : at + stored * width]
+        found[key] = _aligned(data[at : at + stored * width])
         at += stored * width
     file.seek(begin)
     return _unpickled(file, len(data), found.__getitem__)
+
+
+def _aligned(content: np.ndarray) -> np.ndarray:
+    """The bytes where numbers may stand, one copy for all tensors that share them if need be."""
+    return content.copy() if content.ctypes.data % _WIDEST else content
 
 
 def _unpickled(
@@ -216,8 +210,10 @@ def _unpickled(
         """("storage", type, key, device, count[, view]) as torch names its storages."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6):
             raise Damage("it names a storage in an unknown way")
+        if not isinstance(identity[0], str):
+            raise Damage("it names a storage in an unknown way")
         if identity[0] != "storage":
-            raise UnknownName(f"{str(identity[0])[:40]!r} saved with its source text")
+            raise UnknownName(f"{identity[0][:40]!r} saved with its source text")
         _, kind, key, _, count = identity[:5]
         if len(identity) == 6 and identity[5] is not None:
             raise Damage("it holds a storage that is a part of another, as before PyTorch 0.4")

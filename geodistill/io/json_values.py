@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 
 
-def number(values: dict[str, Any], key: str, where: str) -> float | None:
+def optional_number(values: dict[str, Any], key: str, where: str) -> float | None:
     """A finite number, or None where the key is absent."""
     value = values.get(key)
     if value is None:
@@ -25,8 +25,7 @@ def number(values: dict[str, Any], key: str, where: str) -> float | None:
     except OverflowError:
         result = math.nan
     if not math.isfinite(result):
-        shown = json.dumps(value, default=repr)[:40]
-        raise InputError(f"{where} has {key} = {shown}, which is not a finite number")
+        raise InputError(f"{where} has {key} = {_as_json(value)}, which is not a finite number")
     return result
 
 
@@ -34,7 +33,7 @@ def text(entry: dict[str, Any], key: str, where: str) -> str | None:
     """A file name, or None where the key is absent."""
     value = entry.get(key)
     if value is not None and (not isinstance(value, str) or not value or "\0" in value):
-        raise InputError(f"{where} has {key} = {json.dumps(value)[:40]}, which is not a file name")
+        raise InputError(f"{where} has {key} = {_as_json(value)}, which is not a file name")
     return value
 
 
@@ -53,3 +52,7 @@ def matrix(entry: dict[str, Any], key: str, rows: tuple[int, ...], where: str) -
     if not np.isfinite(result).all():
         raise InputError(f"{where}: {key} holds NaN or infinity; fix or remove the frame")
     return result
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value)[:40] if isinstance(value, (str, int, float)) else shown(value)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.config.tagged_yaml import read_tagged_yaml
-from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
-from geodistill.io.json_values import matrix, number
+from geodistill.io.checkpoints import load_checkpoint
+from geodistill.io.json_values import matrix, optional_number
 from geodistill.io.posed import load_cameras
 from geodistill.io.whole_file import read_start
 
@@ -60,7 +60,8 @@ class Run:
     @property
     def method(self) -> str:
         """Its name, "" where it is not known."""
-        return str(self.settings.get("method_name") or "")[:60]
+        name = self.settings.get("method_name")
+        return name[:60] if isinstance(name, str) else ""
 
 
 def is_run(path: Path) -> bool:
@@ -100,11 +101,6 @@ def load_model(checkpoint: Path) -> dict[str, Tensor]:
     return model_tensors(load_checkpoint(checkpoint, ("pipeline",)), checkpoint)
 
 
-def outline_model(checkpoint: Path) -> dict[str, Tensor]:
-    """The same without reading what they hold."""
-    return model_tensors(outline_checkpoint(checkpoint), checkpoint)
-
-
 def model_tensors(content: dict[str, Any], where: Path) -> dict[str, Tensor]:
     """The model's tensors in what a checkpoint holds."""
     import torch
@@ -136,7 +132,7 @@ def user_from_run(folder: Path) -> Similarity:
         log.say(f"{folder} has no {TRANSFORMS}: the scene stays in nerfstudio's frame")
         return Similarity.identity()
     values = _json(path)
-    scale = number(values, "scale", str(path))
+    scale = optional_number(values, "scale", str(path))
     if scale is None or scale <= 0:
         raise InputError(f"{path} must have a 'scale' above 0, got {scale}")
     transform = torch.from_numpy(matrix(values, "transform", (3, 4), str(path)))

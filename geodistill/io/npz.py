@@ -74,7 +74,12 @@ class NpzFile:
                 f"{count * dtype.itemsize} bytes, it has {len(content) - start}: it is damaged"
             )
         flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
-        return flat.reshape(shape, order="F" if transposed else "C")
+        try:
+            return flat.reshape(shape, order="F" if transposed else "C")
+        except ValueError:  # of axes without end beside one of none
+            raise InputError(
+                f"{self.path}: its array '{name}' has the shape {[*shape]}: it is damaged"
+            ) from None
 
     def _header(
         self, name: str, content: np.ndarray

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import InputError
+from geodistill.io.whole_file import read_whole
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER = 1, 5  # of GraphProto
 _INPUT, _NODE_NAME = 1, 3  # of NodeProto
 _DIMS, _TYPE, _TENSOR_NAME, _RAW = 1, 2, 8, 9  # of TensorProto
 _TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
+_LONGEST_SHIFT = 63
 
 
 class OnnxWeights(NamedTuple):
@@ -38,13 +40,10 @@ class OnnxWeights(NamedTuple):
 def read_onnx_weights(path: Path | str) -> OnnxWeights:
     """The initialisers that are stored as raw little-endian numbers, and the operators' inputs.
 
-    Raises InputError when the file is missing, truncated or not ONNX.
+    Raises InputError when the file is missing, no file, truncated or not ONNX.
     """
     path = Path(path)
-    try:
-        data = memoryview(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    data = memoryview(read_whole(path))
     found = OnnxWeights({}, {})
     try:
         for graph in _every(data, _GRAPH):
@@ -53,7 +52,7 @@ def read_onnx_weights(path: Path | str) -> OnnxWeights:
             for node in _every(graph, _NODE):
                 names = [bytes(name).decode() for name in _every(node, _INPUT)]
                 found.inputs[_text(node, _NODE_NAME)] = names
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError):
         found.tensors.clear()
     if not found.tensors:
         raise InputError(f"{path} is not an ONNX file with weights, or it is damaged")
@@ -113,6 +112,8 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         position, shift = position + 1, shift + 7
         if byte < 0x80:
             return value, position
+        if shift > _LONGEST_SHIFT:
+            raise ValueError("a number has more than 64 bits")
 
 
 def _varints(packed: memoryview) -> list[int]:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from typing import IO, Any, cast
 
-from geodistill.checks import GeodistillError
+from geodistill.checks import GeodistillError, holds_at_most
 
 MOST_OPCODES = 5_000_000
+_MOST_SHARED = 1_000_000
+"""Items of its value beyond one for each step, which are there by being referred to again."""
 _LONGEST_INTEGER = 16 * 8
 _MARK = object()
-_CAUSED = (ValueError, TypeError, IndexError, OverflowError, AttributeError, MemoryError)
+_CAUSED = (ValueError, TypeError, IndexError, OverflowError, AttributeError, RuntimeError)
 _KEYS = (str, int, float, bytes, bool, type(None))
 
 
@@ -99,7 +101,10 @@ def _run(machine: _Machine, file: IO[bytes] | mmap) -> Any:
         if count >= MOST_OPCODES:
             raise Damage(f"it has more than {MOST_OPCODES} steps")
         if opcode.name == "STOP":
-            return _plain(machine.stack.pop())
+            value = _plain(machine.stack.pop())
+            if not holds_at_most(value, count + _MOST_SHARED):
+                raise Damage("it holds one container over and over")
+            return value
         step = _STEPS.get(opcode.name)
         if step is None:
             raise Damage(f"it uses the opcode {opcode.name}, which data does not need")
@@ -150,7 +155,9 @@ def _global(machine: _Machine, argument: str) -> None:
 
 def _stack_global(machine: _Machine, _: Any) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
-    machine.stack.append(machine.look_up(str(module), str(name)))
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise Damage("it names a class by what is no text")
+    machine.stack.append(machine.look_up(module, name))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:

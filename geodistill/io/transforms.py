@@ -29,7 +29,7 @@ from geodistill.cameras import (
 from geodistill.checks import GeodistillError, InputError
 from geodistill.io.frames import Frame, FrameSet
 from geodistill.io.images import SUFFIXES
-from geodistill.io.json_values import matrix, number, text
+from geodistill.io.json_values import matrix, optional_number, text
 from geodistill.io.splits import expect_frames, split_frames
 from geodistill.io.transforms_lens import read_lens, read_size
 
@@ -166,7 +166,7 @@ def _applied(table: dict[str, Any], file: Path) -> Similarity | None:
         if "applied_transform" in table:
             applied = matrix(table, "applied_transform", (3, 4), str(file))
             transform = Similarity.from_matrix(torch.from_numpy(applied))
-        scale = number(table, "applied_scale", str(file))
+        scale = optional_number(table, "applied_scale", str(file))
         scaling = replace(Similarity.identity(), s=1.0 if scale is None else scale)
         return scaling.compose(transform).inverse()
     except GeodistillError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from geodistill.checks import InputError
 from geodistill.io.frames import MAX_SIDE_PX, Lens
-from geodistill.io.json_values import number
+from geodistill.io.json_values import optional_number
 
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2")
 _MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
@@ -20,8 +20,10 @@ _UNDISTORT = (
 def read_lens(values: dict[str, Any], where: str) -> Lens:
     """The lens of a frame: `values` holds the file's keys with the frame's own over them."""
     _expect_known(values, where)
-    lens = {key: number(values, key, where) for key in _NUMBERS}
-    angle = {key: number(values, key, where) for key in ("camera_angle_x", "camera_angle_y")}
+    lens = {key: optional_number(values, key, where) for key in _NUMBERS}
+    angle = {
+        key: optional_number(values, key, where) for key in ("camera_angle_x", "camera_angle_y")
+    }
     if lens["fl_x"] is None and angle["camera_angle_x"] is None and lens["fl_y"] is None:
         raise InputError(
             f"{where} has neither fl_x nor camera_angle_x: add its focal length in pixels as fl_x"
@@ -51,7 +53,7 @@ def read_lens(values: dict[str, Any], where: str) -> Lens:
 
 def read_size(values: dict[str, Any], where: str) -> tuple[int, int] | None:
     """(H, W), or None where the file states neither."""
-    width, height = (number(values, key, where) for key in ("w", "h"))
+    width, height = (optional_number(values, key, where) for key in ("w", "h"))
     if width is None and height is None:
         return None
     if width is None or height is None:
@@ -70,7 +72,7 @@ def _expect_known(values: dict[str, Any], where: str) -> None:
         named = f"camera_model '{model}'" if model not in _MODELS else f"a lens with '{other}'"
         raise InputError(f"{where} has {named}, known are {', '.join(_MODELS)}: {_UNDISTORT}")
     for key in ("k3", "k4", "k5", "k6"):
-        if number(values, key, where):
+        if optional_number(values, key, where):
             raise InputError(
                 f"{where} has {key} = {values[key]}, only k1, k2, p1, p2 are known: {_UNDISTORT}"
             )

@@ -13,8 +13,8 @@ import torch
 from geodistill.checks import InputError
 from geodistill.geometry.fields.foreign import field_from_arrays
 from geodistill.io.fields import FieldArrays, read_field
+from geodistill.io.fields.flat_networks import flat_shapes, flat_size
 from geodistill.io.fields.nerfstudio_harmonics import from_harmonics
-from geodistill.io.fields.nerfstudio_networks import flat_shapes, flat_size
 from geodistill.io.fields.nerfstudio_occupancy import cells_of_levels
 from geodistill.kernels import HashSpec
 from tests.io import nerfstudio_oracle as oracle
@@ -299,7 +299,12 @@ HASH_DAMAGE: dict[str, tuple[Any, dict[str, Any], str]] = {
     "binaries": (
         hash_state(False) | no_grid(1, 2, 3, 2),
         {},
-        "occupancy_grid.binaries has shape",
+        "occupancy_grid.binaries is torch.bool",
+    ),
+    "binaries of another type": (
+        hash_state(False) | {**no_grid(1), "occupancy_grid.binaries": torch.ones(1).bfloat16()},
+        {},
+        r"occupancy_grid.binaries is torch.bfloat16 \[1\]",
     ),
     "aabbs": (
         hash_state(False) | no_grid(1, 2, 2, 2),

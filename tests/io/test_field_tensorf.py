@@ -296,6 +296,9 @@ NAN = torch.full((1, 4, 12, 9), float("nan"))
         (changed(checkpoint(), "distance_scale", -1), "distance_scale -1"),
         (changed(checkpoint(), "density_shift", None), "density_shift that is no number"),
         (changed(checkpoint(), "aabb", torch.zeros(2, 3)), "without volume"),
+        (changed(checkpoint(), "aabb", [[0.0, 1.0], [2.0]]), "does not hold numbers"),
+        (changed(checkpoint(), "aabb", [[0.0] * 3, [1.0] * 3]), "does not hold numbers"),
+        (changed(checkpoint(), "fea2denseAct", [["exp"]]), "activation a list: softplus"),
         (changed(checkpoint(), "aabb", torch.ones(3)), "its aabb has shape"),
         (changed(checkpoint(), "aabb", torch.tensor(CUBE) * 1e7), "corners"),
         (changed(checkpoint(mask=True), "alphaMask.shape", (1, 1, 6, 5)), "fit its 27 bytes"),
@@ -303,6 +306,7 @@ NAN = torch.full((1, 4, 12, 9), float("nan"))
         (changed(checkpoint(mask=True), "alphaMask.shape", 7), "no shape"),
         (changed(checkpoint(mask=True), "alphaMask.mask", None), "no bits"),
         (changed(checkpoint(mask=True), "alphaMask.mask", np.zeros(27)), "no bits"),
+        (changed(checkpoint(mask=True), "alphaMask.mask", torch.zeros(27).bfloat16()), "no bits"),
         (checkpoint(kind="cp"), "different numbers of components"),
         (checkpoint(grid=(9, 1, 7)), "too few"),
         (checkpoint(grid=(2, 200, 200), ranks=((90, 1, 1), (1, 1, 1))), "too different"),
@@ -322,6 +326,12 @@ def test_forward_facing_scenes_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     found = changed(checkpoint(), "near_far", [0, 1])
     read_tensorf(saved(found, tmp_path / "scene.th"))
     assert "normalised device coordinates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [[torch.ones(2), 3], torch.ones(3), [[1], 2], "12", None, 7])
+def test_depths_that_are_none(value: object, tmp_path: Path) -> None:
+    found = changed(checkpoint(), "near_far", value)
+    assert "near_far" not in read_tensorf(saved(found, tmp_path / "scene.th"))["extra"]
 
 
 def test_damaged_files(tmp_path: Path) -> None:

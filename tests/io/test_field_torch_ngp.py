@@ -220,6 +220,13 @@ def test_refusals(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value) and "ngp.pth" in str(caught.value)
 
 
+def test_weights_without_names(tmp_path: Path) -> None:
+    path = tmp_path / "ngp.pth"
+    torch.save({"model": {0: torch.ones(2)}}, path)
+    with pytest.raises(InputError, match="holds no weights of a model"):
+        read_torch_ngp(path)
+
+
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path) -> None:
     file = io.BytesIO()
     model = Hash(finest=128, levels=3, log2_size=8)

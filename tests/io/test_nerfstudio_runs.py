@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 from geodistill.config import tagged_yaml
 from geodistill.config.tagged_yaml import Tagged, dump_tagged, read_tagged_yaml
+from geodistill.io.fields.nerfstudio_settings import setting
 from geodistill.io.nerfstudio import (
     cameras_of,
     checkpoint_of,
     is_run,
     load_model,
     open_run,
-    outline_model,
     user_from_run,
 )
 from geodistill.io.posed import load_cameras
@@ -67,8 +68,8 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["_model.", "module._model.", "_model.module."])
 def test_names_of_distributed_runs(tmp_path: Path, prefix: str) -> None:
     folder = write_run(tmp_path, STATE, None, prefix=prefix)
-    for tensors in (load_model(checkpoint_of(folder)), outline_model(checkpoint_of(folder))):
-        assert set(tensors) == {"field.aabb", "device_indicator_param"}
+    tensors = load_model(checkpoint_of(folder))
+    assert set(tensors) == {"field.aabb", "device_indicator_param"}
 
 
 def test_checkpoints_of_others(tmp_path: Path) -> None:
@@ -131,11 +132,36 @@ def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
         read_tagged_yaml(tmp_path / "a.yml")
 
 
-def test_many_aliases_stay_small(tmp_path: Path) -> None:
+def aliases(levels: int) -> str:
+    """A text whose last list holds 2^levels lists, written in a line for each level."""
     lines = ["a0: &a0 [x, x]"]
-    lines += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
-    (tmp_path / "a.yml").write_text("\n".join(lines))
-    assert len(read_tagged_yaml(tmp_path / "a.yml")) == 60
+    lines += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+def test_aliases_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(aliases(10))
+    assert len(read_tagged_yaml(path)) == 10
+    for text in (aliases(60), "a: &a [*a]", "a: &a {b: *a}"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"a\.yml refers to one part over and over"):
+            read_tagged_yaml(path)
+
+
+def test_a_method_without_a_name(tmp_path: Path) -> None:
+    text = aliases(12) + "\nmethod_name: *a11\n"
+    assert open_run(write_run(tmp_path, STATE, text)).method == ""
+
+
+@pytest.mark.parametrize(
+    "value", [16**5000, -(16**5000), [[1]], "1", math.nan, math.inf], ids=shown
+)
+@pytest.mark.parametrize("default", [1.0, 1, True])
+def test_settings_of_another_kind(value: object, default: float) -> None:
+    with pytest.raises(InputError, match=r"config\.yml has key = .{1,40}, which is not") as caught:
+        setting({"key": value}, "key", default, Path("config.yml"))
+    assert "\n" not in str(caught.value)
 
 
 # Frame

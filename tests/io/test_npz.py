@@ -75,6 +75,7 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n"
         (npy(GOOD, bytes(7)), "of shape [2] takes 8 bytes, it has 7"),
         (npy(GOOD, bytes(9)), "it has 9"),
         (npy(GOOD.replace("(2,)", "(99999999999999999, 99999999999999999)"), bytes(8)), "takes"),
+        (npy(GOOD.replace("(2,)", "(99999999999999999, 99999999999999999, 0)")), "has the shape"),
         (npy(GOOD.replace("(2,)", "(-2,)"), bytes(8)), "no header of numbers"),
         (npy(GOOD.replace("(2,)", "(" + "9" * 5000 + ",)"), bytes(8)), "no header of numbers"),
         (npy(GOOD.replace("(2,)", "(" + "1, " * 40 + ")"), bytes(4)), "has shape"),

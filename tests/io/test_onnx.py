@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,33 @@ def test_every_way_of_cutting_it_is_refused_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     whole = onnx_file({"w": TENSORS["long"]}, {"/n": ["w"]})
     end = whole.index(b"\x55abcd")
-    for length in range(end):
+    for length in range(1, end):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="is not an ONNX file with weights, or it is damaged"):
             read_onnx_weights(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"PK\x03\x04 zip", b"{}"])
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1, 2**70])
+def test_sizes_that_no_tensor_has(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    made = number(1, size) + number(1, 0) + number(2, 1) + message(8, b"w")
+    path.write_bytes(message(7, message(5, made)))
+    with pytest.raises(InputError, match="is not an ONNX file with weights, or it is damaged"):
+        read_onnx_weights(path)
+
+
+def test_numbers_have_64_bits(tmp_path: Path) -> None:
+    """Longer ones take time in the square of their length."""
+    path = tmp_path / "a.onnx"
+    whole = onnx_file({"w": TENSORS["long"]}, {})
+    path.write_bytes(b"\x08" + 9 * b"\xff" + b"\1" + whole)
+    assert read_onnx_weights(path).tensors.keys() == {"w"}
+    path.write_bytes(b"\x08" + 10 * b"\x80" + b"\0" + whole)
+    with pytest.raises(InputError, match="is not an ONNX file with weights, or it is damaged"):
+        read_onnx_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 40, b"PK\x03\x04 zip", b"{}"])
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
@@ -100,5 +121,9 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_missing_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
-        read_onnx_weights(tmp_path / "a.onnx")
+    path = tmp_path / "a.onnx"
+    with pytest.raises(InputError, match=r"a\.onnx does not exist"):
+        read_onnx_weights(path)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.onnx is a pipe or a device, not a file"):
+        read_onnx_weights(path)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from geodistill.checks import InputError, UsageError
 from geodistill.io.fields.arrays import FieldArrays
+from geodistill.io.fields.values import LARGEST
 
-LARGEST = 1e6
-"""Greatest coordinate; what is larger is taken for damage."""
+WHOLE = (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)
+"""The unit cube as a box: low corner, high corner."""
 _THINNEST = 1e-4
 _TURNED = 1e-6
 
@@ -69,4 +70,4 @@ def world_box(
 
 def box_of(field: FieldArrays) -> Sequence[float]:
     """The box within the unit cube, low corner and high corner."""
-    return tuple(field["config"].get("box") or ()) or (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)
+    return tuple(field["config"].get("box") or ()) or WHOLE

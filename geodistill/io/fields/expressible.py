@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays
+from geodistill.io.fields.boxes import WHOLE, box_of
 
-_WHOLE = (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)
 _DECODER: dict[str, Any] = {
     "density": "exp",
     "density_shift": 0.0,
@@ -47,30 +47,19 @@ def expect_uncontracted(field: FieldArrays, path: Path, what: str) -> None:
 
 
 def expect_settings(
-    path: Path, what: str, own: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
+    what: str, own: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> None:
-    """UsageError unless the settings are these; sequences may be tuples or lists.
+    """UsageError, beginning with `what`, unless the settings are these or not given; sequences may
+    be tuples or lists.
 
     Args:
         prefix: of the settings' names where they are those of a part of the config.
     """
     wrong = [key for key, value in wanted.items() if _plain(own.get(key, value)) != _plain(value)]
     if wrong:
-        have = ", ".join(f"{prefix}{key} {own[key]}" for key in wrong)
-        sets = " ".join(f"--set {prefix}{key}={wanted[key]}" for key in wrong)
-        raise UsageError(f"{path}: {what} cannot have {have}: convert with {sets}")
-
-
-def expect_plain(config: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
-    """UsageError, beginning with `what`, for a setting that the format has no place for and that is
-    another one than `wanted`."""
-    for key, value in wanted.items():
-        own = _plain(config.get(key, value))
-        if own != _plain(value):
-            raise UsageError(
-                f"{what} has no place for {key} = {own}: convert it first, --set "
-                f"{key}={_plain(value)}"
-            )
+        have = ", ".join(f"{prefix}{key} {_plain(own[key])}" for key in wrong)
+        sets = " ".join(f"--set {prefix}{key}={_plain(wanted[key])}" for key in wrong)
+        raise UsageError(f"{what} cannot have {have}: convert it first, with {sets}")
 
 
 def _plain(value: Any) -> Any:
@@ -84,8 +73,8 @@ def expect_bounds(field: FieldArrays, path: Path, what: str) -> None:
         raise UsageError(
             f"{path}: {what} does not clamp densities, the field does: convert it first"
         )
-    box = tuple(field["config"].get("box") or _WHOLE)
-    if not np.allclose(box, _WHOLE):
+    box = box_of(field)
+    if not np.allclose(box, WHOLE):
         raise UsageError(
             f"{path}: {what} has a grid over a cube, that of the field spans {box}: convert it to "
             "ngp first"

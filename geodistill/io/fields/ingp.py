@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill import log
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.cascades import CELLS, SIDE, Bits, from_morton, joined
 from geodistill.io.fields.ingp_heads import branch_and_head
@@ -32,7 +32,7 @@ from geodistill.io.fields.placing import (
     stored_frame,
     vector,
 )
-from geodistill.io.json_values import number
+from geodistill.io.json_values import optional_number
 from geodistill.io.whole_file import read_whole
 
 DEFAULT_SCALE, DEFAULT_OFFSET = 0.33, (0.5, 0.5, 0.5)
@@ -131,8 +131,8 @@ def _snapshot(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         )
     mode = snapshot.get("mode", "nerf" if "nerf" in snapshot else "")
     if not isinstance(mode, str) or mode.lower() != "nerf":
-        raise InputError(f"{path} is a snapshot of mode {str(mode)[:40]!r}, not of a NeRF")
-    if (number(snapshot, "version", str(path)) or 0) != 1:
+        raise InputError(f"{path} is a snapshot of mode {shown(mode)}, not of a NeRF")
+    if (optional_number(snapshot, "version", str(path)) or 0) != 1:
         raise InputError(f"{path} is a snapshot of version {snapshot.get('version')!r}: 1 is read")
     return snapshot
 
@@ -146,7 +146,7 @@ def _space(path: Path, nerf: dict[str, Any], dataset: dict[str, Any]) -> Space:
         raise InputError(f"{path} has aabb_scale = {aabb_scale}, which is not a power of two")
     if "scale" not in dataset or "offset" not in dataset:
         log.say(f"{path}: it does not say where its scene lies, scale 0.33 and offset 0.5 are used")
-    scale = number(dataset, "scale", where)
+    scale = optional_number(dataset, "scale", where)
     scale = DEFAULT_SCALE if scale is None else scale_of(scale, where)
     offset = vector(dataset.get("offset", DEFAULT_OFFSET), 3, "offset", where)
     return Space(aabb_scale, scale, offset, np.eye(3) if dataset.get("from_mitsuba") else CYCLE)
@@ -156,9 +156,9 @@ def _parameters(path: Path, snapshot: dict[str, Any]) -> NDArray:
     kind = snapshot.get("params_type", "__half")
     form = _BY_TYPE.get(kind) if isinstance(kind, str) else None
     if form is None:
-        raise InputError(f"{path} has parameters of type {str(kind)[:40]!r}: __half or float")
+        raise InputError(f"{path} has parameters of type {shown(kind)}: __half or float")
     flat = _numbers(path, snapshot, "params_binary", form)
-    stated = number(snapshot, "n_params", str(path))
+    stated = optional_number(snapshot, "n_params", str(path))
     if stated is not None and stated != flat.size:
         raise InputError(f"{path} is damaged: {stated:g} parameters are stated, {flat.size} held")
     most = min(LARGEST_WEIGHT, float(np.finfo(form).max))

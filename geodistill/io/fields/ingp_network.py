@@ -8,22 +8,27 @@ direction with ones. Source: instant-ngp and tiny-cuda-nn, and the paper, Muelle
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.checks import InputError, UsageError
-from geodistill.io.json_values import number
+from geodistill.checks import InputError, UsageError, shown
+from geodistill.io.fields.flat_networks import (
+    ALIGNMENTS,
+    flat_matrices,
+    flat_shapes,
+    flat_size,
+    padded,
+)
+from geodistill.io.json_values import optional_number
 from geodistill.kernels.hashspec import HashSpec
 
 COLOUR_OUTPUTS = 3
 UNIT_RESOLUTION = 2048
 """Of the finest level across a length of 1, where a file states no growth of its own."""
 _WIDEST = 4096
-_ALIGNMENTS = (16, 8)
 _SAME_SCALE = 5e-7
 """Relative; two graphics cards differ by as much when they raise to a power."""
 
@@ -76,33 +81,23 @@ def read_network(config: dict[str, Any], aabb_scale: int, extras: int, where: st
 def split_parameters(network: Network, flat: NDArray, where: str) -> Parameters:
     """Raises InputError if the number of parameters does not fit the network."""
     for fitted in (False, True):
-        for first in _ALIGNMENTS:
-            for second in _ALIGNMENTS:
+        for first in ALIGNMENTS:
+            for second in ALIGNMENTS:
                 shapes = _shapes(network, first, second)
-                spec = _spec_for(network.spec, flat.size - _total(shapes), fitted)
+                spec = _spec_for(network.spec, flat.size - sum(map(flat_size, shapes)), fitted)
                 if spec is not None:
                     return _split(flat, shapes, spec)
-    widths = _shapes(network, 16, 16)
+    asked = sum(map(flat_size, _shapes(network, 16, 16)))
     raise InputError(
         f"{where} holds {flat.size} parameters, its description asks for "
-        f"{_total(widths) + network.spec.entries * network.spec.features}: it is damaged, or of "
-        "another program"
+        f"{asked + network.spec.entries * network.spec.features}: it is damaged, or of another "
+        "program"
     )
-
-
-def padded(count: int, alignment: int) -> int:
-    """The next multiple"""
-    return -(-count // alignment) * alignment
-
-
-def layer_shapes(inputs: int, mlp: Mlp, outputs: int) -> list[tuple[int, int]]:
-    widths = [inputs, *[mlp.width] * mlp.layers, outputs]
-    return [(b, a) for a, b in itertools.pairwise(widths)]
 
 
 def count(values: dict[str, Any], key: str, default: int, least: int, most: int, where: str) -> int:
     """A whole number from `least` to `most`"""
-    value = number(values, key, where)
+    value = optional_number(values, key, where)
     if value is None:
         return default
     if value != int(value) or not least <= value <= most:
@@ -114,16 +109,11 @@ def _shapes(network: Network, first: int, second: int) -> list[list[tuple[int, i
     """Of the density and the colour network, for their alignments"""
     latent = padded(network.density.outputs, first)
     seen = padded(network.degree**2 + network.extras, second)
+    density, color = network.density, network.color
     return [
-        layer_shapes(padded(network.spec.width, first), network.density, latent),
-        layer_shapes(
-            padded(latent + seen, second), network.color, padded(network.color.outputs, second)
-        ),
+        flat_shapes(network.spec.width, density.width, density.layers, density.outputs, first),
+        flat_shapes(latent + seen, color.width, color.layers, color.outputs, second),
     ]
-
-
-def _total(shapes: list[list[tuple[int, int]]]) -> int:
-    return sum(rows * columns for network in shapes for rows, columns in network)
 
 
 def _spec_for(spec: HashSpec, values: int, fitted: bool) -> HashSpec | None:
@@ -139,16 +129,11 @@ def _spec_for(spec: HashSpec, values: int, fitted: bool) -> HashSpec | None:
 
 
 def _split(flat: NDArray, shapes: list[list[tuple[int, int]]], spec: HashSpec) -> Parameters:
-    networks: list[Matrices] = []
-    at = 0
-    for layers in shapes:
-        networks.append([])
-        for shape in layers:
-            size = shape[0] * shape[1]
-            networks[-1].append(flat[at : at + size].reshape(shape).astype(np.float32))
-            at += size
-    table = flat[at:].reshape(-1, spec.features).astype(np.float32)
-    return Parameters(spec, table, *networks)
+    both = [shape for network in shapes for shape in network]
+    matrices = [matrix.astype(np.float32) for matrix in flat_matrices(flat, both)]
+    table = flat[flat_size(both) :].reshape(-1, spec.features).astype(np.float32)
+    first = len(shapes[0])
+    return Parameters(spec, table, matrices[:first], matrices[first:])
 
 
 def _spec(encoding: dict[str, Any], aabb_scale: int, where: str) -> HashSpec:
@@ -161,7 +146,7 @@ def _spec(encoding: dict[str, Any], aabb_scale: int, where: str) -> HashSpec:
     levels = values // features or count(encoding, "n_levels", 16, 1, 64, where)
     log2_size = count(encoding, "log2_hashmap_size", 15, 3, 28, where)
     base = count(encoding, "base_resolution", 0, 0, 2**20, where) or 1 << (log2_size // 3)
-    growth = number(encoding, "per_level_scale", where) or 0.0
+    growth = optional_number(encoding, "per_level_scale", where) or 0.0
     if growth <= 0:
         finest = UNIT_RESOLUTION * aabb_scale
         growth = (finest / base) ** (1 / (levels - 1)) if levels > 1 else 1.0
@@ -214,7 +199,8 @@ def _degree(values: dict[str, Any], where: str) -> int:
     _expect(harmonics, "otype", ("sphericalharmonics",), "", where)
     for rest in parts[1:]:
         _expect(rest, "otype", ("identity",), "Identity", where)
-        if (number(rest, "scale", where) or 1.0) != 1.0 or number(rest, "offset", where):
+        scale, offset = (optional_number(rest, key, where) for key in ("scale", "offset"))
+        if (scale or 1.0) != 1.0 or offset:
             raise InputError(f"{where} scales its identity, which no field here does")
     return count(harmonics, "degree", 4, 1, 4, where)
 
@@ -225,7 +211,7 @@ def _expect(
     value = values.get(key, default)
     if not isinstance(value, str) or value.lower() not in known:
         raise InputError(
-            f"{where} has {key} = {str(value)[:40]!r}, of which there is no field here; known: "
+            f"{where} has {key} = {shown(value)}, of which there is no field here; known: "
             f"{', '.join(known)}"
         )
 

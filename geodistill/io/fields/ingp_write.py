@@ -26,9 +26,10 @@ from geodistill.io.fields.expressible import (
     expect_decoder,
     matrices,
 )
+from geodistill.io.fields.flat_networks import padded
 from geodistill.io.fields.ingp import MOST_CASCADES, OPTICAL_THICKNESS, Space
 from geodistill.io.fields.ingp_heads import HARMONICS, columns_of_first, padded_matrices
-from geodistill.io.fields.ingp_network import COLOUR_OUTPUTS, UNIT_RESOLUTION, padded
+from geodistill.io.fields.ingp_network import COLOUR_OUTPUTS, UNIT_RESOLUTION
 from geodistill.io.fields.ingp_settings import scene_of, settings_of
 from geodistill.io.fields.msgpack import pack
 from geodistill.io.fields.placing import CYCLE, FRAME_ENTRY, frame_entry, parts_of

@@ -17,16 +17,9 @@ from numpy.typing import NDArray
 from geodistill.checks import InputError, UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import placed
+from geodistill.io.fields.flat_networks import ALIGNMENTS, flat_matrices, flat_shapes, flat_size
 from geodistill.io.fields.nerfstudio_harmonics import from_harmonics
-from geodistill.io.fields.nerfstudio_networks import (
-    ALIGNMENTS,
-    Layers,
-    expect_chain,
-    flat_matrices,
-    flat_shapes,
-    flat_size,
-    torch_layers,
-)
+from geodistill.io.fields.nerfstudio_networks import Layers, expect_chain, torch_layers
 from geodistill.io.fields.nerfstudio_occupancy import cells_of_levels
 from geodistill.io.fields.nerfstudio_settings import setting
 from geodistill.io.fields.values import finite, number
@@ -263,9 +256,13 @@ def _occupancy(
     cells, boxes = state.get("occupancy_grid.binaries"), "occupancy_grid.aabbs"
     if cells is None or boxes not in state:
         return None
+    cubes = cells.ndim == 4 and cells.numel() > 0 and len({*cells.shape[1:]}) == 1
+    if str(cells.dtype) != "torch.bool" or not cubes:
+        raise InputError(
+            f"{where}: its occupancy_grid.binaries is {cells.dtype} {[*cells.shape]}, not bits of "
+            "cubes"
+        )
     grids = cells.numpy()
-    if grids.dtype != bool or grids.ndim != 4 or not grids.size or len({*grids.shape[1:]}) != 1:
-        raise InputError(f"{where}: its occupancy_grid.binaries has shape {[*grids.shape]}")
     corners = finite(state, boxes, where, (len(grids), 6)).reshape(-1, 2, 3).astype(np.float64)
     if not (corners[:, 1] > corners[:, 0]).all():
         raise InputError(f"{where}: its {boxes} are no boxes")

@@ -83,7 +83,8 @@ def _half(run: Run) -> float:
     of NeRF-synthetic scenes is known. The networks themselves have no bounds.
     """
     config = run.folder / CONFIG
-    if str(run.dataparser.get("_target")).endswith(".Blender"):
+    target = run.dataparser.get("_target")
+    if isinstance(target, str) and target.endswith(".Blender"):
         return BLENDER_HALF
     planes = run.model.get("collider_params")
     far = setting(planes if isinstance(planes, dict) else {}, "far_plane", 6.0, config)

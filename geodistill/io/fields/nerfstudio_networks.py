@@ -1,9 +1,4 @@
-"""Layers of networks in nerfstudio's two layouts: PyTorch's, and tiny-cuda-nn's flat array.
-
-A flat array holds the matrices [outputs, inputs] of a network row after row, without biases, and
-then a hash table if the network has one; inputs and outputs are padded to multiples of 16. Source:
-tiny-cuda-nn, include/tiny-cuda-nn/networks/fully_fused_mlp.h and network_with_input_encoding.h.
-"""
+"""Layers of networks in PyTorch's layout, as nerfstudio names them."""
 
 from __future__ import annotations
 
@@ -17,9 +12,6 @@ from numpy.typing import NDArray
 
 from geodistill.checks import InputError
 from geodistill.io.fields.values import finite
-
-ALIGNMENTS = (16, 8)
-"""What inputs and outputs are padded to multiples of; 8 by older builds for wide networks."""
 
 
 class Layers(NamedTuple):
@@ -68,28 +60,3 @@ def expect_chain(layers: Layers, inputs: int, outputs: int, what: str, where: Pa
             f"{where}: {what} has layers of shapes {shapes}, which do not lead from {inputs} to "
             f"{outputs} by one width"
         )
-
-
-def flat_shapes(
-    inputs: int, width: int, hidden: int, outputs: int, alignment: int
-) -> list[tuple[int, int]]:
-    """Of the matrices in a flat array, padded."""
-    widths = [padded(inputs, alignment), *[width] * hidden, padded(outputs, alignment)]
-    return [(b, a) for a, b in pairwise(widths)]
-
-
-def flat_size(shapes: list[tuple[int, int]]) -> int:
-    return sum(rows * columns for rows, columns in shapes)
-
-
-def flat_matrices(flat: NDArray, shapes: list[tuple[int, int]]) -> list[NDArray[np.float32]]:
-    found, at = [], 0
-    for rows, columns in shapes:
-        found.append(flat[at : at + rows * columns].reshape(rows, columns))
-        at += rows * columns
-    return found
-
-
-def padded(count: int, alignment: int) -> int:
-    """The next multiple."""
-    return -(-count // alignment) * alignment

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
+from geodistill.io.fields.values import LARGEST
 
-LARGEST = 1e6
-"""Greatest magnitude of a setting."""
 T = TypeVar("T", bool, int, float)
 
 
@@ -27,9 +25,8 @@ def setting(model: dict[str, Any], key: str, default: T, where: Path) -> T:
     elif isinstance(default, int):
         fits = whole and abs(value) <= LARGEST
     else:
-        fits = (whole or isinstance(value, float)) and math.isfinite(value)
-        fits = fits and abs(value) <= LARGEST
+        fits = (whole or isinstance(value, float)) and abs(value) <= LARGEST
     if not fits:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise InputError(f"{where} has {key} = {str(value)[:40]!r}, which is not {kind}")
+        raise InputError(f"{where} has {key} = {shown(value)}, which is not {kind}")
     return type(default)(value)

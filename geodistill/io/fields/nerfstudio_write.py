@@ -7,7 +7,6 @@ nerfacto_field.py and density_fields.py.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from geodistill.checks import UsageError
 from geodistill.config.tagged_yaml import Tagged
 from geodistill.io.fields.arrays import FieldArrays
+from geodistill.io.fields.boxes import box_of
+from geodistill.io.fields.expressible import constant_of_density, decoder_of
 from geodistill.io.fields.nerfstudio_harmonics import from_harmonics
 from geodistill.io.fields.nerfstudio_hash import BASE_HIDDEN, DIRECTION, GEOMETRY, HEAD_HIDDEN
 from geodistill.io.nerfstudio_write import camera_optimizer, made, no_collider, run_files
@@ -35,11 +36,6 @@ _NGP: dict[str, Any] = {
     "levels": 14, "features": 2, "log2_size": 19, "base_resolution": 16, "max_resolution": 2048,
     "convention": "torch-ngp", "hidden": 64, "layers": 1, "bias": False, "box": (),
 }  # fmt: skip
-_DECODER: dict[str, Any] = {
-    "density": "exp", "density_shift": 0.0, "density_scale": 1.0, "features": 15,
-    "head": "harmonics", "width": 64, "layers": 2, "bias": False,
-}  # fmt: skip
-_WHOLE = (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)
 
 
 def nerfacto_files(arrays: FieldArrays, path: Path) -> dict[str, bytes]:
@@ -48,10 +44,10 @@ def nerfacto_files(arrays: FieldArrays, path: Path) -> dict[str, bytes]:
     Raises UsageError for a field that nerfacto cannot be.
     """
     config = {**_NGP, **arrays["config"]}
-    decoder = {**_DECODER, **config.get("decoder", {})}
+    decoder = decoder_of(arrays)
     _expect_nerfacto(arrays, config, decoder, path)
-    density = decoder["density_scale"] * math.exp(decoder["density_shift"])
-    box = np.reshape(config["box"] or _WHOLE, (2, 3))
+    density = constant_of_density(arrays)
+    box = np.reshape(box_of(arrays), (2, 3))
     bounded = arrays["contraction"] == "none"
     model = made(
         "nerfstudio.models.nerfacto.NerfactoModelConfig",

@@ -18,7 +18,7 @@ from geodistill import log
 from geodistill.checks import InputError, UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import placed, world_box
-from geodistill.io.fields.expressible import expect_plain
+from geodistill.io.fields.expressible import expect_settings
 from geodistill.io.fields.occupancy import cells_from_nodes
 from geodistill.io.fields.values import LARGEST, finite
 from geodistill.io.npz import NpzFile, npz_bytes
@@ -104,7 +104,7 @@ def svox2_files(field: FieldArrays, path: Path) -> dict[str, bytes]:
         raise UsageError(
             f"{_WHAT} holds no field of the kind {field['architecture']}: convert --to plenoxels"
         )
-    expect_plain(field["config"], _PLAIN, _WHAT)
+    expect_settings(_WHAT, field["config"], _PLAIN)
     low, high, scale = world_box(field, _WHAT)
     nodes, values = field["nodes"], field["parameters"]["values"]
     links = np.full(nodes.shape, -1, np.int32)

@@ -127,11 +127,13 @@ def _basis(state: Mapping[str, Any], where: str, ranks: Sequence[int]) -> NDArra
 def _near_far(path: Path, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The range of depths, which tells scenes that were warped before they were trained."""
     value = kwargs.get("near_far")
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return {}
     try:
-        found = [float(v) for v in value]  # pyright: ignore[reportOptionalIterable]
+        found = [float(v) for v in value]
     except (TypeError, ValueError, OverflowError):
         return {}
-    if len(found) != 2 or not all(map(math.isfinite, found)):
+    if not all(map(math.isfinite, found)):
         return {}
     if found == [0.0, 1.0]:
         log.say(

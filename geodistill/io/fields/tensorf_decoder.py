@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, shown
 from geodistill.io.fields.tensorf_columns import (
     MOST_OCTAVES,
     Inputs,
@@ -75,7 +75,7 @@ def _density(path: Path, kwargs: Mapping[str, Any], scale: float) -> dict[str, A
     density = kwargs.get("fea2denseAct", "softplus")
     if not isinstance(density, str) or density not in ("softplus", "relu"):
         raise InputError(
-            f"{path} has the density activation {str(density)[:40]!r}: softplus and relu are read"
+            f"{path} has the density activation {shown(density)}: softplus and relu are read"
         )
     shift = number(kwargs, "density_shift", path) if density == "softplus" else 0.0
     factor = number(kwargs, "distance_scale", path) * float(scale)

@@ -66,9 +66,11 @@ def mask_entries(
 
 def _nodes(checkpoint: Mapping[str, Any], where: str) -> NDArray[np.bool_]:
     """bool [X, Y, Z]"""
+    import torch
+
     shape, bits = checkpoint.get("alphaMask.shape"), checkpoint.get("alphaMask.mask")
-    if bits is not None and hasattr(bits, "numpy"):
-        bits = bits.numpy()
+    if isinstance(bits, torch.Tensor):
+        bits = bits.numpy() if bits.dtype == torch.uint8 else None
     sizes = [n if isinstance(n, int) else -1 for n in shape] if isinstance(shape, tuple) else []
     if len(sizes) < 3 or not isinstance(bits, np.ndarray) or bits.dtype != np.uint8:
         raise InputError(f"{where} has no shape [depth, height, width] or no bits: it is damaged")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.boxes import box_of, world_box
-from geodistill.io.fields.expressible import expect_plain
+from geodistill.io.fields.expressible import expect_settings
 from geodistill.io.fields.tensorf import EXTRA, LINE_AXES
 from geodistill.io.fields.tensorf_mask import mask_entries
 from geodistill.io.fields.tensorf_write_decoder import WHAT, density_kwargs, harmonics, head_state
@@ -38,7 +38,7 @@ def tensorf_files(field: FieldArrays, path: Path) -> dict[str, bytes]:
     architecture, config = field["architecture"], field["config"]
     if architecture not in ("tensorf", "tensorf-cp"):
         raise UsageError(f"{WHAT} holds no field of the kind {architecture}: convert --to tensorf")
-    expect_plain(config, {"limits": ()}, WHAT)
+    expect_settings(WHAT, config, {"limits": ()})
     low, high, scale = world_box(field, WHAT)
     decoder = config.get("decoder") or {}
     density, constant = density_kwargs(decoder, float(config.get("floor", _FLOOR)), scale)

@@ -42,8 +42,8 @@ def read_vm(model: Model, bound: float) -> Named:
     parameters = {"branch.basis": basis, **head}
     for kind, name in (("sigma", "density"), ("color", "color")):
         for k in _MODES:
-            plane = _padded(parts[f"{kind}_mat"][k], ranks[kind])
-            line = _padded(parts[f"{kind}_vec"][k], ranks[kind])
+            plane = to_rank(parts[f"{kind}_mat"][k], ranks[kind])
+            line = to_rank(parts[f"{kind}_vec"][k], ranks[kind])
             parameters[f"branch.{name}_planes.{k}"] = plane.transpose(1, 2, 0)
             parameters[f"branch.{name}_lines.{k}"] = line.T
     config = _config(nodes, ranks, decoder) | _box(model, bound)
@@ -82,6 +82,13 @@ def from_frequency_order(first: Array, features: int) -> Array:
     """The inverse."""
     order = to_frequency_order(np.arange(first.shape[1])[None], features)[0]
     return first[:, np.argsort(order)]
+
+
+def to_rank(factor: Array, rank: int) -> Array:
+    """With components of zeros up to `rank`, on the first axis."""
+    out = np.zeros((rank, *factor.shape[1:]), np.float32)
+    out[: len(factor)] = factor
+    return out
 
 
 def _head(model: Model, features: int, bound: float) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -148,13 +155,6 @@ def _box(model: Model, bound: float) -> dict[str, Any]:
         )
     whole = bool((low <= -1.0).all() and (high >= 1.0).all())
     return {} if whole else {"box": tuple(float(v) for v in (*low, *high))}
-
-
-def _padded(factor: Array, rank: int) -> Array:
-    """With components of zeros up to `rank`"""
-    out = np.zeros((rank, *factor.shape[1:]), np.float32)
-    out[: len(factor)] = factor
-    return out
 
 
 def _spread_basis(basis: Array, widths: list[int], rank: int) -> Array:

@@ -86,7 +86,11 @@ def model_of(path: Path, checkpoint: dict[str, Any]) -> Model:
 
     found = checkpoint.get("model", checkpoint)
     tensors = (
-        {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        {
+            name: value
+            for name, value in found.items()
+            if isinstance(name, str) and isinstance(value, torch.Tensor)
+        }
         if isinstance(found, dict)
         else {}
     )

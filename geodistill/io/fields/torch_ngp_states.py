@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geodistill.checks import UsageError
 from geodistill.io.fields.arrays import FieldArrays
 from geodistill.io.fields.expressible import decoder_of, expect_settings, matrices
-from geodistill.io.fields.torch_ngp_factors import WAVES, from_frequency_order
+from geodistill.io.fields.torch_ngp_factors import WAVES, from_frequency_order, to_rank
 from geodistill.io.fields.torch_ngp_hash import UNIT_RESOLUTION
 from geodistill.kernels.hashspec import HashSpec
 
@@ -69,8 +69,8 @@ def hash_state(field: FieldArrays, path: Path, bound: float) -> State:
         "resolutions": None,
         "level_scale": config.get("level_scale") if finest != round(finest) else None,
     }
-    expect_settings(path, "a hash grid of torch-ngp (16 levels) or PVD (14)", config, wanted)
-    expect_settings(path, "its colour network", decoder_of(field), _HARMONICS, "decoder.")
+    expect_settings(f"{path}: a hash grid of torch-ngp (16 levels) or PVD (14)", config, wanted)
+    expect_settings(f"{path}: its colour network", decoder_of(field), _HARMONICS, "decoder.")
     spec = HashSpec(
         levels, 2, 19, 16, round(finest), "torch-ngp", level_scale=config.get("level_scale")
     )
@@ -91,7 +91,7 @@ def vm_state(field: FieldArrays, path: Path, bound: float) -> State:
     for ours, theirs, rank in zip(("density", "color"), ("sigma", "color"), _VM_RANKS, strict=True):
         for k in range(3):
             plane = field["parameters"][f"branch.{ours}_planes.{k}"].transpose(2, 0, 1)
-            tensors[f"{theirs}_mat.{k}"] = _padded(plane, rank)[None]
+            tensors[f"{theirs}_mat.{k}"] = to_rank(plane, rank)[None]
     if field["config"].get("floor"):
         _add_floor(tensors, path, field["config"])
     basis = field["parameters"]["branch.basis"].reshape(-1, 3, field["config"]["color_rank"])
@@ -116,7 +116,7 @@ def vm_state(field: FieldArrays, path: Path, bound: float) -> State:
 
 def cp_state(field: FieldArrays, path: Path, bound: float) -> State:
     """CP of torch-ngp."""
-    expect_settings(path, "CP of torch-ngp", field["config"], {"box": ()})
+    expect_settings(f"{path}: CP of torch-ngp", field["config"], {"box": ()})
     color, pvd = _color_net(field, path)
     if pvd:
         raise UsageError(f"{path}: PVD has no CP: convert with --to tensorf")
@@ -134,8 +134,8 @@ def mlp_state(field: FieldArrays, path: Path, bound: float) -> State:
     """PVD's network."""
     config, parameters = field["config"], field["parameters"]
     wanted = {"trunk_out": 28, "hidden": (64,), "bias": False, "box": ()}
-    expect_settings(path, "PVD's network", config, wanted)
-    expect_settings(path, "its colour network", decoder_of(field), _HARMONICS, "decoder.")
+    expect_settings(f"{path}: PVD's network", config, wanted)
+    expect_settings(f"{path}: its colour network", decoder_of(field), _HARMONICS, "decoder.")
     frequencies = config.get("frequencies") or [2.0**k for k in range(config["octaves"])]
     if not np.allclose(frequencies, [bound * 2.0**k for k in range(len(frequencies))]):
         raise UsageError(
@@ -166,7 +166,7 @@ def voxels_state(field: FieldArrays, path: Path, bound: float) -> State:
     config, nodes = field["config"], field["nodes"]
     wanted = {"density": "exp", "color": "sigmoid", "nodes": "borders", "box": ()}
     usual = {"density": "relu", "color": "shifted", "nodes": "centres", "box": ()}
-    expect_settings(path, "PVD's dense voxels", {**usual, **config}, wanted)
+    expect_settings(f"{path}: PVD's dense voxels", {**usual, **config}, wanted)
     if nodes is None or not nodes.all():
         raise UsageError(f"{path}: PVD's voxels are dense, the field lacks some: use --to ngp")
     values = field["parameters"]["values"].reshape(*nodes.shape, -1)
@@ -177,8 +177,8 @@ def _color_net(field: FieldArrays, path: Path) -> tuple[dict[str, NDArray], bool
     """`color_net`, and whether it is PVD's"""
     decoder, color = decoder_of(field), matrices(field, "color_head")
     pvd = decoder["head"] == "harmonics"
-    what = f"TensoRF of {'PVD' if pvd else 'torch-ngp'}"
-    expect_settings(path, what, decoder, _HARMONICS if pvd else _SINES, "decoder.")
+    what = f"{path}: TensoRF of {'PVD' if pvd else 'torch-ngp'}"
+    expect_settings(what, decoder, _HARMONICS if pvd else _SINES, "decoder.")
     if not pvd:
         color[0] = from_frequency_order(color[0], decoder["features"])
     return _named("color_net", color), pvd
@@ -195,7 +195,7 @@ def _lines(
             f"density_rank={ranks[0]} --set color_rank={ranks[1]}"
         )
     return {
-        f"{theirs}_vec.{k}": _padded(field["parameters"][f"branch.{ours}_lines.{k}"].T, rank)[
+        f"{theirs}_vec.{k}": to_rank(field["parameters"][f"branch.{ours}_lines.{k}"].T, rank)[
             None, ..., None
         ]
         for ours, theirs, rank in zip(("density", "color"), ("sigma", "color"), ranks, strict=True)
@@ -224,12 +224,6 @@ def _add_floor(tensors: dict[str, NDArray], path: Path, config: dict[str, Any]) 
 def _nodes(config: dict[str, Any]) -> tuple[int, ...]:
     """Along x, y, z"""
     return tuple(config.get("grid") or (config["resolution"],) * 3)
-
-
-def _padded(factor: NDArray, rank: int) -> Array:
-    out = np.zeros((rank, *factor.shape[1:]), np.float32)
-    out[: len(factor)] = factor
-    return out
 
 
 def _named(prefix: str, network: list[Array]) -> dict[str, NDArray]:

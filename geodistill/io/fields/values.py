@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geodistill.checks import InputError
 
 LARGEST = 1e6
-"""Greatest magnitude of a setting."""
+"""Greatest magnitude of a setting or a coordinate; what is larger is taken for damage."""
 
 
 def number(values: Mapping[str, Any], key: str, where: Path | str) -> float:
@@ -34,18 +34,18 @@ def finite(
 ) -> NDArray[np.float32]:
     """The numbers of a tensor or an array in float32, an array of their own.
 
-    Raises InputError where it is missing, not finite or, given one, of another shape.
+    Raises InputError where it is missing, neither of the two, not finite or, given one, of another
+    shape.
     """
     value = values.get(key)
     if value is None:
         raise InputError(f"{where} lacks {key}: it is damaged or of another program")
     if hasattr(value, "float") and hasattr(value, "numpy"):
         value = value.float().numpy()  # also of bfloat16, which NumPy does not know
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         raise InputError(f"{where}: its {key} does not hold numbers: it is damaged")
     with np.errstate(over="ignore"):
-        narrow = np.array(array, np.float32)
+        narrow = np.array(value, np.float32)
     if not np.isfinite(narrow).all():
         raise InputError(f"{where}: its {key} holds NaN or infinite values: it is damaged")
     if shape is not None:
