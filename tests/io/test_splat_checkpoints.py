@@ -323,8 +323,8 @@ def test_a_written_run_of_splatfacto(
     assert Path(*run.settings["relative_model_dir"]) == run.checkpoint.parent
     content = torch.load(run.checkpoint, weights_only=True)
     assert content["pipeline"]["_model.gauss_params.features_dc"].shape == (COUNT, 3)
-    frames = json.loads((tmp_path / "run/data/transforms.json").read_text())["frames"]
-    assert (tmp_path / "run/data" / frames[0]["file_path"]).is_file()
+    frames = json.loads((tmp_path / "run/geodistill_data/transforms.json").read_text())["frames"]
+    assert (tmp_path / "run/geodistill_data" / frames[0]["file_path"]).is_file()
 
 
 def test_written_settings_are_what_nerfstudio_makes_objects_of(tmp_path: Path) -> None:
