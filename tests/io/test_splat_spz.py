@@ -366,12 +366,12 @@ def test_bad_files_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_a_count_that_no_scene_of_the_size_has(version: int, tmp_path: Path) -> None:
-    """2 million splats of 29 bytes each are 284 times the file, which deflate could make of it."""
+    """5 million splats of 29 bytes each are 710 times the file, which deflate could make of it."""
     path = tmp_path / "a.spz"
-    count = struct.pack("<I", 2_000_000)
+    count = struct.pack("<I", 5_000_000)
     data = changed(zstd_file(), 8, count) if version == 4 else gzip.compress(changed(V3, 8, count))
     path.write_bytes(data + bytes(204_000 - len(data)))
-    with pytest.raises(InputError, match="it says 2000000 splats in 204000 bytes"):
+    with pytest.raises(InputError, match="it says 5000000 splats in 204000 bytes"):
         read_splats(path)
 
 
@@ -380,7 +380,7 @@ def test_equal_splats_take_next_to_nothing(tmp_path: Path) -> None:
     for name in FIELDS:
         splats[name] = np.repeat(splats[name], 100_000, axis=0)
     write_splats(tmp_path / "a.spz", splats)
-    assert (tmp_path / "a.spz").stat().st_size < 100_000 * 64 / 400
+    assert (tmp_path / "a.spz").stat().st_size < 100_000 * 64 / 300
     assert len(read_splats(tmp_path / "a.spz")["means"]) == 100_000
 
 
