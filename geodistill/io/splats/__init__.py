@@ -105,6 +105,13 @@ def expect_writable(path: Path) -> None:
         )
 
 
+def expect_one_file(path: Path) -> None:
+    """Raise UsageError for a name that stands for several files: a run folder keeps one as its
+    result."""
+    if path.name.lower().endswith(CONFIG):
+        raise UsageError(f"-o {path}: name a folder, and `export` its splats to {path.name}")
+
+
 def read_splats(path: Path | str) -> SplatArrays:
     """Read splats by the ending of the file's name, in the file's own axes.
 
