@@ -116,6 +116,20 @@ def test_a_mesh_keeps_its_columns(here: Path, capsys: pytest.CaptureFixture[str]
     assert torch.equal(heat, torch.arange(len(heat)).float())
 
 
+def test_what_obj_cannot_hold_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = everything()
+    assert mesh.colors is not None
+    save_mesh("clear.glb", mesh)
+    mesh.colors[:, 3] = 255
+    save_mesh("opaque.glb", mesh)
+    lost = {"opaque": "", "clear": "the alpha of its colours"}
+    lost["m"] = f"the attributes heat and {lost['clear']}"
+    for name, what in lost.items():
+        assert main(["export", f"{name}.glb", "-o", "out.obj", "--overwrite"]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "cannot hold" in line]
+        assert said == ([f"out.obj: OBJ cannot hold {what}: left out"] if what else [])
+
+
 def test_points_turn_with_their_normals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export(capsys, "p.ply", "-o", "q.npz", "--frame", "y-up")
     before, after = load_points("p.ply"), load_points("q.npz")

@@ -23,6 +23,7 @@ from geodistill.runs import (
     read_metadata,
     save_tensors,
     scratch_folder,
+    write_files,
 )
 from tests.run_folders import METADATA, TENSORS, message, names, save
 
@@ -191,6 +192,18 @@ def test_a_write_that_the_system_cuts_short(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True)
     assert b"InputError: cannot write" in done.stderr
     assert (tmp_path / "x").read_bytes() == b"old" and names(tmp_path) == {"x"}
+
+
+def test_the_files_of_a_format(tmp_path: Path) -> None:
+    """Folders are made, pieces joined, and what comes first is there when a later one fails."""
+    path = tmp_path / "run/config.yml"
+    write_files(path, {"data/images/a.png": b"one", "data/b": [b"t", b"w", b"o"], path.name: b"3"})
+    written = {str(file.relative_to(path.parent)): file for file in path.parent.rglob("*")}
+    found = {name: file.read_bytes() for name, file in written.items() if file.is_file()}
+    assert found == {"data/images/a.png": b"one", "data/b": b"two", "config.yml": b"3"}
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        write_files(path, {"data/c": b"new", "data/b/d": b"", path.name: b"4"})
+    assert path.read_bytes() == b"3" and (tmp_path / "run/data/c").read_bytes() == b"new"
 
 
 # Folders for others' files

@@ -14,6 +14,7 @@ from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
     from geodistill.cameras import Similarity
+    from geodistill.geometry.mesh import Mesh
 
 Frame = Literal["original", "opencv", "opengl", "blender", "y-up", "z-up"]
 Axes = Literal["opencv", "opengl", "blender", "y-up", "z-up"]
@@ -145,10 +146,22 @@ def _mesh(arguments: Arguments) -> dict[str, Any]:
     expect_whole(arguments.source, (arguments.output, *beside))
     turn = _turn(arguments, "y-up")
     mesh = transformed(mesh, turn.matrix()) if turn else mesh
-    holds = arguments.output.suffix.lower() != ".obj"
-    save_mesh(arguments.output, mesh, attributes if holds else None)
+    if arguments.output.suffix.lower() == ".obj":
+        _say_what_obj_loses(arguments.output, mesh, [*attributes])
+        attributes = {}
+    save_mesh(arguments.output, mesh, attributes)
     more = {"beside": [str(path) for path in beside]} if beside else {}
     return _told(arguments, vertices=len(mesh.vertices), faces=len(mesh.faces), **more)
+
+
+def _say_what_obj_loses(output: Path, mesh: Mesh, attributes: list[str]) -> None:
+    from geodistill import log
+
+    lost = [f"the attributes {', '.join(attributes)}"] if attributes else []
+    if mesh.colors is not None and bool((mesh.colors[:, 3] < 255).any()):
+        lost.append("the alpha of its colours")
+    if lost:
+        log.say(f"{output}: OBJ cannot hold {' and '.join(lost)}: left out")
 
 
 def _points(arguments: Arguments) -> dict[str, Any]:

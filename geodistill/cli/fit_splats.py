@@ -18,7 +18,7 @@ from geodistill.geometry.points import Points, points_digest
 from geodistill.geometry.splats import save_splats
 from geodistill.io.posed import load_posed_images
 from geodistill.io.sparse_points import read_sparse_points
-from geodistill.io.splats import writable_endings
+from geodistill.io.splats import expect_one_file, writable_endings
 from geodistill.metrics.fidelity import psnr_to_images, shown_on
 from geodistill.runs import Run, output_paths
 from geodistill.shade.viewable import viewable
@@ -42,6 +42,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         settings = replace(settings, max_splats=arguments.max_splats)
     check_count("--max-splats", settings.max_splats)
     folder, file = output_paths(arguments.output, INSIDE, writable_endings())
+    expect_one_file(file)
     taken = load_posed_images(arguments.dataset, "train")
     expect_srgb(taken)
     shown = shown_on(taken, arguments.background)

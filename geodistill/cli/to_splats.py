@@ -17,7 +17,7 @@ from geodistill.cli.options import asked_budget
 from geodistill.distill.splats import SMALL, SplatConfig, check_config, to_splats
 from geodistill.geometry.points import Points
 from geodistill.geometry.splats import Splats, save_splats
-from geodistill.io.splats import writable_endings
+from geodistill.io.splats import expect_one_file, writable_endings
 from geodistill.metrics.fidelity import compare
 from geodistill.runs import Run
 from geodistill.shade.viewable import viewable
@@ -37,6 +37,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if isinstance(scene, Splats):
         raise UsageError(f"{source} holds splats already: `export` writes them in another format")
     budget = asked_budget(arguments)
+    place = place_of(arguments, source, INSIDE, writable_endings())
+    expect_one_file(place.file)
 
     def make(opened: Run) -> Made:
         splats = to_splats(scene, config, budget, arguments.seed, opened)
@@ -46,4 +48,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
             {"splats": len(splats)},
         )
 
-    return converted(arguments, place_of(arguments, source, INSIDE, writable_endings()), make)
+    return converted(arguments, place, make)

@@ -1,14 +1,29 @@
-"""Values out of a JSON object that someone else wrote, each checked where it is taken."""
+"""A JSON object that someone else wrote, and its values, each checked where it is taken."""
 
 from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geodistill.checks import InputError, shown
+
+
+def json_object(content: bytes, where: Path | str) -> dict[str, Any]:
+    """Raises InputError, beginning with `where`, for what is no JSON, or another value than an
+    object."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} is not valid JSON ({error}): it may be truncated, copy it again"
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{where} is not a JSON object: check that it is what its name says")
+    return found
 
 
 def optional_number(values: dict[str, Any], key: str, where: str) -> float | None:

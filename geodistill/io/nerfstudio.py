@@ -7,7 +7,6 @@ engine/trainer.py, data/dataparsers/base_dataparser.py and, of older names, vers
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from geodistill import log
 from geodistill.checks import InputError
 from geodistill.config.tagged_yaml import read_tagged_yaml
 from geodistill.io.checkpoints import load_checkpoint
-from geodistill.io.json_values import matrix, optional_number
+from geodistill.io.json_values import json_object, matrix, optional_number
 from geodistill.io.posed import load_cameras
 from geodistill.io.whole_file import read_start
 
@@ -67,7 +66,7 @@ class Run:
 def is_run(path: Path) -> bool:
     """Whether a path names a run: its folder, its config.yml or a checkpoint of it."""
     if path.is_dir():
-        return _newest(path) is not None or _newest(path / MODELS) is not None
+        return any(newest_checkpoint(place) is not None for place in (path, path / MODELS))
     if path.name == CONFIG:
         return is_run(path.parent)
     return _STEP.fullmatch(path.name) is not None
@@ -78,7 +77,7 @@ def checkpoint_of(path: Path) -> Path:
     if not path.is_dir() and path.name != CONFIG:
         return path
     folder = path if path.is_dir() else path.parent
-    found = _newest(folder / MODELS) or _newest(folder)
+    found = newest_checkpoint(folder / MODELS) or newest_checkpoint(folder)
     if found is None:
         raise InputError(f"{folder} holds no {MODELS}/step-*.ckpt: it is no run of nerfstudio")
     return found
@@ -131,7 +130,7 @@ def user_from_run(folder: Path) -> Similarity:
     if not path.exists():
         log.say(f"{folder} has no {TRANSFORMS}: the scene stays in nerfstudio's frame")
         return Similarity.identity()
-    values = _json(path)
+    values = json_object(read_start(path, _LONGEST_JSON), path)
     scale = optional_number(values, "scale", str(path))
     if scale is None or scale <= 0:
         raise InputError(f"{path} must have a 'scale' above 0, got {scale}")
@@ -183,19 +182,7 @@ def _data_path(settings: dict[str, Any]) -> Path | None:
     return None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_start(path, _LONGEST_JSON))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not valid JSON ({str(error)[:60]}): copy it again") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a JSON object with 'transform' and 'scale'")
-    return values
-
-
-def _newest(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the highest step in a folder."""
     try:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []

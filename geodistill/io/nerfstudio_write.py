@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from geodistill.checks import UsageError
 from geodistill.config.tagged_yaml import Tagged, dump_tagged
 from geodistill.io.meshes.textures import encode_png
-from geodistill.io.nerfstudio import CONFIG, MODELS, TRANSFORMS
+from geodistill.io.nerfstudio import CONFIG, MODELS, TRANSFORMS, newest_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT = f"{MODELS}/step-000000000.ckpt"
-_DATA, _PICTURE = "data", "images/frame_00001.png"
+_DATA, _PICTURE = "geodistill_data", "images/frame_00001.png"  # a user's own is often in `data`
+_CAMERAS = f"{_DATA}/transforms.json"
 _SIZE, _FOV_RAD = 64, 0.9
 
 
@@ -47,12 +48,13 @@ def run_files(
         run_from_user: [4, 4] similarity.
         seen: centre [3] and radius, in the run's world, of what the one camera looks at.
 
-    Raises UsageError for another name of the file.
+    Raises UsageError for another name of the file, or a folder that holds another run.
     """
     import torch
 
     if path.name != CONFIG:
         raise UsageError(f"{path}: a run of nerfstudio is named by its settings, FOLDER/{CONFIG}")
+    _expect_own(path)
     folder = path.resolve().parent
     content = {
         "step": 0,
@@ -67,11 +69,26 @@ def run_files(
     frame = {"transform": (run_from_user[:3] / scale).tolist(), "scale": scale}
     return {
         f"{_DATA}/{_PICTURE}": encode_png(np.full((_SIZE, _SIZE, 4), 128, np.uint8)),
-        f"{_DATA}/transforms.json": (json.dumps(_camera(*seen), indent=4) + "\n").encode(),
+        _CAMERAS: (json.dumps(_camera(*seen), indent=4) + "\n").encode(),
         CHECKPOINT: saved.getvalue(),
         TRANSFORMS: (json.dumps(frame, indent=4) + "\n").encode(),
         CONFIG: dump_tagged(_settings(folder, method, datamanager, model)).encode(),
     }
+
+
+def _expect_own(path: Path) -> None:
+    """Raise UsageError where writing a run to `path` would replace what is of another run, or would
+    lie beside its checkpoints: the newest is read, here as in nerfstudio.
+
+    What a write of ours left when it was interrupted begins with the data set, and is replaced.
+    """
+    folder = path.parent
+    newest = newest_checkpoint(folder / MODELS)
+    foreign = [] if newest is None or newest == folder / CHECKPOINT else [newest]
+    if not path.exists() and not (folder / _CAMERAS).exists():
+        foreign += [there for name in (CHECKPOINT, TRANSFORMS) if (there := folder / name).exists()]
+    if foreign:
+        raise UsageError(f"{foreign[0]} is of another run: name another folder for {CONFIG}")
 
 
 def made(name: str, target: str, **values: Any) -> Tagged:

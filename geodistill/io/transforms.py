@@ -10,7 +10,6 @@ applied.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from geodistill.cameras import (
 from geodistill.checks import GeodistillError, InputError
 from geodistill.io.frames import Frame, FrameSet
 from geodistill.io.images import SUFFIXES
-from geodistill.io.json_values import matrix, optional_number, text
+from geodistill.io.json_values import json_object, matrix, optional_number, text
 from geodistill.io.splits import expect_frames, split_frames
 from geodistill.io.transforms_lens import read_lens, read_size
+from geodistill.io.whole_file import read_whole
 
 NAME = "transforms.json"
 LONGEST_NAME = 250
@@ -89,17 +89,8 @@ def points_file(file: Path) -> tuple[Path, Similarity] | None:
 
 
 def _table(file: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{file} does not exist") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} is not valid JSON ({error}): it may be truncated, write it again"
-        ) from None
-    if not isinstance(table, dict) or not isinstance(table.get("frames"), list):
+    table = json_object(read_whole(file), file)
+    if not isinstance(table.get("frames"), list):
         raise InputError(
             f"{file} has no list 'frames': it is not a camera file in the transforms.json form"
         )

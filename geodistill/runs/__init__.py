@@ -1,13 +1,18 @@
 """Run folders and the files in them: atomic, checksummed, resumable, relocatable."""
 
 from geodistill.runs.cache import cache_root
-from geodistill.runs.files import atomic_write, file_digest, scratch_folder
+from geodistill.runs.files import (
+    atomic_write,
+    file_digest,
+    make_folder,
+    scratch_folder,
+    write_files,
+)
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import (
     RESULTS,
     is_unfinished,
     jsonable,
-    make_folder,
     output_paths,
     result,
     result_file,
@@ -30,4 +35,5 @@ __all__ = [
     "result_file",
     "save_tensors",
     "scratch_folder",
+    "write_files",
 ]

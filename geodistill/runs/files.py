@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +48,31 @@ def atomic_write(path: Path | str, content: bytes | Callable[[IO[bytes]], Any]) 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_files(path: Path, files: Mapping[str, bytes | list[bytes]]) -> None:
+    """Write the files that a format is made of, each atomically and in the given order.
+
+    Args:
+        path: of the file that stands for all of them.
+        files: bytes, or pieces of them, by names from the folder of `path`; folders in a name are
+            made.
+
+    Raises InputError as `atomic_write` does.
+    """
+    for name, content in files.items():
+        if "/" in name:
+            make_folder((path.parent / name).parent)
+        pieces = [content] if isinstance(content, bytes) else content
+        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents; InputError where the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from None
 
 
 def copy_file(source: Path, path: Path) -> None:

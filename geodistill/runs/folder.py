@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from geodistill import config as config_files
 from geodistill.checks import InputError, UsageError
 from geodistill.runs import layout
-from geodistill.runs.files import atomic_write, copy_file, remove_leftovers, write_error
+from geodistill.runs.files import (
+    atomic_write,
+    copy_file,
+    make_folder,
+    remove_leftovers,
+    write_error,
+)
 from geodistill.runs.lock import Lock
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
@@ -63,13 +69,13 @@ class Run:
         layout.expect_usable(folder, overwrite)
         if not overwrite:
             _expect_absent(folder, outputs)
-        layout.make_folder(folder)
+        make_folder(folder)
         lock = Lock(folder / layout.LOCK)
         try:
             layout.settle(folder)
             layout.expect_usable(folder, overwrite)  # again: another process may have finished it
             work = folder / layout.WORK if (folder / layout.DONE).exists() else folder
-            layout.make_folder(work)
+            make_folder(work)
             remove_leftovers(work)
             inputs = inputs or {}
             resumed = layout.holds_same(work, command, config, inputs, overwrite)

@@ -23,7 +23,7 @@ from typing import Any
 from geodistill.checks import UsageError
 from geodistill.config import differing_keys, read_yaml, to_yaml
 from geodistill.runs.environment import environment
-from geodistill.runs.files import atomic_write, remove_leftovers, write_error
+from geodistill.runs.files import atomic_write, remove_leftovers
 
 CONFIG, ENV, METRICS = "config.yaml", "env.json", "metrics.jsonl"
 CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
@@ -99,14 +99,6 @@ def expect_usable(folder: Path, overwrite: bool) -> None:
             raise UsageError(
                 f"{folder} is not a run folder (it holds {foreign[0]}): choose another -o"
             )
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder with its parents; InputError where the system refuses."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from None
 
 
 def holds_same(

@@ -145,6 +145,7 @@ def test_a_mesh_from_the_command_line(
         (["ball.glb", "--to", "splats", "--set", "spacing=9"], 2, "'spacing' must lie between"),
         (["ball.glb", "--to", "splats", "--set", "size=9"], 2, "unknown key 'size'"),
         (["ball.glb", "--to", "splats", "-o", "x.npz"], 2, ".npz is not written"),
+        (["ball.glb", "--to", "splats", "-o", "config.yml"], 2, "`export` its splats to config"),
         (["ball_splats/splats.ply", "--to", "splats"], 2, "holds splats already"),
     ):
         assert main(["convert", *arguments]) == code

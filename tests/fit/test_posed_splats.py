@@ -293,6 +293,7 @@ def test_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (["--as", "splats", "--set", "start=1"], 2, "'start' must be from 16"),
         (["--as", "splats", "--set", "default.gradients=1"], 2, "unknown key"),
         (["--as", "splats", "-o", "x.safetensors"], 2, "is not written"),
+        (["--as", "splats", "-o", "config.yml"], 2, "name a folder, and `export` its splats"),
         (["--as", "splats"], 1, "have no alpha channel"),
     ],
 )

@@ -179,13 +179,13 @@ BAD: dict[str, tuple[Callable[[Columns], Columns], str]] = {
     "rest gap": (without(*(f"f_rest_{i}" for i in range(21))), "has 24 properties f_rest_*"),
     "nan": (
         spoilt("f_rest_3", np.nan, rows=range(5, 12)),
-        "its property 'f_rest_3' holds 7 NaN or infinite values of 12, the first in row 5",
+        "7 of its 12 splats cannot be drawn, 7 by NaN or infinite 'f_rest_3', the first in row 5",
     ),
     "infinite": (
         spoilt("scale_0", np.inf, rows=range(12)),
-        "'scale_0' holds 12 NaN or infinite values of 12",
+        "12 by NaN or infinite 'scale_0', the first in row 0",
     ),
-    "zero": (unturned, "12 of its rotations are zero"),
+    "zero": (unturned, "12 by zero 'rotations'"),
     "none": (lambda c: {k: v[:0] for k, v in c.items()}, "holds no splats"),
     "packed": (
         lambda c: {"packed_position": c["x"].astype(np.uint32)},

@@ -154,9 +154,9 @@ def test_the_proposal_network_finds_what_is_occupied(written: tuple[Field, Path]
 
 def test_the_data_set_of_one_picture(written: tuple[Field, Path]) -> None:
     _, folder = written
-    table = json.loads((folder / "data/transforms.json").read_text())
+    table = json.loads((folder / "geodistill_data/transforms.json").read_text())
     (frame,) = table["frames"]
-    assert (folder / "data" / frame["file_path"]).is_file()
+    assert (folder / "geodistill_data" / frame["file_path"]).is_file()
     pose = np.array(frame["transform_matrix"])
     np.testing.assert_allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-12)
     assert np.dot(pose[:3, 3], -pose[:3, 2]) < 0  # it looks along -z of its own, at the middle

@@ -232,7 +232,7 @@ def test_one_picture_shows_nothing_of_a_capture(tmp_path: Path) -> None:
         ({"transform": np.diag([1, 1, 2, 1])[:3].tolist(), "scale": 1}, "not a rotation"),
         ({"transform": np.eye(3).tolist(), "scale": 1}, "must be a 3x4 or 4x4 matrix"),
         ({"transform": [[1], [2, 3]], "scale": 1}, "not a 3x4 or 4x4 matrix"),
-        ([1], "must hold a JSON object"),
+        ([1], "is not a JSON object"),
     ],
 )
 def test_frames_that_are_none(tmp_path: Path, table: object, words: str) -> None:

@@ -56,10 +56,10 @@ def test_missing_path_and_unknown_folders(tmp_path: Path) -> None:
     ("text", "pattern"),
     [
         ('{"frames": [', r"transforms.json is not valid JSON \(.*\): it may be truncated"),
-        ("", "is not valid JSON"),
+        ("", "transforms.json is empty"),
         ("\xff\xfe", "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
-        ("[1, 2]", "has no list 'frames'"),
+        ("[1, 2]", "transforms.json is not a JSON object"),
         ('{"frames": {}}', "has no list 'frames'"),
         ('{"frames": []}', "has zero frames"),
         ('{"frames": [3]}', "frame 0 is not a JSON object"),

@@ -124,8 +124,21 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_array_equal(found["means"], splats["means"][kept])
     columns["scales"][:] = torch.nan
     torch.save({"step": 1, "splats": columns}, tmp_path / "b.pt")
-    with pytest.raises(InputError, match="holds no splats"):
+    complaint = r"b\.pt is damaged: 40 of its 40 .* cannot be drawn, 40 by NaN or infinite 'scales'"
+    with pytest.raises(InputError, match=complaint):
         read_splats(tmp_path / "b.pt")
+    columns = {name: values[:0] for name, values in columns.items()}
+    torch.save({"step": 1, "splats": columns}, tmp_path / "c.pt")
+    with pytest.raises(InputError, match="holds no splats"):
+        read_splats(tmp_path / "c.pt")
+
+
+def test_columns_of_other_shapes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    more = {"codes": torch.rand(COUNT, 2, 2), "grid": torch.rand(3), "label": torch.rand(COUNT)}
+    path = save_gsplat(tmp_path / "a.pt", some_arrays(COUNT), **more)
+    assert [*read_splats(path)["attributes"]] == ["label"]
+    line = f"{path}: codes, grid are no columns of its 40 splats: left out\n"
+    assert capsys.readouterr().err == line
 
 
 def test_harmonics_of_degree_four(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -214,7 +227,7 @@ def test_antialiased_splats_are_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     state = splatfacto_state(some_arrays(COUNT))
     write_run(tmp_path / "a", state, settings("splatfacto", {"rasterize_mode": "antialiased"}))
     read_splats(tmp_path / "a")
-    assert "rasterize_mode antialiased" in capsys.readouterr().err
+    assert "with antialiasing (rasterize_mode antialiased)" in capsys.readouterr().err
     write_run(tmp_path / "b", state, settings("splatfacto", {"rasterize_mode": "classic"}))
     read_splats(tmp_path / "b")
     assert "antialiased" not in capsys.readouterr().err
@@ -323,8 +336,58 @@ def test_a_written_run_of_splatfacto(
     assert Path(*run.settings["relative_model_dir"]) == run.checkpoint.parent
     content = torch.load(run.checkpoint, weights_only=True)
     assert content["pipeline"]["_model.gauss_params.features_dc"].shape == (COUNT, 3)
-    frames = json.loads((tmp_path / "run/data/transforms.json").read_text())["frames"]
-    assert (tmp_path / "run/data" / frames[0]["file_path"]).is_file()
+    frames = json.loads((tmp_path / "run/geodistill_data/transforms.json").read_text())["frames"]
+    assert (tmp_path / "run/geodistill_data" / frames[0]["file_path"]).is_file()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_data_set_of_a_user_stays(tmp_path: Path) -> None:
+    """`ns-process-data` names its files so, and the folder is the natural one."""
+    for name in ("data/transforms.json", "data/images/frame_00001.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"of the user")
+    before = contents(tmp_path)
+    write_splats(tmp_path / "config.yml", some_arrays(COUNT))
+    assert before.items() < contents(tmp_path).items()
+
+
+@pytest.mark.parametrize(
+    ("step", "removed"), [(29999, ""), (29999, "config.yml"), (0, "config.yml")]
+)
+def test_no_run_is_written_among_the_files_of_another(
+    tmp_path: Path, step: int, removed: str
+) -> None:
+    """Whose checkpoint would be replaced, or be read as the newest."""
+    state = splatfacto_state(some_arrays(COUNT))
+    run = write_run(tmp_path / "run", state, settings("splatfacto", {}), step=step)
+    (run / "notes.txt").touch()
+    if removed:
+        (run / removed).unlink()
+    before = contents(run)
+    with pytest.raises(UsageError, match=rf"step-0*{step}\.ckpt is of another run: name another"):
+        write_splats(run / "config.yml", some_arrays(COUNT))
+    assert contents(run) == before
+
+
+def test_the_frame_of_another_run_stays(tmp_path: Path) -> None:
+    (tmp_path / "dataparser_transforms.json").write_text("of the user")
+    with pytest.raises(UsageError, match=r"dataparser_transforms\.json is of another run"):
+        write_splats(tmp_path / "config.yml", some_arrays(COUNT))
+    assert [*contents(tmp_path).values()] == [b"of the user"]
+
+
+def test_a_run_of_ours_is_written_again(tmp_path: Path) -> None:
+    """Over a whole one, and over what an interrupted writer left."""
+    for missing in ("", "config.yml", "dataparser_transforms.json"):
+        first, second = some_arrays(COUNT, seed=1), some_arrays(COUNT, seed=2)
+        write_splats(tmp_path / "config.yml", first)
+        if missing:
+            (tmp_path / missing).unlink()
+        write_splats(tmp_path / "config.yml", second)
+        np.testing.assert_array_equal(read_splats(tmp_path)["means"], second["means"])
 
 
 def test_written_settings_are_what_nerfstudio_makes_objects_of(tmp_path: Path) -> None:

@@ -113,9 +113,52 @@ def test_what_is_not_finite_is_left_out_and_of_most_refused(
         assert "1 of its 20 splats are not finite" in capsys.readouterr().err
     vertex[name][2:15] = value
     write_ply(tmp_path / "a.ply", {"vertex": vertex})
-    complaint = rf"a\.ply: its property '{name}' holds 13 NaN or infinite values of 20, the first"
+    complaint = rf"a\.ply is damaged: 13 of its 20 .*, 13 by NaN or infinite '{name}', .* row 2:"
     with pytest.raises(InputError, match=complaint):
         read_splats(tmp_path / "a.ply")
+
+
+def test_damage_of_most_splats_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+    """No column of most splats, but all of them together."""
+    vertex = columns(tmp_path)
+    vertex["scale_0"][:8], vertex["opacity"][8:15] = np.nan, np.nan
+    write_ply(tmp_path / "a.ply", {"vertex": vertex})
+    with pytest.raises(InputError, match=r"15 of its 20 splats cannot be drawn, 8 by .* 'scale_0'"):
+        read_splats(tmp_path / "a.ply")
+    vertex = columns(tmp_path)
+    for name in ("rot_0", "rot_1", "rot_2", "rot_3"):
+        vertex[name][3:15] = 0
+    write_ply(tmp_path / "a.ply", {"vertex": {**vertex, "rot_weight": np.ones(COUNT, np.float32)}})
+    with pytest.raises(InputError, match=r"12 of its 20 .* 12 by zero 'rotations', .* row 3"):
+        read_splats(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(
+    ("comments", "said"),
+    [
+        (["Exported from Brush", "SplatRenderMode: mip"], "SplatRenderMode: mip"),
+        (["  SPLATRENDERMODE:  Mip "], "SPLATRENDERMODE:  Mip"),
+        (["antialiased 1"], "antialiased 1"),
+        (["SplatRenderMode: default", "antialiased 1"], "antialiased 1"),
+        (["antialiased 1", "SplatRenderMode: default"], ""),
+        (["antialiased 0"], ""),
+        (["SplatRenderMode: 2dgs"], ""),
+        (["not SplatRenderMode: mip"], ""),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("ending", ["ply", "compressed.ply"])
+def test_antialiasing_is_said(
+    comments: list[str], said: str, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    write_splats(path, SPLATS)
+    lines = "".join(f"comment {comment}\n" for comment in comments).encode()
+    path.write_bytes(path.read_bytes().replace(b"element", lines + b"element", 1))
+    assert len(read_splats(path)["means"]) == COUNT
+    err = capsys.readouterr().err
+    assert err.count("were trained with antialiasing") == (1 if said else 0)
+    assert f"({said})" in err if said else not err
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_what_cannot_be_held(
     splats["attributes"] = {"label": np.zeros(5, np.float32), "weight": np.zeros(5, np.float32)}
     write_splats(tmp_path / "a.sog", splats)
     assert capsys.readouterr().err == (
-        "a.sog is written without label, weight: SOG holds no attributes\n"
+        f"{tmp_path / 'a.sog'}: its format cannot hold the attributes label, weight: left out\n"
     )
     assert not read_splats(tmp_path / "a.sog")["attributes"]
     monkeypatch.setattr(writer, "_WIDEST", 2)
@@ -287,6 +287,16 @@ def test_other_bundles(folder: str, picture: str, tmp_path: Path) -> None:
     found = read_splats(bundle(tmp_path / "B.SOG", meta, others, folder, **options))
     for name in FIELDS:
         np.testing.assert_array_equal(found[name], wanted[name])
+
+
+@pytest.mark.parametrize("mark", [{"model": "antialiased"}, {"antialias": True}])
+def test_antialiasing_is_said(
+    mark: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta, parts = written(tmp_path / "a.sog", some_splats(5))
+    for further, lines in (({}, 0), ({"antialias": False, "model": "2dgs"}, 0), (mark, 1)):
+        read_splats(bundle(tmp_path / "b.sog", {**meta, **further}, parts))
+        assert capsys.readouterr().err.count("with antialiasing (its meta.json)") == lines
 
 
 def unbundled(folder: Path, meta: Any, parts: Parts) -> Path:

@@ -229,7 +229,7 @@ def test_flags_and_extensions_are_said(tmp_path: Path, capsys) -> None:
         path.write_bytes(data)
         assert len(read_splats(path)["means"]) == 7
         lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 2 and "antialiasing, which is left out" in lines[0]
+        assert len(lines) == 2 and "with antialiasing (flag 0x1)" in lines[0]
         assert "extension 0x12340001 (5 bytes) is not known here" in lines[1]
     for data in (gzip.compress(old_file(2, tail=unknown)), zstd_file(records=unknown)):
         path.write_bytes(data)  # no flag, no extension
@@ -291,7 +291,7 @@ def test_what_the_format_cannot_hold_is_said(tmp_path: Path, capsys, monkeypatch
     splats["attributes"] = {"label": np.zeros(13, np.float32), "f": np.zeros((13, 2), np.float32)}
     write_splats(path, splats)
     assert capsys.readouterr().err == (
-        f"{path}: SPZ has no place for attributes, label, f left out\n"
+        f"{path}: its format cannot hold the attributes label, f: left out\n"
     )
     splats = some_splats()
     splats["means"][3, 1] = -9000
@@ -302,7 +302,7 @@ def test_what_the_format_cannot_hold_is_said(tmp_path: Path, capsys, monkeypatch
     splats["means"][3, 1] = 1e9
     write_splats(path, splats)
     assert read_splats(path)["means"][3, 1] == 2**23 - 1
-    monkeypatch.setattr(spz, "_MOST", 12)
+    monkeypatch.setattr(spz, "_MOST_WRITTEN", 12)
     with pytest.raises(UsageError, match=r"holds 12 splats at most, .* would have 13"):
         write_splats(path, splats)
     assert format_of(path).opengl
@@ -327,7 +327,7 @@ BAD = {
     "bits": (gzip.compress(changed(V3, 13, b"\x1f")), "degree 1 and 31 fractional bits"),
     "none": (gzip.compress(changed(V3, 8, bytes(4))), "holds no splats"),
     "levels": (gzip.compress(changed(V3, 14, b"\x80")), "a tree of levels of detail"),
-    "more": (gzip.compress(changed(V3, 8, b"\x08")), "8 splats take 248 bytes unpacked, it has"),
+    "more": (gzip.compress(changed(V3, 8, b"\x08")), "8 splats take 232 bytes unpacked, it has"),
     "huge": (gzip.compress(changed(V3, 8, b"\xff" * 4)), "it says 4294967295 splats in"),
     "bomb": (gzip.compress(V3 + bytes(2**25)), "holds more than its header says"),
     "record": (gzip.compress(changed(V3, 14, b"\2") + bytes(7)), "an extension reaches beyond"),
@@ -362,6 +362,26 @@ def test_bad_files_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=complaint) as refused:
         read_splats(path)
     assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_count_that_no_scene_of_the_size_has(version: int, tmp_path: Path) -> None:
+    """5 million splats of 29 bytes each are 710 times the file, which deflate could make of it."""
+    path = tmp_path / "a.spz"
+    count = struct.pack("<I", 5_000_000)
+    data = changed(zstd_file(), 8, count) if version == 4 else gzip.compress(changed(V3, 8, count))
+    path.write_bytes(data + bytes(204_000 - len(data)))
+    with pytest.raises(InputError, match="it says 5000000 splats in 204000 bytes"):
+        read_splats(path)
+
+
+def test_equal_splats_take_next_to_nothing(tmp_path: Path) -> None:
+    splats = some_splats(1)
+    for name in FIELDS:
+        splats[name] = np.repeat(splats[name], 100_000, axis=0)
+    write_splats(tmp_path / "a.spz", splats)
+    assert (tmp_path / "a.spz").stat().st_size < 100_000 * 64 / 300
+    assert len(read_splats(tmp_path / "a.spz")["means"]) == 100_000
 
 
 def test_a_stream_that_unpacks_to_more_or_less(tmp_path: Path) -> None:

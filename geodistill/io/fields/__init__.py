@@ -18,7 +18,7 @@ from geodistill.io.fields.tensorf_write import tensorf_files
 from geodistill.io.fields.torch_ngp import read_torch_ngp
 from geodistill.io.fields.torch_ngp_write import torch_ngp_files
 from geodistill.io.nerfstudio import is_run
-from geodistill.runs import atomic_write, make_folder
+from geodistill.runs import write_files
 
 __all__ = [
     "FORMATS",
@@ -122,11 +122,7 @@ def write_field(path: Path | str, arrays: FieldArrays) -> None:
     if form is None or form.write is None:
         writable = [ending for ending, one in FORMATS.items() if one.write is not None]
         raise UsageError(f"cannot write a field as {path.name}: choose {', '.join(writable)}")
-    for name, content in form.write(arrays, path).items():
-        pieces = [content] if isinstance(content, bytes) else content
-        if "/" in name:
-            make_folder((path.parent / name).parent)
-        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
+    write_files(path, form.write(arrays, path))
 
 
 def expect_writable(path: Path, architecture: str) -> Mapping[str, Any]:

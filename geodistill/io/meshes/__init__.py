@@ -28,7 +28,7 @@ from geodistill.io.meshes.obj import obj_files, read_obj
 from geodistill.io.meshes.ply import ply_files, read_ply_mesh
 from geodistill.io.meshes.simple import read_off, read_stl
 from geodistill.io.meshes.textures import files_read
-from geodistill.runs import atomic_write
+from geodistill.runs import write_files
 
 __all__ = [
     "READERS",
@@ -113,9 +113,7 @@ def write_mesh(path: Path | str, mesh: MeshArrays) -> None:
     _check_attributes(mesh, path)
     with np.errstate(over="ignore"):
         files = writer(mesh, path)
-    for name, content in files.items():
-        pieces = [content] if isinstance(content, bytes) else content
-        atomic_write(path.with_name(name), lambda file, pieces=pieces: file.writelines(pieces))
+    write_files(path, files)
 
 
 def _check_attributes(mesh: MeshArrays, path: Path) -> None:

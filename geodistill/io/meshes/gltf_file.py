@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
+from geodistill.io.json_values import json_object
 from geodistill.io.meshes.textures import decode_texture, find_beside
 from geodistill.io.whole_file import read_whole
 
@@ -52,13 +52,8 @@ class GltfFile:
             data, self.binary = _chunks(data, path)
         elif path.suffix.lower() == ".glb":
             raise InputError(f"{path} does not begin as a GLB file: check its name or copy it")
-        try:
-            self.json: Any = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{path} is not valid JSON ({error}): it may be truncated, copy it again"
-            ) from None
-        if not isinstance(self.json, dict) or not isinstance(self.json.get("asset"), dict):
+        self.json: Any = json_object(data, path)
+        if not isinstance(self.json.get("asset"), dict):
             raise InputError(f"{path} is no glTF file: it has no 'asset'")
         if str(self.json["asset"].get("version", "")).split(".")[0] != "2":
             raise InputError(f"{path} is not of glTF version 2: export it as glTF 2.0")

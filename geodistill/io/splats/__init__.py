@@ -27,7 +27,7 @@ from geodistill.io.splats.sog import read_sog
 from geodistill.io.splats.sog_write import sog_files
 from geodistill.io.splats.splat import dot_splat_files, read_dot_splat
 from geodistill.io.splats.spz import read_spz, spz_files
-from geodistill.runs import atomic_write, make_folder
+from geodistill.runs import write_files
 
 if TYPE_CHECKING:
     from geodistill.cameras import Similarity
@@ -105,6 +105,13 @@ def expect_writable(path: Path) -> None:
         )
 
 
+def expect_one_file(path: Path) -> None:
+    """Raise UsageError for a name that stands for several files: a run folder keeps one as its
+    result."""
+    if path.name.lower().endswith(CONFIG):
+        raise UsageError(f"-o {path}: name a folder, and `export` its splats to {path.name}")
+
+
 def read_splats(path: Path | str) -> SplatArrays:
     """Read splats by the ending of the file's name, in the file's own axes.
 
@@ -127,11 +134,7 @@ def write_splats(path: Path | str, splats: SplatArrays) -> None:
     write = format_of(path).write
     assert write is not None
     _check_attributes(splats)
-    for name, content in write(splats, path).items():
-        pieces = [content] if isinstance(content, bytes) else content
-        if "/" in name:
-            make_folder((path.parent / name).parent)
-        atomic_write(path.parent / name, lambda file, pieces=pieces: file.writelines(pieces))
+    write_files(path, write(splats, path))
 
 
 def _check_attributes(splats: SplatArrays) -> None:

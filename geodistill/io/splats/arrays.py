@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from geodistill import log
 from geodistill.checks import InputError
 from geodistill.io.columns import to_float32
 
@@ -78,6 +80,48 @@ def splat_arrays(
                 f"infinite values of {values.size}, the first in splat {row}"
             )
     return SplatArrays(**narrow, attributes=attributes or {})  # pyright: ignore[reportArgumentType]
+
+
+def finite_rows(
+    where: Path, columns: Mapping[str, np.ndarray], rotations: np.ndarray
+) -> np.ndarray:
+    """bool [N], the splats whose numbers single precision holds and whose rotation is not zero.
+
+    What trainers leave behind of others is drawn by no program: a line says how many there are.
+
+    Args:
+        columns: [N, ...] by the names that the file gives them.
+        rotations: [N, 4] quaternions of any length.
+
+    Raises InputError where that is more than half of them: the file is damaged.
+    """
+    count = len(rotations)
+    good = {
+        name: np.isfinite(to_float32(values)).all(axis=tuple(range(1, values.ndim)))
+        for name, values in columns.items()
+    }
+    good["rotations"] = rotations.any(axis=1)
+    keep = np.logical_and.reduce([*good.values()])
+    lost = count - int(keep.sum())
+    if 2 * lost > count:
+        worst = min(good, key=lambda name: good[name].sum())
+        what = "zero" if worst == "rotations" else "NaN or infinite"
+        raise InputError(
+            f"{where} is damaged: {lost} of its {count} splats cannot be drawn, "
+            f"{count - int(good[worst].sum())} by {what} '{worst}', the first in row "
+            f"{int(np.argmin(good[worst]))}: save it again"
+        )
+    if lost:
+        log.say(f"{where}: {lost} of its {count} splats are not finite and left out")
+    return keep
+
+
+def say_antialiased(where: Path, mark: str) -> None:
+    """One line for splats that were trained with Mip-Splatting's screen-space filter."""
+    log.say(
+        f"{where}: its splats were trained with antialiasing ({mark}): drawn without, as here, "
+        "thin and distant ones look wider and denser"
+    )
 
 
 def logit(share: np.ndarray) -> np.ndarray:

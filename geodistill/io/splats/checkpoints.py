@@ -19,7 +19,14 @@ from geodistill import log
 from geodistill.checks import InputError
 from geodistill.io import nerfstudio
 from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
-from geodistill.io.splats.arrays import COEFFICIENTS, SH_C0, SplatArrays, splat_arrays
+from geodistill.io.splats.arrays import (
+    COEFFICIENTS,
+    SH_C0,
+    SplatArrays,
+    finite_rows,
+    say_antialiased,
+    splat_arrays,
+)
 
 if TYPE_CHECKING:
     from geodistill.cameras import Similarity
@@ -102,10 +109,7 @@ def _splatfacto(run: nerfstudio.Run, content: dict[str, Any]) -> SplatArrays:
     if values["features_rest"].shape[1:2] == (0,):  # sh_degree 0: colours by a sigmoid
         dc = (1 / (1 + np.exp(-dc.astype(np.float64))) - 0.5) / SH_C0
     if run.model.get("rasterize_mode") == "antialiased":
-        log.say(
-            f"{path} was trained with rasterize_mode antialiased: programs that draw without it, "
-            "this one too, show small and distant splats denser"
-        )
+        say_antialiased(path, "rasterize_mode antialiased")
     return _finite(path, values, _joined_sh(path, dc[:, None], values["features_rest"]), {})
 
 
@@ -193,19 +197,13 @@ def _joined_sh(path: Path, dc: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def _finite(
     path: Path, values: dict[str, np.ndarray], sh: np.ndarray, further: dict[str, np.ndarray]
 ) -> SplatArrays:
-    """What trainers leave behind as NaN or infinite is drawn by none of them and is left out."""
     count = len(values["means"])
-    columns = [values[name] for name in ("means", "scales", "quats", "opacities")] + [sh]
-    keep = np.ones(count, bool)
-    for column in columns:
-        keep &= np.isfinite(column).reshape(count, -1).all(axis=1)
-    keep &= values["quats"].any(axis=1)
-    if not keep.all():
-        log.say(f"{path}: {int((~keep).sum())} of its {count} splats are not finite and left out")
-    means, scales, quats, opacities, sh = (column[keep] for column in columns)
-    attributes = {
-        name: column[keep]
-        for name, column in further.items()
-        if column.ndim in (1, 2) and len(column) == count
-    }
+    columns = {name: values[name] for name in ("means", "scales", "quats", "opacities")}
+    columns["harmonics"] = sh
+    keep = finite_rows(path, columns, values["quats"])
+    means, scales, quats, opacities, sh = (column[keep] for column in columns.values())
+    held = {k: c for k, c in further.items() if c.ndim in (1, 2) and len(c) == count}
+    if left := [name[:40] for name in further if name not in held]:
+        log.say(f"{path}: {', '.join(left)} are no columns of its {count} splats: left out")
+    attributes = {name: column[keep] for name, column in held.items()}
     return splat_arrays(path, means, quats, scales, opacities.reshape(-1), sh, attributes)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geodistill import log
 from geodistill.checks import UsageError
 from geodistill.io.nerfstudio_write import camera_optimizer, made, no_collider, run_files
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays
+from geodistill.io.splats.eight_bits import say_left_out
 
 _SPLATS = ("means", "scales", "quats", "opacities", "sh0", "shN")
 
@@ -45,8 +45,7 @@ def splatfacto_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     zero, for splatfacto reads degree 0 through a sigmoid. Attributes are left out, with a line."""
     import torch
 
-    if splats["attributes"]:
-        log.say(f"{path} cannot hold the attributes {', '.join(splats['attributes'])}: left out")
+    say_left_out(splats, path, harmonics=False)
     count, held = splats["sh"].shape[:2]
     rest = np.zeros((count, max(held, COEFFICIENTS[1]) - 1, 3), np.float32)
     rest[:, : held - 1] = splats["sh"][:, 1:]

@@ -17,7 +17,7 @@ from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
 from geodistill.io.splats.ply_packed import PACKED, read_packed_splats
-from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference
+from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference, say_mode
 
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
@@ -32,7 +32,9 @@ def read_ply_splats(path: Path) -> SplatArrays:
 
     Raises InputError when it is missing, damaged, no splat file, or not finite.
     """
-    elements = read_ply(path).elements
+    file = read_ply(path)
+    elements = file.elements
+    say_mode(path, file.comments)
     if any(name in PACKED for name in elements.get("vertex", {})):
         return read_packed_splats(path, elements)
     columns = _columns(path, elements)

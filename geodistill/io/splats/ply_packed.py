@@ -26,16 +26,14 @@ from geodistill.io.splats.eight_bits import (
     colors_of,
     opacity_bytes,
     say_left_out,
-    unit_quaternions,
 )
 from geodistill.io.splats.order import morton_order
+from geodistill.io.splats.smallest_three import from_smallest_three, smallest_three
 
 CHUNK = 256
 PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 _AXES, _COLORS = ("x", "y", "z", "scale_x", "scale_y", "scale_z"), ("r", "g", "b")
 _BITS_3, _BITS_4, _TURN_BITS = (11, 10, 11), (8, 8, 8, 8), (10, 10, 10)
-_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-"""The components beside the largest, by its index."""
 _TURN_RANGE = np.sqrt(2.0)  # from the least to the most that they can be
 _SH_RANGE = 8.0  # from -4 to 4
 
@@ -201,10 +199,7 @@ def _unpacked(words: np.ndarray, bits: tuple[int, ...]) -> np.ndarray:
 
 
 def _packed_turns(rotations: np.ndarray) -> np.ndarray:
-    quaternions = unit_quaternions(rotations)
-    largest = np.abs(quaternions).argmax(axis=1)
-    sign = np.sign(np.take_along_axis(quaternions, largest[:, None], axis=1))
-    others = np.take_along_axis(quaternions * sign, _OTHERS[largest], axis=1)
+    largest, others = smallest_three(rotations)
     return largest.astype(np.uint32) << np.uint32(30) | _packed(
         others / _TURN_RANGE + 0.5, _TURN_BITS
     )
@@ -213,8 +208,4 @@ def _packed_turns(rotations: np.ndarray) -> np.ndarray:
 def _unpacked_turns(words: np.ndarray) -> np.ndarray:
     """[N, 4] quaternions (w, x, y, z)"""
     others = (_unpacked(words, _TURN_BITS) - 0.5) * _TURN_RANGE
-    largest, row = words >> np.uint32(30), np.arange(len(words))
-    quaternions = np.empty((len(words), 4))
-    quaternions[row[:, None], _OTHERS[largest]] = others
-    quaternions[row, largest] = np.sqrt(np.maximum(0, 1 - (others**2).sum(axis=1)))
-    return quaternions
+    return from_smallest_three(words >> np.uint32(30), others)

@@ -6,19 +6,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from geodistill import log
-from geodistill.checks import InputError
-from geodistill.io.columns import to_float32
-from geodistill.io.splats.arrays import logit
+from geodistill.io.splats.arrays import finite_rows, logit, say_antialiased
 from geodistill.io.splats.eight_bits import FLATTEST
 
 THIRD_SCALE, FILTER = "scale_2", "filter_3D"
 _FLAT = np.log(1e-3)
+_MODE = re.compile(r"\s*(?:splatrendermode:\s*(\w+)|antialiased\s+(\d+))\s*", re.IGNORECASE)
+
+
+def say_mode(path: Path, comments: Iterable[str]) -> None:
+    """A line for splats that are to be drawn with antialiasing, as Brush and splat-transform
+    (SplatRenderMode: mip) and Postshot (antialiased 1) say in a comment; the last one counts."""
+    found = [match for match in map(_MODE.fullmatch, comments) if match is not None]
+    mode, flag = found[-1].groups("") if found else ("", "")
+    if mode.lower() == "mip" or flag == "1":
+        say_antialiased(path, found[-1][0].strip())
 
 
 def as_reference(
@@ -32,41 +41,23 @@ def as_reference(
     * Without scale_2 splats are discs. The third axis gets 1e-3 of the smaller other: seen from any
       side it covers less than a pixel wherever the disc is not a thousand pixels wide, and it stays
       positive and finite, which the inverse of a covariance needs.
-
     * Splats that a trainer left without finite numbers, or with a rotation of zeros, are drawn by
       no program, and left out with a line.
 
-    Raises InputError where more than half of the splats are not finite: the file is damaged.
+    Raises InputError where these are more than half: the file is damaged.
     """
-    columns = _finite_rows(path, _finite_ends(dict(columns)), {*layout, FILTER})
+    columns = _finite_ends(dict(columns))
+    checked = {name: values for name, values in columns.items() if name in {*layout, FILTER}}
+    rotations = np.stack([v for name, v in checked.items() if name.startswith("rot_")], axis=1)
+    keep = finite_rows(path, checked, rotations)
+    if not keep.all():
+        columns = {name: values[keep] for name, values in columns.items()}
     if FILTER in columns:
         columns = _without_filter(path, columns)
     if THIRD_SCALE not in columns:
         log.say(f"{path} has no {THIRD_SCALE}: its splats are discs (2DGS)")
         columns[THIRD_SCALE] = np.minimum(columns["scale_0"], columns["scale_1"]) + _FLAT
     return columns
-
-
-def _finite_rows(
-    path: Path, columns: dict[str, np.ndarray], layout: Collection[str]
-) -> dict[str, np.ndarray]:
-    """The rows whose columns of the layout single precision holds."""
-    count = len(columns["x"])
-    keep = np.any([columns[name] != 0 for name in layout if name.startswith("rot_")], axis=0)
-    if 2 * int(keep.sum()) < count:
-        raise InputError(f"{path}: {count - int(keep.sum())} of its rotations are zero")
-    for name in [name for name in columns if name in layout]:
-        finite = np.isfinite(to_float32(columns[name]))
-        if 2 * int(finite.sum()) < count:
-            raise InputError(
-                f"{path}: its property '{name}' holds {count - int(finite.sum())} NaN or infinite "
-                f"values of {count}, the first in row {int(np.argmin(finite))}: save it again"
-            )
-        keep = keep & finite
-    if keep.all():
-        return columns
-    log.say(f"{path}: {int((~keep).sum())} of its {count} splats are not finite and left out")
-    return {name: values[keep] for name, values in columns.items()}
 
 
 def _finite_ends(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,12 +14,17 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
-from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
+from geodistill.io.splats.arrays import (
+    COEFFICIENTS,
+    SplatArrays,
+    say_antialiased,
+    splat_arrays,
+)
+from geodistill.io.splats.smallest_three import from_smallest_three
 from geodistill.io.splats.sog_file import SogFile
 
 ROW = 64  # palette entries in a row of their picture
 LARGEST_FIRST = 252  # in the fourth channel of a rotation, + 0 to 3 for w, x, y, z
-THE_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 _MOST_ENTRIES = 2**16
 
 
@@ -41,6 +46,8 @@ def read_sog(path: Path) -> SplatArrays:
             f"{path} is SOG version {json.dumps(version)[:40]}, where 1 and 2 are read: export it "
             "as version 2"
         )
+    if file.meta.get("model") == "antialiased" or file.meta.get("antialias") is True:
+        say_antialiased(path, "its meta.json")
     return _Scene(file, version).arrays()
 
 
@@ -194,17 +201,12 @@ class _Scene:
 
 def _rotations(pixels: np.ndarray) -> np.ndarray:
     """float64 [N, 4] quaternions (w, x, y, z) of three components and the mark of the largest."""
-    rows = np.arange(len(pixels))[:, None]
     largest = pixels[:, 3].astype(np.int64) - LARGEST_FIRST
     valid = largest >= 0
     largest[~valid] = 0
     others = ((np.arange(256) / 255 * 2 - 1) / np.sqrt(2))[pixels[:, :3]]
     others[~valid] = 0
-    quaternions = np.empty((len(pixels), 4))
-    quaternions[rows, THE_OTHERS[largest]] = others
-    rest = np.maximum(1 - (others**2).sum(axis=1), 0)
-    quaternions[rows[:, 0], largest] = np.sqrt(rest)
-    return quaternions
+    return from_smallest_three(largest, others)
 
 
 def _between(low: float, high: float, steps: int) -> np.ndarray:

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from geodistill import log
 from geodistill.checks import UsageError
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays
 from geodistill.io.splats.codebook import codebook, nearest_code
-from geodistill.io.splats.eight_bits import opacity_bytes, unit_quaternions
+from geodistill.io.splats.eight_bits import opacity_bytes, say_left_out
 from geodistill.io.splats.order import morton_order
 from geodistill.io.splats.palette import palette
-from geodistill.io.splats.sog import LARGEST_FIRST, ROW, THE_OTHERS
+from geodistill.io.splats.smallest_three import smallest_three
+from geodistill.io.splats.sog import LARGEST_FIRST, ROW
 from geodistill.io.splats.sog_file import META
 
 _WIDEST = 16380  # of a WebP picture, a multiple of 4
@@ -40,9 +40,7 @@ def sog_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     count = len(splats["means"])
     if count > _WIDEST**2:
         raise UsageError(f"{path.name} cannot hold {count} splats: SOG has room for {_WIDEST**2}")
-    if splats["attributes"]:
-        names = ", ".join(splats["attributes"])
-        log.say(f"{path.name} is written without {names}: SOG holds no attributes")
+    say_left_out(splats, path, harmonics=False)
     order = morton_order(splats["means"])
     content: dict[str, Any] = {
         "version": 2,
@@ -106,11 +104,7 @@ def _means(means: np.ndarray, bundle: _Bundle) -> dict[str, Any]:
 def _rotations(rotations: np.ndarray) -> np.ndarray:
     """uint8 [N, 4]: the three smaller components, made relative to a positive largest, and which
     of the four that is."""
-    quaternions = unit_quaternions(rotations)
-    largest = np.abs(quaternions).argmax(axis=1)
-    rows = np.arange(len(quaternions))
-    signs = np.where(quaternions[rows, largest] < 0, -1, 1)[:, None]
-    others = np.take_along_axis(quaternions, THE_OTHERS[largest], axis=1) * signs
+    largest, others = smallest_three(rotations)
     shares = np.rint(np.clip(others * np.sqrt(0.5) + 0.5, 0, 1) * 255)
     return np.column_stack([shares, largest + LARGEST_FIRST]).astype(np.uint8)
 

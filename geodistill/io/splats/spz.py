@@ -19,7 +19,8 @@ import zstandard
 from geodistill import log
 from geodistill.checks import InputError, UsageError
 from geodistill.io.splats import spz_values
-from geodistill.io.splats.arrays import SplatArrays, splat_arrays
+from geodistill.io.splats.arrays import SplatArrays, say_antialiased, splat_arrays
+from geodistill.io.splats.eight_bits import say_left_out
 from geodistill.io.splats.spz_extensions import applied_extensions
 from geodistill.io.whole_file import read_whole
 
@@ -30,9 +31,13 @@ _LEVEL = 4  # of packing: the highest takes three times as long for 3 % less
 _ANTIALIASED, _EXTENSIONS, _LEVELS = 0x1, 0x2, 0x80
 _KEPT_DEGREE = 3
 _MOST_BITS = 30
-_MOST = 10_000_000
+_MOST_WRITTEN = 10_000_000  # older readers take no more; newer ones ask only for the bytes
 _MOST_EXTENSIONS = 2**24
-_RATIO, _SLACK = 1032, 2**20  # what deflate can do at most, and what a file may always hold
+_RATIO = 64  # of what is unpacked to the file; scenes are around 2, deflate itself reaches 1032
+_SLACK = 2**26  # bytes that any file may unpack to, such as a million equal splats
+
+
+Bytes = bytes | memoryview
 
 
 class _Header(NamedTuple):
@@ -68,7 +73,7 @@ def read_spz(path: Path) -> SplatArrays:
         if header.version == 4:
             streams, extensions = _zstd_streams(path, data, header)
         else:
-            streams, extensions = _split(path, data, header)
+            streams, extensions = _split(path, memoryview(data)[_HEADER:], header)
     else:
         raise InputError(f"{path} is not an SPZ file: check its name or make it again")
     return applied_extensions(path, _splats(path, header, streams), extensions)
@@ -81,14 +86,14 @@ def spz_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     scales to 1/16, opacities and colours to 1/255 and 1/38, rotations to 0.25 degrees, further
     harmonics to 1/16 in degree 1 and 1/8 above it, within -1 … 1.
 
-    Raises UsageError for more splats than readers of the format take.
+    Raises UsageError for more splats than all readers of the format take.
     """
     count = len(splats["means"])
-    if count > _MOST:
-        raise UsageError(f"an SPZ file holds {_MOST} splats at most, {path} would have {count}")
-    if splats["attributes"]:
-        names = ", ".join(splats["attributes"])
-        log.say(f"{path}: SPZ has no place for attributes, {names} left out")
+    if count > _MOST_WRITTEN:
+        raise UsageError(
+            f"an SPZ file holds {_MOST_WRITTEN} splats at most, {path} would have {count}"
+        )
+    say_left_out(splats, path, harmonics=False)
     means, bits = spz_values.bytes_of_means(splats["means"])
     if bits < 12:
         log.say(f"{path}: positions go beyond 2048 units and are kept to 1/{2**bits} unit")
@@ -106,13 +111,10 @@ def spz_files(splats: SplatArrays, path: Path) -> dict[str, bytes]:
     return {path.name: b"".join([*map(packer.compress, pieces), packer.flush()])}
 
 
-def _splats(path: Path, header: _Header, streams: list[bytes]) -> SplatArrays:
+def _splats(path: Path, header: _Header, streams: list[Bytes]) -> SplatArrays:
     means, alphas, colours, scales, rotations, sh = streams
     if header.flags & _ANTIALIASED:
-        log.say(
-            f"{path}: its splats were trained with antialiasing, which is left out: thin ones look "
-            "wider than they were"
-        )
+        say_antialiased(path, "flag 0x1")
     if header.degree > _KEPT_DEGREE:
         log.say(f"{path}: harmonics of degree {header.degree} are cut to degree {_KEPT_DEGREE}")
     kept = min(header.coefficients, (_KEPT_DEGREE + 1) ** 2 - 1)
@@ -155,14 +157,14 @@ def _header(path: Path, start: bytes) -> _Header:
 
 
 def _check_ratio(path: Path, header: _Header, size: int) -> None:
-    """Before memory is taken for what a damaged count promises."""
+    """Before memory is taken for what a damaged or malicious count promises."""
     if sum(header.sizes) > _RATIO * size + _SLACK:
         raise InputError(
             f"{path} is truncated or damaged: it says {header.count} splats in {size} bytes"
         )
 
 
-def _gzip_streams(path: Path, data: bytes) -> tuple[_Header, list[bytes], bytes]:
+def _gzip_streams(path: Path, data: bytes) -> tuple[_Header, list[Bytes], bytes]:
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         start = unpacker.decompress(data, _HEADER)
@@ -171,28 +173,28 @@ def _gzip_streams(path: Path, data: bytes) -> tuple[_Header, list[bytes], bytes]
             raise InputError(f"{path} is damaged: it is SPZ version 4 within gzip")
         _check_ratio(path, header, len(data))
         room = sum(header.sizes) + _MOST_EXTENSIONS
-        content = start + unpacker.decompress(unpacker.unconsumed_tail, room)
+        content = unpacker.decompress(unpacker.unconsumed_tail, room)
     except zlib.error as error:
         raise InputError(f"{path} is damaged: its gzip stream breaks off ({error})") from None
     if not unpacker.eof:
         trouble = "holds more than its header says" if unpacker.unconsumed_tail else "is truncated"
         raise InputError(f"{path} is damaged: its gzip stream {trouble}")
-    return header, *_split(path, content, header)
+    return header, *_split(path, memoryview(content), header)
 
 
-def _split(path: Path, content: bytes, header: _Header) -> tuple[list[bytes], bytes]:
-    """The attributes' bytes behind the header, and the extensions behind them."""
-    ends = [_HEADER, *(_HEADER + int(end) for end in np.cumsum(header.sizes))]
+def _split(path: Path, content: memoryview, header: _Header) -> tuple[list[Bytes], bytes]:
+    """Views of the attributes in what stands behind the header, and the extensions behind them."""
+    ends = [0, *itertools.accumulate(header.sizes)]
     if ends[-1] > len(content):
         raise InputError(
             f"{path} is truncated: {header.count} splats take {ends[-1]} bytes unpacked, it has "
             f"{len(content)}"
         )
-    streams = [content[start:end] for start, end in itertools.pairwise(ends)]
-    return streams, content[ends[-1] :] if header.flags & _EXTENSIONS else b""
+    streams: list[Bytes] = [content[start:end] for start, end in itertools.pairwise(ends)]
+    return streams, bytes(content[ends[-1] :]) if header.flags & _EXTENSIONS else b""
 
 
-def _zstd_streams(path: Path, data: bytes, header: _Header) -> tuple[list[bytes], bytes]:
+def _zstd_streams(path: Path, data: bytes, header: _Header) -> tuple[list[Bytes], bytes]:
     """The same of version 4: the table of contents says how long each packed stream is."""
     if len(data) < _HEADER_4:
         raise InputError(f"{path} is truncated: it ends within its header")
@@ -205,7 +207,7 @@ def _zstd_streams(path: Path, data: bytes, header: _Header) -> tuple[list[bytes]
             f"not fit a file of {len(data)} bytes with harmonics of degree {header.degree}"
         )
     _check_ratio(path, header, len(data))
-    streams = []
+    streams: list[Bytes] = []
     for stream, size in enumerate(header.sizes[:needed]):
         packed, unpacked = struct.unpack_from("<2Q", data, table + _TOC_ENTRY * stream)
         if unpacked != size or packed > len(data) - at:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from geodistill.io.splats.arrays import logit, sigmoid
+from geodistill.io.splats.smallest_three import from_smallest_three, smallest_three
 
 _DC = 0.15
 _HALF_ROOT = float(np.sqrt(0.5))
@@ -21,7 +22,7 @@ _BUCKETS = (8, 16)  # of bytes, in the first degree and in the others
 _SH_VALUES = ((np.arange(256) - 128) / 128).astype(np.float32)
 
 
-def means_of(data: bytes, fraction_bits: int) -> np.ndarray:
+def means_of(data: bytes | memoryview, fraction_bits: int) -> np.ndarray:
     """float32 [N, 3] of 9 bytes a splat, little endian"""
     triples = np.frombuffer(data, np.uint8).reshape(-1, 3)
     wide = np.zeros((len(triples), 4), np.uint8)
@@ -30,7 +31,7 @@ def means_of(data: bytes, fraction_bits: int) -> np.ndarray:
     return (fixed / float(2**fraction_bits)).astype(np.float32).reshape(-1, 3)
 
 
-def half_means_of(data: bytes) -> np.ndarray:
+def half_means_of(data: bytes | memoryview) -> np.ndarray:
     """float32 [N, 3] of the half floats of version 1"""
     return np.frombuffer(data, "<f2").reshape(-1, 3).astype(np.float32)
 
@@ -49,7 +50,7 @@ def bytes_of_means(means: np.ndarray) -> tuple[bytes, int]:
     return fixed.view(np.uint8)[:, :3].tobytes(), bits
 
 
-def logits_of(data: bytes) -> np.ndarray:
+def logits_of(data: bytes | memoryview) -> np.ndarray:
     """float32 [N]; 0 and 255 become finite."""
     return logit(np.arange(256) / 255)[np.frombuffer(data, np.uint8)]
 
@@ -58,7 +59,7 @@ def bytes_of_logits(logits: np.ndarray) -> bytes:
     return _bytes(sigmoid(logits) * 255)
 
 
-def colours_of(data: bytes) -> np.ndarray:
+def colours_of(data: bytes | memoryview) -> np.ndarray:
     """float32 [N, 3] harmonics of degree 0"""
     values = ((np.arange(256) / 255 - 0.5) / _DC).astype(np.float32)
     return values[np.frombuffer(data, np.uint8)].reshape(-1, 3)
@@ -69,7 +70,7 @@ def bytes_of_colours(dc: np.ndarray) -> bytes:
     return _bytes(dc.astype(np.float64) * (_DC * 255) + 0.5 * 255)
 
 
-def log_scales_of(data: bytes) -> np.ndarray:
+def log_scales_of(data: bytes | memoryview) -> np.ndarray:
     """float32 [N, 3]"""
     values = (np.arange(256) / 16 - 10).astype(np.float32)
     return values[np.frombuffer(data, np.uint8)].reshape(-1, 3)
@@ -80,7 +81,7 @@ def bytes_of_log_scales(log_scales: np.ndarray) -> bytes:
     return _bytes((log_scales.astype(np.float64) + 10) * 16)
 
 
-def rotations_of(data: bytes) -> np.ndarray:
+def rotations_of(data: bytes | memoryview) -> np.ndarray:
     """float64 [N, 4] (w, x, y, z) of 4 bytes a splat
 
     From the top: the number of the largest of x, y, z, w, which is positive and not stored, then
@@ -90,15 +91,10 @@ def rotations_of(data: bytes) -> np.ndarray:
     largest = packed >> 30
     fields = packed[:, None] >> np.array([20, 10, 0])
     small = (fields & 511) * (_HALF_ROOT / 511) * np.where(fields & 512, -1.0, 1.0)
-    rest = np.sqrt(np.clip(1 - (small * small).sum(axis=1), 0, None))
-    places = _OTHERS[largest]
-    xyzw = np.empty((len(packed), 4))
-    np.put_along_axis(xyzw, places, small, axis=1)
-    np.put_along_axis(xyzw, largest[:, None], rest[:, None], axis=1)
-    return xyzw[:, [3, 0, 1, 2]]
+    return from_smallest_three(largest, small)[:, [3, 0, 1, 2]]
 
 
-def old_rotations_of(data: bytes) -> np.ndarray:
+def old_rotations_of(data: bytes | memoryview) -> np.ndarray:
     """float64 [N, 4] (w, x, y, z) of 3 bytes a splat, x, y and z, as versions 1 and 2 have them"""
     xyz = np.frombuffer(data, np.uint8).reshape(-1, 3) / 127.5 - 1
     w = np.sqrt(np.clip(1 - (xyz * xyz).sum(axis=1, keepdims=True), 0, None))
@@ -107,21 +103,14 @@ def old_rotations_of(data: bytes) -> np.ndarray:
 
 def bytes_of_rotations(rotations: np.ndarray) -> bytes:
     """4 bytes a splat; rotations [N, 4] (w, x, y, z) of any length but 0."""
-    xyzw = rotations[:, [1, 2, 3, 0]].astype(np.float64)
-    xyzw /= np.linalg.norm(xyzw, axis=1, keepdims=True)
-    largest = np.abs(xyzw).argmax(axis=1)
-    small = np.take_along_axis(xyzw, _OTHERS[largest], axis=1)
-    flipped = np.take_along_axis(xyzw, largest[:, None], axis=1) < 0
+    largest, small = smallest_three(rotations[:, [1, 2, 3, 0]])
     magnitude = np.floor(511 * (np.abs(small) / _HALF_ROOT) + 0.5).clip(0, 511).astype(np.int64)
-    fields = magnitude | np.where((small < 0) ^ flipped, 512, 0)
+    fields = magnitude | np.where(small < 0, 512, 0)
     packed = (largest << 30) | (fields << np.array([20, 10, 0])).sum(axis=1)
     return packed.astype("<u4").tobytes()
 
 
-_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-
-
-def sh_of(data: bytes, count: int, kept: int) -> np.ndarray:
+def sh_of(data: bytes | memoryview, count: int, kept: int) -> np.ndarray:
     """float32 [N, kept, 3]: of as many coefficients as the bytes hold, the first `kept`"""
     coefficients = np.frombuffer(data, np.uint8).reshape(count, -1, 3)
     return _SH_VALUES[coefficients[:, :kept]]
