@@ -135,7 +135,7 @@ def test_an_edit_that_moves_nothing_says_so(
 
 def test_weights_are_attributes(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "-o", "out.ply", "--weights")
-    weights = load_mesh_with_attributes("out.ply")[1]["weight_0"]
+    weights = load_mesh_with_attributes("out.ply")[1]["weight"][:, 0]
     assert weights[60] == 1 and weights[0] == 0 and 0 < float(weights.mean()) < 0.9
 
 
