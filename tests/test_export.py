@@ -73,9 +73,10 @@ def test_splats_look_the_same_in_every_format(
     said = export(capsys, "s.ply", "-o", f"out.{ending}")
     assert (said["splats"], said["of"]) == (400, 400)
     assert said["bytes"] == Path(f"out.{ending}").stat().st_size
-    back = export(capsys, f"out.{ending}", "-o", "back.ply")
-    assert back["sh_degree"] == (0 if ending == "splat" else 3)
-    assert psnr(picture(load_splats("back.ply")), picture(cloud())) > db
+    export(capsys, f"out.{ending}", "-o", "back.ply")
+    back = load_splats("back.ply")
+    assert back.degree == (0 if ending == "splat" else 3)
+    assert psnr(picture(back), picture(cloud())) > db
 
 
 def test_unknown_columns_ride_along(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,11 +186,14 @@ def test_floaters_are_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -
         (["s.ply", "-o", "s.xyz"], 2, "no splat format has"),
         (["s.ply", "-o", "s.ksplat"], 2, "cannot write splats as s.ksplat"),
         (["m.glb", "-o", "m.stl"], 2, "m.stl"),
-        (["p.ply", "-o", "p.glb"], 2, "point cloud format '.glb'"),
+        (["p.ply", "-o", "p.glb"], 2, "`convert --to splats` makes splats of them"),
         (["s.ply", "-o", "s.ply"], 2, "is read from"),
         (["s.ply", "-o", "p.ply"], 2, "p.ply exists"),
         (["no.ply", "-o", "t.ply"], 1, "no.ply does not exist"),
         (["no.spz", "-o", "t.ply"], 1, "no.spz does not exist"),
+        (["no.ingp", "-o", "t.ply"], 1, "no.ingp does not exist"),
+        (["no/config.yml", "-o", "t.ingp"], 1, "no/config.yml does not exist"),
+        (["s.ply", "-o", "no/no/config.yml"], 1, "the folder no does not exist"),
         (["s.ply", "-o", "t.ply", "--crop", "9,9,9,10,10,10"], 2, "nothing of s.ply is left"),
         (["s.ply", "-o", "t.ply", "--crop", "1,2"], 2, "--crop takes six numbers"),
         (["s.ply", "-o", "t.ply", "--crop", "1,1,1,0,2,2"], 2, "must lie beyond the first"),
@@ -212,3 +216,19 @@ def test_bad_exports_leave_nothing_behind(
     assert main(["export", *arguments]) == code
     assert message in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "source", ["run", "run/config.yml", "run/nerfstudio_models/step-000000000.ckpt"]
+)
+def test_a_run_is_not_replaced_by_what_is_read_of_it(
+    here: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    said = export(capsys, "s.ply", "-o", "run/config.yml")  # whose folder is made
+    checkpoint = here / "run/nerfstudio_models/step-000000000.ckpt"
+    assert said["bytes"] == sum(f.stat().st_size for f in (checkpoint, here / "run/config.yml"))
+    before = checkpoint.read_bytes()
+    command = ["export", source, "-o", "run/config.yml", "--overwrite", "--max-splats", "5"]
+    assert main(command) == 2
+    assert "is read from: choose another output" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before

@@ -10,7 +10,7 @@ import torch
 from geodistill.cli import main
 from geodistill.geometry.axes import turn
 from geodistill.geometry.fields import build_field, load_field, save_field
-from geodistill.geometry.fields.ngp import NgpConfig
+from geodistill.geometry.fields.ngp import HashBranch, NgpConfig
 from geodistill.geometry.fields.plenoxels import Plenoxels, PlenoxelsConfig
 
 TCNN = NgpConfig(levels=4, log2_size=8, base_resolution=4, max_resolution=32, convention="tcnn")
@@ -78,3 +78,22 @@ def test_what_a_format_does_not_hold_is_said(out: str, words: str, tmp_path: Pat
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
     assert not (tmp_path / out).exists()
+
+
+def test_what_only_the_occupancy_grid_hides_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A nerfacto has no such grid."""
+    config = NgpConfig(4, log2_size=8, max_resolution=32, convention="nerfstudio", bias=True)
+    said = {}
+    for name, raw in {"foggy": 0.0, "clear": -30.0}.items():
+        field = build_field("ngp", config)
+        assert isinstance(field.branch, HashBranch)
+        with torch.no_grad():
+            field.branch.density_net.biases[-1][0] = raw
+        field.occupancy = torch.zeros_like(field.occupancy)
+        save_field(field, tmp_path / f"{name}.safetensors")
+        source, out = tmp_path / f"{name}.safetensors", tmp_path / name / "config.yml"
+        assert main(["export", str(source), "-o", str(out)]) == 0
+        said[name] = capsys.readouterr().err
+    assert "the file looks foggy" in said["foggy"] and "foggy" not in said["clear"]

@@ -112,8 +112,8 @@ def explain(error: BaseException, verb: str) -> tuple[int, str, str]:
     if isinstance(error, GeodistillError):
         return EXIT_INPUT, "input", _line(error)
     if isinstance(error, KeyboardInterrupt):
-        again = "; the same command goes on from its last checkpoint" if verb in RESUMABLE else ""
-        return EXIT_INTERRUPTED, "interrupted", f"interrupted{again}"
+        again = "; the same command goes on from its last checkpoint, if any"
+        return EXIT_INTERRUPTED, "interrupted", "interrupted" + again * (verb in RESUMABLE)
     if _is_out_of_memory(error):
         return EXIT_INPUT, "input", "out of memory: close other programs or ask for a smaller size"
     if isinstance(error, OSError):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional
 from geodistill.cli.options import expect_free, expect_whole, field_endings
 from geodistill.cli.report import pairs
 
 if TYPE_CHECKING:
     from geodistill.cameras import Similarity
+    from geodistill.geometry.fields import Field
     from geodistill.geometry.mesh import Mesh
 
+HAZE = 0.01
+"""Opacity of a unit of empty space from which a line says so."""
 Frame = Literal["original", "opencv", "opengl", "blender", "y-up", "z-up"]
 Axes = Literal["opencv", "opengl", "blender", "y-up", "z-up"]
 
@@ -72,11 +76,16 @@ class Arguments(Common):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.kinds import kind_of
+    from geodistill.io.nerfstudio import files_of_run
     from geodistill.runs import result_file
 
-    arguments = replace(arguments, source=result_file(arguments.source))
-    expect_free(arguments.overwrite, arguments.output, inputs=(arguments.source,))
-    kind = kind_of(arguments.source)
+    source = result_file(arguments.source)
+    if not source.exists():
+        raise InputError(f"{source} does not exist: check the path")
+    arguments = replace(arguments, source=source)
+    read = (source, *files_of_run(source))
+    expect_free(arguments.overwrite, arguments.output, inputs=read)
+    kind = kind_of(source)
     thinning = (arguments.prune, arguments.floaters, arguments.max_splats)
     if kind != "splats" and any(value is not None for value in thinning):
         raise UsageError("--prune, --floaters and --max-splats are for splats")
@@ -125,7 +134,7 @@ def _splats(arguments: Arguments) -> dict[str, Any]:
         attributes = {name: values[kept] for name, values in attributes.items()}
     turn = _turn(arguments, "opencv")
     save_splats(arguments.output, transformed(splats, turn) if turn else splats, attributes)
-    return _told(arguments, splats=len(splats), of=count, sh_degree=splats.degree)
+    return _told(arguments, splats=len(splats), of=count)
 
 
 def _mesh(arguments: Arguments) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def _mesh(arguments: Arguments) -> dict[str, Any]:
         attributes = {}
     save_mesh(arguments.output, mesh, attributes)
     more = {"beside": [str(path) for path in beside]} if beside else {}
-    return _told(arguments, vertices=len(mesh.vertices), faces=len(mesh.faces), **more)
+    return _told(arguments, beside, vertices=len(mesh.vertices), faces=len(mesh.faces), **more)
 
 
 def _say_what_obj_loses(output: Path, mesh: Mesh, attributes: list[str]) -> None:
@@ -166,7 +175,13 @@ def _say_what_obj_loses(output: Path, mesh: Mesh, attributes: list[str]) -> None
 
 def _points(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.points import load_points, save_points, transformed
+    from geodistill.io.clouds import FORMATS
 
+    if arguments.output.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"-o {arguments.output}: points are written as {', '.join(FORMATS)}; "
+            "`convert --to splats` makes splats of them"
+        )
     points = load_points(arguments.source)
     count = len(points)
     kept = _inside(points.positions, arguments.crop).nonzero()[:, 0]
@@ -180,6 +195,7 @@ def _points(arguments: Arguments) -> dict[str, Any]:
 def _field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.geometry.fields import load_field, save_field
     from geodistill.io.fields import format_of
+    from geodistill.io.nerfstudio import CONFIG
 
     if arguments.crop:
         raise UsageError("--crop is for points and splats")
@@ -195,7 +211,25 @@ def _field(arguments: Arguments) -> dict[str, Any]:
         if field.views is not None:
             field.views = turn.apply_camera(field.views)
     save_field(field, out)
+    if out.name == CONFIG:
+        _say_haze(field, out)
     return _told(arguments, architecture=field.architecture, parameters=field.parameter_count())
+
+
+def _say_haze(field: Field, out: Path) -> None:
+    """Say what shows in a nerfacto, which has no occupancy grid, of what the field's grid hides."""
+    import torch
+
+    from geodistill import log
+    from geodistill.render.samples import free_points, free_space_loss
+
+    with torch.no_grad():
+        haze = free_space_loss(field.sigma(free_points(field, torch.Generator().manual_seed(0))))
+    if haze > HAZE:
+        log.say(
+            f"{out}: a nerfacto has no occupancy grid, and this field is not transparent outside "
+            f"its own: the file looks foggy ({100 * float(haze):.0f} % a unit). Train it longer"
+        )
 
 
 def _inside(positions: Any, crop: tuple[float, ...]) -> Any:
@@ -213,6 +247,9 @@ def _expect_some(kept: Any, arguments: Arguments) -> None:
         raise UsageError(f"nothing of {arguments.source} is left: --crop or --prune leave all out")
 
 
-def _told(arguments: Arguments, **more: Any) -> dict[str, Any]:
-    size = arguments.output.stat().st_size
+def _told(arguments: Arguments, others: Iterable[Path] = (), **more: Any) -> dict[str, Any]:
+    from geodistill.io.nerfstudio import files_of_run
+
+    written = {arguments.output, *others, *files_of_run(arguments.output)}
+    size = sum(path.stat().st_size for path in written)
     return {"output": str(arguments.output), **more, "frame": arguments.frame, "bytes": size}

@@ -43,9 +43,10 @@ class Arguments(Student):
         Literal["default", "mcmc"] | None,
         Option("how splats multiply: density control as in 3DGS, or MCMC (default: default)"),
     ] = None
-    max_splats: Annotated[int | None, Option("most splats that there may be (default: 100000)")] = (
-        None
-    )
+    max_splats: Annotated[
+        int | None,
+        Option("most splats that there may be, from 16 to 10 million (default: 100,000)"),
+    ] = None
 
     def trains_on_gpu(self) -> bool:
         return self.architecture == "splats"

@@ -9,11 +9,18 @@ import torch
 from torch.nn import functional as F
 
 from geodistill import config as configs
+from geodistill.checks import UsageError
 from geodistill.cli.fit import DEFAULT_BUDGET_S, test_views
 from geodistill.cli.options import asked_budget
 from geodistill.fit.photographs import pinholes
 from geodistill.fit.posed_splats import SplatFitSettings, expect_srgb, fit_splats
-from geodistill.fit.splat_config import SMALL, SplatFitConfig, check_config, check_count
+from geodistill.fit.splat_config import (
+    SMALL,
+    SplatFitConfig,
+    StrategyName,
+    check_config,
+    check_count,
+)
 from geodistill.geometry.points import Points, points_digest
 from geodistill.geometry.splats import save_splats
 from geodistill.io.posed import load_posed_images
@@ -38,6 +45,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     settings = SplatFitSettings(seed=arguments.seed, background=arguments.background)
     if arguments.strategy is not None:
         settings = replace(settings, strategy=arguments.strategy)
+    _expect_own_settings(arguments, settings.strategy)
     if arguments.max_splats is not None:
         settings = replace(settings, max_splats=arguments.max_splats)
     check_count("--max-splats", settings.max_splats)
@@ -84,3 +92,13 @@ def _points(arguments: Arguments) -> Points | None:
         return None
     colors = F.pad(torch.from_numpy(found.colors), (0, 1), value=255)
     return Points(torch.from_numpy(found.positions), colors)
+
+
+def _expect_own_settings(arguments: Arguments, strategy: StrategyName) -> None:
+    """Raise UsageError for a setting of the strategy that is not used."""
+    other = "mcmc" if strategy == "default" else "default"
+    for given in arguments.set:
+        if given.startswith(f"{other}."):
+            raise UsageError(
+                f"--set {given} is of --strategy {other}, this is {strategy}: leave it out"
+            )

@@ -185,10 +185,13 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
             raise UsageError(f"{path} is a folder: name a file in it")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
-        if not path.parent.is_dir():
-            what = "is no folder" if path.parent.exists() else "does not exist"
-            raise InputError(f"cannot write {path}: the folder {path.parent} {what}: make it first")
-        _expect_writable(path)
+        folder = path.parent
+        if path.name == "config.yml" and not folder.exists():
+            folder = folder.parent  # a run of nerfstudio is a folder of its own, which is made
+        if not folder.is_dir():
+            what = "is no folder" if folder.exists() else "does not exist"
+            raise InputError(f"cannot write {path}: the folder {folder} {what}: make it first")
+        _expect_writable(path, folder)
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
 
@@ -209,14 +212,14 @@ def expect_whole(mesh: Path, outputs: Iterable[Path | None]) -> None:
             raise UsageError(f"{path} belongs to {mesh}: choose another output")
 
 
-def _expect_writable(path: Path) -> None:
-    """Raise InputError where the folder of a path takes no files."""
+def _expect_writable(path: Path, folder: Path) -> None:
+    """Raise InputError, about the path, where the folder takes no files."""
     import tempfile
 
     from geodistill.runs.files import write_error
 
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise write_error(path, error) from None
 

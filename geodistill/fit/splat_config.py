@@ -78,4 +78,5 @@ def _check(config: Any, prefix: str, skipped: str = "") -> None:
 def _expect_in_range(name: str, value: float, limits: tuple[float, float]) -> None:
     low, high = limits
     if not low <= value <= high:
-        raise UsageError(f"'{name}' must be from {low:g} to {high:g}, got {value}")
+        low, high = (f"{limit:,}" if isinstance(limit, int) else f"{limit:g}" for limit in limits)
+        raise UsageError(f"'{name}' must be from {low} to {high}, got {value}")

@@ -83,11 +83,24 @@ def checkpoint_of(path: Path) -> Path:
     return found
 
 
+def files_of_run(path: Path) -> tuple[Path, ...]:
+    """The settings and the checkpoint that are read for a path; none where it means no run."""
+    if not is_run(path):
+        return ()
+    checkpoint = checkpoint_of(path)
+    files = (_folder_of(checkpoint) / CONFIG, checkpoint)
+    return tuple(file for file in files if file.exists())
+
+
+def _folder_of(checkpoint: Path) -> Path:
+    parent = checkpoint.parent
+    return parent.parent if parent.name == MODELS else parent
+
+
 def open_run(path: Path) -> Run:
     """The run that a path means. Raises InputError for settings that cannot be read."""
     checkpoint = checkpoint_of(path)
-    parent = checkpoint.parent
-    folder = parent.parent if parent.name == MODELS else parent
+    folder = _folder_of(checkpoint)
     config = folder / CONFIG
     return Run(folder, checkpoint, read_tagged_yaml(config) if config.is_file() else {})
 

@@ -197,10 +197,7 @@ def _read(path: Path, split: str) -> FrameSet:
         if path.suffix.lower() != ".json":
             raise InputError(f"{path} is not a data set: give its folder or its transforms.json")
         if path in [blender.blender_file(path.parent, name) for name in blender.BLENDER_SPLITS]:
-            raise InputError(
-                f"{path} is one split of a data set: give the folder {path.parent} and choose the "
-                "split"
-            )
+            raise InputError(f"{path} is one split of a data set: give its folder, {path.parent}")
         return transforms.read_split(path, split)
     if blender.is_blender(path):
         return blender.read_blender(path, split)

@@ -35,7 +35,7 @@ RESULTS = ("field.safetensors", "splats.ply", "mesh.glb")
 OTHER_FORMATS = (
     *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),
     *(".msgpack", ".onnx", ".png", ".json", ".yaml", ".safetensors"),
-    *(".glb", ".gltf", ".obj", ".off", ".stl"),
+    *(".glb", ".gltf", ".obj", ".off", ".stl", ".ksplat", ".sog", ".yml", ".html", ".mp4"),
 )
 
 

@@ -22,7 +22,7 @@ from tests.faults.commands import Host, Result, complaint, contents
 from tests.faults.host import TESTS
 
 STEPS = 24
-INTERRUPTED = "interrupted; the same command goes on from its last checkpoint"
+INTERRUPTED = "interrupted; the same command goes on from its last checkpoint, if any"
 
 FITS = {
     "ngp": ("log2_size=10", "levels=4", "max_resolution=64"),

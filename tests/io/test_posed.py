@@ -234,7 +234,7 @@ def test_splits_are_checked(tmp_path: Path) -> None:
         load_cameras(tmp_path, "trian")
     with pytest.raises(InputError, match=r"no transforms_val.json, it has the splits train, test"):
         load_cameras(tmp_path, "val")
-    with pytest.raises(InputError, match="is one split of a data set: give the folder"):
+    with pytest.raises(InputError, match="is one split of a data set: give its folder"):
         load_cameras(tmp_path / "transforms_test.json")
     write_nerfstudio(tmp_path / "one", scene())
     path = tmp_path / "one" / "transforms.json"
