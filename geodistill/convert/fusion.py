@@ -23,7 +23,7 @@ from geodistill.render.surfaces import SurfaceView
 TRUNCATION = 2
 """Steps of the grid on each side of a surface in which a view measures distance. Behind the surface
 it counts less and less (Bylow et al. 2013): of a thin thing, the other side is what is there."""
-FREE, HIDDEN = 0.3, 0.02
+FREE, HIDDEN = 0.3, 0.005
 """Weight of a view of which a node's pixel shows nothing at all, and of one in which the node is
 hidden, against 1 of one that looks straight at a surface near it."""
 LEAST_COSINE = 0.1
@@ -63,8 +63,9 @@ def fused(views: Sequence[SurfaceView], resolution: int) -> DistanceGrid:
     shape = [int(n) for n in ((high - low) / step).ceil() + MARGIN + 1]
     near = _near_blocks((points - low) / step, shape)
     lenses = [_Lens.of(view, low) for view in views]
-    values = _coarse(near, lenses, step)[: shape[0], : shape[1], : shape[2]].contiguous()
-    index = _nodes_of(near, shape)
+    signs = _coarse(near, lenses, step)
+    values = _by_nodes(signs * TRUNCATION * step, shape)
+    index = _nodes_of(near | _turning(signs), shape)
     fine = _votes(index.float() * step, lenses, step, "fusing views")
     values[tuple(index.unbind(1))] = fine
     return DistanceGrid(values, low, step)
@@ -99,15 +100,28 @@ def _nodes_of(blocks: Tensor, shape: list[int]) -> Tensor:
 
 
 def _coarse(near: Tensor, lenses: list[_Lens], step: float) -> Tensor:
-    """Distances of all nodes, by whole blocks: none of those that count is near a surface."""
+    """1 for blocks outside, -1 for those inside, by their middles; 0 for those near a surface."""
     far = (~near).nonzero()
     middles = (far * BLOCK + (BLOCK - 1) / 2).float() * step
-    most = TRUNCATION * step
-    signs = torch.ones(near.shape)
+    signs = torch.zeros(near.shape)
     signs[~near] = _votes(middles, lenses, step, "carving").sign()
+    return signs
+
+
+def _turning(signs: Tensor) -> Tensor:
+    """Which blocks touch one of the other sign: between them ends what no view looks past."""
+    beside_inside, beside_outside = (
+        F.max_pool3d(side.float()[None], 3, stride=1, padding=1)[0] > 0
+        for side in (signs < 0, signs > 0)
+    )
+    return ((signs > 0) & beside_inside) | ((signs < 0) & beside_outside)
+
+
+def _by_nodes(blocks: Tensor, shape: list[int]) -> Tensor:
+    """Values of blocks at each of their nodes."""
     for axis in range(3):
-        signs = signs.repeat_interleave(BLOCK, dim=axis)
-    return signs * most
+        blocks = blocks.repeat_interleave(BLOCK, dim=axis)
+    return blocks[: shape[0], : shape[1], : shape[2]].contiguous()
 
 
 @dataclass(frozen=True, eq=False)

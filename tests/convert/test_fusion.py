@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geodistill.cameras import Camera, Similarity, rotations, sphere_cameras
+from geodistill.cameras import Camera, Similarity, orbit_cameras, rotations, sphere_cameras
 from geodistill.checks import InputError
 from geodistill.convert.fusion import DistanceGrid, _cosines, fused
 from geodistill.convert.isosurface import isosurface, without_specks, without_unseen
@@ -104,6 +104,21 @@ def test_what_is_inside_leaves_no_trace() -> None:
     made = isosurface(fused(looks(shell), 48))
     assert len(components(made).unique()) == 1
     assert float(made.vertices.norm(dim=1).min()) > 0.65
+
+
+def test_what_few_views_look_past_does_not_hang_below() -> None:
+    """A thick plate, mostly seen from above: its lower side is where the few low views end."""
+    shape, origin = slab((0.8, 0.8, 0.15)), torch.zeros(3).double()
+    cameras = [
+        orbit_cameras(n, origin, 3.5, elevation, 0.7, (80, 80))
+        for n, elevation in ((6, 0.0), (30, 0.9))
+    ]
+    views = [
+        _look(shape, some[i], Similarity.identity()) for some in cameras for i in range(len(some))
+    ]
+    grid = fused(views, 96)
+    made = isosurface(grid)
+    assert float(made.vertices[:, 2].min()) > -0.15 - 2 * grid.step
 
 
 def test_hollows_are_filled() -> None:
@@ -205,7 +220,7 @@ def _slow(views: list[SurfaceView], place: Tensor, step: float) -> float:
         depth, cos = float(view.depth[y, x]), max(float(_cosines(view)[y, x]), 0.1)
         value = max(-2 * step, min(2 * step, (depth - float(local.norm())) * cos))
         own = 0.3 if depth == float("inf") else cos
-        own *= max(0.02, min(1.0, 1 + value / (2 * step)))
+        own *= max(0.005, min(1.0, 1 + value / (2 * step)))
         total, weight = total + own * value, weight + own
     return total / weight if weight else 2 * step
 
