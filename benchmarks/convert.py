@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace) -> int:
     narrow = bool(arguments.only or arguments.scenes)
     if arguments.out is not None or (not narrow and tables.measured(scale, store)):
         write_between_markers(arguments.out or page, text)
-        if (shown := grid.picture(scale, store)) is not None:
-            sheet = (arguments.out or page).parent / SHEET
+        sheet = (arguments.out or page).parent / SHEET
+        if (shown := grid.picture(scale, store, sheet)) is not None:
             sheet.parent.mkdir(exist_ok=True)
             shown.save(sheet, quality=85)
     return status

@@ -65,8 +65,12 @@ def _figure(record: Record | None) -> str:
     return f"{decibel(record['psnr_db'])} dB, {record['seconds']:.0f} s" if record else EMPTY
 
 
-def picture(scale: plan.Scale, store: Store) -> Image.Image | None:
-    """A row of tiles per source: itself, then what was made of it. None without contact sheets."""
+def picture(scale: plan.Scale, store: Store, before: Path) -> Image.Image | None:
+    """A row of tiles per source: itself, then what was made of it. None without contact sheets.
+
+    Tiles whose contact sheet is not in the cache are those of the picture `before`, if there is
+    one: sheets stay on the machine where their cells were measured.
+    """
     sheets = {pair: store.path(cell, ".png") for pair, cell in pairs(scale).items()}
     sheets = {pair: sheet for pair, sheet in sheets.items() if sheet.is_file()}
     if not sheets:
@@ -74,7 +78,11 @@ def picture(scale: plan.Scale, store: Store) -> Image.Image | None:
     rows, columns = sources(scale), targets(scale)
     size = (MARGIN_PX + TILE_PX * (len(columns) + 1), HEAD_PX + TILE_PX * len(rows))
     page = Image.new("RGB", size, "white")
+    if before.is_file() and (known := Image.open(before)).size == size:
+        page.paste(known)
     draw = ImageDraw.Draw(page)
+    draw.rectangle((0, 0, size[0], HEAD_PX - 1), "white")
+    draw.rectangle((0, 0, MARGIN_PX - 1, size[1]), "white")
     for place, name in enumerate(("source", *columns)):
         draw.text((MARGIN_PX + TILE_PX * place + 4, 3), name, "black")
     for line, source in enumerate(rows):

@@ -36,8 +36,8 @@ def load(name: str) -> ModuleType:
 
 bench = load("convert")
 measure, plan, tables = bench.measure, bench.plan, bench.tables
-sources, speed, store_module, wording = (
-    sys.modules[f"converting.{name}"] for name in ("sources", "speed", "store", "wording")
+grid, sources, speed, store_module, wording = (
+    sys.modules[f"converting.{name}"] for name in ("grid", "sources", "speed", "store", "wording")
 )
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from torch import Tensor
 
 from geodistill import train as training
@@ -18,6 +19,7 @@ from geodistill.train import Budget
 from tests.benchmarks.converting import (
     bench,
     conversion,
+    grid,
     measure,
     plan,
     sources,
@@ -173,6 +175,28 @@ def test_the_fastest_schedule_counts() -> None:
 )
 def test_verdict_on_a_speed_up(value: Any, verdict: str) -> None:
     assert wording.speed_verdict(value) == verdict
+
+
+def test_the_picture_keeps_tiles_whose_sheets_are_elsewhere(tmp_path: Path) -> None:
+    scale, store, kept = plan.smoke_scale(), store_of(tmp_path), tmp_path / "kept.png"
+    assert grid.picture(scale, store, kept) is None
+    (first, one), (second, other) = list(grid.pairs(scale).items())[:2]
+    store.folder.mkdir(parents=True)
+
+    def tile(page: Image.Image, pair: tuple[str, str]) -> tuple[int, ...]:
+        """The middle of a tile."""
+        row, column = grid.sources(scale).index(pair[0]), grid.targets(scale).index(pair[1]) + 1
+        x = grid.MARGIN_PX + int((column + 0.5) * grid.TILE_PX)
+        return page.getpixel((x, grid.HEAD_PX + int((row + 0.5) * grid.TILE_PX)))
+
+    Image.new("RGB", (60, 60), (255, 0, 0)).save(store.path(one, ".png"))
+    page = grid.picture(scale, store, kept)
+    assert tile(page, first) == (255, 0, 0) and tile(page, second) == (255, 255, 255)
+    page.save(kept)
+    store.path(one, ".png").unlink()
+    Image.new("RGB", (60, 60), (0, 255, 0)).save(store.path(other, ".png"))
+    page = grid.picture(scale, store, kept)
+    assert tile(page, first) == (255, 0, 0) and tile(page, second) == (0, 255, 0)
 
 
 def test_the_page_changes_only_between_its_markers(tmp_path: Path) -> None:
