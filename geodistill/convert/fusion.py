@@ -23,9 +23,9 @@ from geodistill.render.surfaces import SurfaceView
 TRUNCATION = 2
 """Steps of the grid on each side of a surface in which a view measures distance. Behind the surface
 it counts less and less (Bylow et al. 2013): of a thin thing, the other side is what is there."""
-FREE = 0.3
-"""Weight of a view of which a node's pixel shows nothing at all, against 1 of one that looks
-straight at a surface near it."""
+FREE, HIDDEN = 0.3, 0.014
+"""Weight of a view of which a node's pixel shows nothing at all, and of one in which the node is
+hidden, against 1 of one that looks straight at a surface near it."""
 LEAST_COSINE = 0.1
 BLOCK = 4
 """Nodes along the side of the blocks in which those near a surface are found."""
@@ -47,12 +47,8 @@ class DistanceGrid:
     step: float
 
 
-def fused(views: Sequence[SurfaceView], resolution: int, hidden: float = 0.005) -> DistanceGrid:
+def fused(views: Sequence[SurfaceView], resolution: int) -> DistanceGrid:
     """Fuse views into a grid of about `resolution` nodes along the longest side of what they show.
-
-    Args:
-        hidden: weight of a view in which a node is hidden. The less it is, the fewer views that
-            look past a place are needed to say that nothing is there.
 
     Raises InputError where they show hardly anything.
     """
@@ -66,7 +62,7 @@ def fused(views: Sequence[SurfaceView], resolution: int, hidden: float = 0.005) 
     low = low - MARGIN * step
     shape = [int(n) for n in ((high - low) / step).ceil() + MARGIN + 1]
     near = _near_blocks((points - low) / step, shape)
-    lenses = [_Lens.of(view, low, hidden) for view in views]
+    lenses = [_Lens.of(view, low) for view in views]
     signs = _coarse(near, lenses, step)
     values = _by_nodes(signs * TRUNCATION * step, shape)
     index = _nodes_of(near | _turning(signs), shape)
@@ -130,19 +126,17 @@ def _by_nodes(blocks: Tensor, shape: list[int]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Lens:
-    """A view for looking nodes up in: its camera, depth and weight of each pixel, and the least
-    weight of a node."""
+    """A view for looking nodes up in: its camera, and depth and weight of each pixel."""
 
     view: SurfaceView
     low: Tensor
     depth: Tensor  # [H * W]
     cosine: Tensor  # [H * W] of the angle between the ray and the surface's normal
-    hidden: float
 
     @classmethod
-    def of(cls, view: SurfaceView, low: Tensor, hidden: float) -> _Lens:
+    def of(cls, view: SurfaceView, low: Tensor) -> _Lens:
         cosine = _cosines(view).clamp_min(LEAST_COSINE)
-        return cls(view, low, view.depth.reshape(-1), cosine.reshape(-1), hidden)
+        return cls(view, low, view.depth.reshape(-1), cosine.reshape(-1))
 
     def pixels(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the places [N, 3], relative to `low`, are in the picture; their pixels, and how
@@ -184,7 +178,7 @@ def _votes(places: Tensor, lenses: list[_Lens], step: float, what: str) -> Tenso
             depth, cosine = lens.depth[pixel], lens.cosine[pixel]
             value = ((depth - away) * cosine).clamp(-most, most)
             own = torch.where(depth.isfinite(), cosine, FREE)
-            own = own * (1 + value / most).clamp(lens.hidden, 1)
+            own = own * (1 + value / most).clamp(HIDDEN, 1)
             total.index_add_(0, seen, own * value)
             weight.index_add_(0, seen, own)
             bar.advance()

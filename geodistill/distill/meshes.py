@@ -27,8 +27,6 @@ FAIRING = 5
 """Rounds against the roughness of the grid."""
 MOST_PIXELS = 3 * 10**7
 """Of all views together, which are held in memory."""
-HIDDEN_OF_SPLATS = 0.02
-"""Weight of a view in which a place is hidden by splats, which now and then let a view through."""
 TOLERANCE = 5
 """How far a view's surface may be from the mesh that takes colours from it, in steps of the grid:
 what is farther off is another part of the scene."""
@@ -86,8 +84,7 @@ def to_mesh(scene: Field | Splats, config: MeshConfig | None = None, seed: int =
     if viewable(scene).color_space != "srgb":
         raise InputError("a mesh holds sRGB colours, this field linear ones")
     views = surface_views(scene, config.views, config.pixels, seed + 1)
-    hidden = {"hidden": HIDDEN_OF_SPLATS} if isinstance(scene, Splats) else {}
-    grid = fused(views, config.resolution, **hidden)
+    grid = fused(views, config.resolution)
     surface = without_specks(isosurface(grid), config.specks)
     mesh = separated(decimated(faired(surface, FAIRING), config.faces))
     tolerance = TOLERANCE * grid.step

@@ -220,7 +220,7 @@ def _slow(views: list[SurfaceView], place: Tensor, step: float) -> float:
         depth, cos = float(view.depth[y, x]), max(float(_cosines(view)[y, x]), 0.1)
         value = max(-2 * step, min(2 * step, (depth - float(local.norm())) * cos))
         own = 0.3 if depth == float("inf") else cos
-        own *= max(0.005, min(1.0, 1 + value / (2 * step)))
+        own *= max(0.014, min(1.0, 1 + value / (2 * step)))
         total, weight = total + own * value, weight + own
     return total / weight if weight else 2 * step
 
