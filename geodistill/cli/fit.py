@@ -83,7 +83,7 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
     folder, file = output_paths(arguments.output, endings=field_endings())
     images = load_posed_images(arguments.dataset, "train")
     shown = shown_on(images, arguments.background)
-    held_out = test_views(arguments.dataset)
+    held_out = held_out_views(arguments.dataset)
     with Run.open(
         folder,
         "fit",
@@ -108,7 +108,7 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
     return result
 
 
-def test_views(dataset: Path) -> PosedImages | None:
+def held_out_views(dataset: Path) -> PosedImages | None:
     """The held-out views; None, with a line, where the data set has none."""
     from geodistill.io.posed import load_posed_images
     from geodistill.io.splits import NoSuchSplit

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from geodistill import config as configs
 from geodistill.checks import UsageError
-from geodistill.cli.fit import DEFAULT_BUDGET_S, test_views
+from geodistill.cli.fit import DEFAULT_BUDGET_S, held_out_views
 from geodistill.cli.options import asked_budget
 from geodistill.fit.photographs import pinholes
 from geodistill.fit.posed_splats import SplatFitSettings, expect_srgb, fit_splats
@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     found = _points(arguments)
     inputs = {"DATASET": taken.digest(), **({"its points": points_digest(found)} if found else {})}
     images = pinholes(taken)
-    held_out = test_views(arguments.dataset)
+    held_out = held_out_views(arguments.dataset)
     held_out = pinholes(held_out) if held_out else None
     with Run.open(
         folder,

@@ -175,6 +175,8 @@ def stem_of(source: Path) -> str:
 def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None, ...] = ()) -> None:
     """Raise UsageError if something stands where an output goes, or two outputs would go to one
     place, or one to where an input is read from; InputError for a folder that takes no files."""
+    from geodistill.io.nerfstudio import CONFIG
+
     given = [path for path in paths if path is not None]
     places = [path.resolve() for path in given]
     read = {path.resolve() for path in inputs if path is not None}
@@ -186,7 +188,7 @@ def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None,
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
         folder = path.parent
-        if path.name == "config.yml" and not folder.exists():
+        if path.name == CONFIG and not folder.exists():
             folder = folder.parent  # a run of nerfstudio is a folder of its own, which is made
         if not folder.is_dir():
             what = "is no folder" if folder.exists() else "does not exist"

@@ -59,64 +59,69 @@ def known_names(budget: int) -> dict[str, Any]:
 
     Copies that the file asks for, of what it holds, take `budget` bytes or items in all.
     """
-    left = budget
-
-    def spend(amount: int) -> None:
-        nonlocal left
-        left -= amount
-        if left < 0:
-            raise Damage("it copies what it holds over and over")
-
-    def listed(items: Any) -> tuple[Any, ...]:
-        if not isinstance(items, (list, tuple)):
-            raise Damage("a container is made of what is no list")
-        spend(len(items))
-        return tuple(items)
-
-    def encoded(text: str, encoding: str = "utf-8") -> bytes:
-        if encoding not in ("latin1", "latin-1", "utf-8", "ascii") or not isinstance(text, str):
-            raise Damage("it encodes a text in an unknown way")
-        spend(len(text))
-        return text.encode(encoding)
-
-    def ordered(items: Any = ()) -> dict[Any, Any]:
-        pairs = [*items.items()] if isinstance(items, dict) else listed(items)
-        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-            raise Damage("a dictionary is made of what are no pairs")
-        return dict(zip(scalars(key for key, _ in pairs), [v for _, v in pairs], strict=True))
-
-    def some_set(items: Any = ()) -> set[Any]:
-        return set(scalars(listed(items)))
-
-    def scalar(dtype: Any, content: Any) -> Any:
-        if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
-            raise Damage("a NumPy number is made of what is none")
-        if len(content) != dtype.itemsize:
-            raise Damage("a NumPy number has another length than its type")
-        spend(len(content))
-        return np.frombuffer(content, dtype)[0]
-
-    containers = {
-        "collections.OrderedDict": Call("OrderedDict", ordered),
-        "collections.Counter": Call("Counter", ordered),
+    copies = _Copies(budget)
+    known = {
+        "collections.OrderedDict": Call("OrderedDict", copies.ordered),
+        "collections.Counter": Call("Counter", copies.ordered),
         "collections.defaultdict": Call(
-            "defaultdict", lambda factory=None, *items: ordered(*items)
+            "defaultdict", lambda factory=None, *items: copies.ordered(*items)
         ),
-        "_codecs.encode": Call("encode", encoded),
-        "torch.Size": Call("Size", lambda sizes=(): listed(sizes)),
-        **{f"{module}.scalar": Call("scalar", scalar) for module in _MULTIARRAY},
+        "_codecs.encode": Call("encode", copies.encoded),
+        "torch.Size": Call("Size", copies.listed),
+        **{f"{module}.scalar": Call("scalar", copies.scalar) for module in _MULTIARRAY},
     }
     for module in ("builtins", "__builtin__"):
-        containers |= {
-            f"{module}.set": Call("set", some_set),
-            f"{module}.dict": Call("dict", ordered),
+        known |= {
+            f"{module}.set": Call("set", copies.some_set),
+            f"{module}.dict": Call("dict", copies.ordered),
             f"{module}.bytes": Call("bytes", lambda: b""),
             **{
                 f"{module}.{name}": Call(name, _refuse(f"{module}.{name}"))
                 for name in ("list", "int", "float", "str", "bool", "tuple")
             },
         }
-    return {**_TENSORS, **_NUMPY, **containers}
+    return {**_TENSORS, **_NUMPY, **known}
+
+
+class _Copies:
+    """Containers and numbers made of what a file holds, until the budget for them is spent."""
+
+    def __init__(self, budget: int) -> None:
+        self.left = budget
+
+    def _spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise Damage("it copies what it holds over and over")
+
+    def listed(self, items: Any = ()) -> tuple[Any, ...]:
+        if not isinstance(items, (list, tuple)):
+            raise Damage("a container is made of what is no list")
+        self._spend(len(items))
+        return tuple(items)
+
+    def encoded(self, text: str, encoding: str = "utf-8") -> bytes:
+        if encoding not in ("latin1", "latin-1", "utf-8", "ascii") or not isinstance(text, str):
+            raise Damage("it encodes a text in an unknown way")
+        self._spend(len(text))
+        return text.encode(encoding)
+
+    def ordered(self, items: Any = ()) -> dict[Any, Any]:
+        pairs = self.listed([*items.items()] if isinstance(items, dict) else items)
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            raise Damage("a dictionary is made of what are no pairs")
+        return dict(zip(scalars(key for key, _ in pairs), [v for _, v in pairs], strict=True))
+
+    def some_set(self, items: Any = ()) -> set[Any]:
+        return set(scalars(self.listed(items)))
+
+    def scalar(self, dtype: Any, content: Any) -> Any:
+        if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
+            raise Damage("a NumPy number is made of what is none")
+        if len(content) != dtype.itemsize:
+            raise Damage("a NumPy number has another length than its type")
+        self._spend(len(content))
+        return np.frombuffer(content, dtype)[0]
 
 
 def _refuse(what: str) -> Callable[..., Any]:

@@ -10,7 +10,6 @@ from geodistill.runs.files import (
 )
 from geodistill.runs.folder import Run
 from geodistill.runs.layout import (
-    RESULTS,
     is_unfinished,
     jsonable,
     output_paths,
@@ -20,7 +19,6 @@ from geodistill.runs.layout import (
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
 
 __all__ = [
-    "RESULTS",
     "Run",
     "atomic_write",
     "cache_root",

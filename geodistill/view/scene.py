@@ -23,7 +23,7 @@ from geodistill.geometry.points import bounds as point_bounds
 from geodistill.render.splats import near_depth
 from geodistill.render.viewable import FieldView
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD
-from geodistill.runs import RESULTS
+from geodistill.runs import result_file
 from geodistill.shade.viewable import MeshView, PointView, SplatView, Viewable
 from geodistill.view.protocol import VERSION
 
@@ -113,7 +113,8 @@ def describe(scene: Viewable, path: Path, up: Axis | None = None) -> SceneDescri
 
 def _name(path: Path) -> str:
     """Of the file, or of the run folder that it is the result of."""
-    return path.absolute().parent.name if path.name in RESULTS else path.name
+    folder = path.absolute().parent
+    return folder.name if result_file(folder) == path.absolute() else path.name
 
 
 def _up(kind: Any, path: Path, scene: Viewable | None, up: Axis | None) -> Up:

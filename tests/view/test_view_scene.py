@@ -107,7 +107,17 @@ def test_the_box_of_a_field_is_that_of_what_it_holds() -> None:
     # The slab is 0.7 units of the cube to either side, the rod 0.6 upward.
     assert description.low[0] == pytest.approx(-1.4, abs=0.1)
     assert description.high[2] == pytest.approx(1.2, abs=0.1)
-    assert describe(FieldView(field), Path("x/field.safetensors")).name == "x"
+
+
+@pytest.mark.parametrize("name", ["field.safetensors", "other.safetensors"])
+def test_what_a_run_made_has_the_name_of_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / name).touch()
+    field = AnalyticField()
+    assert describe(FieldView(field), tmp_path / "x" / name).name == name
+    (tmp_path / "x" / "DONE").write_text("{}")
+    own = name == "field.safetensors"
+    assert describe(FieldView(field), tmp_path / "x" / name).name == ("x" if own else name)
 
 
 def test_a_field_of_surroundings_is_first_seen_as_it_was_made() -> None:
