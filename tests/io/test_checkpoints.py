@@ -299,6 +299,13 @@ def test_what_is_copied_over_and_over(tmp_path: Path) -> None:
     refused(archive_of(tmp_path / "a.pt", pickled), "copies what it holds over and over")
 
 
+def test_a_dictionary_that_is_copied_over_and_over(tmp_path: Path) -> None:
+    entries = b"".join(b"M" + struct.pack("<H", key) + b"K\0" for key in range(10_000))
+    again = b"ccollections\nOrderedDict\nh\1\x85R"
+    pickled = b"\x80\x02}X\1\0\0\0a](}q\1(" + entries + b"u" + 200 * again + b"es."
+    refused(archive_of(tmp_path / "a.pt", pickled), "copies what it holds over and over")
+
+
 def shared_lists(levels: int) -> bytes:
     """The opcodes of a list that holds 2^levels of them, in ten bytes for each level."""
     value: list[Any] = []
