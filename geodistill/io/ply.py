@@ -15,6 +15,7 @@ import numpy as np
 
 from geodistill import log
 from geodistill.checks import InputError
+from geodistill.io.columns import row_blocks
 from geodistill.io.number_lines import NumberLines, number_lines
 from geodistill.io.ply_header import (
     FORMATS,
@@ -98,7 +99,7 @@ def _read_binary(
         if counts is not None:
             kind = row_type(element, counts, order)
             table = np.frombuffer(rows, kind, element.count) if kind.itemsize else np.empty(0, kind)
-            elements[element.name] = {p.name: _of_table(table, p) for p in element.properties}
+            elements[element.name] = _of_table(table, element.properties)
             position += element.count * kind.itemsize
         else:
             columns, size = _read_ragged(path, element, rows, order)
@@ -119,12 +120,20 @@ def row_type(element: Element, counts: Sequence[int], order: str) -> np.dtype:
     return np.dtype(fields)
 
 
-def _of_table(table: np.ndarray, p: Property) -> Column:
-    """A column of a structured array, contiguous and in the machine's byte order."""
-    values = table[p.name].astype(p.kind)
-    if p.count_kind is None:
-        return values
-    return ListColumn(np.full(len(values), values.shape[1], np.int64), values.reshape(-1))
+def _of_table(table: np.ndarray, properties: Sequence[Property]) -> dict[str, Column]:
+    """The columns of a structured array, contiguous and in the machine's byte order."""
+    found = {p.name: np.empty((len(table), *table.dtype[p.name].shape), p.kind) for p in properties}
+    for rows in row_blocks(len(table)):
+        part = table[rows]
+        for name, values in found.items():
+            values[rows] = part[name]
+    lists = {p.name for p in properties if p.count_kind is not None}
+    return {
+        name: ListColumn(np.full(len(values), values.shape[1], np.int64), values.reshape(-1))
+        if name in lists
+        else values
+        for name, values in found.items()
+    }
 
 
 def _uniform_counts(element: Element, rows: memoryview, order: str) -> list[int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.checks import ShapeError, UsageError
+from geodistill.io.columns import row_blocks
 from geodistill.io.number_lines import format_lines
 from geodistill.io.ply import Column, ListColumn, row_type, runs
 from geodistill.io.ply_header import FORMATS, TYPE_NAMES, Element, Property
@@ -86,12 +87,13 @@ def _binary_rows(element: Element, columns: Mapping[str, Column], order: str) ->
     if all((c.counts == c.counts[0]).all() for c in lists):
         kind = row_type(element, [int(c.counts[0]) for c in lists], order)
         table = np.empty(element.count, kind)
-        for name, column in columns.items():
-            if isinstance(column, ListColumn):
-                table[name + " n"] = column.counts
-                table[name] = column.values.reshape(element.count, -1)
-            else:
-                table[name] = column
+        for rows in row_blocks(element.count):
+            for name, column in columns.items():
+                if isinstance(column, ListColumn):
+                    table[name + " n"][rows] = column.counts[rows]
+                    table[name][rows] = column.values.reshape(element.count, -1)[rows]
+                else:
+                    table[name][rows] = column[rows]
         return table.tobytes()
     parts: list[tuple[np.ndarray, np.ndarray]] = []  # bytes of a row's piece, and their count
     one = np.ones(element.count, np.int64)

@@ -29,7 +29,8 @@ def read_start(path: Path, size: int, magic: bytes = b"", what: str = "") -> byt
             start = file.read(len(magic))
             if start != magic and start:
                 raise InputError(f"{path} is not {what}: check its name or make it again")
-            data = start + file.read(size)
+            file.seek(0)
+            data = file.read(size if size < 0 else max(size, len(magic)))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     if not data:

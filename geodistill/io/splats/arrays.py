@@ -70,7 +70,8 @@ def splat_arrays(
         "opacity_logits": opacity_logits,
         "sh": sh,
     }
-    narrow = {name: np.ascontiguousarray(to_float32(c)) for name, c in columns.items()}
+    with np.errstate(over="ignore"):  # infinite, which is refused below
+        narrow = {name: np.require(c, np.float32, "CW") for name, c in columns.items()}
     for name, values in narrow.items():
         finite = np.isfinite(values)
         if not finite.all():

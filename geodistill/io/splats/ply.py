@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.checks import InputError, UsageError
-from geodistill.io.columns import as_float32, grouped, to_float32, ungrouped
+from geodistill.io.columns import as_float32, as_rows, grouped, to_float32, ungrouped
 from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
 from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
@@ -42,8 +42,9 @@ def read_ply_splats(path: Path) -> SplatArrays:
     sh = np.empty((len(columns["x"]), 1 + rest // 3, 3), np.float32)
     sh[:, 0] = _stack(columns, _DC)
     if rest:
-        by_channel = _stack(columns, [f"f_rest_{i}" for i in range(rest)])
-        sh[:, 1:] = by_channel.reshape(len(sh), 3, -1).swapaxes(1, 2)
+        channel = rest // 3
+        ordered = [f"f_rest_{c * channel + i}" for i in range(channel) for c in range(3)]
+        sh[:, 1:] = _stack(columns, ordered).reshape(len(sh), channel, 3)
     known = {*_NEEDED, *_NORMALS, *(f"f_rest_{i}" for i in range(rest))}
     further = grouped({name: values for name, values in columns.items() if name not in known})
     return splat_arrays(
@@ -109,4 +110,5 @@ def _rest_count(path: Path, columns: Mapping[str, np.ndarray]) -> int:
 
 
 def _stack(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    return to_float32(np.stack([columns[name] for name in names], axis=1))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        return as_rows([columns[name] for name in names], np.float32)
