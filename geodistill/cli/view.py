@@ -58,8 +58,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
     from geodistill.runs import result_file
     from geodistill.shade.viewable import load_viewable
-    from geodistill.view.page import load_page, save_html
-    from geodistill.view.scene import describe
+    from geodistill.viewer.page import load_page, save_html
+    from geodistill.viewer.scene import describe
 
     page = load_page()  # before any work
     if arguments.save is not None:
@@ -70,8 +70,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.save is not None:
         size = save_html(arguments.save, description)
         return {"output": str(arguments.save), "kind": description.kind, "bytes": size}
-    from geodistill.view.guard import make_token
-    from geodistill.view.server import Exhibit
+    from geodistill.viewer.guard import make_token
+    from geodistill.viewer.server import Exhibit
 
     exhibit = Exhibit(page, scene, description, make_token(), arguments.host)
     return _serve(arguments, exhibit)
@@ -90,8 +90,8 @@ def _serve(arguments: Arguments, exhibit: Any) -> dict[str, Any]:
     import webbrowser
 
     from geodistill.log import say
-    from geodistill.view.guard import is_loopback
-    from geodistill.view.server import make_app, run
+    from geodistill.viewer.guard import is_loopback
+    from geodistill.viewer.server import make_app, run
 
     began = time.monotonic()
     port = PORT if arguments.port is None else arguments.port

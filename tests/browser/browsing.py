@@ -20,9 +20,9 @@ from torch import Tensor
 from geodistill.cameras import Camera, look_at
 from geodistill.geometry.orientation import Axis
 from geodistill.shade.viewable import load_viewable
-from geodistill.view.page import load_page
-from geodistill.view.scene import describe
-from geodistill.view.server import Exhibit, make_app, run
+from geodistill.viewer.page import load_page
+from geodistill.viewer.scene import describe
+from geodistill.viewer.server import Exhibit, make_app, run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -1,4 +1,4 @@
-// What page and server say to one another; the server's side is geodistill/view/protocol.py, and
+// What page and server say to one another; the server's side is geodistill/viewer/protocol.py, and
 // test/vectors.json holds what both must read and refuse alike.
 
 export const VERSION = 1;

@@ -14,8 +14,8 @@ from geodistill.geometry.points import Points
 from geodistill.geometry.splats import Splats
 from geodistill.render.viewable import Viewable
 from geodistill.shade.viewable import MeshView, PointView, SplatView
-from geodistill.view.scene import describe
-from geodistill.view.server import Exhibit, make_app
+from geodistill.viewer.scene import describe
+from geodistill.viewer.server import Exhibit, make_app
 
 TOKEN = "a-token-for-the-tests"
 CAMERA = {

@@ -25,7 +25,7 @@ from geodistill.render.viewable import FieldView
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD
 from geodistill.runs import result_file
 from geodistill.shade.viewable import MeshView, PointView, SplatView, Viewable
-from geodistill.view.protocol import VERSION
+from geodistill.viewer.protocol import VERSION
 
 DType = Literal["float32", "float16", "uint32", "uint8"]
 MOST_HALF = 65504.0

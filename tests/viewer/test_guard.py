@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from geodistill.checks import UsageError
-from geodistill.view import guard
+from geodistill.viewer import guard
 
 
 def test_tokens_are_random_and_long() -> None:

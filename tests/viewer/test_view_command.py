@@ -19,8 +19,8 @@ from geodistill import cli
 from geodistill.geometry.fields import build_field, save_field
 from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.mesh_files import save_mesh
-from geodistill.view import page
-from tests.view.viewing import textured_square
+from geodistill.viewer import page
+from tests.viewer.viewing import textured_square
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_it_serves_until_it_is_interrupted(
     mesh: Path, plain_page: Path, stop: signal.Signals
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from geodistill.view import page; "
+        "import sys; from pathlib import Path; from geodistill.viewer import page; "
         f"page.PAGE = Path({str(plain_page)!r}); from geodistill.cli import main; "
         f"sys.exit(main(['view', {str(mesh)!r}, '--no-open', '--port', '0']))"
     )

@@ -14,10 +14,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.render.viewable import Viewable
-from geodistill.view.guard import is_known_host, is_same_origin, is_token
-from geodistill.view.protocol import FailureMessage, Malformed, encode, read_message
-from geodistill.view.scene import SceneDescription
-from geodistill.view.studio import Latest, Studio
+from geodistill.viewer.guard import is_known_host, is_same_origin, is_token
+from geodistill.viewer.protocol import FailureMessage, Malformed, encode, read_message
+from geodistill.viewer.scene import SceneDescription
+from geodistill.viewer.studio import Latest, Studio
 
 MOST_MESSAGE = 1 << 14
 """Bytes of a message from the page: a camera takes a few hundred."""

@@ -11,7 +11,7 @@ import torch
 
 from geodistill.render.viewable import FieldView
 from geodistill.shade.color import srgb_from_linear
-from geodistill.view.progressive import (
+from geodistill.viewer.progressive import (
     BAND_SECONDS,
     FRAME_SECONDS,
     Pace,
@@ -20,10 +20,10 @@ from geodistill.view.progressive import (
     scaled_to,
     sizes,
 )
-from geodistill.view.protocol import decode_picture, read_message
-from geodistill.view.studio import Latest, Studio
+from geodistill.viewer.protocol import decode_picture, read_message
+from geodistill.viewer.studio import Latest, Studio
 from tests.scenes import AnalyticField
-from tests.view.viewing import CAMERA, splat_view
+from tests.viewer.viewing import CAMERA, splat_view
 
 
 def message(**changes):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geodistill.checks import InputError, UsageError
 from geodistill.runs.files import atomic_write
-from geodistill.view.scene import SceneDescription
+from geodistill.viewer.scene import SceneDescription
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 MARK = b"<!--scene-->"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geodistill.view.protocol import (
+from geodistill.viewer.protocol import (
     CameraMessage,
     FailureMessage,
     Malformed,

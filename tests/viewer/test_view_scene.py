@@ -16,9 +16,9 @@ from geodistill.geometry.orientation import up_of
 from geodistill.geometry.splats import covariances, rotation_matrices
 from geodistill.render.viewable import FieldView
 from geodistill.shade.viewable import MeshView, SplatView
-from geodistill.view.scene import SceneDescription, describe
+from geodistill.viewer.scene import SceneDescription, describe
 from tests.scenes import AnalyticField
-from tests.view.viewing import mesh_view, point_view, some_splats, splat_view, textured_square
+from tests.viewer.viewing import mesh_view, point_view, some_splats, splat_view, textured_square
 
 TYPES = {"float32": "<f4", "float16": "<f2", "uint32": "<u4", "uint8": "u1"}
 

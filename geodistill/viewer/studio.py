@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from geodistill.cameras import Camera
 from geodistill.render.viewable import Viewable
-from geodistill.view.progressive import Pace, bands, header, render_band, scaled_to, sizes
-from geodistill.view.protocol import CameraMessage, encode_picture
+from geodistill.viewer.progressive import Pace, bands, header, render_band, scaled_to, sizes
+from geodistill.viewer.protocol import CameraMessage, encode_picture
 
 
 class Latest:

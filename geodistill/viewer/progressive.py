@@ -16,7 +16,7 @@ import torch
 from geodistill.cameras import Camera
 from geodistill.render.viewable import Viewable
 from geodistill.shade.color import srgb_from_linear
-from geodistill.view.protocol import PictureHeader
+from geodistill.viewer.protocol import PictureHeader
 
 FIRST_SIDE_PX = 96
 """The longer side of the first picture ever, before anything has been measured."""

@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestClient
 from geodistill.checks import InputError
 from geodistill.render.fields import GBuffer
 from geodistill.render.viewable import FieldView
-from geodistill.view import server
-from geodistill.view.protocol import decode_picture
+from geodistill.viewer import server
+from geodistill.viewer.protocol import decode_picture
 from tests.scenes import AnalyticField
-from tests.view.viewing import CAMERA, TOKEN, client_of, mesh_view, origin
+from tests.viewer.viewing import CAMERA, TOKEN, client_of, mesh_view, origin
 
 Script = Callable[[TestClient], Coroutine[Any, Any, None]]
 
@@ -245,7 +245,7 @@ def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(client: TestClient) -> None:
         from pathlib import Path
 
-        from geodistill.view.scene import describe
+        from geodistill.viewer.scene import describe
 
         scene = mesh_view()
         description = describe(scene, Path("a.glb"))
