@@ -1,4 +1,4 @@
-"""What page and server say to one another; viewer/src/protocol.ts is the other side.
+"""What page and server say to one another of scenes; viewer/src/protocol.ts is the other side.
 
 The page sends cameras as JSON texts. The server sends pictures as binary messages, a header in JSON
 ahead of the pixels, and failures as JSON texts. viewer/test/vectors.json holds messages that both
@@ -10,23 +10,27 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from geodistill.cameras import Camera, rigid_error
-from geodistill.checks import InputError
+from geodistill.viewer.edits import FromEditor, read_edit
+from geodistill.viewer.wire import (
+    MOST_ID,
+    FailureMessage,
+    Malformed,
+    expect_keys,
+    pack,
+    parse,
+    unpack,
+)
 
-VERSION = 1
+VERSION = 2
 MOST_SIDE_PX = 8192
 MOST_PIXELS = 1 << 25
-MOST_ID = 2**53 - 1
 RIGID = 1e-3
 """How far R^T R of a camera may be from the identity: the page computes in float64."""
-
-
-class Malformed(InputError):
-    """A message that the page of this version never sends."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +94,14 @@ class PictureHeader:
     type: ClassVar[str] = "picture"
 
 
-@dataclass(frozen=True)
-class FailureMessage:
-    """A camera could not be shown."""
-
-    id: int
-    reason: str
-    type: ClassVar[str] = "failure"
-
-
-def read_message(text: str) -> CameraMessage:
+def read_message(text: str) -> CameraMessage | FromEditor:
     """A message of the page. Raises Malformed for anything else."""
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Malformed("a message is a JSON object") from None
-    if not isinstance(value, dict):
-        raise Malformed("a message is a JSON object")
-    kind = value.pop("type", None)
+    kind, value = parse(text)
+    if kind in ("row", "edit", "polish", "mirrors"):
+        return read_edit(kind, value)
     if kind != CameraMessage.type:
         raise Malformed(f"unknown type {json.dumps(kind)[:40]}")
-    names = {field.name for field in fields(CameraMessage)}
-    if unknown := value.keys() - names:
-        raise Malformed(f"camera: unknown {min(unknown)[:40]}")
-    if missing := names - value.keys():
-        raise Malformed(f"camera: {min(missing)} is missing")
+    expect_keys(kind, value, [field.name for field in fields(CameraMessage)])
     for name, kinds in {"id": int, "width": int, "height": int, "fov_y": (int, float)}.items():
         if isinstance(value[name], bool) or not isinstance(value[name], kinds):
             raise Malformed(f"camera: bad {name}")
@@ -135,23 +122,16 @@ def encode(message: FailureMessage | PictureHeader | CameraMessage) -> str:
 
 
 def encode_picture(header: PictureHeader, pixels: bytes) -> bytes:
-    """The header's length as uint32 (little-endian), the header, the pixels: RGBA with straight
-    alpha, display-referred, row after row."""
-    text = encode(header).encode()
-    return len(text).to_bytes(4, "little") + text + pixels
+    """Header and pixels: RGBA with straight alpha, display-referred, row after row."""
+    return pack(encode(header), pixels)
 
 
 def decode_picture(data: bytes) -> tuple[PictureHeader, bytes]:
     """The same backwards."""
-    length = int.from_bytes(data[:4], "little")
-    values: dict[str, Any] = json.loads(data[4 : 4 + length])
-    if values.pop("type", None) != PictureHeader.type:
+    kind, values, pixels = unpack(data)
+    if kind != PictureHeader.type:
         raise Malformed("no picture")
-    header, pixels = PictureHeader(**values), data[4 + length :]
+    header = PictureHeader(**values)
     if len(pixels) != 4 * header.width * header.rows:
         raise Malformed("a picture's pixels are cut off")
     return header, pixels
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geodistill.cameras import Similarity
 from geodistill.checks import UsageError
+from geodistill.deform.surface import Surface
 from geodistill.geometry.fields import Field
 from geodistill.geometry.mesh import Mesh, vertex_normals
 from geodistill.geometry.mesh import bounds as mesh_bounds
@@ -67,6 +68,9 @@ class SceneDescription:
     groups     runs of faces with one material: first face, count, material or -1
     radius     of points, in world units
     near       depth up to which no splats are drawn, in world units
+    editable   whether its positions are those of a surface, which handles move; the array `place`
+               then says which of them each vertex has, and `order` which of the mesh's faces each
+               face is, where these are not their own numbers
     """
 
     kind: Literal["mesh", "points", "splats", "field"]
@@ -82,6 +86,7 @@ class SceneDescription:
     groups: tuple[tuple[int, int, int], ...] = ()
     radius: float | None = None
     near: float | None = None
+    editable: bool = False
 
     def manifest(self) -> dict[str, Any]:
         """The description as JSON, which viewer/src/protocol.ts names Manifest."""
@@ -109,6 +114,21 @@ def describe(scene: Viewable, path: Path, up: Axis | None = None) -> SceneDescri
     if isinstance(scene, MeshView):
         return _mesh(scene.mesh, path, up)
     raise UsageError(f"a {type(scene).__name__} is no scene that the viewer knows")
+
+
+def describe_edit(
+    mesh: Mesh, surface: Surface, path: Path, up: Axis | None = None
+) -> SceneDescription:
+    """The description of a mesh whose surface can be deformed."""
+    described = _mesh(mesh, path, up)
+    origin = torch.tensor(described.origin, dtype=torch.float64)
+    arrays = {**described.arrays, "positions": _floats(surface.positions - origin)}
+    if len(surface.positions) < len(mesh.vertices):
+        arrays["place"] = _array(surface.welded.numpy().astype("<u4"), "uint32")
+    order = _order(mesh)
+    if order is not None:
+        arrays["order"] = _array(order.numpy().astype("<u4"), "uint32")
+    return replace(described, arrays=arrays, editable=True)
 
 
 def _name(path: Path) -> str:
@@ -163,13 +183,20 @@ def _mesh(mesh: Mesh, path: Path, up: Axis | None) -> SceneDescription:
 
 def _grouped(mesh: Mesh) -> tuple[Tensor, tuple[tuple[int, int, int], ...]]:
     """Faces in runs of one material; within a material they keep their order."""
-    if not mesh.materials or mesh.face_material is None:
+    order = _order(mesh)
+    if order is None or mesh.face_material is None:
         return mesh.faces, ((0, len(mesh.faces), 0 if mesh.materials else -1),)
-    material, order = torch.sort(mesh.face_material, stable=True)
-    found, counts = material.unique_consecutive(return_counts=True)
+    found, counts = mesh.face_material[order].unique_consecutive(return_counts=True)
     first = counts.cumsum(0) - counts
     groups = zip(first.tolist(), counts.tolist(), found.tolist(), strict=True)
     return mesh.faces[order], tuple(groups)
+
+
+def _order(mesh: Mesh) -> Tensor | None:
+    """The faces in runs of one material; None where they are all of one."""
+    if not mesh.materials or mesh.face_material is None:
+        return None
+    return torch.sort(mesh.face_material, stable=True)[1]
 
 
 def _points(view: PointView, path: Path, up: Axis | None) -> SceneDescription:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
-from geodistill import log
 from geodistill.checks import InputError
 from geodistill.render.viewable import Viewable
+from geodistill.viewer.downloads import add_downloads
+from geodistill.viewer.editor import Editor
 from geodistill.viewer.guard import is_known_host, is_same_origin, is_token
-from geodistill.viewer.protocol import FailureMessage, Malformed, encode, read_message
 from geodistill.viewer.scene import SceneDescription
-from geodistill.viewer.studio import Latest, Studio
+from geodistill.viewer.sockets import Dialogue, be_silent, look
+from geodistill.viewer.studio import Studio
 
 MOST_MESSAGE = 1 << 14
 """Bytes of a message from the page: a camera takes a few hundred."""
-MOST_REASON = 123
-"""Bytes of a reason for closing, by RFC 6455."""
+MOST_EDIT = 1 << 24
+"""Bytes of an edit: a region of a million vertices takes half of it."""
 MOST_PAGES = 32
 """Websockets at a time."""
 HEARTBEAT_SECONDS = 20.0
@@ -42,24 +42,32 @@ HEADERS = {
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """What is shown, and to whom: `host` is the name or address that the server is bound to."""
+    """What is shown, and to whom: `host` is the name or address that the server is bound to.
+
+    Pages draw everything but a field by themselves; an `editor` is there for what they deform."""
 
     page: bytes
     scene: Viewable
     description: SceneDescription
     token: str
     host: str
+    editor: Editor | None = None
 
 
 EXHIBIT = web.AppKey("exhibit", Exhibit)
 STUDIO = web.AppKey("studio", Studio)
+DIALOGUE = web.AppKey("dialogue", Dialogue)
 SOCKETS = web.AppKey("sockets", set)
 
 
 def make_app(exhibit: Exhibit) -> web.Application:
     """The application; nothing but the scene is within its reach."""
-    app = web.Application(middlewares=[_guard], client_max_size=MOST_MESSAGE)
+    most = MOST_MESSAGE if exhibit.editor is None else MOST_EDIT
+    app = web.Application(middlewares=[_guard], client_max_size=most)
     app[EXHIBIT], app[STUDIO], app[SOCKETS] = exhibit, Studio(exhibit.scene), set()
+    if exhibit.editor is not None:
+        app[DIALOGUE] = Dialogue(exhibit.editor)
+        add_downloads(app, exhibit.editor)
     manifest = json.dumps(exhibit.description.manifest(), allow_nan=False).encode()
     arrays = exhibit.description.by_digest()
 
@@ -156,57 +164,29 @@ async def _socket(request: web.Request) -> web.StreamResponse:
     app = request.app
     if len(app[SOCKETS]) >= MOST_PAGES:
         return _refusal(503, f"{MOST_PAGES} pages are open already: close one")
+    editor = app[EXHIBIT].editor
     socket = web.WebSocketResponse(
-        max_msg_size=MOST_MESSAGE, heartbeat=HEARTBEAT_SECONDS, timeout=SHUTDOWN_SECONDS
+        max_msg_size=MOST_MESSAGE if editor is None else MOST_EDIT,
+        heartbeat=HEARTBEAT_SECONDS,
+        timeout=SHUTDOWN_SECONDS,
     )
     await socket.prepare(request)
     app[SOCKETS].add(socket)
-    latest = Latest()
-    painting = asyncio.create_task(_paint(socket, app[STUDIO], latest))
     try:
-        async for message in socket:
-            if message.type != WSMsgType.TEXT:
-                await _close(socket, "messages of the page are texts")
-                break
-            try:
-                camera = read_message(message.data)
-                if app[EXHIBIT].description.kind != "field":
-                    raise Malformed("the page draws this scene itself")
-            except Malformed as error:
-                await _close(socket, str(error))
-                break
-            latest.put(camera)
+        if editor is not None:
+            await app[DIALOGUE].hold(socket)
+        elif app[EXHIBIT].description.kind == "field":
+            await look(socket, app[STUDIO])
+        else:
+            await be_silent(socket)
     finally:
-        painting.cancel()
         app[SOCKETS].discard(socket)
-        with contextlib.suppress(asyncio.CancelledError):
-            await painting
     return socket
-
-
-async def _close(socket: web.WebSocketResponse, reason: str) -> None:
-    short = reason.encode()[:MOST_REASON].decode(errors="ignore").encode()
-    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=short)
-
-
-async def _paint(socket: web.WebSocketResponse, studio: Studio, latest: Latest) -> None:
-    """Answer cameras with pictures until the page is gone."""
-    while True:
-        message = await latest.take()
-        try:
-            async for picture in studio.pictures(message, latest.waiting):
-                await socket.send_bytes(picture)
-        except ConnectionError:
-            return
-        except Exception as error:
-            # The page stays usable: from elsewhere the field may be seen.
-            reason = f"this view cannot be rendered: {type(error).__name__}: {error}"
-            log.say(reason)
-            with contextlib.suppress(ConnectionError):
-                await socket.send_str(encode(FailureMessage(message.id, reason)))
 
 
 async def _say_goodbye(app: web.Application) -> None:
     goodbye = {"code": WSCloseCode.GOING_AWAY, "message": b"the server has ended"}
     await asyncio.gather(*(socket.close(**goodbye) for socket in set(app[SOCKETS])))
     app[STUDIO].close()
+    if (editor := app[EXHIBIT].editor) is not None:
+        editor.close()
