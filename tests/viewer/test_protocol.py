@@ -54,7 +54,7 @@ def test_cameras_are_read(text: str) -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as caught:
         read_message(text)
-    assert len(str(caught.value)) < 123 and "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", VECTORS["from_server"]["read"])

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from geodistill.checks import InputError
 from geodistill.render.fields import GBuffer
 from geodistill.render.viewable import FieldView
-from geodistill.viewer import server
+from geodistill.viewer import server, sockets
 from geodistill.viewer.protocol import decode_picture
 from tests.scenes import AnalyticField
 from tests.viewer.viewing import CAMERA, TOKEN, client_of, mesh_view, origin
@@ -190,7 +190,7 @@ def test_hostile_messages_end_their_connection_and_no_other(send, code, reason) 
                 end = await bad.receive()
                 assert end.type == WSMsgType.CLOSE and bad.close_code == code
                 assert reason is None or end.extra.startswith(reason)
-                assert len(str(end.extra).encode()) <= server.MOST_REASON
+                assert len(str(end.extra).encode()) <= sockets.MOST_REASON
             assert (await pictures_of(good, CAMERA))[-1].final
 
     play(script)
