@@ -7,10 +7,10 @@ import tempfile
 import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import get_args
 
 from aiohttp import web
 
+from geodistill import config
 from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.export import Weights, save_edit
 from geodistill.deform.session import Session, apply_to, expect_own
@@ -52,11 +52,10 @@ async def _session(request: web.Request, editor: Editor) -> web.Response:
 
 async def _export(request: web.Request, editor: Editor) -> web.Response:
     """A session becomes the mesh that it makes: one file, or several in an archive."""
-    kind, weights = request.query.get("format"), request.query.get("weights")
+    kind = request.query.get("format", "glb")
     if kind not in FORMATS:
         raise InputError(f"meshes are exported as {', '.join(FORMATS)}")
-    if weights not in get_args(Weights):
-        raise InputError(f"weights are exported as {', '.join(get_args(Weights))}")
+    weights = config.convert(Weights, request.query.get("weights", "none"), "weights")
     session = read_session("session.json", await request.text())
     data, mime = await editor.in_background(lambda: exported(editor, session, kind, weights))
     return web.Response(body=data, content_type=mime)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,7 @@ from geodistill.deform.session import Anchor, Handle, Mirror, Session, apply
 from geodistill.deform.session_file import session_to_dict
 from geodistill.geometry.mesh import Mesh, diagonal
 from tests.browser.browsing import serving_edit, show
-from tests.deform.shapes import blob, joined, moved, sphere, table
+from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of, features_of
 
 if TYPE_CHECKING:
@@ -73,18 +72,26 @@ SESSIONS: dict[str, Session] = {
     "two and an anchor": Session(
         handles=(
             Handle(face=40, barycentric=(0.2, 0.3, 0.5), **MOVES),
-            Handle(vertex=2000, translate=(0.0, 0.4, 0.0), pivot=(0.2, 0.1, 0.5), rotate=(200.0, 0, 0)),
+            Handle(
+                vertex=2000, translate=(0.0, 0.4, 0.0), pivot=(0.2, 0.1, 0.5), rotate=(200.0, 0, 0)
+            ),
         ),
         anchors=(Anchor(vertex=900),),
         falloff=2.5,
     ),
     "locality": Session(
-        handles=(Handle(vertex=300, locality=4.0, **MOVES), Handle(vertex=1200, translate=(0.2, 0, 0))),
+        handles=(
+            Handle(vertex=300, locality=4.0, **MOVES),
+            Handle(vertex=1200, translate=(0.2, 0, 0)),
+        ),
         locality=1.5,
         radius=1.2,
     ),
     "twins": Session(
-        handles=(Handle(vertex=300, translate=(0.3, 0, 0)), Handle(vertex=301, translate=(0, 0.3, 0))),
+        handles=(
+            Handle(vertex=300, translate=(0.3, 0, 0)),
+            Handle(vertex=301, translate=(0, 0.3, 0)),
+        ),
         anchors=(Anchor(vertex=302), Anchor(position=(0.0, 0.0, 1.0))),
     ),
     "regions": Session(
@@ -104,7 +111,10 @@ SESSIONS: dict[str, Session] = {
     "linear": Session(blend="linear", handles=(Handle(vertex=300, **MOVES),)),
     "published": Session(
         method="published",
-        handles=(Handle(vertex=300, **MOVES), Handle(vertex=700, locality=1.0, translate=(0.2, 0, 0))),
+        handles=(
+            Handle(vertex=300, **MOVES),
+            Handle(vertex=700, locality=1.0, translate=(0.2, 0, 0)),
+        ),
         anchors=(Anchor(vertex=1500),),
     ),
     "polished": Session(rigidity=2, handles=(Handle(vertex=300, translate=(0.2, 0.1, 0.0)),)),

@@ -35,6 +35,7 @@ declare global {
 }
 
 const theme = new Theme();
+let reading = 0;
 
 async function main(): Promise<void> {
   const source = pageSource(document, location);
@@ -201,8 +202,14 @@ function toast(text: string): void {
   byId("toast").hidden = !text;
 }
 
+/** Say what went wrong, for as long as it takes to read it. */
 function report(error: unknown): void {
-  toast(error instanceof Error ? error.message : String(error));
+  const text = error instanceof Error ? error.message : String(error);
+  toast(text);
+  clearTimeout(reading);
+  reading = window.setTimeout(() => {
+    if (byId("toast").textContent === text) toast("");
+  }, 4000 + 60 * text.length);
 }
 
 addEventListener("error", ({ error }) => report(error));

@@ -64,7 +64,7 @@ export function triple(
     element: make("div", { className: "triple" }, make("span", {}, label), ...inputs),
     set(values) {
       inputs.forEach((input, k) => {
-        if (document.activeElement !== input) input.value = String(Number(values[k]!.toPrecision(5)));
+        if (document.activeElement !== input) input.value = String(Number(values[k]!.toPrecision(4)));
       });
     },
   };
