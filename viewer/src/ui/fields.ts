@@ -54,6 +54,7 @@ export function triple(
     const input = make("input", { type: "number", step: String(step) });
     input.setAttribute("aria-label", `${label} ${axis}`);
     input.className = axis;
+    input.addEventListener("keydown", ({ key }) => key === "Enter" && input.blur());
     input.addEventListener("change", () => {
       const values = inputs.map((i) => i.valueAsNumber);
       if (values.every(Number.isFinite)) ways.changed(values as [number, number, number]);

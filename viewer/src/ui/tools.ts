@@ -44,7 +44,7 @@ export function addTools(tools: readonly Tool[]): void {
 
 export function listenToKeys(actions: Readonly<Record<string, () => void>>): void {
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.repeat || isTyping(event.target)) return;
+    if (event.altKey || event.repeat) return;
     const key = event.key === "Backspace" ? "Delete" : event.key;
     const plain = key.length === 1 ? key.toLowerCase() : key;
     const open = document.querySelector("dialog[open]");
@@ -52,11 +52,14 @@ export function listenToKeys(actions: Readonly<Record<string, () => void>>): voi
     const held = event.ctrlKey || event.metaKey;
     const name = held && event.shiftKey && plain === "z" ? "ctrl+y" : held ? `ctrl+${plain}` : plain;
     const action = actions[name];
-    if (!action) return;
+    if (!action || (isTyping(event.target) && !OF_FILES.has(name))) return;
     event.preventDefault();
     action();
   });
 }
+
+/** Keys that no field takes. */
+const OF_FILES: ReadonlySet<string> = new Set(["ctrl+s", "ctrl+o"]);
 
 /** Keys belong to what is written into. */
 function isTyping(target: EventTarget | null): boolean {
