@@ -52,6 +52,9 @@ class Arguments(Served, Observer):
     weights: Annotated[
         bool, Option("write each handle's weights as an attribute of the vertices")
     ] = False
+    skin: Annotated[
+        bool, Option("write the mesh at rest, with joints that pose it: GLB for other programs")
+    ] = False
     save_session: Annotated[
         Path | None, Option("write the edit with the mesh and mirrors it is for", metavar="FILE")
     ] = None
@@ -72,11 +75,15 @@ class Arguments(Served, Observer):
                     raise UsageError(f"--{name}: --features has been lifted already, leave it out")
         if self.weights and self.output is not None and self.output.suffix.lower() == ".obj":
             raise UsageError("--weights: OBJ has no room for attributes; write GLB or PLY")
+        if self.skin and self.weights:
+            raise UsageError("--skin holds the weights already: leave --weights out")
+        if self.skin and self.output is not None and self.output.suffix.lower() != ".glb":
+            raise UsageError("--skin: only GLB holds one; name -o NAME.glb")
 
     def _expect_one_way(self) -> None:
         """Raise UsageError for options of the page beside --script, or of scripts without it."""
         pages = ("session", "up", "host", "port", "open")
-        scripts = ("symmetric", "weights", "save_session", "output")
+        scripts = ("symmetric", "weights", "skin", "save_session", "output")
         for name in scripts if self.script is None else pages:
             if getattr(self, name) != getattr(type(self), name):
                 flag = "--no-open" if name == "open" else f"--{name.replace('_', '-')}"
@@ -103,10 +110,11 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     """Do what a script says."""
     import time
 
+    from geodistill.deform.export import save_edit
     from geodistill.deform.session import apply, find_mirrors
     from geodistill.deform.session_file import load_session, save_session
     from geodistill.geometry.mesh import mesh_digest
-    from geodistill.geometry.mesh_files import files_beside, load_mesh, save_mesh
+    from geodistill.geometry.mesh_files import files_beside, load_mesh
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import MeshScene
     from geodistill.log import say
@@ -135,12 +143,12 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
         session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
     edit = apply(session, mesh, directions)
     posed = replace(mesh, vertices=edit.vertices)
-    columns = {f"weight_{k}": column for k, column in enumerate(edit.weights.T)}
     shown = _sheet(scene, posed, edit, arguments)  # before anything is written
     moved = _moved(mesh, posed)
     if not moved:
         say("the edit moves nothing: its handles stay, or its mirrors undo what they do")
-    save_mesh(output, posed, columns if arguments.weights else None)
+    wanted = "skin" if arguments.skin else "attributes" if arguments.weights else "none"
+    save_edit(output, mesh, edit, wanted)
     write_png(picture, shown)
     saved = {}
     if arguments.save_session is not None:

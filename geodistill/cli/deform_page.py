@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def show(arguments: Arguments) -> dict[str, Any]:
     """Serve the page until Ctrl-C; the mesh can be looked at while its features are found."""
     from geodistill.cli.serving import serve
+    from geodistill.deform.session import expect_own
+    from geodistill.geometry.mesh import mesh_digest
     from geodistill.geometry.mesh_files import load_mesh
     from geodistill.shade.viewable import MeshView
     from geodistill.viewer.editor import Editor
@@ -23,8 +25,9 @@ def show(arguments: Arguments) -> dict[str, Any]:
     from geodistill.viewer.server import Exhibit
 
     page = load_page()  # before any work
-    session = _begun(arguments.session)
+    session = _begun(arguments)
     mesh = load_mesh(arguments.mesh)
+    expect_own(session, mesh_digest(mesh))
     editor = Editor(mesh, session, _keeper(arguments.session))
     description = describe_edit(mesh, editor.surface, arguments.mesh, arguments.up)
     exhibit = Exhibit(page, MeshView(mesh), description, make_token(), arguments.host, editor)
@@ -32,11 +35,23 @@ def show(arguments: Arguments) -> dict[str, Any]:
     return {"handles": len(editor.session.handles), "seconds": seconds}
 
 
-def _begun(path: Path | None) -> Session:
+def _begun(arguments: Arguments) -> Session:
+    """The edit to begin with. Raises InputError where it cannot be read, or not be kept there."""
+    from geodistill.checks import InputError, UsageError
     from geodistill.deform.session import Session
     from geodistill.deform.session_file import load_session
 
-    return load_session(path) if path is not None and path.exists() else Session()
+    path = arguments.session
+    if path is None:
+        return Session()
+    inputs = [given for given in (arguments.mesh, arguments.features) if given is not None]
+    if path.resolve() in [given.resolve() for given in inputs]:
+        raise UsageError(f"--session {path} is an input: name another file")
+    if path.exists():
+        return load_session(path)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--session {path}: its folder does not exist, make it first")
+    return Session()
 
 
 def _keeper(path: Path | None) -> Any:

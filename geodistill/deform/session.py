@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -220,9 +220,14 @@ def handle_weights(
 ) -> Tensor:
     """Weights float32 [P, H] of a session's handles, by its method and with its locality.
 
-    With mirrors, distance is from the nearer of a handle and its images.
+    With mirrors, what belongs to handles and anchors does so on all sides, and distance is from
+    the nearest of a handle and its images.
     """
     table, fall = subject.table, localise
+    handles, anchors = (
+        [replace(site, vertices=with_images(subject.surface, site, planes)) for site in sites]
+        for sites in (handles, anchors)
+    )
     if session.method == "published":
         fall = published_locality
         pins = [published_weights(table, site.features[0]) for site in anchors]
@@ -236,7 +241,7 @@ def handle_weights(
     for k, (handle, site) in enumerate(zip(session.handles, handles, strict=True)):
         power = session.locality if handle.locality is None else handle.locality
         if power:
-            away = subject.distances(with_images(subject.surface, site, planes))
+            away = subject.distances(site.vertices)
             weights[:, k] = fall(weights[:, k], away, power)
     return weights
 
@@ -311,12 +316,12 @@ def located(position: Vector3, surface: Surface, name: str) -> Anchor:
 
 
 def with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:
-    """A site's positions, and those nearest to the mirror images of its center."""
-    images = [site.center]
+    """A site's positions, and those nearest to their mirror images."""
+    found = site.vertices
     for plane in planes:
-        images += [reflect(plane, image) for image in images]
-    nearest = [int((surface.positions - image).norm(dim=1).argmin()) for image in images[1:]]
-    return torch.cat([site.vertices, torch.tensor(nearest, dtype=torch.long)])
+        images = surface.nearest(reflect(plane, surface.positions[found].double()))
+        found = torch.cat([found, images]).unique()
+    return found
 
 
 def plane_of(mirror: Mirror) -> Plane:

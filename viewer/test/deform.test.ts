@@ -8,6 +8,7 @@ import {
   symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
+import { Nearest } from "../src/deform/nearest";
 import { intersect } from "../src/deform/pick";
 import { inside } from "../src/deform/region";
 import { moves, rotationOf, withHandle } from "../src/deform/session";
@@ -130,6 +131,20 @@ test("a path holds what is inside it", () => {
   assert.equal(inside(path, 1, 1), true);
   assert.equal(inside(path, 2, 3), false);
   assert.equal(inside(path, 5, 1), false);
+});
+
+test("the nearest position is found wherever the point is", () => {
+  let seed = 1;
+  const random = () => ((seed = (seed * 16807) % 2147483647) / 2147483647) * 2 - 1;
+  const positions = Float32Array.from({ length: 3 * 900 }, (_, k) => random() * [1, 3, 0.01][k % 3]!);
+  const nearest = new Nearest(positions);
+  for (let trial = 0; trial < 200; trial++) {
+    const point: Vector = [2 * random(), 4 * random(), trial % 2 ? 0.01 * random() : 3 * random()];
+    const away = (k: number) =>
+      Math.hypot(...[0, 1, 2].map((axis) => positions[3 * k + axis]! - point[axis]!));
+    const least = Math.min(...Array.from({ length: 900 }, (_, k) => away(k)));
+    close(away(nearest.find(point)), least, 1e-12);
+  }
 });
 
 test("positions, vertices and faces are told apart", () => {

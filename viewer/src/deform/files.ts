@@ -32,9 +32,14 @@ export async function openSession(): Promise<Session | undefined> {
 
 function chosenFile(accept: string): Promise<File | undefined> {
   return new Promise((resolve) => {
-    const input = make("input", { type: "file", accept });
-    input.addEventListener("change", () => resolve(input.files?.[0]));
-    input.addEventListener("cancel", () => resolve(undefined));
+    const input = make("input", { type: "file", accept, hidden: true });
+    const done = () => {
+      input.remove();
+      resolve(input.files?.[0]);
+    };
+    input.addEventListener("change", done);
+    input.addEventListener("cancel", done);
+    document.body.append(input); // or else it may be collected before it is used
     input.click();
   });
 }

@@ -2,7 +2,8 @@
 import { scale } from "../framing";
 import type { Vector } from "../protocol";
 import { type Blend, type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./blend";
-import { type Column, columnsOf, MOST_PLANES, type Plane, transformOf } from "./maps";
+import { type Column, columnsOf, MOST_PLANES, type Plane, reflect, transformOf } from "./maps";
+import { Nearest } from "./nearest";
 import { localityOf, moves, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
@@ -27,6 +28,7 @@ export class Model {
   planes: readonly Plane[] = [];
   private mixed: readonly unknown[] = [];
   private rows = new Map<Uint16Array, Row>();
+  private nearest: Nearest | undefined;
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
 
   constructor(
@@ -42,6 +44,7 @@ export class Model {
     const found = [...session.handles, ...session.anchors].map(find);
     if (found.some((site) => !site)) return "places";
     const sites = found as Site[];
+    this.planes = this.planesOf(session);
     const count = session.handles.length;
     const missing = count ? this.mix(session, sites) : undefined;
     if (missing === "places") return missing;
@@ -54,12 +57,6 @@ export class Model {
   /** Show the same handles as before where they have moved to. */
   move(session: Session): void {
     const { origin } = this.space;
-    this.planes = session.mirrors.map(({ normal, offset = 0 }) => {
-      const length = Math.hypot(...normal);
-      const unit = scale(normal, 1 / length);
-      const moved = unit[0] * origin[0] + unit[1] * origin[1] + unit[2] * origin[2];
-      return { normal: unit, offset: offset / length - moved };
-    });
     const published = session.method === "published";
     this.columns = session.handles.flatMap((handle, k) =>
       moves(handle) || published ? this.columnsOf(session, k) : [],
@@ -75,6 +72,27 @@ export class Model {
     const transform = transformOf(session.handles[index]!, site.center, origin);
     const held = Array.from(site.held, (position) => this.restAt(position));
     return columnsOf(index, transform, held, this.planes, session.seam * diagonal, diagonal);
+  }
+
+  private planesOf({ mirrors }: Session): Plane[] {
+    const { origin } = this.space;
+    return mirrors.map(({ normal, offset = 0 }) => {
+      const length = Math.hypot(...normal);
+      const unit = scale(normal, 1 / length);
+      const moved = unit[0] * origin[0] + unit[1] * origin[1] + unit[2] * origin[2];
+      return { normal: unit, offset: offset / length - moved };
+    });
+  }
+
+  /** Positions, and those nearest to their mirror images. */
+  private withImages(held: ArrayLike<number>): ArrayLike<number> {
+    if (!this.planes.length) return held;
+    this.nearest ??= new Nearest(this.space.rest);
+    const found = new Set(Array.from(held));
+    for (const plane of this.planes)
+      for (const position of [...found])
+        found.add(this.nearest.find(reflect(plane, this.restAt(position))));
+    return [...found];
   }
 
   private restAt(position: number): Vector {
@@ -100,7 +118,8 @@ export class Model {
       localityOf(session, handle) > 0 ? (this.sites.path(handle, session.mirrors) ?? "asked") : undefined,
     );
     const powers = session.handles.map((handle) => localityOf(session, handle));
-    const wanted = [session.method, kernel.radius, kernel.power, count, ...sites, ...paths, ...falls, ...powers];
+    const planes = JSON.stringify(session.mirrors);
+    const wanted = [session.method, planes, kernel.radius, kernel.power, count, ...sites, ...paths, ...falls, ...powers];
     if (wanted.length !== this.mixed.length || wanted.some((value, k) => value !== this.mixed[k])) {
       this.mixed = wanted;
       const known = paths as readonly (Path | undefined)[];
@@ -137,7 +156,7 @@ export class Model {
         (site, k): SiteRows => ({
           likeness: row(site.likeness),
           path: paths[k] && row(paths[k].data),
-          held: site.held,
+          held: this.withImages(site.held),
         }),
       ),
       handles,
