@@ -99,7 +99,6 @@ class Editor:
     def bring(self, found: FeatureSet) -> None:
         """Features are there: prepare what the first click needs, and say so."""
         self._found = found
-        self.subject(self.session).automatic  # noqa: B018 - found once, before it is needed
         ready = self._ready()
         assert ready is not None
         self.told(ready)
@@ -152,7 +151,8 @@ class Editor:
         found = self._found
         if found is None:
             return None
-        return ReadyMessage(found.teacher, found.features.shape[1])
+        kernel = self.subject(Session()).automatic
+        return ReadyMessage(found.teacher, found.features.shape[1], kernel.radius, kernel.power)
 
     def subject(self, session: Session) -> Subject:
         """The mesh with its features as a session of this method and centring takes them. Raises

@@ -83,10 +83,13 @@ class ProgressMessage:
 
 @dataclass(frozen=True)
 class ReadyMessage:
-    """There are features: rows of likeness can be asked for."""
+    """There are features: rows of likeness can be asked for. Radius and power are those of the
+    automatic kernel."""
 
     teacher: str
     channels: int
+    radius: float
+    power: float
     type: ClassVar[str] = "ready"
 
 

@@ -14,6 +14,7 @@ import {
   withoutHandle,
 } from "./session";
 import type { Sites } from "./sites";
+import type { Kernel } from "./solve";
 
 export type Selected = { kind: "handle" | "anchor"; index: number } | undefined;
 
@@ -50,6 +51,8 @@ export class Controller {
   /** Of features that are still being found; undefined once they are there. */
   progress: Progress | undefined = { what: "", done: 0, total: null };
   teacher = "";
+  /** What the features ask for. */
+  kernel: Kernel | undefined;
   /** Whether positions are those of the rigid polish. */
   polished = false;
   private history = new History<Session>(EMPTY);
@@ -221,6 +224,7 @@ export class Controller {
     if (message.type === "ready") {
       this.progress = undefined;
       this.teacher = message.teacher;
+      this.kernel = { radius: message.radius, power: message.power };
       this.sites.forgetFailures();
     }
     if (message.type === "accepted" && message.id === this.sent) this.unsaved = false;

@@ -45,7 +45,7 @@ export interface Positions {
 
 export type FromServer =
   | { type: "progress"; what: string; done: number; total: number | null }
-  | { type: "ready"; teacher: string; channels: number }
+  | { type: "ready"; teacher: string; channels: number; radius: number; power: number }
   | { type: "mirrors"; id: number; mirrors: readonly Mirror[] }
   | { type: "edit"; server: string; revision: number; session: Session }
   | { type: "accepted"; id: number; revision: number }
@@ -65,7 +65,7 @@ const session: Check = (v) =>
 
 const TEXTS: Record<FromServer["type"], Record<string, Check>> = {
   progress: { what: text, done: whole, total: orNull(whole) },
-  ready: { teacher: text, channels: whole },
+  ready: { teacher: text, channels: whole, radius: finite, power: finite },
   mirrors: { id: whole, mirrors: listOf(mirror) },
   edit: { server: text, revision: whole, session },
   accepted: { id: whole, revision: whole },

@@ -61,7 +61,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
 
   function refresh(): void {
     const { selected, session, missing } = controller;
-    state.kernel = model.handles[0]?.kernel ?? state.kernel;
+    state.kernel = model.handles[0]?.kernel ?? controller.kernel;
     const heated = state.heat && selected?.kind === "handle" && !missing && !region.count;
     look.heat(heated ? selected.index : -1);
     gizmo.follow();
@@ -79,7 +79,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   function showWelcome(begun: boolean): void {
     const { progress, ready, missing } = controller;
     const card = byId("welcome");
-    card.hidden = ready && begun && !missing;
+    card.hidden = ready && !missing && (begun || region.tool !== undefined);
     byId("welcome-title").textContent = ready
       ? "Click the surface to place a handle"
       : "Finding what looks alike …";

@@ -117,8 +117,10 @@ export class Panel {
       fields.scale.set(scaleOf(handle));
       fields.near.set(localityOf(session, handle));
     }
-    fields.radius.set(session.radius ?? state.kernel?.radius ?? 1);
-    fields.falloff.set(session.falloff ?? state.kernel?.power ?? 1);
+    const { kernel } = state;
+    for (const name of ["radius", "falloff"] as const) fields[name].element.hidden = !kernel;
+    fields.radius.set(session.radius ?? kernel?.radius ?? 1);
+    fields.falloff.set(session.falloff ?? kernel?.power ?? 1);
     fields.locality.set(session.locality);
     fields.rigidity.set(session.rigidity);
     fields.blend.set(session.blend);
@@ -167,7 +169,7 @@ export class Panel {
     const shown = planes ?? session.mirrors;
     const rows = shown.map((plane, k) => {
       const on = session.mirrors.includes(plane);
-      const field = toggle(`Plane ${k + 1} (${plane.normal.map((v) => v.toFixed(2)).join(", ")})`, {
+      const field = toggle(`Plane ${k + 1} (${plane.normal.map(rounded).join(", ")})`, {
         changed: (wanted) => {
           const kept = shown.filter((other) => (other === plane ? wanted : session.mirrors.includes(other)));
           this.controller.setMirrors(kept);
@@ -179,6 +181,11 @@ export class Panel {
     if (searching) rows.push(make("li", { className: "hint" }, "Looking for planes …"));
     this.planes.replaceChildren(...rows);
   }
+}
+
+/** Without the sign of a zero. */
+function rounded(value: number): string {
+  return (Math.round(100 * value) / 100 + 0).toFixed(2);
 }
 
 function named(kind: "handle" | "anchor"): string {
