@@ -36,9 +36,9 @@ class Surface:
 
     @cached_property
     def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
-        return cKDTree(self.positions.double().numpy())
+        return KDTree(self.positions.double().numpy())
 
 
 def surface_of(mesh: Mesh) -> Surface:
