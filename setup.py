@@ -26,7 +26,7 @@ SOURCES = ROOT / KERNELS / "src"
 SUFFIX = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
 LIBRARY = KERNELS / f"_kernels.{SUFFIX}"
 VIEWER = ROOT / "viewer"
-PAGE = Path("geodistill", "view", "page", "index.html")
+PAGE = Path("geodistill", "viewer", "page", "index.html")
 
 # No -march=native: the sources carry clones per instruction set. No -ffast-math: linking with it
 # switches denormals off for the whole process. Loops are aligned, or else the speed of a short one

@@ -7,14 +7,19 @@ bar; elsewhere it is at most one plain line every ten seconds, so that a log fil
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 QUIET, NORMAL = 0, 1
 _PLAIN_INTERVAL_S = 10.0
 _level = NORMAL
+_local = threading.local()
+
+Watcher = Callable[[str, int, int | None], None]
+"""Told what is in progress, how many steps are done, and of how many (None: unknown)."""
 
 
 def set_level(level: int) -> None:
@@ -41,6 +46,23 @@ class Progress(Protocol):
 @contextmanager
 def progress(total: int | None, what: str) -> Iterator[Progress]:
     """Show the progress of `what` over `total` steps (None: unknown) while the block runs."""
+    with _shown(total, what) as bar:
+        watcher: Watcher | None = getattr(_local, "watcher", None)
+        yield bar if watcher is None else _Watched(bar, watcher, total, what)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Tell a watcher too of all progress in this thread while the block runs."""
+    _local.watcher = watcher
+    try:
+        yield
+    finally:
+        del _local.watcher
+
+
+@contextmanager
+def _shown(total: int | None, what: str) -> Iterator[Progress]:
     if _level <= QUIET:
         yield _Silent()
     elif sys.stderr.isatty():
@@ -60,6 +82,17 @@ def format_metrics(metrics: dict[str, Any]) -> str:
 class _Silent:
     def advance(self, n: int = 1, **metrics: float) -> None:
         pass
+
+
+class _Watched:
+    def __init__(self, bar: Progress, watcher: Watcher, total: int | None, what: str) -> None:
+        self.bar, self.watcher, self.total, self.what, self.done = bar, watcher, total, what, 0
+        watcher(what, 0, total)
+
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        self.bar.advance(n, **metrics)
+        self.done += n
+        self.watcher(self.what, self.done, self.total)
 
 
 class _Plain:

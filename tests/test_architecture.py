@@ -42,7 +42,7 @@ ROOMS = (
     "fit",
     "distill",
     "deform",
-    "view",
+    "viewer",
     "cli",
 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = "geodistill/view/page/index.html"
+PAGE = "geodistill/viewer/page/index.html"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_wheel_has_the_page(checkout: Path, tmp_path: Path) -> None:
     setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
     assert setup["is_current"](ROOT / PAGE), "the page is older than viewer/: install again"
     names, _ = wheel_of(checkout, tmp_path, os.environ["PATH"])
-    assert PAGE in names and "geodistill/view/server.py" in names
+    assert PAGE in names and "geodistill/viewer/server.py" in names
     assert not [name for name in names if "node_modules" in name or name.startswith("viewer")]
 
 
@@ -54,7 +54,7 @@ def test_without_npm_there_is_a_wheel_without_the_page(checkout: Path, tmp_path:
     (checkout / PAGE).unlink(missing_ok=True)
     shutil.rmtree(checkout / "build", ignore_errors=True)
     names, said = wheel_of(checkout, tmp_path, path="")
-    assert PAGE not in names and "geodistill/view/server.py" in names
+    assert PAGE not in names and "geodistill/viewer/server.py" in names
     assert "geodistill: the viewer's page was not built: npm was not found" in said
 
 

@@ -43,7 +43,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   export    write a mesh, points, splats or a field in another file format
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
-  deform    deform a mesh by handles: what looks like them moves with them
+  deform    deform a mesh by handles, in the browser: what looks like them moves with them
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   view      show a scene in the browser
@@ -62,7 +62,7 @@ examples:
   geodistill export scene.ply -o scene.spz
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2
-  geodistill deform dragon.glb --script edits.yaml -o out.glb
+  geodistill deform dragon.glb
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
   geodistill view lego.glb

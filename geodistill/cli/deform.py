@@ -1,4 +1,4 @@
-"""`geodistill deform`: an edit of a mesh, from a file of handles and what they do."""
+"""`geodistill deform`: an edit of a mesh, in the browser or from a file of handles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Observer, expect_free, expect_whole, prepare, stem_of
+from geodistill.cli.options import Axis, Observer, expect_free, expect_whole, prepare, stem_of
 from geodistill.cli.report import pairs
+from geodistill.cli.serving import Served
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +24,25 @@ WRITTEN = (".glb", ".obj", ".ply")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Observer):
-    """Deform a mesh: what looks like a handle moves with it (Deep Feature Deformation Weights)."""
+class Arguments(Served, Observer):
+    """Deform a mesh: what looks like a handle moves with it (Deep Feature Deformation Weights).
+
+    Opens a page in the browser; with --script it edits without one and writes the result.
+    """
 
     mesh: Annotated[Path, Positional("the mesh to deform", metavar="MESH")]
     script: Annotated[
-        Path, Option("handles, anchors and transforms, as JSON or YAML", metavar="FILE")
-    ]
+        Path | None,
+        Option("handles, anchors and transforms, as JSON or YAML: no browser", metavar="FILE"),
+    ] = None
+    session: Annotated[
+        Path | None,
+        Option("begin the page with this edit if it is there, and keep it there", metavar="FILE"),
+    ] = None
+    up: Annotated[
+        Axis | None,
+        Option("axis that points up on the page (default: what the file says, or a guess)"),
+    ] = None
     features: Annotated[
         Path | None, Option("features that lift has written; lifted anew when left out")
     ] = None
@@ -38,6 +51,9 @@ class Arguments(Observer):
     ] = False
     weights: Annotated[
         bool, Option("write each handle's weights as an attribute of the vertices")
+    ] = False
+    skin: Annotated[
+        bool, Option("write the mesh at rest, with joints that pose it: GLB for other programs")
     ] = False
     save_session: Annotated[
         Path | None, Option("write the edit with the mesh and mirrors it is for", metavar="FILE")
@@ -49,6 +65,8 @@ class Arguments(Observer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.expect_address()
+        self._expect_one_way()
         if self.output is not None and self.output.suffix.lower() not in WRITTEN:
             raise UsageError(f"-o {self.output}: meshes are written as {', '.join(WRITTEN)}")
         if self.features is not None:
@@ -57,16 +75,46 @@ class Arguments(Observer):
                     raise UsageError(f"--{name}: --features has been lifted already, leave it out")
         if self.weights and self.output is not None and self.output.suffix.lower() == ".obj":
             raise UsageError("--weights: OBJ has no room for attributes; write GLB or PLY")
+        if self.skin and self.weights:
+            raise UsageError("--skin holds the weights already: leave --weights out")
+        if self.skin and self.output is not None and self.output.suffix.lower() != ".glb":
+            raise UsageError("--skin: only GLB holds one; name -o NAME.glb")
+
+    def _expect_one_way(self) -> None:
+        """Raise UsageError for options of the page beside --script, or of scripts without it."""
+        pages = ("session", "up", "host", "port", "open")
+        scripts = ("symmetric", "weights", "skin", "save_session", "output")
+        for name in scripts if self.script is None else pages:
+            if getattr(self, name) != getattr(type(self), name):
+                flag = "--no-open" if name == "open" else f"--{name.replace('_', '-')}"
+                reason = (
+                    "needs --script" if self.script is None else "is for the page, not --script"
+                )
+                raise UsageError(f"{flag} {reason}: leave one of them out")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
+    prepare(arguments)
+    if arguments.script is None:
+        from geodistill.cli.deform_page import show
+
+        return show(arguments)
+    return _edit(arguments, arguments.script)
+
+
+def report(result: dict[str, Any]) -> str:
+    return pairs(result)
+
+
+def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
+    """Do what a script says."""
     import time
 
-    prepare(arguments)
+    from geodistill.deform.export import save_edit
     from geodistill.deform.session import apply, find_mirrors
     from geodistill.deform.session_file import load_session, save_session
     from geodistill.geometry.mesh import mesh_digest
-    from geodistill.geometry.mesh_files import files_beside, load_mesh, save_mesh
+    from geodistill.geometry.mesh_files import files_beside, load_mesh
     from geodistill.io.images import write_png
     from geodistill.lift.scenes import MeshScene
     from geodistill.log import say
@@ -77,30 +125,30 @@ def run(arguments: Arguments) -> dict[str, Any]:
     expect_free(
         arguments.overwrite,
         *(output, picture, arguments.save_session),
-        inputs=(arguments.mesh, arguments.script, arguments.features),
+        inputs=(arguments.mesh, script, arguments.features),
     )
-    session = load_session(arguments.script)
+    session = load_session(script)
     if not session.handles:
-        raise InputError(f"{arguments.script} names no handles: there is nothing to do")
+        raise InputError(f"{script} names no handles: there is nothing to do")
     if session.mirrors and arguments.symmetric:
-        raise UsageError(f"--symmetric finds mirrors and {arguments.script} names some: keep one")
+        raise UsageError(f"--symmetric finds mirrors and {script} names some: keep one")
     mesh = load_mesh(arguments.mesh)
     beside = files_beside(output, mesh)
     expect_free(arguments.overwrite, *beside, inputs=(arguments.mesh,))
     expect_whole(arguments.mesh, (output, picture, arguments.save_session, *beside))
     scene = MeshScene(mesh)
-    found = _features(arguments, scene)
+    found = lifted(arguments, scene)
     directions = found.directions() if session.method == "published" else found.whitened()
     if arguments.symmetric:
         session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
     edit = apply(session, mesh, directions)
     posed = replace(mesh, vertices=edit.vertices)
-    columns = {f"weight_{k}": column for k, column in enumerate(edit.weights.T)}
     shown = _sheet(scene, posed, edit, arguments)  # before anything is written
     moved = _moved(mesh, posed)
     if not moved:
         say("the edit moves nothing: its handles stay, or its mirrors undo what they do")
-    save_mesh(output, posed, columns if arguments.weights else None)
+    wanted = "skin" if arguments.skin else "attributes" if arguments.weights else "none"
+    save_edit(output, mesh, edit, wanted)
     write_png(picture, shown)
     saved = {}
     if arguments.save_session is not None:
@@ -119,11 +167,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def report(result: dict[str, Any]) -> str:
-    return pairs(result)
-
-
-def _features(arguments: Arguments, scene: MeshScene) -> FeatureSet:
+def lifted(arguments: Arguments, scene: MeshScene) -> FeatureSet:
     """The features of the mesh: from their file, or lifted now."""
     from geodistill.lift.files import load_features
     from geodistill.lift.scenes import cameras_around

@@ -83,7 +83,12 @@ def read_yaml(file: Path | str) -> dict[str, Any]:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{file} is not a YAML file: it is not UTF-8 text") from None
-    return yaml_text.parse(text, str(file))
+    return parse_yaml(text, str(file))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Read a YAML mapping from the text of a file with this name; InputError if it is none."""
+    return yaml_text.parse(text, name)
 
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

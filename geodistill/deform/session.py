@@ -5,11 +5,10 @@ Lengths are in the mesh's own unit and frame, angles in degrees.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,21 +16,21 @@ from torch import Tensor
 from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.blend import linear_pose, pose, published_pose
 from geodistill.deform.features import CENTRING, prepare
-from geodistill.deform.locality import localise, path_graph, surface_distance
+from geodistill.deform.locality import localise
 from geodistill.deform.mirror import reflect, square_planes, symmetric_edit
 from geodistill.deform.rigidity import polish
 from geodistill.deform.sites import Site, point_site, region_site, vertex_site
+from geodistill.deform.subject import Subject, subject_of
 from geodistill.deform.surface import Surface, surface_of
 from geodistill.deform.symmetry import SAMPLES, Plane, find_symmetries, surface_samples
 from geodistill.deform.transforms import Transforms, joined, quaternion_rotation, transform
 from geodistill.deform.weights import (
-    automatic_kernel,
     cardinal_weights,
     published_anchors,
     published_locality,
     published_weights,
 )
-from geodistill.geometry.mesh import Mesh, mesh_digest
+from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.surface import closest_surface_points
 from geodistill.log import say
 
@@ -87,6 +86,7 @@ class Session:
     radius: float | None = (
         None  # in feature distance, up to 2; found from the features when left out
     )
+    falloff: float | None = None  # power of feature distance; found likewise
     locality: float = 0.0  # power of (1 - surface distance)
     seam: float = 0.05  # width on each side of a mirror, in diagonals of the mesh
     rigidity: int = 0  # iterations of the as-rigid-as-possible polish
@@ -101,6 +101,8 @@ class Edit:
 
     vertices: Tensor  # float64 [V, 3] after the edit
     weights: Tensor  # float32 [V, H] of the session's handles, without their mirror images
+    columns: Tensor  # float32 [V, K] weights of the K maps: of handles and of their mirror images
+    maps: Transforms
 
 
 def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
@@ -110,27 +112,32 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
     for or that is out of all proportion to it (naming it), a handle that an anchor holds, or
     features that cannot be used.
     """
-    if session.mesh is not None and session.mesh != (digest := mesh_digest(mesh)):
-        raise InputError(
-            f"the session is for the mesh {session.mesh}, this one is {digest}: "
-            "open the mesh it was made with, or remove 'mesh' from it"
-        )
-    surface = surface_of(mesh)
-    rest = mesh.vertices.detach().cpu().double()
-    if not session.handles:
-        return Edit(rest.clone(), torch.zeros(len(rest), 0))
+    return apply_to(session, subject_of(mesh, features, centring_of(session)))
+
+
+def centring_of(session: Session) -> float:
+    """What a session takes off its features' mean."""
     default = 0.0 if session.method == "published" else CENTRING
-    centring = default if session.centring is None else session.centring
-    table = prepare(features, surface, centring)
-    handles = places(session.handles, "handles", surface, table)
-    anchors = places(session.anchors, "anchors", surface, table)
+    return default if session.centring is None else session.centring
+
+
+def apply_to(session: Session, subject: Subject) -> Edit:
+    """A session's edit of a subject, which was made with the session's centring; as `apply`."""
+    expect_own(session, subject.digest)
+    surface = subject.surface
+    if not session.handles:
+        rest = subject.mesh.vertices.detach().cpu().double()
+        none = torch.zeros(len(rest), 0)
+        return Edit(rest.clone(), none, none, joined([]))
+    handles = places(session.handles, "handles", surface, subject.table)
+    anchors = places(session.anchors, "anchors", surface, subject.table)
     _expect_apart(handles, anchors)
     _expect_lengths(session.handles, surface)
     maps = joined(
         [handle_transform(h, site) for h, site in zip(session.handles, handles, strict=True)]
     )
-    planes = [_plane(mirror) for mirror in session.mirrors]
-    weights = handle_weights(session, surface, table, handles, anchors, planes)
+    planes = [plane_of(mirror) for mirror in session.mirrors]
+    weights = handle_weights(session, subject, handles, anchors, planes)
     holds = [surface.positions[site.vertices] for site in handles]
     columns, all_maps = symmetric_edit(
         surface.positions, weights, maps, holds, planes, session.seam * surface.diagonal
@@ -139,10 +146,20 @@ def apply(session: Session, mesh: Mesh, features: Tensor) -> Edit:
     if session.rigidity:
         held = weights.sum(1) < _STILL
         for site in (*handles, *anchors):
-            held[_with_images(surface, site, planes)] = True
+            held[with_images(surface, site, planes)] = True
         reach = _POLISHED * surface.diagonal
         posed, _ = polish(surface, posed, held, session.rigidity, reach)
-    return Edit(posed[surface.welded], weights[surface.welded])
+    welded = surface.welded
+    return Edit(posed[welded], weights[welded], columns[welded], all_maps)
+
+
+def expect_own(session: Session, digest: str) -> None:
+    """Raise InputError for a session of another mesh than the one with this digest."""
+    if session.mesh is not None and session.mesh != digest:
+        raise InputError(
+            f"the session is for the mesh {session.mesh}, this one is {digest}: "
+            "open the mesh it was made with, or remove 'mesh' from it"
+        )
 
 
 def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, ...]:
@@ -196,25 +213,21 @@ def handle_transform(handle: Handle, site: Site) -> Transforms:
 
 def handle_weights(
     session: Session,
-    surface: Surface,
-    table: Tensor,
+    subject: Subject,
     handles: list[Site],
     anchors: list[Site],
     planes: list[Plane],
 ) -> Tensor:
     """Weights float32 [P, H] of a session's handles, by its method and with its locality.
 
-    With mirrors, distance is from the nearer of a handle and its images.
+    With mirrors, what belongs to handles and anchors does so on all sides, and distance is from
+    the nearest of a handle and its images.
     """
-
-    @functools.cache
-    def graph() -> Any:
-        return path_graph(surface)
-
-    def distances(vertices: Tensor) -> Tensor:
-        return surface_distance(graph(), vertices)
-
-    fall = localise
+    table, fall = subject.table, localise
+    handles, anchors = (
+        [replace(site, vertices=with_images(subject.surface, site, planes)) for site in sites]
+        for sites in (handles, anchors)
+    )
     if session.method == "published":
         fall = published_locality
         pins = [published_weights(table, site.features[0]) for site in anchors]
@@ -223,12 +236,12 @@ def handle_weights(
             columns = [published_anchors(column, torch.stack(pins)) for column in columns]
         weights = torch.stack(columns, 1)
     else:
-        kernel = automatic_kernel(table, surface.areas, session.radius)
-        weights = cardinal_weights(table, handles, anchors, kernel, distances)
+        kernel = subject.kernel(session.radius, session.falloff)
+        weights = cardinal_weights(table, handles, anchors, kernel, subject.distances)
     for k, (handle, site) in enumerate(zip(session.handles, handles, strict=True)):
         power = session.locality if handle.locality is None else handle.locality
         if power:
-            away = distances(_with_images(surface, site, planes))
+            away = subject.distances(site.vertices)
             weights[:, k] = fall(weights[:, k], away, power)
     return weights
 
@@ -282,7 +295,15 @@ def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:
         return point_site(surface, table, entry.face, torch.tensor(weights).double())
     if entry.position is None:
         raise InputError("one of vertex, face, region and position must say where it is")
-    mesh, point = Mesh(surface.positions, surface.faces), torch.tensor([entry.position]).double()
+    found = located(entry.position, surface, name)
+    assert found.face is not None and found.barycentric is not None
+    return point_site(surface, table, found.face, torch.tensor(found.barycentric).double())
+
+
+def located(position: Vector3, surface: Surface, name: str) -> Anchor:
+    """The point of a surface that is nearest to a position. Raises InputError where it is too far
+    away to be meant; `name` is what the position belongs to."""
+    mesh, point = Mesh(surface.positions, surface.faces), torch.tensor([position]).double()
     face, weights, distance = closest_surface_points(mesh, point)
     away = float(distance[0]) / surface.diagonal
     text = f"the surface is {away:.3g} of its diagonal away from the position"
@@ -290,19 +311,21 @@ def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:
         raise InputError(f"{text}: is it in the mesh's frame and unit?")
     if away > _NEAR:
         say(f"{name}: {text}, the nearest point is taken")
-    return point_site(surface, table, int(face[0]), weights[0])
+    a, b, c = weights[0].tolist()
+    return Anchor(face=int(face[0]), barycentric=(a, b, c))
 
 
-def _with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:
-    """A site's positions, and those nearest to the mirror images of its center."""
-    images = [site.center]
+def with_images(surface: Surface, site: Site, planes: list[Plane]) -> Tensor:
+    """A site's positions, and those nearest to their mirror images."""
+    found = site.vertices
     for plane in planes:
-        images += [reflect(plane, image) for image in images]
-    nearest = [int((surface.positions - image).norm(dim=1).argmin()) for image in images[1:]]
-    return torch.cat([site.vertices, torch.tensor(nearest, dtype=torch.long)])
+        images = surface.nearest(reflect(plane, surface.positions[found].double()))
+        found = torch.cat([found, images]).unique()
+    return found
 
 
-def _plane(mirror: Mirror) -> Plane:
+def plane_of(mirror: Mirror) -> Plane:
+    """Raises InputError for a normal without length."""
     length = math.hypot(*mirror.normal)  # which neither overflows nor underflows
     if not 0 < length < math.inf:
         raise InputError(f"a mirror's normal must have a length, got {mirror.normal}")

@@ -28,11 +28,24 @@ def load_session(path: Path | str) -> Session:
     Raises InputError with the file and the entry, such as `handles[2].rotate`.
     """
     path = Path(path)
-    data = _read_json(path) if path.suffix.lower() == ".json" else config.read_yaml(path)
+    kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a {kind} file: it is not UTF-8 text") from None
+    return read_session(str(path), text)
+
+
+def read_session(name: str, text: str) -> Session:
+    """The same from the text of a file with this name."""
+    parse = _parse_json if name.lower().endswith(".json") else config.parse_yaml
+    data = parse(text, name)
     try:
         return session_from_dict(data)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{name}: {error}") from None
 
 
 def save_session(path: Path | str, session: Session) -> None:
@@ -85,30 +98,48 @@ def session_from_dict(data: dict[str, Any]) -> Session:
     return session
 
 
+def anchor_from_dict(data: Any, where: str) -> Anchor:
+    """Make a place from plain values, strictly. Raises InputError that names the entry."""
+    try:
+        anchor = _entry(Anchor, data, where)
+        _check_place(anchor, where)
+    except UsageError as error:
+        raise InputError(str(error)) from None
+    return anchor
+
+
+def mirrors_from_list(data: Any, where: str) -> tuple[Mirror, ...]:
+    """Make mirrors from plain values, strictly. Raises InputError that names the entry."""
+    try:
+        if not isinstance(data, (list, tuple)):
+            raise UsageError(f"'{where}' must be a list, got {shown(data)}")
+        mirrors = tuple(_entry(Mirror, entry, f"{where}[{k}]") for k, entry in enumerate(data))
+        _check_mirrors(mirrors, where)
+    except UsageError as error:
+        raise InputError(str(error)) from None
+    return mirrors
+
+
 def keeps(defaults: dict[str, Any], key: str, value: Any) -> bool:
     default = defaults[key]
     return value != (list(default) if isinstance(default, tuple) else default)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _parse_json(text: str, name: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise InputError(f"{path}: key '{twice[0]}' is repeated")
+            raise InputError(f"{name}: key '{twice[0]}' is repeated")
         return dict(pairs)
 
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a JSON file: it is not UTF-8 text") from None
+        data = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON: {error.msg} (line {error.lineno})") from None
+        raise InputError(f"{name} is not valid JSON: {error.msg} (line {error.lineno})") from None
     except RecursionError:
-        raise InputError(f"{path} is not a session: it is nested too deeply") from None
+        raise InputError(f"{name} is not a session: it is nested too deeply") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path} must hold a JSON object, got {shown(data)}")
+        raise InputError(f"{name} must hold a JSON object, got {shown(data)}")
     return data
 
 
@@ -142,7 +173,12 @@ def _finite(value: Any, where: str) -> Any:
 
 def _check(session: Session) -> None:
     """What types do not say."""
-    for name, low, high in (("centring", 0, 1), ("radius", 1e-6, 2), ("locality", 0, 1000)):
+    for name, low, high in (
+        ("centring", 0, 1),
+        ("radius", 1e-6, 2),
+        ("falloff", 0.1, 32),
+        ("locality", 0, 1000),
+    ):
         _within(name, getattr(session, name), low, high)
     _within("seam", session.seam, 1e-6, 1)
     _within("rigidity", session.rigidity, 0, 10_000)
@@ -162,9 +198,13 @@ def _check(session: Session) -> None:
         if min(scale) <= 0:
             raise UsageError(f"'{where}.scale' must be positive, got {handle.scale}")
         _within(f"{where}.scale", max(scale), 0, _LARGEST)
-    for index, mirror in enumerate(session.mirrors):
+    _check_mirrors(session.mirrors, "mirrors")
+
+
+def _check_mirrors(mirrors: tuple[Mirror, ...], where: str) -> None:
+    for index, mirror in enumerate(mirrors):
         if not any(mirror.normal):
-            raise UsageError(f"'mirrors[{index}].normal' must not be zero")
+            raise UsageError(f"'{where}[{index}].normal' must not be zero")
 
 
 def _check_place(entry: Anchor, where: str) -> None:

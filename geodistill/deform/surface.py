@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,16 @@ class Surface:
     def diagonal(self) -> float:
         """Length of the bounding box's diagonal."""
         return float((self.positions.amax(0) - self.positions.amin(0)).norm())
+
+    def nearest(self, points: Tensor) -> Tensor:
+        """The positions nearest to points [n, 3]: int64 [n]."""
+        return torch.from_numpy(self._tree.query(points.double().numpy())[1]).long()
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import KDTree
+
+        return KDTree(self.positions.double().numpy())
 
 
 def surface_of(mesh: Mesh) -> Surface:

@@ -56,7 +56,10 @@ def transform(
 
 
 def joined(parts: Sequence[Transforms]) -> Transforms:
-    """Several sets of maps as one."""
+    """Several sets of maps as one; of none, the empty one."""
+    if not parts:
+        rows, squares = (torch.zeros(0, *shape, dtype=torch.float64) for shape in ((3,), (3, 3)))
+        return Transforms(rows, rows, squares, rows)
     names = ("pivot", "rotation", "stretch", "translation")
     return Transforms(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from geodistill.geometry.mesh import Material, Mesh
-from geodistill.io.meshes import MaterialArrays, MeshArrays, mesh_arrays, read_mesh, write_mesh
+from geodistill.io.meshes import (
+    MaterialArrays,
+    MeshArrays,
+    Skin,
+    mesh_arrays,
+    read_mesh,
+    write_mesh,
+)
 from geodistill.io.meshes.textures import texture_name
 
 
@@ -37,7 +44,12 @@ def load_mesh_with_attributes(path: Path | str) -> tuple[Mesh, dict[str, Tensor]
     return _from_arrays(arrays), _attributes(arrays)
 
 
-def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | None = None) -> None:
+def save_mesh(
+    path: Path | str,
+    mesh: Mesh,
+    attributes: Mapping[str, Tensor] | None = None,
+    skin: Skin | None = None,
+) -> None:
     """Write GLB, OBJ or PLY, chosen by the ending; vertices and faces keep their order.
 
     GLB is self-contained and holds positions in single precision. OBJ is written with an MTL file
@@ -49,13 +61,15 @@ def save_mesh(path: Path | str, mesh: Mesh, attributes: Mapping[str, Tensor] | N
         mesh: the mesh.
         attributes: columns of numbers per vertex, [V] or [V, C], for GLB and PLY. In GLB a name
             becomes `_NAME`, beyond four channels `_NAME_0`, `_NAME_1` …; in PLY `name_0` ….
+        skin: joints of the mesh, which is then as it is at rest; for GLB.
 
     Raises:
-        UsageError: another ending, attributes for OBJ, a name that cannot be written.
+        UsageError: another ending, attributes for OBJ, a name that cannot be written, a skin for
+            anything but GLB.
         ShapeError: attributes of another length.
         InputError: attributes that are not finite, an unwritable path.
     """
-    write_mesh(path, _to_arrays(mesh, attributes or {}))
+    write_mesh(path, _to_arrays(mesh, attributes or {}), skin)
 
 
 def files_beside(path: Path | str, mesh: Mesh) -> list[Path]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from torch import Tensor
 
 from geodistill.cameras import Camera, look_at
 from geodistill.geometry.orientation import Axis
-from geodistill.shade.viewable import load_viewable
-from geodistill.view.page import load_page
-from geodistill.view.scene import describe
-from geodistill.view.server import Exhibit, make_app, run
+from geodistill.shade.viewable import MeshView, load_viewable
+from geodistill.viewer.editor import Editor
+from geodistill.viewer.page import load_page
+from geodistill.viewer.scene import describe, describe_edit
+from geodistill.viewer.server import Exhibit, make_app, run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -49,11 +51,23 @@ class Process:
         self.process.communicate()
 
 
-@contextlib.contextmanager
-def serving(source: Path, up: Axis | None = None, port: int = 0) -> Iterator[str]:
-    """The address of a server in a thread of this process."""
+def serving(source: Path, up: Axis | None = None, port: int = 0) -> AbstractContextManager[str]:
+    """The address of a server in a thread of this process, which shows the scene of a file."""
     scene = load_viewable(source)
     exhibit = Exhibit(load_page(), scene, describe(scene, source, up), TOKEN, "127.0.0.1")
+    return exhibited(exhibit, port)
+
+
+def serving_edit(editor: Editor, port: int = 0) -> AbstractContextManager[str]:
+    """The same, with a mesh that can be deformed."""
+    described = describe_edit(editor.mesh, editor.surface, Path("shape.glb"), "z")
+    scene = MeshView(editor.mesh)
+    return exhibited(Exhibit(load_page(), scene, described, TOKEN, "127.0.0.1", editor), port)
+
+
+@contextlib.contextmanager
+def exhibited(exhibit: Exhibit, port: int = 0) -> Iterator[str]:
+    """The address of a server in a thread of this process."""
     found: queue.Queue[int | BaseException] = queue.Queue()
     loop = asyncio.new_event_loop()
 

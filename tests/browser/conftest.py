@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def browser() -> Iterator[Browser]:
     """Not for the whole session: while it runs, no other test could run an event loop."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    from geodistill.view.page import PAGE
+    from geodistill.viewer.page import PAGE
 
     if (executable := chromium()) is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")

@@ -12,7 +12,7 @@ from PIL import Image
 from geodistill.geometry.mesh_files import save_mesh
 from tests.browser import browsing
 from tests.browser.browsing import Process, picture, port_of, serving, show
-from tests.view.viewing import textured_square
+from tests.viewer.viewing import textured_square
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,7 +16,7 @@ from geodistill.render.fields import render_view
 from geodistill.render.splats import render_splats
 from geodistill.shade.viewable import MeshView, PointView
 from tests.browser.browsing import camera, look, picture, psnr_db, serving, show
-from tests.view.viewing import some_points, some_splats, textured_square
+from tests.viewer.viewing import some_points, some_splats, textured_square
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -1,11 +1,5 @@
-// The websocket: cameras out, pictures in, and back again when it is lost.
-import {
-  type CameraMessage,
-  encode,
-  type Picture,
-  readMessage,
-  readPicture,
-} from "./protocol";
+// The websocket, and back again when it is lost.
+import { type Picture, readMessage, readPicture } from "./protocol";
 import { address } from "./source";
 
 const FIRST_WAIT_MS = 400;
@@ -19,14 +13,13 @@ export function waitMs(attempt: number): number {
 }
 
 export class Connection {
-  pictures: (picture: Picture) => void = () => {};
+  received: (data: string | ArrayBuffer) => void = () => {};
   opened: () => void = () => {};
   /** What became of the connection, and why. */
   changed: (state: State, reason: string) => void = () => {};
   private socket: WebSocket | undefined;
   private attempt = 0;
   private timer = 0;
-  private failed = false;
 
   constructor(private readonly location: Location) {
     addEventListener("online", () => this.retryNow());
@@ -42,7 +35,6 @@ export class Connection {
     this.socket = socket;
     socket.onopen = () => {
       this.attempt = 0;
-      this.failed = false;
       this.changed("open", "");
       this.opened();
     };
@@ -59,22 +51,11 @@ export class Connection {
     };
   }
 
-  /** The latest camera counts: one that cannot be sent now is sent by `opened`. */
-  look(camera: CameraMessage): void {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(encode(camera));
-  }
-
-  private received(data: string | ArrayBuffer): void {
-    if (data instanceof ArrayBuffer) {
-      this.pictures(readPicture(data));
-      if (this.failed) this.changed("open", "");
-      this.failed = false;
-      return;
-    }
-    const message = readMessage(data);
-    if (message.type !== "failure") return;
-    this.failed = true;
-    this.changed("open", message.reason);
+  /** Whether it could be sent: what could not is sent by `opened`. */
+  send(text: string): boolean {
+    if (this.socket?.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(text);
+    return true;
   }
 
   private retryNow(): void {
@@ -82,4 +63,21 @@ export class Connection {
     clearTimeout(this.timer);
     this.connect();
   }
+}
+
+/** Take pictures from a connection; a failure is told until the next one. */
+export function receivePictures(connection: Connection, paint: (picture: Picture) => void): void {
+  let failed = false;
+  connection.received = (data) => {
+    if (data instanceof ArrayBuffer) {
+      paint(readPicture(data));
+      if (failed) connection.changed("open", "");
+      failed = false;
+      return;
+    }
+    const message = readMessage(data);
+    if (message.type !== "failure") return;
+    failed = true;
+    connection.changed("open", message.reason);
+  };
 }

@@ -1,6 +1,8 @@
 // Loads the scene, builds the page around it and puts the two together.
 import { Connection, type State } from "./connection";
 import { nextAxis, type Pose } from "./framing";
+import { buildDeformPage } from "./deform/page";
+import { type Deforming, showDeform } from "./kinds/deform";
 import { showField } from "./kinds/field";
 import type { Kind, Setting } from "./kinds/kind";
 import { showMesh } from "./kinds/mesh";
@@ -33,6 +35,7 @@ declare global {
 }
 
 const theme = new Theme();
+let reading = 0;
 
 async function main(): Promise<void> {
   const source = pageSource(document, location);
@@ -47,9 +50,9 @@ async function main(): Promise<void> {
   const kind = await show(setting, connection);
   stage.act = kind;
   stage.invalidate();
+  buildPage(stage, scene, kind);
   theme.changed = (dark) => kind.themed?.(dark);
   theme.apply();
-  buildPage(stage, scene, kind);
   if (connection) watch(connection, source, scene);
   window.geodistill = handle(stage, kind);
   byId("cover").classList.add("done");
@@ -58,6 +61,7 @@ async function main(): Promise<void> {
 async function show(setting: Setting, connection: Connection | undefined): Promise<Kind> {
   switch (setting.scene.kind) {
     case "mesh":
+      if (setting.scene.editable && connection) return showDeform(setting, connection);
       return showMesh(setting);
     case "points":
       return showPoints(setting);
@@ -112,6 +116,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
     },
     { label: "Help", key: "?", icon: ICONS.help, run: toggleHelp },
   ];
+  if (isDeforming(kind)) tools.unshift(...buildDeformPage(stage, kind, report));
   addTools(tools);
   const actions = Object.fromEntries(tools.map((tool) => [tool.key, tool.run]));
   for (const control of kind.controls) Object.assign(actions, addControl(control));
@@ -125,9 +130,14 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
   facts();
   panel.hidden = innerWidth < 900; // it would cover the scene
   byId("tools").hidden = false;
+  byId("modes").hidden = !isDeforming(kind);
   stage.lookedListeners.add(() => showAxes(stage.camera));
   showAxes(stage.camera);
   showFrameRate(stage);
+}
+
+function isDeforming(kind: Kind): kind is Deforming {
+  return "controller" in kind;
 }
 
 function showFrameRate(stage: Stage): void {
@@ -192,8 +202,14 @@ function toast(text: string): void {
   byId("toast").hidden = !text;
 }
 
+/** Say what went wrong, for as long as it takes to read it. */
 function report(error: unknown): void {
-  toast(error instanceof Error ? error.message : String(error));
+  const text = error instanceof Error ? error.message : String(error);
+  toast(text);
+  clearTimeout(reading);
+  reading = window.setTimeout(() => {
+    if (byId("toast").textContent === text) toast("");
+  }, 4000 + 60 * text.length);
 }
 
 addEventListener("error", ({ error }) => report(error));

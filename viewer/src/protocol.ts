@@ -1,7 +1,7 @@
-// What page and server say to one another; the server's side is geodistill/view/protocol.py, and
+// What page and server say to one another; the server's side is geodistill/viewer/protocol.py, and
 // test/vectors.json holds what both must read and refuse alike.
 
-export const VERSION = 1;
+export const VERSION = 2;
 
 /** From the page: show the field from here. */
 export interface CameraMessage {
@@ -145,6 +145,12 @@ export interface Manifest {
   radius: number | null;
   /** Depth up to which no splats are drawn, in world units. */
   near: number | null;
+  /**
+   * Whether its positions are those of a surface, which handles move. `place` then says which of
+   * them each vertex has, and `order` which of the mesh's faces each face is, where these are not
+   * their own numbers.
+   */
+  editable: boolean;
 }
 
 /** Throws Malformed for a scene that another version of the server describes. */

@@ -120,6 +120,11 @@ export class Stage {
     return { pixels, width, height };
   }
 
+  /** Whether dragging turns the camera. */
+  set orbiting(on: boolean) {
+    this.controls.enabled = on;
+  }
+
   get atRest(): boolean {
     return !this.stale && !this.flight && !this.restTimer;
   }

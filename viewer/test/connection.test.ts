@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Connection, type State } from "../src/connection";
+import { Connection, receivePictures, type State } from "../src/connection";
 
 class FakeSocket {
   static readonly OPEN = 1;
@@ -29,6 +29,7 @@ function connection() {
   const made = new Connection({ href: "http://127.0.0.1:9/?token=a" } as Location);
   const told: [State, string][] = [];
   made.changed = (state, reason) => told.push([state, reason]);
+  receivePictures(made, () => {});
   made.connect();
   return { told, sockets: FakeSocket.made, timers, online: () => online() };
 }

@@ -1,4 +1,4 @@
-// The page's side of the protocol, on the same messages as tests/view/test_protocol.py.
+// The page's side of the protocol, on the same messages as tests/viewer/test_protocol.py.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CameraMessage, encode, Malformed, readMessage, readPicture } from "../src/protocol";

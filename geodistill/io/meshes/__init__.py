@@ -27,6 +27,7 @@ from geodistill.io.meshes.gltf import read_gltf
 from geodistill.io.meshes.obj import obj_files, read_obj
 from geodistill.io.meshes.ply import ply_files, read_ply_mesh
 from geodistill.io.meshes.simple import read_off, read_stl
+from geodistill.io.meshes.skin import Skin
 from geodistill.io.meshes.textures import files_read
 from geodistill.runs import write_files
 
@@ -35,6 +36,7 @@ __all__ = [
     "WRITERS",
     "MaterialArrays",
     "MeshArrays",
+    "Skin",
     "distinct_rows",
     "expect_writable",
     "files_of_mesh",
@@ -101,18 +103,20 @@ def expect_writable(path: Path) -> None:
         raise UsageError(f"cannot write a mesh as {path.name}: choose {', '.join(WRITERS)}")
 
 
-def write_mesh(path: Path | str, mesh: MeshArrays) -> None:
+def write_mesh(path: Path | str, mesh: MeshArrays, skin: Skin | None = None) -> None:
     """Write a mesh by the ending of its name; the files it refers to come before it, atomically.
 
-    Raises UsageError for an ending or attributes that cannot be written, InputError for an
-    unwritable path.
+    Raises UsageError for an ending, attributes or a skin that cannot be written, InputError for
+    an unwritable path.
     """
     path = Path(path)
     expect_writable(path)
     writer = WRITERS[path.suffix.lower()]
     _check_attributes(mesh, path)
+    if skin is not None and writer is not glb_files:
+        raise UsageError(f"{path}: only GLB holds a skin: name it .glb")
     with np.errstate(over="ignore"):
-        files = writer(mesh, path)
+        files = writer(mesh, path) if skin is None else glb_files(mesh, path, skin)
     write_files(path, files)
 
 

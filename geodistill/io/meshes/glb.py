@@ -11,14 +11,15 @@ from geodistill.checks import InputError
 from geodistill.io.meshes.arrays import MaterialArrays, MeshArrays
 from geodistill.io.meshes.glb_file import VERTICES, GlbBuffer, custom_attributes, glb_pieces
 from geodistill.io.meshes.gltf import ORDER_KEY
+from geodistill.io.meshes.skin import Skin, skin_attributes, skin_nodes
 from geodistill.io.meshes.textures import encode_png, linear_from_srgb
 
 _INDICES = 34963
 _FAR = 16.0
 
 
-def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
-    """The one file that makes the mesh, in pieces.
+def glb_files(mesh: MeshArrays, path: Path, skin: Skin | None = None) -> dict[str, list[bytes]]:
+    """The one file that makes the mesh, in pieces; with a skin the mesh is as it is at rest.
 
     Vertices keep their order. Faces are stored by material, and their order beside them where it
     is another. Positions are floats; those of a mesh far from its origin are relative to a node
@@ -26,14 +27,22 @@ def glb_files(mesh: MeshArrays, path: Path) -> dict[str, list[bytes]]:
     """
     buffer = GlbBuffer()
     attributes, translation = _attributes(mesh, buffer, path)
-    primitives, extras = _primitives(mesh, attributes, buffer)
     node: dict[str, Any] = {"mesh": 0}
-    if translation is not None:
+    nodes, skins = [node], {}
+    if skin is not None:
+        # Joints alone say where a skinned mesh is.
+        attributes |= skin_attributes(skin, buffer)
+        center = np.array(translation or [0.0, 0.0, 0.0])
+        joints, entry = skin_nodes(skin, buffer, center, 1)
+        nodes, skins, node["skin"] = [node, *joints], {"skins": [entry]}, 0
+    elif translation is not None:
         node["translation"] = translation
+    primitives, extras = _primitives(mesh, attributes, buffer)
     content: dict[str, Any] = {
         "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [node],
+        "scenes": [{"nodes": [0] if skin is None else [0, 1]}],
+        "nodes": nodes,
+        **skins,
         "meshes": [{"primitives": primitives, **({"extras": extras} if extras else {})}],
         **_materials(mesh["materials"], buffer),
     }

@@ -57,6 +57,18 @@ class GlbBuffer:
         )
         return len(self.accessors) - 1
 
+    def matrices(self, columns: np.ndarray) -> int:
+        """Store matrices float32 [N, 16], column after column."""
+        self.accessors.append(
+            {
+                "bufferView": self.view(np.ascontiguousarray(columns, "<f4").tobytes()),
+                "componentType": 5126,
+                "count": len(columns),
+                "type": "MAT4",
+            }
+        )
+        return len(self.accessors) - 1
+
 
 def custom_attributes(attributes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns [N] or [N, C] as float32 `_NAME`, or `_NAME_0` … in parts of at most four.

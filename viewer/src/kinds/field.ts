@@ -1,8 +1,8 @@
 // Radiance fields: the server renders, coarse while the camera moves, finer when it rests.
 import * as THREE from "three";
-import type { Connection } from "../connection";
+import { type Connection, receivePictures } from "../connection";
 import { worldFromCam } from "../framing";
-import type { Picture } from "../protocol";
+import { encode, type Picture } from "../protocol";
 import { ScreenPass } from "../screen";
 import copyCode from "../shaders/copy.frag.glsl";
 import type { Kind, Setting } from "./kind";
@@ -33,9 +33,8 @@ export function showField({ stage }: Setting, connection: Connection): Kind {
     const pose = stage.pose;
     const { fov_y } = pose;
     id += 1;
-    connection.look({
-      ...{ type: "camera", id, world_from_cam: worldFromCam(pose), fov_y, width, height, moving },
-    });
+    const from = { id, world_from_cam: worldFromCam(pose), fov_y, width, height, moving };
+    connection.send(encode({ type: "camera", ...from }));
   }
 
   /** Rows of a coarser picture cover the same part of the canvas. */
@@ -58,7 +57,7 @@ export function showField({ stage }: Setting, connection: Connection): Kind {
     stage.invalidate();
   }
 
-  connection.pictures = paint;
+  receivePictures(connection, paint);
   connection.opened = () => ask(false);
   return {
     settled: () => shown.id === id && shown.final,

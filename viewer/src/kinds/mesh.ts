@@ -11,37 +11,52 @@ import type { Kind, Setting } from "./kind";
 
 const GREY = 204; // of what has no colour of its own, as geodistill.shade has it
 
-export async function showMesh({ stage, scene, load }: Setting): Promise<Kind> {
-  const { renderer, camera } = stage;
-  const geometry = new THREE.BufferGeometry();
-  const positions = (await load("positions")) as Float32Array;
-  const faces = (await load("faces")) as Uint32Array;
-  const vertices = positions.length / 3;
+export async function showMesh(setting: Setting): Promise<Kind> {
+  const geometry = await meshGeometry(setting);
+  const positions = await setting.load("positions");
   geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
-  geometry.setAttribute("normal", new THREE.BufferAttribute(await load("normals"), 3));
-  geometry.setIndex(new THREE.BufferAttribute(faces, 1));
+  return meshKind(setting, geometry, vertexCode, {});
+}
+
+/** All of a mesh but its positions. */
+export async function meshGeometry({ scene, load }: Setting): Promise<THREE.BufferGeometry> {
+  const geometry = new THREE.BufferGeometry();
+  const normals = (await load("normals")) as Float32Array;
+  const vertices = normals.length / 3;
+  geometry.setAttribute("normal", new THREE.BufferAttribute(normals, 3));
+  geometry.setIndex(new THREE.BufferAttribute(await load("faces"), 1));
   const uv = scene.blobs["uv"] ? await load("uv") : new Float32Array(2 * vertices);
   geometry.setAttribute("uv", new THREE.BufferAttribute(uv, 2));
-  const colored = Boolean(scene.blobs["colors"]);
   const white = () => new Uint8Array(4 * vertices).fill(255);
-  const colors = colored ? await load("colors") : white();
+  const colors = scene.blobs["colors"] ? await load("colors") : white();
   geometry.setAttribute("color", new THREE.BufferAttribute(colors, 4, true));
+  for (const [first, count, index] of scene.groups)
+    geometry.addGroup(3 * first, 3 * count, index + 1);
+  return geometry;
+}
 
+/** A mesh whose positions are brought by a vertex shader of its own, with uniforms of its own. */
+export async function meshKind(
+  { stage, scene, load }: Setting,
+  geometry: THREE.BufferGeometry,
+  vertexCode: string,
+  more: Uniforms,
+): Promise<Kind> {
+  const { renderer, camera } = stage;
   const shared = {
+    ...more,
     lit: { value: true },
     flat_shaded: { value: false },
     up_in_view: { value: new THREE.Vector3() },
   };
   const grey = new THREE.Color().setRGB(GREY / 255, GREY / 255, GREY / 255, THREE.SRGBColorSpace);
   const plain = material({
-    factor: { value: colored ? new THREE.Vector4(1, 1, 1, 1) : vector(grey, 1) },
+    factor: { value: scene.blobs["colors"] ? new THREE.Vector4(1, 1, 1, 1) : vector(grey, 1) },
     map: { value: null },
     textured: { value: false },
   });
   const materials: THREE.Material[] = [plain];
   for (const info of scene.materials) materials.push(await fromInfo(info));
-  for (const [first, count, index] of scene.groups)
-    geometry.addGroup(3 * first, 3 * count, index + 1);
 
   const world = new THREE.Scene();
   const surface = new THREE.Mesh(geometry, materials);
@@ -89,11 +104,12 @@ export async function showMesh({ stage, scene, load }: Setting): Promise<Kind> {
   function showWire(on: boolean): void {
     if (on && !wire) {
       const lines = new THREE.BufferGeometry();
-      lines.setAttribute("position", geometry.getAttribute("position"));
-      for (const name of ["normal", "uv", "color"])
-        lines.setAttribute(name, geometry.getAttribute(name));
+      for (const [name, attribute] of Object.entries(geometry.attributes))
+        lines.setAttribute(name, attribute);
+      const faces = geometry.index!.array as Uint32Array;
+      const vertices = geometry.getAttribute("normal").count;
       lines.setIndex(new THREE.BufferAttribute(distinctEdges(faces, vertices), 1));
-      const look = raw(colorCode + vertexCode, wireCode, { ink }, {
+      const look = raw(colorCode + vertexCode, wireCode, { ...more, ink }, {
         transparent: true,
         premultipliedAlpha: true,
         depthWrite: false,

@@ -11,6 +11,8 @@ in vec3 in_view;
 in vec3 normal_in_view;
 in vec2 texture_at;
 in vec4 vertex_color;
+in float heat;
+in vec4 paint;
 out vec4 color;
 
 const vec3 KEY = vec3(-0.43, 0.56, 0.71);
@@ -31,13 +33,21 @@ float gloss(vec3 normal, vec3 viewer) {
   return 0.05 * key + 0.06 * edge;
 }
 
+// From little over yellow to dark red, as geodistill.lift.sheet has it.
+vec3 warm(float weight) {
+  vec3 low = mix(vec3(0.99, 0.78, 0.35), vec3(0.93, 0.36, 0.16), min(2.0 * weight, 1.0));
+  return mix(low, vec3(0.55, 0.0, 0.15), max(2.0 * weight - 1.0, 0.0));
+}
+
 void main() {
   vec4 albedo = factor * vertex_color;
   if (textured) {
     vec4 texel = texture(map, texture_at);
     albedo *= vec4(linear_from_srgb(texel.rgb), texel.a);
   }
-  vec3 shown = albedo.rgb;
+  vec3 shown = mix(albedo.rgb, linear_from_srgb(paint.rgb), paint.a);
+  float hot = clamp(heat, 0.0, 1.0);
+  shown = mix(shown, linear_from_srgb(warm(hot)), 0.92 * sqrt(hot));
   if (lit) {
     vec3 facet = cross(dFdx(in_view), dFdy(in_view));
     vec3 normal = flat_shaded || dot(normal_in_view, normal_in_view) < 0.01 ? facet : normal_in_view;

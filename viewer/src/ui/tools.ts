@@ -6,6 +6,8 @@ export interface Tool {
   key: string;
   /** Paths of an icon in a box of 24; none: a key alone. */
   icon?: string;
+  /** Which bar it is in: the one below when left out. */
+  group?: "left";
   run(): void;
 }
 
@@ -26,7 +28,7 @@ const GESTURES: readonly (readonly [string, string])[] = [
 ];
 
 export function addTools(tools: readonly Tool[]): void {
-  for (const { label, key, icon, run } of tools) {
+  for (const { label, key, icon, group, run } of tools) {
     if (!icon) continue;
     const title = `${label} (${keyName(key)})`;
     const button = make("button", { title, type: "button" });
@@ -36,20 +38,33 @@ export function addTools(tools: readonly Tool[]): void {
       run();
       button.blur(); // so that keys go on meaning what they mean
     });
-    byId("tools").append(button);
+    byId(group === "left" ? "modes" : "tools").append(button);
   }
 }
 
 export function listenToKeys(actions: Readonly<Record<string, () => void>>): void {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    const dialog = byId<HTMLDialogElement>("help");
-    if (dialog.open && event.key !== "?") return;
-    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action) return;
+    if (event.altKey || event.repeat) return;
+    const key = event.key === "Backspace" ? "Delete" : event.key;
+    const plain = key.length === 1 ? key.toLowerCase() : key;
+    const open = document.querySelector("dialog[open]");
+    if (open && !(open.id === "help" && key === "?")) return;
+    const held = event.ctrlKey || event.metaKey;
+    const name = held && event.shiftKey && plain === "z" ? "ctrl+y" : held ? `ctrl+${plain}` : plain;
+    const action = actions[name];
+    if (!action || (isTyping(event.target) && !OF_FILES.has(name))) return;
     event.preventDefault();
     action();
   });
+}
+
+/** Keys that no field takes. */
+const OF_FILES: ReadonlySet<string> = new Set(["ctrl+s", "ctrl+o"]);
+
+/** Keys belong to what is written into. */
+function isTyping(target: EventTarget | null): boolean {
+  if (!(target instanceof HTMLInputElement)) return false;
+  return target.type === "number" || target.type === "text";
 }
 
 export function fillHelp(entries: readonly (readonly [string, string])[]): void {
@@ -66,5 +81,6 @@ export function toggleHelp(): void {
 }
 
 export function keyName(key: string): string {
+  if (key.startsWith("ctrl+")) return `Ctrl ${keyName(key.slice(5))}`;
   return key.length === 1 ? key.toUpperCase() : key;
 }

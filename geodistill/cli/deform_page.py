@@ -1,0 +1,80 @@
+"""`geodistill deform` without a script: the page in which a mesh is deformed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geodistill.cli.deform import Arguments
+    from geodistill.deform.session import Session
+    from geodistill.viewer.editor import Editor
+
+
+def show(arguments: Arguments) -> dict[str, Any]:
+    """Serve the page until Ctrl-C; the mesh can be looked at while its features are found."""
+    from geodistill.cli.serving import serve
+    from geodistill.deform.session import expect_own
+    from geodistill.geometry.mesh import mesh_digest
+    from geodistill.geometry.mesh_files import load_mesh
+    from geodistill.shade.viewable import MeshView
+    from geodistill.viewer.editor import Editor
+    from geodistill.viewer.guard import make_token
+    from geodistill.viewer.page import load_page
+    from geodistill.viewer.scene import describe_edit
+    from geodistill.viewer.server import Exhibit
+
+    page = load_page()  # before any work
+    session = _begun(arguments)
+    mesh = load_mesh(arguments.mesh)
+    expect_own(session, mesh_digest(mesh))
+    editor = Editor(mesh, session, _keeper(arguments.session))
+    description = describe_edit(mesh, editor.surface, arguments.mesh, arguments.up)
+    exhibit = Exhibit(page, MeshView(mesh), description, make_token(), arguments.host, editor)
+    seconds = serve(arguments, exhibit, lambda: _find(arguments, editor))
+    return {"handles": len(editor.session.handles), "seconds": seconds}
+
+
+def _begun(arguments: Arguments) -> Session:
+    """The edit to begin with. Raises InputError where it cannot be read, or not be kept there."""
+    from geodistill.checks import InputError, UsageError
+    from geodistill.deform.session import Session
+    from geodistill.deform.session_file import load_session
+
+    path = arguments.session
+    if path is None:
+        return Session()
+    inputs = [given for given in (arguments.mesh, arguments.features) if given is not None]
+    if path.resolve() in [given.resolve() for given in inputs]:
+        raise UsageError(f"--session {path} is an input: name another file")
+    if path.exists():
+        return load_session(path)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--session {path}: its folder does not exist, make it first")
+    return Session()
+
+
+def _keeper(path: Path | None) -> Any:
+    from geodistill.deform.session_file import save_session
+
+    return None if path is None else lambda session: save_session(path, session)
+
+
+def _find(arguments: Arguments, editor: Editor) -> None:
+    """Find the features beside the page, which is told how far that is."""
+    import threading
+
+    from geodistill.checks import GeodistillError
+    from geodistill.cli.deform import lifted
+    from geodistill.lift.scenes import MeshScene
+    from geodistill.log import say, watching
+
+    def work() -> None:
+        try:
+            with watching(editor.advance):
+                editor.bring(lifted(arguments, MeshScene(editor.mesh)))
+        except GeodistillError as error:
+            say(str(error))
+            editor.give_up(str(error))
+
+    threading.Thread(target=work, daemon=True).start()

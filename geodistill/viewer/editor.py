@@ -1,0 +1,221 @@
+"""The edit that pages of `geodistill deform` share, and the numbers that they ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import InputError
+from geodistill.deform.features import distance
+from geodistill.deform.session import (
+    Mirror,
+    Session,
+    apply_to,
+    centring_of,
+    expect_own,
+    find_mirrors,
+    located,
+    places,
+    plane_of,
+    with_images,
+)
+from geodistill.deform.sites import likeness
+from geodistill.deform.subject import Subject, subject_of
+from geodistill.deform.surface import surface_of
+from geodistill.geometry.mesh import Mesh, bounds, mesh_digest
+from geodistill.lift.files import FeatureSet
+from geodistill.lift.sheet import principal_colors
+from geodistill.viewer.edits import (
+    Accepted,
+    EditMessage,
+    MirrorsFound,
+    PositionsHeader,
+    ProgressMessage,
+    ReadyMessage,
+    RowHeader,
+    RowMessage,
+    SharedEdit,
+    ToEditor,
+    encode_edit,
+)
+from geodistill.viewer.wire import FailureMessage, pack
+
+T = TypeVar("T")
+_MOST_SUBJECTS = 2  # sets of features at a time: each is as large as the features
+_STEPS = 65535
+_OPPOSITE = 2.0  # the largest distance between unit features
+
+
+class Editor:
+    """A mesh, its features once they are there, and its edit.
+
+    Args:
+        mesh: what is deformed.
+        session: the edit to begin with.
+        keep: what is done with every edit that a page sends, such as writing it to a file.
+    """
+
+    def __init__(
+        self, mesh: Mesh, session: Session, keep: Callable[[Session], None] | None = None
+    ) -> None:
+        self.mesh, self.session, self.revision = mesh, session, 0
+        self.server = secrets.token_hex(8)
+        self.keep = keep
+        self.told: Callable[[ToEditor], None] = lambda message: None
+        self.surface, self.digest = surface_of(mesh), mesh_digest(mesh)
+        self._found: FeatureSet | None = None
+        self._state: ToEditor = ProgressMessage("", 0, None)
+        self._subjects: dict[tuple[str, float], Subject] = {}
+        self._lock = threading.Lock()
+        # Likeness is what a click waits for; nothing that takes long may be before it in a queue.
+        names = ("likeness", "path", "slow")
+        self._threads = {name: ThreadPoolExecutor(1, f"editor-{name}") for name in names}
+
+    def state(self) -> list[ToEditor]:
+        """What a page is told when it comes."""
+        return [self._ready() or self._state, self.shared()]
+
+    def shared(self) -> SharedEdit:
+        return SharedEdit(self.server, self.revision, self.session)
+
+    def advance(self, what: str, done: int, total: int | None) -> None:
+        """Features are on their way."""
+        self._state = ProgressMessage(what, done, total)
+        self.told(self._state)
+
+    def give_up(self, reason: str) -> None:
+        """There will be no features."""
+        self._state = FailureMessage(0, reason)
+        self.told(self._state)
+
+    def bring(self, found: FeatureSet) -> None:
+        """Features are there: prepare what the first click needs, and say so."""
+        self._found = found
+        ready = self._ready()
+        assert ready is not None
+        self.told(ready)
+        self._threads["path"].submit(lambda: self.subject(self.session).graph)
+
+    def accept(self, message: EditMessage) -> Accepted:
+        """Make a page's edit the edit. Raises InputError where it cannot be kept, or is one of
+        another mesh."""
+        expect_own(message.session, self.digest)
+        if self.keep is not None:
+            self.keep(replace(message.session, mesh=self.digest))
+        self.session = message.session
+        self.revision += 1
+        return Accepted(message.id, self.revision)
+
+    async def row(self, message: RowMessage) -> bytes:
+        """A row, as a message. Raises InputError for a place that the mesh does not have."""
+        return await self._in(message.about, lambda: self._row(message))
+
+    async def polished(self, id: int, session: Session) -> bytes:
+        """Positions after a session's edit, as a message. Raises InputError as `apply_to` does."""
+        return await self._in("slow", lambda: self._polished(id, session))
+
+    async def mirrors(self, id: int) -> MirrorsFound:
+        """Raises InputError where there is none, or any of a continuum."""
+        found = await self._in("slow", self._mirrors)
+        return MirrorsFound(id, found)
+
+    async def in_background(self, work: Callable[[], T]) -> T:
+        """The result of some work that may take long."""
+        return await self._in("slow", work)
+
+    def feature_colors(self) -> bytes:
+        """Principal components of the features as uint8 RGBA of each position, [P, 4]. Raises
+        InputError before they are there."""
+        self.subject(self.session)
+        assert self._found is not None
+        colors = principal_colors(self._found.whitened()[self.surface.first])
+        opaque = torch.cat([colors, torch.ones(len(colors), 1)], 1)
+        return (opaque * 255).round().to(torch.uint8).numpy().tobytes()
+
+    def close(self) -> None:
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _in(self, name: str, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[name], work)
+
+    def _ready(self) -> ReadyMessage | None:
+        found = self._found
+        if found is None:
+            return None
+        kernel = self.subject(Session()).automatic
+        return ReadyMessage(found.teacher, found.features.shape[1], kernel.radius, kernel.power)
+
+    def subject(self, session: Session) -> Subject:
+        """The mesh with its features as a session of this method and centring takes them. Raises
+        InputError before they are there."""
+        found = self._found
+        if found is None:
+            raise InputError("the features are still being found: wait until they are there")
+        key = session.method, centring_of(session)
+        with self._lock:
+            if key not in self._subjects:
+                while len(self._subjects) >= _MOST_SUBJECTS:
+                    del self._subjects[next(iter(self._subjects))]
+                published = session.method == "published"
+                features = found.directions() if published else found.whitened()
+                self._subjects[key] = subject_of(self.mesh, features, key[1], self.surface)
+            return self._subjects[key]
+
+    def _row(self, message: RowMessage) -> bytes:
+        session = Session(method=message.method, centring=message.centring)
+        entry, surface = message.site, self.surface
+        if entry.position is not None:
+            entry = located(entry.position, surface, "the place")
+        subject = self.subject(session)
+        (site,) = places((entry,), "places", surface, subject.table)
+        if message.about == "likeness":
+            if message.method == "published":
+                away = distance(subject.table, site.features[0])
+            else:
+                away = likeness(subject.table, site)
+            longest, kernel = _OPPOSITE, (subject.automatic.radius, subject.automatic.power)
+            features = tuple(map(tuple, site.features.tolist()))
+        else:
+            planes = [plane_of(mirror) for mirror in message.mirrors]
+            away = subject.distances(with_images(surface, site, planes))
+            longest, kernel, features = float(away.max()), None, ()
+        x, y, z = site.center.tolist()
+        header = RowHeader(
+            message.id,
+            message.about,
+            len(away),
+            longest,
+            (x, y, z),
+            entry.face,
+            entry.barycentric,
+            features,
+            kernel,
+        )
+        return pack(encode_edit(header), _steps(away, longest))
+
+    def _polished(self, id: int, session: Session) -> bytes:
+        edit = apply_to(session, self.subject(session))
+        low, high = bounds(self.mesh)
+        moved = edit.vertices[self.surface.first] - (low + high) / 2
+        numbers = moved.numpy().astype("<f4").tobytes()
+        return pack(encode_edit(PositionsHeader(id, len(moved))), numbers)
+
+    def _mirrors(self) -> tuple[Mirror, ...]:
+        self.subject(self.session)
+        assert self._found is not None
+        return find_mirrors(self.mesh, self._found.whitened())
+
+
+def _steps(away: Tensor, longest: float) -> bytes:
+    """Distances as uint16: how many 65535ths of the longest they are."""
+    scaled = away.double().mul(_STEPS / max(longest, 1e-300)).round_().clamp_(0, _STEPS)
+    return scaled.numpy().astype("<u2").tobytes()

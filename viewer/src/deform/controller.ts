@@ -1,0 +1,251 @@
+// The edit as a person changes it: what they did, what is selected, and what the server is told.
+import type { Connection } from "../connection";
+import { type ServerAnswers, Unanswered } from "./answers";
+import { History } from "./history";
+import type { FromServer, Positions } from "./messages";
+import type { Missing, Model } from "./model";
+import {
+  type Handle,
+  type Mirror,
+  type Place,
+  type Session,
+  withHandle,
+  withoutAnchor,
+  withoutHandle,
+} from "./session";
+import type { Sites } from "./sites";
+import type { Kernel } from "./solve";
+
+export type Selected = { kind: "handle" | "anchor"; index: number } | undefined;
+
+export interface Progress {
+  what: string;
+  done: number;
+  total: number | null;
+}
+
+const EMPTY: Session = {
+  version: 1,
+  mesh: null,
+  method: "cardinal",
+  blend: "rotations",
+  centring: null,
+  radius: null,
+  falloff: null,
+  locality: 0,
+  seam: 0.05,
+  rigidity: 0,
+  handles: [],
+  anchors: [],
+  mirrors: [],
+};
+
+export class Controller {
+  /** Told after anything has changed that is shown. */
+  changed: () => void = () => {};
+  /** Told of what went wrong, to be read. */
+  failed: (reason: string) => void = () => {};
+  selected: Selected;
+  /** What is still asked for. */
+  missing: Missing;
+  /** Of features that are still being found; undefined once they are there. */
+  progress: Progress | undefined = { what: "", done: 0, total: null };
+  teacher = "";
+  /** What the features ask for. */
+  kernel: Kernel | undefined;
+  /** Whether positions are those of the rigid polish. */
+  polished = false;
+  private history = new History<Session>(EMPTY);
+  /** While something is dragged: what it was before, and is now. */
+  private dragged: Session | undefined;
+  private sent = 0;
+  private unsaved = false; // by the server
+  private server = "";
+  private polish: { session: Session; running: boolean } | undefined;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly answers: ServerAnswers,
+    private readonly sites: Sites,
+    private readonly model: Model,
+    private readonly put: (positions: Positions) => void,
+  ) {
+    answers.told = (message) => this.told(message);
+    connection.opened = () => answers.askAgain();
+    sites.changed = () => this.show();
+  }
+
+  get session(): Session {
+    return this.dragged ?? this.history.now;
+  }
+
+  get canUndo(): boolean {
+    return this.history.canUndo;
+  }
+
+  get canRedo(): boolean {
+    return this.history.canRedo;
+  }
+
+  get ready(): boolean {
+    return this.progress === undefined;
+  }
+
+  /** Whether all that is shown is what the session says. */
+  get settled(): boolean {
+    return this.missing === undefined && !this.polish;
+  }
+
+  /** Make a session the edit; undo brings the one before it back. */
+  change(session: Session): void {
+    this.dragged = undefined;
+    if (session === this.history.now) {
+      this.show();
+      return;
+    }
+    this.sites.forgetFailures();
+    this.history.put(session);
+    this.settle();
+  }
+
+  /** Show a session while something is dragged; nobody is told before `change`. */
+  drag(session: Session): void {
+    this.dragged = session;
+    this.polished = false;
+    this.model.move(session);
+    this.changed();
+  }
+
+  undo(): void {
+    this.dragged = undefined;
+    this.history.undo();
+    this.settle();
+  }
+
+  redo(): void {
+    this.dragged = undefined;
+    this.history.redo();
+    this.settle();
+  }
+
+  addHandle(place: Place): void {
+    const { session } = this;
+    this.selected = { kind: "handle", index: session.handles.length };
+    this.change({ ...session, handles: [...session.handles, place] });
+  }
+
+  addAnchor(place: Place): void {
+    const { session } = this;
+    this.selected = { kind: "anchor", index: session.anchors.length };
+    this.change({ ...session, anchors: [...session.anchors, place] });
+  }
+
+  setHandle(index: number, handle: Handle): void {
+    this.change(withHandle(this.session, index, handle));
+  }
+
+  setMirrors(mirrors: readonly Mirror[]): void {
+    this.change({ ...this.session, mirrors });
+  }
+
+  removeSelected(): void {
+    const { selected, session } = this;
+    if (!selected) return;
+    this.selected = undefined;
+    const without = selected.kind === "handle" ? withoutHandle : withoutAnchor;
+    this.change(without(session, selected.index));
+  }
+
+  select(selected: Selected): void {
+    this.selected = selected;
+    this.changed();
+  }
+
+  /** Nothing is deformed any more; what the mesh and its features are taken as stays. */
+  reset(): void {
+    this.selected = undefined;
+    this.change({ ...this.session, handles: [], anchors: [] });
+  }
+
+  private settle(): void {
+    this.polished = false;
+    this.unsaved = true;
+    this.send();
+    this.show();
+  }
+
+  /** Bring what is seen to where the session is. */
+  private show(): void {
+    const { session } = this;
+    const { kind, index } = this.selected ?? { kind: "handle", index: -1 };
+    const entries = kind === "handle" ? session.handles : session.anchors;
+    if (index >= entries.length) this.selected = undefined;
+    if (!this.ready && (session.handles.length || session.anchors.length)) this.missing = "places";
+    else
+      try {
+        this.missing = this.model.show(session);
+        this.startPolish(session);
+      } catch (error) {
+        if (!(error instanceof Unanswered)) throw error;
+        this.missing = undefined;
+        this.failed(error.message);
+      }
+    this.changed();
+  }
+
+  private startPolish(session: Session): void {
+    if (this.missing || this.dragged || this.polished) return;
+    if (!session.rigidity || !this.model.columns.length) return;
+    if (this.polish?.session === session) return;
+    const polish = (this.polish = { session, running: true });
+    this.answers
+      .polish(session)
+      .then((positions) => {
+        if (this.polish !== polish || this.session !== session) return;
+        this.polished = true;
+        this.put(positions);
+      })
+      .catch((error: Error) => this.failed(error.message))
+      .finally(() => {
+        if (this.polish === polish) this.polish = undefined;
+        this.changed();
+      });
+  }
+
+  private send(): void {
+    const id = this.answers.next();
+    this.sent = id;
+    const session = this.history.now;
+    this.connection.send(JSON.stringify({ type: "edit", id, session }));
+  }
+
+  private told(message: FromServer): void {
+    if (message.type === "progress") this.progress = message;
+    if (message.type === "ready") {
+      this.progress = undefined;
+      this.teacher = message.teacher;
+      this.kernel = { radius: message.radius, power: message.power };
+      this.sites.forgetFailures();
+    }
+    if (message.type === "accepted" && message.id === this.sent) this.unsaved = false;
+    if (message.type === "failure") this.failed(message.reason);
+    if (message.type === "edit") this.meet(message.server, message.session);
+    this.show();
+  }
+
+  /** Another page's edit, or the server's as it is when the connection begins. */
+  private meet(server: string, session: Session): void {
+    const first = this.server === "";
+    const restarted = !first && this.server !== server;
+    this.server = server;
+    // What a lost connection, or a server that has ended, did not keep is sent again.
+    if (this.unsaved || restarted) {
+      this.send();
+      return;
+    }
+    if (first) this.history = new History(session);
+    else this.history.put(session);
+    this.dragged = undefined;
+    this.polished = false;
+  }
+}

@@ -1,0 +1,121 @@
+// Sessions and meshes in and out of the page.
+import { address } from "../source";
+import { byId, make } from "../ui/dom";
+import { button, choice } from "../ui/fields";
+import type { Session } from "./session";
+
+export type Format = "glb" | "obj" | "ply";
+export type Weights = "none" | "skin" | "colors";
+
+/** Hand a file to the person. */
+export function offer(blob: Blob, download: string): void {
+  const href = URL.createObjectURL(blob);
+  make("a", { href, download }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+}
+
+export function saveSession(session: Session, name: string): void {
+  const text = `${JSON.stringify(session, null, 1)}\n`;
+  offer(new Blob([text], { type: "application/json" }), `${stem(name)}.session.json`);
+}
+
+/** Let the person choose a file, and the server read it. Throws Error with what is wrong with it. */
+export async function openSession(): Promise<Session | undefined> {
+  const file = await chosenFile(".json,.yaml,.yml");
+  if (!file) return undefined;
+  const url = address(location, "session");
+  url.searchParams.set("name", file.name);
+  const answer = await fetch(url, { method: "POST", body: await file.text() });
+  if (!answer.ok) throw new Error(await answer.text());
+  return (await answer.json()) as Session;
+}
+
+function chosenFile(accept: string): Promise<File | undefined> {
+  return new Promise((resolve) => {
+    const input = make("input", { type: "file", accept, hidden: true });
+    const done = () => {
+      input.remove();
+      resolve(input.files?.[0]);
+    };
+    input.addEventListener("change", done);
+    input.addEventListener("cancel", done);
+    document.body.append(input); // or else it may be collected before it is used
+    input.click();
+  });
+}
+
+/** The dialogue in which a mesh is exported. */
+export class ExportDialog {
+  private readonly dialog = byId<HTMLDialogElement>("export");
+  private format: Format = "glb";
+  private weights: Weights = "none";
+  private readonly fields;
+  private readonly note = make("p", { className: "hint" });
+  private readonly go = button("Export", () => void this.run(), "primary");
+
+  constructor(
+    private readonly session: () => Session,
+    private readonly name: string,
+  ) {
+    this.fields = {
+      format: choice<Format>("Format", { glb: "GLB", obj: "OBJ", ply: "PLY" }, {
+        changed: (format) => this.set(format, format === "obj" ? "none" : this.weights),
+      }),
+      weights: choice<Weights>("Weights", { none: "None", skin: "Skin", colors: "Colours" }, {
+        changed: (weights) => this.set(this.format, weights),
+      }),
+    };
+    const close = button("Close", () => this.dialog.close());
+    this.dialog.append(
+      make("h2", {}, "Export the deformed mesh"),
+      make("div", { className: "field" }, make("span", {}, "Format"), this.fields.format.element),
+      make("div", { className: "field" }, make("span", {}, "Weights"), this.fields.weights.element),
+      this.note,
+      make("div", { className: "buttons end" }, close, this.go),
+    );
+    this.set("glb", "none");
+  }
+
+  open(): void {
+    this.dialog.showModal();
+  }
+
+  private set(format: Format, weights: Weights): void {
+    if (weights === "skin" && format !== "glb") weights = "none";
+    if (weights === "colors" && format === "obj") weights = "none";
+    Object.assign(this, { format, weights });
+    this.fields.format.set(format);
+    this.fields.weights.set(weights);
+    const [, skin, colors] = this.fields.weights.element.children as unknown as HTMLButtonElement[];
+    skin!.disabled = format !== "glb";
+    colors!.disabled = format === "obj";
+    const words: Record<Weights, string> = {
+      none: "The mesh as it is posed, with its textures.",
+      skin: "The mesh at rest with a joint for each handle and its eight largest weights; the pose is that of the joints.",
+      colors: "The posed mesh; the weights of the first handles are its vertex colours.",
+    };
+    this.note.textContent = words[weights];
+  }
+
+  private async run(): Promise<void> {
+    const url = address(location, "export");
+    url.searchParams.set("format", this.format);
+    url.searchParams.set("weights", this.weights);
+    this.go.disabled = true;
+    try {
+      const answer = await fetch(url, { method: "POST", body: JSON.stringify(this.session()) });
+      if (!answer.ok) throw new Error(await answer.text());
+      const archive = answer.headers.get("Content-Type") === "application/zip";
+      offer(await answer.blob(), `${stem(this.name)}_deformed.${archive ? "zip" : this.format}`);
+      this.dialog.close();
+    } catch (error) {
+      this.note.textContent = error instanceof Error ? error.message : String(error);
+    } finally {
+      this.go.disabled = false;
+    }
+  }
+}
+
+function stem(name: string): string {
+  return name.replace(/\.\w+$/, "");
+}

@@ -1,0 +1,185 @@
+// Arrows, rings and boxes at the selected handle, the planes of symmetry, and where a click would
+// land: what is drawn over the mesh.
+import * as THREE from "three";
+import { TransformControls } from "three/addons/controls/TransformControls.js";
+import { add, scale, sub } from "../framing";
+import type { Vector } from "../protocol";
+import type { Stage } from "../stage";
+import type { Controller } from "./controller";
+import { transformOf } from "./maps";
+import type { Model } from "./model";
+import type { Hit } from "./pick";
+import { type Handle, withHandle } from "./session";
+
+export type GizmoMode = "translate" | "rotate" | "scale";
+
+const [LEAST, MOST] = [1e-3, 1000]; // of scales, as sessions have it
+
+export class Gizmo {
+  /** Drawn over everything else. */
+  readonly scene = new THREE.Scene();
+  private readonly held = new THREE.Object3D();
+  private readonly controls: TransformControls;
+  private readonly spot: THREE.Mesh;
+  private readonly planes = new THREE.Group();
+  private began: { handle: Handle; index: number } | undefined;
+
+  constructor(
+    private readonly stage: Stage,
+    private readonly controller: Controller,
+    private readonly model: Model,
+  ) {
+    this.controls = new TransformControls(stage.camera, stage.canvas);
+    this.controls.size = 0.85;
+    this.scene.add(this.held, this.controls.getHelper(), this.planes);
+    this.spot = new THREE.Mesh(
+      new THREE.RingGeometry(0.72, 1, 40),
+      new THREE.MeshBasicMaterial({ depthTest: false, transparent: true, side: THREE.DoubleSide }),
+    );
+    this.spot.visible = false;
+    this.scene.add(this.spot);
+    this.controls.addEventListener("change", () => stage.invalidate());
+    this.controls.addEventListener("mouseDown", () => this.begin());
+    this.controls.addEventListener("objectChange", () => this.drag());
+    this.controls.addEventListener("mouseUp", () => this.end());
+  }
+
+  /** Whether the pointer is on it, so that a click is not one on the mesh. */
+  get busy(): boolean {
+    return this.controls.axis !== null || this.controls.dragging;
+  }
+
+  get mode(): GizmoMode {
+    return this.controls.mode;
+  }
+
+  set mode(mode: GizmoMode) {
+    this.controls.setMode(mode);
+    this.stage.invalidate();
+  }
+
+  themed(colors: { x: string; y: string; z: string; accent: string }): void {
+    const { x, y, z, accent } = colors;
+    this.controls.setColors(x, y, z, accent);
+    (this.spot.material as THREE.MeshBasicMaterial).color.set(accent);
+  }
+
+  /** Go to the selected handle. */
+  follow(): void {
+    if (this.began) return;
+    const { selected, session } = this.controller;
+    const site = selected?.kind === "handle" ? this.model.handles[selected.index] : undefined;
+    const handle = selected && session.handles[selected.index];
+    if (!site || !handle) {
+      this.controls.detach();
+      return;
+    }
+    const { origin } = this.stage.scene;
+    const { pivot, rotation, stretch, translation } = transformOf(handle, site.center, origin);
+    this.held.position.set(...add(pivot, translation));
+    const angle = Math.hypot(...rotation);
+    this.held.quaternion.setFromAxisAngle(
+      new THREE.Vector3(...scale(rotation, 1 / (angle || 1))),
+      angle,
+    );
+    this.held.scale.set(stretch[0]!, stretch[4]!, stretch[8]!);
+    this.held.updateMatrixWorld();
+    this.controls.attach(this.held);
+  }
+
+  /** Show where a click would land; undefined: nowhere. */
+  point(hit: Hit | undefined): void {
+    this.spot.visible = hit !== undefined;
+    if (hit) {
+      const { point, normal } = hit;
+      this.spot.position.set(...point);
+      this.spot.quaternion.setFromUnitVectors(new THREE.Vector3(0, 0, 1), new THREE.Vector3(...normal));
+      const away = this.stage.camera.position.distanceTo(this.spot.position);
+      this.spot.scale.setScalar((9 * devicePixelRatio * away) / this.stage.focalPx);
+    }
+    this.stage.invalidate();
+  }
+
+  /** Show the planes that the edit mirrors itself in. */
+  showPlanes(color: string): void {
+    for (const child of [...this.planes.children]) {
+      this.planes.remove(child);
+      const { geometry, material } = child as THREE.Mesh;
+      geometry.dispose();
+      (material as THREE.Material).dispose();
+    }
+    const { low, high, origin } = this.stage.scene;
+    const center = sub(scale(add(low, high), 0.5), origin);
+    const side = 0.62 * Math.hypot(...sub(high, low));
+    for (const { normal, offset } of this.model.planes) {
+      const flat = new THREE.PlaneGeometry(side, side);
+      const look = { color, transparent: true, depthWrite: false, side: THREE.DoubleSide };
+      const sheet = new THREE.Mesh(flat, new THREE.MeshBasicMaterial({ ...look, opacity: 0.1 }));
+      const edge = new THREE.LineLoop(
+        new THREE.BufferGeometry().setFromPoints(
+          [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(
+            ([x, y]) => new THREE.Vector3((x! * side) / 2, (y! * side) / 2, 0),
+          ),
+        ),
+        new THREE.LineBasicMaterial({ ...look, opacity: 0.55 }),
+      );
+      const away = normal[0] * center[0] + normal[1] * center[1] + normal[2] * center[2] - offset;
+      for (const part of [sheet, edge]) {
+        part.position.set(...sub(center, scale(normal, away)));
+        part.quaternion.setFromUnitVectors(new THREE.Vector3(0, 0, 1), new THREE.Vector3(...normal));
+        this.planes.add(part);
+      }
+    }
+  }
+
+  private begin(): void {
+    const { selected, session } = this.controller;
+    if (selected?.kind !== "handle") return;
+    this.began = { handle: session.handles[selected.index]!, index: selected.index };
+    this.stage.orbiting = false;
+  }
+
+  private drag(): void {
+    if (!this.began) return;
+    const { handle, index } = this.began;
+    const { controller, model, stage } = this;
+    const site = model.handles[index]!;
+    const { pivot, rotation } = transformOf(
+      controller.session.handles[index]!, site.center, stage.scene.origin,
+    );
+    const made: Handle = { ...handle };
+    if (this.mode === "translate")
+      made.translate = sub(this.held.position.toArray() as unknown as Vector, pivot);
+    if (this.mode === "rotate") {
+      delete made.quaternion;
+      made.rotate = scale(nearest(this.held.quaternion, rotation), 180 / Math.PI);
+    }
+    if (this.mode === "scale")
+      made.scale = this.held.scale
+        .toArray()
+        .map((v) => Math.min(MOST, Math.max(LEAST, Math.abs(v)))) as unknown as Vector;
+    controller.drag(withHandle(controller.session, index, made));
+  }
+
+  private end(): void {
+    this.began = undefined;
+    this.stage.orbiting = true;
+    this.controller.change(this.controller.session);
+  }
+}
+
+/** The rotation vector of a quaternion that is nearest to another one: full turns count. */
+export function nearest({ x, y, z, w }: THREE.Quaternion, to: Vector): Vector {
+  const sine = Math.hypot(x, y, z);
+  const length = Math.hypot(...to);
+  if (sine < 1e-9) {
+    // No axis of its own: whole turns about the other's.
+    const turns = Math.round(length / (2 * Math.PI));
+    return length ? scale(to, (2 * Math.PI * turns) / length) : [0, 0, 0];
+  }
+  const axis: Vector = [x / sine, y / sine, z / sine];
+  const angle = 2 * Math.atan2(sine, w);
+  const along = axis[0] * to[0] + axis[1] * to[1] + axis[2] * to[2];
+  const turns = Math.round((along - angle) / (2 * Math.PI));
+  return scale(axis, angle + 2 * Math.PI * turns);
+}

@@ -1,0 +1,134 @@
+// Handles and anchors as dots over the picture: to select, and to drag in the view's plane.
+import * as THREE from "three";
+import { add, scale, sub } from "../framing";
+import type { Vector } from "../protocol";
+import type { Stage } from "../stage";
+import { byId, make } from "../ui/dom";
+import type { Controller, Selected } from "./controller";
+import { carried, gateAt, height } from "./maps";
+import type { Model } from "./model";
+import { ray } from "./pick";
+import { type Session, withHandle } from "./session";
+
+const CLICK_PX = 3;
+
+export class Markers {
+  private readonly box = byId("markers");
+  private readonly dots: HTMLButtonElement[] = [];
+  private readonly at = new THREE.Vector3();
+
+  constructor(
+    private readonly stage: Stage,
+    private readonly controller: Controller,
+    private readonly model: Model,
+  ) {
+    stage.drawnListeners.add(() => this.place());
+  }
+
+  /** As many dots as the session has places. */
+  update(): void {
+    const { session, selected } = this.controller;
+    const wanted = [
+      ...session.handles.map((_, index) => ({ kind: "handle", index }) as const),
+      ...session.anchors.map((_, index) => ({ kind: "anchor", index }) as const),
+    ];
+    while (this.dots.length > wanted.length) this.dots.pop()!.remove();
+    wanted.forEach((what, k) => {
+      const dot = (this.dots[k] ??= this.makeDot());
+      const { kind, index } = what;
+      const chosen = selected?.kind === kind && selected.index === index;
+      dot.className = `marker ${kind}`;
+      dot.dataset["index"] = String(index);
+      dot.setAttribute("aria-pressed", String(chosen));
+      dot.setAttribute("aria-label", `${kind === "handle" ? "Handle" : "Anchor"} ${index + 1}`);
+    });
+    this.place();
+  }
+
+  /** Where a handle or an anchor is now, relative to the scene's origin. */
+  point(session: Session, kind: "handle" | "anchor", index: number): Vector | undefined {
+    if (kind === "anchor") return this.model.anchors[index]?.center;
+    const center = this.model.handles[index]?.center;
+    if (!center || !session.handles[index]) return undefined;
+    const heights = this.model.planes.map((plane) => height(plane, center));
+    const columns = this.model.columnsOf(session, index);
+    const own = columns.reduce((best, column) =>
+      gateAt(column.gates, heights) > gateAt(best.gates, heights) ? column : best,
+    );
+    return carried(own.transform, center);
+  }
+
+  private place(): void {
+    const { camera, canvas } = this.stage;
+    const { session } = this.controller;
+    for (const dot of this.dots) {
+      const { kind, index } = identity(dot);
+      const point = this.point(session, kind, index);
+      this.at.set(...(point ?? [0, 0, 0])).project(camera);
+      const seen = point !== undefined && Math.abs(this.at.z) < 1;
+      dot.hidden = !seen;
+      if (!seen) continue;
+      const x = (0.5 + 0.5 * this.at.x) * canvas.clientWidth;
+      const y = (0.5 - 0.5 * this.at.y) * canvas.clientHeight;
+      dot.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+    }
+  }
+
+  private makeDot(): HTMLButtonElement {
+    const dot = make("button", { type: "button" });
+    dot.addEventListener("pointerdown", (event) => this.grab(dot, event));
+    dot.addEventListener("click", () => this.controller.select(identity(dot)));
+    this.box.append(dot);
+    return dot;
+  }
+
+  private grab(dot: HTMLButtonElement, begin: PointerEvent): void {
+    if (begin.button !== 0) return;
+    const { controller, stage } = this;
+    const what = identity(dot);
+    const { kind, index } = what;
+    controller.select(what);
+    const before = controller.session;
+    const start = this.point(before, kind, index);
+    if (kind !== "handle" || !start) return;
+    dot.setPointerCapture(begin.pointerId);
+    let dragging = false;
+    const move = (event: PointerEvent): void => {
+      const far = Math.hypot(event.clientX - begin.clientX, event.clientY - begin.clientY);
+      if (!dragging && far < CLICK_PX) return;
+      dragging = true;
+      const shift = sub(this.inView(event, start), this.inView(begin, start));
+      const handle = before.handles[index]!;
+      const translate = add(handle.translate ?? [0, 0, 0], shift);
+      controller.drag(withHandle(before, index, { ...handle, translate }));
+    };
+    const end = (event: PointerEvent): void => {
+      dot.removeEventListener("pointermove", move);
+      dot.removeEventListener("pointerup", end);
+      dot.removeEventListener("pointercancel", end);
+      if (dragging) controller.change(event.type === "pointerup" ? controller.session : before);
+    };
+    dot.addEventListener("pointermove", move);
+    dot.addEventListener("pointerup", end);
+    dot.addEventListener("pointercancel", end);
+    stage.canvas.focus({ preventScroll: true });
+  }
+
+  /** Where the pointer meets the plane through a point that faces the camera. */
+  private inView(event: PointerEvent, point: Vector): Vector {
+    const { camera, canvas } = this.stage;
+    const box = canvas.getBoundingClientRect();
+    const x = (2 * (event.clientX - box.left)) / box.width - 1;
+    const y = 1 - (2 * (event.clientY - box.top)) / box.height;
+    const { eye, direction } = ray(camera, x, y);
+    const M = camera.matrixWorld.elements;
+    const back: Vector = [M[8]!, M[9]!, M[10]!];
+    const along = (v: Vector): number => v[0] * back[0] + v[1] * back[1] + v[2] * back[2];
+    return add(eye, scale(direction, along(sub(point, eye)) / along(direction)));
+  }
+}
+
+function identity(dot: HTMLElement): NonNullable<Selected> {
+  const kind = dot.classList.contains("handle") ? "handle" : "anchor";
+  return { kind, index: Number(dot.dataset["index"]) };
+}

@@ -1,0 +1,194 @@
+// Brings the GPU to where a session is, as far as what it needs is known.
+import { scale } from "../framing";
+import type { Vector } from "../protocol";
+import { type Blend, type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./blend";
+import { type Column, columnsOf, MOST_PLANES, type Plane, reflect, transformOf } from "./maps";
+import { Nearest } from "./nearest";
+import { localityOf, moves, type Session } from "./session";
+import type { Path, Site, Sites } from "./sites";
+import { type Kernel, siteDistance, solve } from "./solve";
+import { Unanswered } from "./answers";
+
+export interface Space {
+  origin: Vector;
+  diagonal: number;
+  /** Rest positions [P, 3] relative to the origin. */
+  rest: Float32Array;
+}
+
+/** Of a session: `places` are asked for, and nothing can be shown before they are there; `paths`
+ *  are too, and weights are shown without them. */
+export type Missing = "places" | "paths" | undefined;
+
+export class Model {
+  /** Of the session that was shown last: where handles and anchors are. */
+  handles: readonly Site[] = [];
+  anchors: readonly Site[] = [];
+  columns: readonly Column[] = [];
+  planes: readonly Plane[] = [];
+  private mixed: readonly unknown[] = [];
+  private rows = new Map<Uint16Array, Row>();
+  private nearest: Nearest | undefined;
+  private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
+
+  constructor(
+    private readonly blend: Blend,
+    private readonly sites: Sites,
+    private readonly space: Space,
+  ) {}
+
+  /** Show a session. Throws Unanswered where a place of it cannot be had. */
+  show(session: Session): Missing {
+    expectRoom(session);
+    const find = (entry: Session["anchors"][number]) => this.sites.site(entry, session);
+    const found = [...session.handles, ...session.anchors].map(find);
+    if (found.some((site) => !site)) return "places";
+    const sites = found as Site[];
+    this.planes = this.planesOf(session);
+    const count = session.handles.length;
+    const missing = count ? this.mix(session, sites) : undefined;
+    if (missing === "places") return missing;
+    this.handles = sites.slice(0, count);
+    this.anchors = sites.slice(count);
+    this.move(session);
+    return missing;
+  }
+
+  /** Show the same handles as before where they have moved to. */
+  move(session: Session): void {
+    const { origin } = this.space;
+    const published = session.method === "published";
+    this.columns = session.handles.flatMap((handle, k) =>
+      moves(handle) || published ? this.columnsOf(session, k) : [],
+    );
+    const linear = published || session.blend === "linear";
+    this.blend.deform(this.columns, this.planes, linear, published ? origin : undefined);
+  }
+
+  /** A handle's transform and its mirror images. */
+  columnsOf(session: Session, index: number): Column[] {
+    const { origin, diagonal } = this.space;
+    const site = this.handles[index]!;
+    const transform = transformOf(session.handles[index]!, site.center, origin);
+    const held = Array.from(site.held, (position) => this.restAt(position));
+    return columnsOf(index, transform, held, this.planes, session.seam * diagonal, diagonal);
+  }
+
+  private planesOf({ mirrors }: Session): Plane[] {
+    const { origin } = this.space;
+    return mirrors.map(({ normal, offset = 0 }) => {
+      const length = Math.hypot(...normal);
+      const unit = scale(normal, 1 / length);
+      const moved = unit[0] * origin[0] + unit[1] * origin[1] + unit[2] * origin[2];
+      return { normal: unit, offset: offset / length - moved };
+    });
+  }
+
+  /** Positions, and those nearest to their mirror images. */
+  private withImages(held: ArrayLike<number>): ArrayLike<number> {
+    if (!this.planes.length) return held;
+    this.nearest ??= new Nearest(this.space.rest);
+    const found = new Set(Array.from(held));
+    for (const plane of this.planes)
+      for (const position of [...found])
+        found.add(this.nearest.find(reflect(plane, this.restAt(position))));
+    return [...found];
+  }
+
+  private restAt(position: number): Vector {
+    const { rest } = this.space;
+    return [rest[3 * position]!, rest[3 * position + 1]!, rest[3 * position + 2]!];
+  }
+
+  private mix(session: Session, sites: readonly Site[]): Missing {
+    const count = session.handles.length;
+    const kernel: Kernel = {
+      radius: session.radius ?? sites[0]!.kernel.radius,
+      power: session.falloff ?? sites[0]!.kernel.power,
+    };
+    const mix =
+      session.method === "published" ? undefined : solve(this.distances(sites), sites.length, kernel);
+    const entries = [...session.handles, ...session.anchors];
+    const shared = (k: number) => mix!.groups.filter((group) => group === mix!.groups[k]).length > 1;
+    const paths = sites.map((_, k) =>
+      mix && shared(k) ? (this.sites.path(entries[k]!, []) ?? "asked") : undefined,
+    );
+    if (paths.includes("asked")) return "places";
+    const falls = session.handles.map((handle) =>
+      localityOf(session, handle) > 0 ? (this.sites.path(handle, session.mirrors) ?? "asked") : undefined,
+    );
+    const powers = session.handles.map((handle) => localityOf(session, handle));
+    const planes = JSON.stringify(session.mirrors);
+    const wanted = [session.method, planes, kernel.radius, kernel.power, count, ...sites, ...paths, ...falls, ...powers];
+    if (wanted.length !== this.mixed.length || wanted.some((value, k) => value !== this.mixed[k])) {
+      this.mixed = wanted;
+      const known = paths as readonly (Path | undefined)[];
+      const locality = falls.map((fall) => (fall === "asked" ? undefined : fall));
+      this.mixWith(sites, count, known, locality, powers, mix, kernel);
+    }
+    return falls.includes("asked") ? "paths" : undefined;
+  }
+
+  private mixWith(
+    sites: readonly Site[],
+    handles: number,
+    paths: readonly (Path | undefined)[],
+    falls: readonly (Path | undefined)[],
+    powers: readonly number[],
+    mix: Plan["mix"],
+    kernel: Kernel,
+  ): void {
+    const before = this.rows;
+    this.rows = new Map();
+    const used = [
+      ...sites.map(({ likeness, longest }) => ({ data: likeness, longest })),
+      ...[...paths, ...falls].filter((path) => path !== undefined),
+    ];
+    const kept = new Set(used.map(({ data }) => data));
+    for (const [data, row] of before)
+      if (kept.has(data)) this.rows.set(data, row);
+      else this.blend.dropRow(row);
+    for (const { data, longest } of used)
+      if (!this.rows.has(data)) this.rows.set(data, this.blend.addRow(data, longest));
+    const row = (data: Uint16Array): Row => this.rows.get(data)!;
+    this.blend.mix({
+      sites: sites.map(
+        (site, k): SiteRows => ({
+          likeness: row(site.likeness),
+          path: paths[k] && row(paths[k].data),
+          held: this.withImages(site.held),
+        }),
+      ),
+      handles,
+      mix,
+      kernel,
+      locality: falls.map(
+        (fall, k): Locality | undefined => fall && { path: row(fall.data), power: powers[k]! },
+      ),
+    });
+  }
+
+  private distances(sites: readonly Site[]): Float64Array {
+    const n = sites.length;
+    const apart = new Float64Array(n * n);
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < i; j++)
+        apart[i * n + j] = apart[j * n + i] = this.distance(sites[i]!, sites[j]!);
+    return apart;
+  }
+
+  private distance(one: Site, two: Site): number {
+    let known = this.apart.get(one);
+    if (!known) this.apart.set(one, (known = new WeakMap()));
+    let found = known.get(two);
+    if (found === undefined) known.set(two, (found = siteDistance(one.features, two.features)));
+    return found;
+  }
+}
+
+function expectRoom({ handles, anchors, mirrors }: Session): void {
+  if (handles.length > MOST_SITES || anchors.length > MOST_SITES)
+    throw new Unanswered(`this page takes up to ${MOST_SITES} handles and as many anchors`);
+  if (mirrors.length > MOST_PLANES)
+    throw new Unanswered(`this page mirrors in up to ${MOST_PLANES} planes`);
+}

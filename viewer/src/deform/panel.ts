@@ -1,0 +1,193 @@
+// The panel of the deformation page: what there is, and what is selected.
+import type { Vector } from "../protocol";
+import { byId, make } from "../ui/dom";
+import { button, choice, section, slider, toggle, triple } from "../ui/fields";
+import type { Controller } from "./controller";
+import { type Handle, localityOf, rotationOf, scaleOf, type Session, withHandle } from "./session";
+
+export type Paint = "own" | "features";
+
+/** What the panel asks of the page. */
+export interface Wishes {
+  paint(paint: Paint): void;
+  heat(on: boolean): void;
+  symmetry(on: boolean): void;
+}
+
+export interface PanelState {
+  paint: Paint;
+  heat: boolean;
+  /** The planes that were found; undefined: not asked for yet. */
+  planes: Session["mirrors"] | undefined;
+  searching: boolean;
+  /** The kernel that the features ask for. */
+  kernel: { radius: number; power: number } | undefined;
+}
+
+const DEGREES = 180 / Math.PI;
+
+export class Panel {
+  private readonly list = make("ul", { className: "list" });
+  private readonly hint = make("p", { className: "hint" });
+  private readonly own: HTMLElement;
+  private readonly title = make("h2");
+  private readonly planes = make("ul", { className: "list" });
+  private readonly fields;
+
+  constructor(
+    private readonly controller: Controller,
+    wishes: Wishes,
+  ) {
+    const change = (edit: (session: Session) => Session) => controller.change(edit(controller.session));
+    const drag = (edit: (session: Session) => Session) => controller.drag(edit(controller.session));
+    const handle = (values: Partial<Handle>) => this.setSelected(values);
+    const plain = (v: number) => v.toFixed(v < 10 ? 2 : 1);
+    this.fields = {
+      translate: triple("Move", 0.01, { changed: (v) => handle({ translate: v }) }),
+      rotate: triple("Turn °", 1, { changed: (v) => this.setRotation(v) }),
+      scale: triple("Size", 0.05, { changed: (v) => handle({ scale: v }) }),
+      near: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
+        changed: (v) => handle({ locality: v }),
+      }),
+      radius: slider("Radius", { low: 0.05, high: 2, step: 0.01 }, plain, {
+        changed: (v) => change((session) => ({ ...session, radius: v })),
+      }),
+      falloff: slider("Falloff", { low: 0.25, high: 8, step: 0.05 }, plain, {
+        changed: (v) => change((session) => ({ ...session, falloff: v })),
+      }),
+      locality: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
+        changed: (v) => change((session) => ({ ...session, locality: v })),
+      }),
+      rigidity: slider("Rigid polish", { low: 0, high: 20, step: 1 }, String, {
+        changed: (v) => change((session) => ({ ...session, rigidity: v })),
+      }),
+      blend: choice("Blending", { rotations: "Rotations", linear: "Linear" }, {
+        changed: (blend) => change((session) => ({ ...session, blend })),
+      }),
+      seam: slider("Seam", { low: 0.005, high: 0.3, step: 0.005 }, (v) => `${(100 * v).toFixed(1)} %`, {
+        changing: (seam) => drag((session) => ({ ...session, seam })),
+        changed: (seam) => change((session) => ({ ...session, seam })),
+      }),
+      symmetry: toggle("Mirror the edit", { changed: wishes.symmetry }),
+      paint: choice("Colours", { own: "Mesh", features: "Features" }, { changed: wishes.paint }),
+      heat: toggle("Weights of the handle", { changed: wishes.heat }),
+    };
+    const { fields } = this;
+    this.own = make(
+      "section", {}, this.title,
+      fields.translate.element, fields.rotate.element, fields.scale.element, fields.near.element,
+      make(
+        "div", { className: "buttons" },
+        button("Put back", () => handle({ translate: [0, 0, 0], rotate: [0, 0, 0], scale: 1 })),
+        button("Remove", () => controller.removeSelected()),
+      ),
+    );
+    const automatic = button("Automatic", () =>
+      change((session) => ({ ...session, radius: null, falloff: null })),
+    );
+    byId("edit").append(
+      section("Handles and anchors", this.hint, this.list),
+      this.own,
+      section(
+        "How it spreads",
+        fields.radius.element, fields.falloff.element, fields.locality.element,
+        make("div", { className: "buttons" }, automatic),
+      ),
+      section("Symmetry", fields.symmetry.element, this.planes, fields.seam.element),
+      section("Shape", fields.blend.element, fields.rigidity.element),
+      section("Colours", fields.paint.element, fields.heat.element),
+    );
+  }
+
+  update(state: PanelState): void {
+    const { controller, fields } = this;
+    const { session, selected } = controller;
+    this.fillList(session);
+    this.hint.hidden = session.handles.length > 0;
+    this.hint.textContent = "None yet: click the surface.";
+    const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
+    this.own.hidden = !selected;
+    this.title.textContent = selected ? `${named(selected.kind)} ${selected.index + 1}` : "";
+    for (const name of ["translate", "rotate", "scale", "near"] as const)
+      fields[name].element.hidden = !handle;
+    this.own.querySelector("button")!.hidden = !handle;
+    if (handle) {
+      fields.translate.set(handle.translate ?? [0, 0, 0]);
+      fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
+      fields.scale.set(scaleOf(handle));
+      fields.near.set(localityOf(session, handle));
+    }
+    const { kernel } = state;
+    for (const name of ["radius", "falloff"] as const) fields[name].element.hidden = !kernel;
+    fields.radius.set(session.radius ?? kernel?.radius ?? 1);
+    fields.falloff.set(session.falloff ?? kernel?.power ?? 1);
+    fields.locality.set(session.locality);
+    fields.rigidity.set(session.rigidity);
+    fields.blend.set(session.blend);
+    fields.seam.set(session.seam);
+    fields.seam.element.hidden = !session.mirrors.length;
+    fields.symmetry.set(session.mirrors.length > 0 || state.searching);
+    this.fillPlanes(session, state);
+    fields.paint.set(state.paint);
+    fields.heat.set(state.heat);
+  }
+
+  private setSelected(values: Partial<Handle>): void {
+    const { session, selected } = this.controller;
+    if (selected?.kind !== "handle") return;
+    const before = session.handles[selected.index]!;
+    const { quaternion, ...rest } = before;
+    const kept = "rotate" in values || !quaternion ? rest : before;
+    this.controller.change(withHandle(session, selected.index, { ...kept, ...values }));
+  }
+
+  private setRotation(rotate: Vector): void {
+    this.setSelected({ rotate });
+  }
+
+  private fillList({ handles, anchors }: Session): void {
+    const { controller } = this;
+    const rows = [
+      ...handles.map((_, index) => ["handle", index] as const),
+      ...anchors.map((_, index) => ["anchor", index] as const),
+    ].map(([kind, index]) => {
+      const { selected } = controller;
+      const name = `${named(kind)} ${index + 1}`;
+      const row = button(name, () => controller.select({ kind, index }), kind);
+      row.setAttribute("aria-pressed", String(selected?.kind === kind && selected.index === index));
+      const remove = button("×", () => {
+        controller.select({ kind, index });
+        controller.removeSelected();
+      });
+      remove.setAttribute("aria-label", `Remove ${name}`);
+      return make("li", {}, row, remove);
+    });
+    this.list.replaceChildren(...rows);
+  }
+
+  private fillPlanes(session: Session, { planes, searching }: PanelState): void {
+    const shown = planes ?? session.mirrors;
+    const rows = shown.map((plane, k) => {
+      const on = session.mirrors.includes(plane);
+      const field = toggle(`Plane ${k + 1} (${plane.normal.map(rounded).join(", ")})`, {
+        changed: (wanted) => {
+          const kept = shown.filter((other) => (other === plane ? wanted : session.mirrors.includes(other)));
+          this.controller.setMirrors(kept);
+        },
+      });
+      field.set(on);
+      return make("li", {}, field.element);
+    });
+    if (searching) rows.push(make("li", { className: "hint" }, "Looking for planes …"));
+    this.planes.replaceChildren(...rows);
+  }
+}
+
+/** Without the sign of a zero. */
+function rounded(value: number): string {
+  return (Math.round(100 * value) / 100 + 0).toFixed(2);
+}
+
+function named(kind: "handle" | "anchor"): string {
+  return kind === "handle" ? "Handle" : "Anchor";
+}

@@ -1,0 +1,120 @@
+// What is known of the places of handles and anchors, asked for once each.
+import { sub } from "../framing";
+import type { Vector } from "../protocol";
+import type { Answers } from "./answers";
+import type { Row } from "./messages";
+import type { Topology } from "./topology";
+import { type Mirror, type Place, placeOf, type Session } from "./session";
+import type { Kernel } from "./solve";
+
+export interface Site {
+  /** Relative to the scene's origin. */
+  center: Vector;
+  features: readonly (readonly number[])[];
+  /** The kernel that the features ask for. */
+  kernel: Kernel;
+  /** Positions that belong to it wholly. */
+  held: ArrayLike<number>;
+  likeness: Uint16Array;
+  longest: number;
+}
+
+export interface Path {
+  data: Uint16Array;
+  longest: number;
+}
+
+const MOST_BYTES = 1 << 29;
+
+type Known<T> = { value: T | undefined; failure: Error | undefined };
+
+export class Sites {
+  /** Told when something that was asked for is there, or cannot be had. */
+  changed: () => void = () => {};
+  private readonly known = new Map<string, Known<Site | Path>>();
+  private readonly names = new WeakMap<object, number>();
+  private named = 0;
+
+  constructor(
+    private readonly answers: Answers,
+    private readonly topology: Topology,
+    private readonly origin: Vector,
+  ) {}
+
+  /** What is known of a place; undefined: it was asked for. Throws where it cannot be had. */
+  site(entry: Place, { method, centring }: Session): Site | undefined {
+    const place = placeOf(entry);
+    const key = `${method} ${centring} ${this.keyOf(place)}`;
+    return this.find(key, async () =>
+      this.made(place, await this.answers.likeness(place, method, centring)),
+    );
+  }
+
+  /** The same for distances along the surface. */
+  path(entry: Place, mirrors: readonly Mirror[]): Path | undefined {
+    const place = placeOf(entry);
+    const key = `path ${JSON.stringify(mirrors)} ${this.keyOf(place)}`;
+    return this.find(key, () => this.answers.path(place, mirrors));
+  }
+
+  /** Forget what could not be had, so that it is asked for again. */
+  forgetFailures(): void {
+    for (const [key, { failure }] of this.known) if (failure) this.known.delete(key);
+  }
+
+  private find<T extends Site | Path>(key: string, ask: () => Promise<T>): T | undefined {
+    const found = this.known.get(key) as Known<T> | undefined;
+    if (found?.failure) throw found.failure;
+    if (found) {
+      // The latest used are the last to go.
+      this.known.delete(key);
+      this.known.set(key, found);
+      return found.value;
+    }
+    const made: Known<T> = { value: undefined, failure: undefined };
+    this.known.set(key, made);
+    ask()
+      .then((value) => (made.value = value))
+      .catch((error: unknown) => (made.failure = error as Error))
+      .finally(() => {
+        this.evict();
+        this.changed();
+      });
+    return undefined;
+  }
+
+  private made(place: Place, row: Row): Site {
+    const [radius = 1, power = 1] = row.kernel ?? [];
+    const where = row.face === null ? place : { face: row.face };
+    return {
+      center: sub(row.center, this.origin),
+      features: row.features,
+      kernel: { radius, power },
+      held: this.topology.held(where),
+      likeness: row.data,
+      longest: row.longest,
+    };
+  }
+
+  private keyOf(place: Place): string {
+    if (!place.region) return JSON.stringify(place);
+    let name = this.names.get(place.region);
+    if (name === undefined) this.names.set(place.region, (name = this.named++));
+    return `region ${name}`;
+  }
+
+  private evict(): void {
+    const sizes = [...this.known].map(([key, { value }]) => [key, bytes(value)] as const);
+    let total = sizes.reduce((sum, [, size]) => sum + size, 0);
+    for (const [key, size] of sizes) {
+      if (total <= MOST_BYTES) return;
+      this.known.delete(key);
+      total -= size;
+    }
+  }
+}
+
+function bytes(value: Site | Path | undefined): number {
+  if (!value) return 0;
+  return "likeness" in value ? value.likeness.byteLength : value.data.byteLength;
+}

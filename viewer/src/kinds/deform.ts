@@ -1,0 +1,104 @@
+// A mesh that can be deformed.
+import * as THREE from "three";
+import type { Connection } from "../connection";
+import { ServerAnswers } from "../deform/answers";
+import { Blend } from "../deform/blend";
+import { Controller } from "../deform/controller";
+import { Model } from "../deform/model";
+import { Picker } from "../deform/pick";
+import vertexCode from "../deform/shaders/deform.vert.glsl";
+import { Sites } from "../deform/sites";
+import { Topology } from "../deform/topology";
+import { length, sub } from "../framing";
+import type { Kind, Setting } from "./kind";
+import { meshGeometry, meshKind } from "./mesh";
+
+/** What is seen of the mesh besides its own colours. */
+export interface Look {
+  /** Weights of a handle; -1: of none. */
+  heat(handle: number): void;
+  /** Colours over those of the mesh. */
+  marks(texture: WebGLTexture | undefined): void;
+}
+
+export interface Deforming extends Kind {
+  controller: Controller;
+  answers: ServerAnswers;
+  blend: Blend;
+  picker: Picker;
+  model: Model;
+  topology: Topology;
+  diagonal: number;
+  look: Look;
+  /** What is drawn over the mesh. */
+  overlay: () => THREE.Scene | undefined;
+}
+
+export async function showDeform(setting: Setting, connection: Connection): Promise<Deforming> {
+  const { stage, scene, load } = setting;
+  const { renderer } = stage;
+  const rest = (await load("positions")) as Float32Array;
+  const place = scene.blobs["place"] ? ((await load("place")) as Uint32Array) : undefined;
+  const order = scene.blobs["order"] ? ((await load("order")) as Uint32Array) : undefined;
+  const geometry = await meshGeometry(setting);
+  const faces = geometry.index!.array as Uint32Array;
+  const vertices = geometry.getAttribute("normal").count;
+  const topology = new Topology(rest.length / 3, vertices, faces, place, order);
+  const own = () => Uint32Array.from({ length: vertices }, (_, vertex) => vertex);
+  const places = new THREE.BufferAttribute(place ?? own(), 1);
+  places.gpuType = THREE.IntType;
+  geometry.setAttribute("place", places);
+
+  const blend = new Blend(renderer.getContext() as WebGL2RenderingContext, rest);
+  const picker = new Picker(renderer, blend, topology.corners());
+  renderer.resetState();
+  const external = (texture: WebGLTexture | null) => ({ value: new THREE.ExternalTexture(texture) });
+  const uniforms = {
+    moved: external(blend.moved),
+    normal_x: external(blend.turned[0]!),
+    normal_y: external(blend.turned[1]!),
+    normal_z: external(blend.turned[2]!),
+    weights: external(blend.weights),
+    marks: external(null),
+    heat_of: { value: -1 },
+    marked: { value: false },
+  };
+  const answers = new ServerAnswers(connection);
+  const sites = new Sites(answers, topology, scene.origin);
+  const diagonal = length(sub(scene.high, scene.low));
+  const model = new Model(blend, sites, { origin: scene.origin, diagonal, rest });
+  const controller = new Controller(connection, answers, sites, model, ({ data }) => blend.put(data));
+  const mesh = await meshKind(setting, geometry, vertexCode, uniforms);
+  const kind: Deforming = {
+    ...mesh,
+    controller,
+    answers,
+    blend,
+    picker,
+    model,
+    topology,
+    diagonal,
+    look: {
+      heat: (handle) => (uniforms.heat_of.value = handle),
+      marks(texture) {
+        uniforms.marks.value.sourceTexture = texture ?? null;
+        uniforms.marked.value = texture !== undefined;
+      },
+    },
+    overlay: () => undefined,
+    settled: () => mesh.settled() && controller.settled,
+    draw() {
+      mesh.draw();
+      const over = kind.overlay();
+      if (!over) return;
+      renderer.clearDepth();
+      renderer.render(over, stage.camera);
+    },
+  };
+  controller.changed = () => {
+    renderer.resetState(); // passes beside three.js have left theirs
+    uniforms.weights.value.sourceTexture = blend.weights;
+    stage.invalidate();
+  };
+  return kind;
+}

@@ -1,0 +1,109 @@
+// Parts of panels: sliders, numbers, choices and buttons, each told what to show by `set`.
+import { make } from "./dom";
+
+export interface Field<T> {
+  element: HTMLElement;
+  set(value: T): void;
+}
+
+export interface Ways<T> {
+  /** While it is being changed. */
+  changing?(value: T): void;
+  /** Once it has been. */
+  changed(value: T): void;
+}
+
+export function section(title: string, ...children: (Node | string)[]): HTMLElement {
+  return make("section", {}, make("h2", {}, title), ...children);
+}
+
+/** A slider from `low` to `high` whose value is written as `text` says. */
+export function slider(
+  label: string,
+  { low, high, step }: { low: number; high: number; step: number },
+  text: (value: number) => string,
+  ways: Ways<number>,
+): Field<number> {
+  const [min, max] = [String(low), String(high)];
+  const input = make("input", { type: "range", min, max, step: String(step) });
+  const output = make("output");
+  input.setAttribute("aria-label", label);
+  const say = () => (output.textContent = text(input.valueAsNumber));
+  input.addEventListener("input", () => {
+    say();
+    ways.changing?.(input.valueAsNumber);
+  });
+  input.addEventListener("change", () => ways.changed(input.valueAsNumber));
+  return {
+    element: make("label", { className: "row range" }, label, output, input),
+    set(value) {
+      if (document.activeElement === input && input.matches(":active")) return;
+      input.value = String(value);
+      output.textContent = text(value);
+    },
+  };
+}
+
+/** Three numbers in a row. */
+export function triple(
+  label: string,
+  step: number,
+  ways: Ways<readonly [number, number, number]>,
+): Field<readonly [number, number, number]> {
+  const inputs = ["x", "y", "z"].map((axis) => {
+    const input = make("input", { type: "number", step: String(step) });
+    input.setAttribute("aria-label", `${label} ${axis}`);
+    input.className = axis;
+    input.addEventListener("keydown", ({ key }) => key === "Enter" && input.blur());
+    input.addEventListener("change", () => {
+      const values = inputs.map((i) => i.valueAsNumber);
+      if (values.every(Number.isFinite)) ways.changed(values as [number, number, number]);
+    });
+    return input;
+  });
+  return {
+    element: make("div", { className: "triple" }, make("span", {}, label), ...inputs),
+    set(values) {
+      inputs.forEach((input, k) => {
+        if (document.activeElement !== input) input.value = String(Number(values[k]!.toPrecision(4)));
+      });
+    },
+  };
+}
+
+/** One of several, of which one is always chosen. */
+export function choice<T extends string>(
+  label: string,
+  options: Readonly<Record<T, string>>,
+  ways: Ways<T>,
+): Field<T> {
+  const buttons = (Object.entries(options) as [T, string][]).map(([value, text]) => {
+    const button = make("button", { type: "button" }, text);
+    button.addEventListener("click", () => ways.changed(value));
+    return [value, button] as const;
+  });
+  const group = make("div", { className: "choice" }, ...buttons.map(([, button]) => button));
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", label);
+  return {
+    element: group,
+    set(value) {
+      for (const [own, button] of buttons) button.setAttribute("aria-pressed", String(own === value));
+    },
+  };
+}
+
+export function toggle(label: string, ways: Ways<boolean>): Field<boolean> {
+  const input = make("input", { type: "checkbox" });
+  input.addEventListener("change", () => ways.changed(input.checked));
+  return {
+    element: make("label", { className: "row" }, label, input),
+    set: (on) => (input.checked = on),
+  };
+}
+
+export function button(label: string, run: () => void, className = "plain"): HTMLButtonElement {
+  const made = make("button", { type: "button", className }, label);
+  made.addEventListener("click", run);
+  return made;
+}

@@ -1,0 +1,191 @@
+// The mathematics of the deformation page, without a GPU.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { History } from "../src/deform/history";
+import { nearest } from "../src/deform/gizmo";
+import {
+  apply, carried, columnsOf, gateAt, height, mirrored, type Plane, reflect, rotationMatrix,
+  symmetrised, type Transform,
+} from "../src/deform/maps";
+import { readNumbers, readText } from "../src/deform/messages";
+import { Nearest } from "../src/deform/nearest";
+import { intersect } from "../src/deform/pick";
+import { inside } from "../src/deform/region";
+import { moves, rotationOf, withHandle } from "../src/deform/session";
+import { siteDistance, solve, weigh } from "../src/deform/solve";
+import { Topology } from "../src/deform/topology";
+import { Malformed, type Vector } from "../src/protocol";
+import vectors from "./vectors.json";
+
+const close = (a: number, b: number, by = 1e-9) => assert.ok(Math.abs(a - b) <= by, `${a} ≠ ${b}`);
+const closeTo = (a: readonly number[], b: readonly number[], by = 1e-9) =>
+  a.forEach((v, k) => close(v, b[k]!, by));
+
+const PLANE: Plane = { normal: [0.6, 0.8, 0], offset: 0.3 };
+const MAP: Transform = {
+  pivot: [0.2, -0.4, 1],
+  rotation: [0.3, -0.9, 0.5],
+  stretch: [1.5, 0, 0, 0, 0.7, 0, 0, 0, 1.1],
+  translation: [0.1, 0.2, -0.3],
+};
+const POINT: Vector = [0.7, 0.1, -0.6];
+
+test("a mirrored map is the map between two reflections, and twice mirrored the map", () => {
+  const image = mirrored(MAP, PLANE);
+  closeTo(carried(image, POINT), reflect(PLANE, carried(MAP, reflect(PLANE, POINT))));
+  closeTo(carried(mirrored(image, PLANE), POINT), carried(MAP, POINT));
+});
+
+test("a symmetrised map is its own mirror image", () => {
+  const both = symmetrised(MAP, PLANE);
+  closeTo(carried(mirrored(both, PLANE), POINT), carried(both, POINT));
+});
+
+test("rotations keep lengths, turn by their angle and are exact near none and beyond half a turn", () => {
+  for (const r of [[0, 0, 1e-6], [0.4, -2, 1], [0, 5, 0]] as Vector[]) {
+    const turned = apply(rotationMatrix(r), POINT);
+    close(Math.hypot(...turned), Math.hypot(...POINT));
+    closeTo(apply(rotationMatrix(r), r), r);
+  }
+  closeTo(apply(rotationMatrix([0, 0, Math.PI / 2]), [1, 0, 0]), [0, 1, 0]);
+});
+
+test("both sides of a plane share a handle, all of it", () => {
+  const columns = columnsOf(2, MAP, [[1, 0.5, 0]], [PLANE], 0.2, 3);
+  assert.equal(columns.length, 2);
+  for (const point of [[0.3, 0.3, 1], [2, 0, 0], [-1, -1, 0]] as Vector[]) {
+    const heights = [height(PLANE, point)];
+    close(columns.reduce((sum, { gates }) => sum + gateAt(gates, heights), 0), 1);
+  }
+  close(gateAt(columns[0]!.gates, [height(PLANE, [1, 0.5, 0])]), 1);
+  const across = columnsOf(0, MAP, [[0.5, 0, 0]], [{ normal: [1, 0, 0], offset: 0.5 }], 0.2, 3);
+  assert.deepEqual(across.map(({ gates }) => gates), [[0]]);
+});
+
+test("weights are mixed to 1 at their own site and 0 at the others", () => {
+  const kernel = { radius: 1, power: 1.3 };
+  const n = 4;
+  const at = [0, 0.5, 0.9, 3];
+  const apart = Float64Array.from({ length: n * n }, (_, k) =>
+    Math.abs(at[Math.floor(k / n)]! - at[k % n]!),
+  );
+  const mix = solve(apart, n, kernel);
+  assert.deepEqual(mix.groups, [0, 1, 2, 3]);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let k = 0; k < n; k++) sum += mix.inverse[i * n + k]! * weigh(mix.kernel, apart[k * n + j]!);
+      close(sum, i === j ? 1 : 0);
+    }
+});
+
+test("sites that coincide share a group, and a kernel that tells too little apart shrinks", () => {
+  const twins = Float64Array.of(0, 0.01, 2, 0.01, 0, 2, 2, 2, 0);
+  assert.deepEqual(solve(twins, 3, { radius: 1, power: 1 }).groups, [0, 0, 1]);
+  const near = Float64Array.of(0, 0.06, 0.06, 0);
+  const shrunk = solve(near, 2, { radius: 1, power: 1.2 });
+  assert.equal(shrunk.size, 2);
+  close(shrunk.kernel.radius, 0.729);
+  assert.deepEqual(solve(near, 2, { radius: 1, power: 2 }).groups, [0, 0]);
+  close(siteDistance([[1, 0]], [[0, 1], [0.6, 0.8]]), Math.sqrt(0.8));
+});
+
+test("undo and redo go to the states that were", () => {
+  const history = new History("a");
+  history.put("b");
+  history.put("c");
+  assert.equal(history.undo(), "b");
+  assert.equal(history.undo(), "a");
+  assert.equal(history.undo(), "a");
+  assert.equal(history.redo(), "b");
+  history.put("d");
+  assert.equal(history.canRedo, false);
+  assert.equal(history.redo(), "d");
+  assert.equal(history.undo(), "b");
+});
+
+test("handles know whether they move, by axis or quaternion", () => {
+  assert.equal(moves({ vertex: 1 }), false);
+  assert.equal(moves({ vertex: 1, scale: [1, 1, 1.1] }), true);
+  const half = Math.SQRT1_2;
+  closeTo(rotationOf({ quaternion: [half, 0, 0, half] }), [0, 0, Math.PI / 2]);
+  closeTo(rotationOf({ quaternion: [-half, 0, 0, -half] }), [0, 0, Math.PI / 2]);
+  closeTo(rotationOf({ rotate: [0, 180, 0] }), [0, Math.PI, 0]);
+});
+
+test("a handle that is turned on keeps its turns", () => {
+  const q = (angle: number) => ({ x: 0, y: 0, z: Math.sin(angle / 2), w: Math.cos(angle / 2) }) as never;
+  closeTo(nearest(q(0.2), [0, 0, 2 * Math.PI + 0.1]), [0, 0, 2 * Math.PI + 0.2]);
+  closeTo(nearest(q(-0.2), [0, 0, 0.1]), [0, 0, -0.2]);
+  closeTo(nearest(q(Math.PI + 0.3), [0, 0, Math.PI]), [0, 0, Math.PI + 0.3]);
+  closeTo(nearest(q(0), [0, 0, 2 * Math.PI - 0.01]), [0, 0, 2 * Math.PI]);
+});
+
+test("lines of sight meet triangles where they do", () => {
+  const [a, b, c]: Vector[] = [[0, 0, 0], [2, 0, 0], [0, 2, 0]];
+  closeTo(intersect(a!, b!, c!, [0.5, 0.25, 5], [0, 0, -3]), [1 - 0.25 - 0.125, 0.25, 0.125]);
+});
+
+test("a path holds what is inside it", () => {
+  const path = [[0, 0], [4, 0], [4, 4], [2, 1], [0, 4]] as const;
+  assert.equal(inside(path, 1, 1), true);
+  assert.equal(inside(path, 2, 3), false);
+  assert.equal(inside(path, 5, 1), false);
+});
+
+test("the nearest position is found wherever the point is", () => {
+  let seed = 1;
+  const random = () => ((seed = (seed * 16807) % 2147483647) / 2147483647) * 2 - 1;
+  const positions = Float32Array.from({ length: 3 * 900 }, (_, k) => random() * [1, 3, 0.01][k % 3]!);
+  const nearest = new Nearest(positions);
+  for (let trial = 0; trial < 200; trial++) {
+    const point: Vector = [2 * random(), 4 * random(), trial % 2 ? 0.01 * random() : 3 * random()];
+    const away = (k: number) =>
+      Math.hypot(...[0, 1, 2].map((axis) => positions[3 * k + axis]! - point[axis]!));
+    const least = Math.min(...Array.from({ length: 900 }, (_, k) => away(k)));
+    close(away(nearest.find(point)), least, 1e-12);
+  }
+});
+
+test("positions, vertices and faces are told apart", () => {
+  const faces = Uint32Array.of(2, 3, 4, 0, 1, 2);
+  const topology = new Topology(4, 5, faces, Uint32Array.of(0, 1, 2, 3, 1), Uint32Array.of(1, 0));
+  assert.equal(topology.fileFace(0), 1);
+  assert.deepEqual(topology.held({ face: 1 }), [2, 3, 1]);
+  assert.deepEqual(topology.held({ region: [1, 4] }), [1]);
+  assert.deepEqual([...topology.firstVertices()], [0, 1, 2, 3]);
+  assert.deepEqual([...topology.corners()], [2, 3, 1, 0, 1, 2]);
+});
+
+test("edits share what they do not change", () => {
+  const before = { handles: [{ vertex: 1 }, { vertex: 2 }] } as never as Parameters<typeof withHandle>[0];
+  const after = withHandle(before, 1, { vertex: 2, translate: [1, 0, 0] });
+  assert.equal(after.handles[0], before.handles[0]);
+  assert.equal(before.handles[1]!.translate, undefined);
+});
+
+test("messages of the server are read, and nothing else", () => {
+  for (const text of vectors.to_editor.read) assert.deepEqual(readText(text), JSON.parse(text));
+  for (const text of vectors.to_editor.refused) assert.throws(() => readText(text), Malformed);
+});
+
+test("numbers come behind their header", () => {
+  const pack = (header: unknown, numbers: Uint8Array) => {
+    const text = new TextEncoder().encode(JSON.stringify(header));
+    const data = new Uint8Array(4 + text.length + numbers.length);
+    new DataView(data.buffer).setUint32(0, text.length, true);
+    data.set(text, 4);
+    data.set(numbers, 4 + text.length);
+    return data.buffer;
+  };
+  const { row, positions } = vectors.to_editor;
+  const found = readNumbers(pack(row, Uint8Array.of(1, 0, 2, 0, 255, 255)));
+  assert.ok(found.type === "row");
+  assert.deepEqual([...found.data], [1, 2, 65535]);
+  assert.deepEqual(found.features, row.features);
+  const moved = readNumbers(pack(positions, new Uint8Array(new Float32Array([1, 2, 3]).buffer)));
+  assert.deepEqual([...moved.data], [1, 2, 3]);
+  assert.throws(() => readNumbers(pack(row, Uint8Array.of(1, 0))), Malformed);
+  assert.throws(() => readNumbers(new ArrayBuffer(3)), Malformed);
+  assert.throws(() => readNumbers(pack({ ...row, kernel: "none" }, new Uint8Array(6))), Malformed);
+});
