@@ -142,11 +142,14 @@ function isDeforming(kind: Kind): kind is Deforming {
 
 function showFrameRate(stage: Stage): void {
   let mean = 0;
+  let gpu: number | undefined;
   let timer = 0;
   stage.drawnListeners.add((milliseconds) => {
     if (milliseconds === null) return;
     mean = mean ? 0.9 * mean + 0.1 * milliseconds : milliseconds;
-    byId("status").textContent = `${Math.round(1000 / mean)} fps`;
+    gpu = stage.timer.read() ?? gpu;
+    const rate = `${Math.round(1000 / mean)} fps`;
+    byId("status").textContent = gpu === undefined ? rate : `GPU ${gpu.toFixed(1)} ms · ${rate}`;
     clearTimeout(timer);
     timer = window.setTimeout(() => {
       mean = 0;

@@ -3,6 +3,7 @@ import * as THREE from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import * as framing from "./framing";
 import type { Manifest, Vector } from "./protocol";
+import { GpuTimer } from "./ui/timer";
 
 /** What a kind of scene brings to the stage. */
 export interface Act {
@@ -29,6 +30,7 @@ export class Stage {
   readonly camera = new THREE.PerspectiveCamera((framing.FOV_Y * 180) / Math.PI, 1);
   readonly lookedListeners = new Set<() => void>();
   readonly drawnListeners = new Set<(milliseconds: number | null) => void>();
+  readonly timer: GpuTimer;
   act: Act | undefined;
   private controls: OrbitControls;
   private stale = true;
@@ -48,6 +50,7 @@ export class Stage {
       premultipliedAlpha: true,
       powerPreference: "high-performance",
     });
+    this.timer = new GpuTimer(this.renderer.getContext() as WebGL2RenderingContext);
     this.renderer.setClearColor(0, 0);
     this.renderer.autoClear = false;
     this.controls = this.makeControls();
@@ -180,7 +183,7 @@ export class Stage {
     // A frame after a pause says nothing about the frame rate.
     const between = now - this.drawnAt;
     this.drawnAt = now;
-    this.drawNow();
+    this.timer.time(() => this.drawNow());
     for (const listener of this.drawnListeners) listener(between < 1000 ? between : null);
   };
 

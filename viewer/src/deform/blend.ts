@@ -47,6 +47,14 @@ export interface Plan {
   locality: readonly (Locality | undefined)[];
 }
 
+export interface Pose {
+  columns: readonly Column[];
+  planes: readonly Plane[];
+  linear: boolean;
+  /** The origin about which weights beyond 1 scale, as published. */
+  published: readonly number[] | undefined;
+}
+
 export class Blend {
   readonly width = ROW;
   readonly height: number;
@@ -74,6 +82,7 @@ export class Blend {
   private readonly table = new Float32Array(4 * TEXELS * MOST_COLUMNS);
   private readonly planes = new Float32Array(4 * MOST_PLANES);
   private readonly origin = new Float32Array(4);
+  private wanted: Pose | undefined;
 
   constructor(
     private readonly gl: WebGL2RenderingContext,
@@ -116,7 +125,7 @@ export class Blend {
     this.totalling = new Program(gl, totalCode);
     this.falling = new Program(gl, fallCode);
     this.deforming = new Program(gl, deformCode);
-    this.deform([], [], false, undefined);
+    this.deform({ columns: [], planes: [], linear: false, published: undefined });
   }
 
   /** Distances of all positions, 65535ths of the longest. */
@@ -168,14 +177,17 @@ export class Blend {
     gl.disable(gl.BLEND);
   }
 
-  /** Compute all positions. `published`: the origin about which weights beyond 1 scale. */
-  deform(
-    columns: readonly Column[],
-    planes: readonly Plane[],
-    linear: boolean,
-    published: readonly number[] | undefined,
-  ): void {
+  /** Compute all positions, once they are looked at: several changes of a frame cost one pass. */
+  deform(pose: Pose): void {
+    this.wanted = pose;
+  }
+
+  /** Compute what `deform` has left to do. Whether that was anything. */
+  flush(): boolean {
+    if (!this.wanted) return false;
     const { gl, deforming } = this;
+    const { columns, planes, linear, published } = this.wanted;
+    this.wanted = undefined;
     columns.forEach((column, k) => writeColumn(column, linear, this.table, 4 * TEXELS * k));
     planes.forEach(({ normal, offset }, k) => this.planes.set([...normal, offset], 4 * k));
     this.origin.fill(0);
@@ -195,11 +207,13 @@ export class Blend {
     deforming.vector4("planes", this.planes);
     deforming.vector4("published_origin", this.origin);
     this.cover();
+    return true;
   }
 
   /** Put positions [P, 3] in the place of computed ones, until the next `deform`. */
   put(positions: Float32Array): void {
     const { gl } = this;
+    this.flush(); // what turns normals stays
     const padded = new Float32Array((4 * positions.length) / 3);
     for (let i = 0, j = 0; i < positions.length; i += 3, j += 4)
       for (let k = 0; k < 3; k++) padded[j + k] = positions[i + k]!;
@@ -210,11 +224,13 @@ export class Blend {
 
   /** Positions as they are drawn: four numbers each, `ROW` of them in a row. */
   readPositions(): Float32Array {
+    this.flush();
     return this.read(this.moved, 0, 0, this.width, this.height);
   }
 
   /** Where one position is drawn. */
   readPosition(index: number): Float32Array {
+    this.flush();
     return this.read(this.moved, index % ROW, Math.floor(index / ROW), 1, 1);
   }
 

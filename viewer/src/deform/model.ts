@@ -62,7 +62,8 @@ export class Model {
       moves(handle) || published ? this.columnsOf(session, k) : [],
     );
     const linear = published || session.blend === "linear";
-    this.blend.deform(this.columns, this.planes, linear, published ? origin : undefined);
+    const { columns, planes } = this;
+    this.blend.deform({ columns, planes, linear, published: published ? origin : undefined });
   }
 
   /** A handle's transform and its mirror images. */

@@ -246,6 +246,8 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
       label: "Colours of features", key: "c",
       run: () => void setPaint(state.paint === "own" ? "features" : "own").catch(report),
     },
+    { label: "Smaller brush", key: "[", run: () => region.resize(1 / 1.25) },
+    { label: "Larger brush", key: "]", run: () => region.resize(1.25) },
     { label: "Remove what is selected", key: "Delete", run: () => controller.removeSelected() },
     { label: "Select nothing", key: "Escape", run: escape },
     { label: "Remove all handles", key: "ctrl+Delete", run: () => controller.reset() },

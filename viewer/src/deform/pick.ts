@@ -81,6 +81,7 @@ export class Picker {
   ): Uint32Array {
     const gl = this.renderer.getContext() as WebGL2RenderingContext;
     const { program } = this;
+    this.blend.flush();
     this.resize(gl, width, height);
     plainState(gl, this.empty);
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.framebuffer);

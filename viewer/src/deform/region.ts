@@ -45,6 +45,11 @@ export class Region {
     return this.count_;
   }
 
+  /** Make the brush larger or smaller. */
+  resize(factor: number): void {
+    this.radiusPx = Math.min(200, Math.max(4, this.radiusPx * factor));
+  }
+
   use(tool: RegionTool | undefined): void {
     this.tool = tool;
     this.trace.hidden = !tool;

@@ -88,6 +88,7 @@ export async function showDeform(setting: Setting, connection: Connection): Prom
     overlay: () => undefined,
     settled: () => mesh.settled() && controller.settled,
     draw() {
+      if (blend.flush()) renderer.resetState();
       mesh.draw();
       const over = kind.overlay();
       if (!over) return;
