@@ -9,6 +9,7 @@ import {
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
 import { Nearest } from "../src/deform/nearest";
+import { packPins, packPlan, type Plan } from "../src/deform/plan";
 import { intersect } from "../src/deform/pick";
 import { inside } from "../src/deform/region";
 import { moves, rotationOf, withHandle } from "../src/deform/session";
@@ -88,6 +89,28 @@ test("sites that coincide share a group, and a kernel that tells too little apar
   close(shrunk.kernel.radius, 0.729);
   assert.deepEqual(solve(near, 2, { radius: 1, power: 2 }).groups, [0, 0]);
   close(siteDistance([[1, 0]], [[0, 1], [0.6, 0.8]]), Math.sqrt(0.8));
+});
+
+test("a plan lists sites by group, and what belongs to several is shared", () => {
+  const row = (layer: number) => ({ layer, longest: 2 });
+  const site = (layer: number, held: number[]) => ({ likeness: row(layer), path: undefined, held });
+  const inverse = Float64Array.of(1, -0.5, -0.5, 1);
+  const plan: Plan = {
+    sites: [site(5, [1, 2]), site(6, [2, 3]), site(7, [3, 9])],
+    handles: 2,
+    mix: { kernel: { radius: 1, power: 1 }, groups: [0, 1, 0], inverse, size: 2 },
+    kernel: { radius: 1, power: 1 },
+    locality: [undefined, { path: row(8), power: 3 }],
+  };
+  const { sites, handles, falls, matrix } = packPlan(plan);
+  assert.deepEqual([0, 1, 2].map((k) => sites[4 * k]), [5, 7, 6]);
+  assert.deepEqual([0, 1, 2].map((k) => sites[4 * k + 2]), [0, 1, 1]);
+  assert.deepEqual([...handles.slice(0, 8)], [0, 2, 0, 0, 2, 1, 2, 0]);
+  assert.deepEqual([...falls.slice(0, 6)], [-1, -1, -1, -1, 8, 3]);
+  assert.deepEqual([...matrix!.data], [1, -0.5, 0, 0, -0.5, 1, 0, 0]);
+  const pins = packPins(plan);
+  assert.deepEqual([...pins.positions], [1, 2, 2, 3, 9]);
+  assert.deepEqual([...pins.claims], [0, 1, 0, 0.5, 1, 0.5, -1, 0.5, -1, 1]);
 });
 
 test("undo and redo go to the states that were", () => {

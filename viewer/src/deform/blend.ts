@@ -3,7 +3,7 @@
 import { fillRows, makeTexture, OUTPUTS, plainState, Program, ROW, Target } from "./gpu";
 import type { Column, Plane } from "./maps";
 import { MOST_PLANES, TEXELS, writeColumn } from "./maps";
-import type { Kernel, Mix } from "./solve";
+import { MOST_SITES, packPins, packPlan, type Plan, type Row } from "./plan";
 import deformCode from "./shaders/deform.frag.glsl";
 import fallCode from "./shaders/fall.frag.glsl";
 import mixCode from "./shaders/mix.frag.glsl";
@@ -11,41 +11,9 @@ import pinFragment from "./shaders/pin.frag.glsl";
 import pinVertex from "./shaders/pin.vert.glsl";
 import totalCode from "./shaders/total.frag.glsl";
 
-/** Handles, and anchors, that an edit may have. */
-export const MOST_SITES = 64;
 const BLOCK = 4 * OUTPUTS; // handles of a pass
 const MOST_COLUMNS = MOST_SITES * 2 ** MOST_PLANES;
 const NOBODY = 1 << 20;
-
-/** A row of distances on the GPU; from `Blend.addRow`. */
-export interface Row {
-  layer: number;
-  longest: number;
-}
-
-export interface SiteRows {
-  likeness: Row;
-  /** Where it shares its group with others. */
-  path: Row | undefined;
-  /** Positions that belong to it wholly. */
-  held: ArrayLike<number>;
-}
-
-export interface Locality {
-  path: Row;
-  power: number;
-}
-
-export interface Plan {
-  /** Handles first, then anchors. */
-  sites: readonly SiteRows[];
-  handles: number;
-  /** Undefined: weights as published, not mixed. */
-  mix: Mix | undefined;
-  kernel: Kernel;
-  /** Of each handle. */
-  locality: readonly (Locality | undefined)[];
-}
 
 export interface Pose {
   columns: readonly Column[];
@@ -158,7 +126,6 @@ export class Blend {
     if (!plan.handles || !this.rows) return;
     this.reserve(Math.ceil(plan.handles / 4));
     this.fillPlan(plan);
-    this.fillPins(plan);
     plainState(gl, this.empty);
     for (let first = 0; first < plan.handles; first += BLOCK) this.mixBlock(plan, first);
     this.targets.total.bind([this.total], this.width, this.height);
@@ -269,76 +236,27 @@ export class Blend {
     this.weights = makeTexture(this.gl, this.gl.RGBA16F, this.width, this.height, this.layers);
   }
 
-  private fillPlan({ sites, handles, mix, locality }: Plan): void {
+  private fillPlan(plan: Plan): void {
     const { gl } = this;
-    // In the order of their groups, so that a group's likeness is a running maximum.
-    const groups = mix?.groups ?? sites.map((_, k) => k);
-    const order = sites.map((_, k) => k).sort((a, b) => groups[a]! - groups[b]! || a - b);
-    const size = mix?.size ?? sites.length;
-    const info = new Float32Array(4 * 2 * MOST_SITES);
-    const own = new Float32Array(4 * MOST_SITES);
-    const falls = new Float32Array(4 * MOST_SITES).fill(-1);
-    order.forEach((site, at) => {
-      const { likeness, path } = sites[site]!;
-      const last = groups[order[at + 1] ?? -1] !== groups[site];
-      const mark = mix ? Number(last) : site < handles ? 1 : -1; // published: whether it is an anchor
-      info.set([likeness.layer, path?.layer ?? -1, mark, path?.longest ?? 0], 4 * at);
-      if (site >= handles) return;
-      const first = order.findIndex((other) => groups[other] === groups[site]);
-      const count = groups.filter((group) => group === groups[site]).length;
-      own.set([first, mix ? count : 1, at, 0], 4 * site);
-      const fall = locality[site];
-      if (fall) falls.set([fall.path.layer, fall.power], 4 * site);
-    });
-    this.put2(this.small.sites, 2 * MOST_SITES, 1, info);
-    this.put2(this.small.handles, MOST_SITES, 1, own);
-    this.put2(this.small.falls, MOST_SITES, 1, falls);
-    if (!mix) return;
-    const blocks = Math.ceil(handles / 4);
-    const matrix = new Float32Array(4 * size * blocks);
-    for (let handle = 0; handle < handles; handle++)
-      for (let group = 0; group < size; group++)
-        matrix[4 * ((handle >> 2) * size + group) + (handle & 3)] =
-          mix.inverse[groups[handle]! * size + group]!;
-    gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, this.small.matrix);
-    upload(gl, size, blocks, matrix);
+    const { sites, handles, falls, matrix } = packPlan(plan);
+    const pins = packPins(plan);
+    this.put2(this.small.sites, sites);
+    this.put2(this.small.handles, handles);
+    this.put2(this.small.falls, falls);
+    if (matrix) this.put2(this.small.matrix, matrix.data, matrix.width);
+    this.pinned = pins.positions.length;
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.pins.positions);
+    gl.bufferData(gl.ARRAY_BUFFER, pins.positions, gl.DYNAMIC_DRAW);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.pins.claims);
+    gl.bufferData(gl.ARRAY_BUFFER, pins.claims, gl.DYNAMIC_DRAW);
   }
 
-  private put2(texture: WebGLTexture, width: number, height: number, data: Float32Array): void {
+  /** Texels into a small texture, in rows of the given width. */
+  private put2(texture: WebGLTexture, data: Float32Array, width = data.length / 4): void {
     const { gl } = this;
     gl.activeTexture(gl.TEXTURE0);
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    upload(gl, width, height, data);
-  }
-
-  /** Positions that belong to sites: 1 for the handle there, or its part of several, 0 of anchors. */
-  private fillPins({ sites, handles, mix }: Plan): void {
-    this.pinned = 0;
-    if (!mix) return;
-    const owners = new Map<number, number[]>();
-    sites.forEach((site, k) => {
-      for (let i = 0; i < site.held.length; i++) {
-        const known = owners.get(site.held[i]!);
-        if (known) known.push(k);
-        else owners.set(site.held[i]!, [k]);
-      }
-    });
-    const positions: number[] = [];
-    const claims: number[] = [];
-    for (const [position, claimed] of owners) {
-      const held = claimed.some((k) => k >= handles);
-      for (const k of held ? [-1] : claimed) {
-        positions.push(position);
-        claims.push(k, 1 / claimed.length);
-      }
-    }
-    const { gl } = this;
-    this.pinned = positions.length;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.pins.positions);
-    gl.bufferData(gl.ARRAY_BUFFER, new Uint32Array(positions), gl.DYNAMIC_DRAW);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.pins.claims);
-    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(claims), gl.DYNAMIC_DRAW);
+    upload(gl, width, data.length / 4 / width, data);
   }
 
   private mixBlock(plan: Plan, first: number): void {

@@ -1,9 +1,10 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
 import { scale } from "../framing";
 import type { Vector } from "../protocol";
-import { type Blend, type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./blend";
+import type { Blend } from "./blend";
 import { type Column, columnsOf, MOST_PLANES, type Plane, reflect, transformOf } from "./maps";
 import { Nearest } from "./nearest";
+import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
 import { localityOf, moves, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
