@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
-import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,10 +18,11 @@ from torch import Tensor
 from geodistill.cameras import Camera, look_at
 from geodistill.geometry.orientation import Axis
 from geodistill.shade.viewable import MeshView, load_viewable
+from geodistill.viewer.background import BackgroundServer
 from geodistill.viewer.editor import Editor
 from geodistill.viewer.page import load_page
 from geodistill.viewer.scene import describe, describe_edit
-from geodistill.viewer.server import Exhibit, make_app, run
+from geodistill.viewer.server import Exhibit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -68,30 +66,8 @@ def serving_edit(editor: Editor, port: int = 0) -> AbstractContextManager[str]:
 @contextlib.contextmanager
 def exhibited(exhibit: Exhibit, port: int = 0) -> Iterator[str]:
     """The address of a server in a thread of this process."""
-    found: queue.Queue[int | BaseException] = queue.Queue()
-    loop = asyncio.new_event_loop()
-
-    def serve() -> None:
-        asyncio.set_event_loop(loop)
-        running = loop.create_task(run(make_app(exhibit), port, False, found.put))
-        try:
-            loop.run_until_complete(running)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:
-            found.put(error)
-        loop.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    listening = found.get(timeout=30)
-    if isinstance(listening, BaseException):
-        raise listening
-    try:
-        yield f"http://127.0.0.1:{listening}/?token={TOKEN}"
-    finally:
-        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
-        thread.join(30)
+    with BackgroundServer(exhibit, port) as server:
+        yield server.address
 
 
 def port_of(address: str) -> int:
