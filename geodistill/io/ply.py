@@ -122,7 +122,9 @@ def row_type(element: Element, counts: Sequence[int], order: str) -> np.dtype:
 
 def _of_table(table: np.ndarray, properties: Sequence[Property]) -> dict[str, Column]:
     """The columns of a structured array, contiguous and in the machine's byte order."""
-    found = {p.name: np.empty((len(table), *table.dtype[p.name].shape), p.kind) for p in properties}
+    found: dict[str, np.ndarray] = {
+        p.name: np.empty((len(table), *table.dtype[p.name].shape), p.kind) for p in properties
+    }
     for rows in row_blocks(len(table)):
         part = table[rows]
         for name, values in found.items():

@@ -71,7 +71,7 @@ def splat_arrays(
         "sh": sh,
     }
     with np.errstate(over="ignore"):  # infinite, which is refused below
-        narrow = {name: np.require(c, np.float32, "CW") for name, c in columns.items()}
+        narrow = {name: np.require(c, np.float32, ["C", "W"]) for name, c in columns.items()}
     for name, values in narrow.items():
         finite = np.isfinite(values)
         if not finite.all():
