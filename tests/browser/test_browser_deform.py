@@ -135,3 +135,20 @@ def test_the_shader_is_the_reference(page: Page, name: str) -> None:
         found = away(page, SESSIONS[name], mesh)
         print(f"{name}: {found:.2g} diagonals")
         assert found < 1e-3
+
+
+def test_a_polish_stays_until_the_edit_changes(page: Page) -> None:
+    mesh = blob(2)
+    editor = editor_of(mesh)
+    with serving_edit(editor) as address:
+        show(page, address)
+        change(page, SESSIONS["polished"])
+        before = positions(page)
+        page.evaluate("window.before = geodistill.kind.controller.kernel")
+        editor.told(editor.state()[0])
+        while page.evaluate("window.before === geodistill.kind.controller.kernel"):
+            pass
+        page.evaluate("geodistill.settled()")
+        assert torch.equal(positions(page), before)
+        change(page, SESSIONS["one"])
+        assert not torch.equal(positions(page), before)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import collections
-import io
 import itertools
 import os
 import pathlib
 import pickle
 import random
+import re
 import resource
 import struct
-import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,13 @@ import torch
 from geodistill.checks import InputError
 from geodistill.io import zip_entries
 from geodistill.io.checkpoints import load_checkpoint, outline_checkpoint
+from tests.io.checkpoint_files import refusal, repack, same, save
 
 LAYOUTS = ("archive", "stream")
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32),
     *(torch.int16, torch.int8, torch.uint8, torch.bool),
 )
-
-
-def save(path: Path, value: Any, layout: str = "archive") -> Path:
-    torch.save(value, path, _use_new_zipfile_serialization=layout == "archive")
-    return path
 
 
 def content() -> dict[str, Any]:
@@ -74,24 +69,6 @@ def content() -> dict[str, Any]:
             {3, "four"},
         ),
     }
-
-
-def same(ours: Any, theirs: Any) -> bool:
-    if isinstance(theirs, torch.Tensor):
-        theirs = theirs.detach()
-        return (
-            isinstance(ours, torch.Tensor) and ours.dtype == theirs.dtype
-            and ours.shape == theirs.shape and torch.equal(ours, theirs)
-        )  # fmt: skip
-    if isinstance(theirs, (np.ndarray, np.generic)):
-        return ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
-    if isinstance(theirs, dict):
-        return list(ours) == list(theirs) and all(same(ours[k], v) for k, v in theirs.items())
-    if isinstance(theirs, (list, tuple)):
-        return len(ours) == len(theirs) and all(map(same, ours, theirs))
-    if isinstance(theirs, (torch.device, torch.dtype)):
-        return ours == str(theirs)
-    return type(ours) is type(theirs) and ours == theirs
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -165,7 +142,7 @@ def test_a_class_is_named_and_not_called(tmp_path: Path, layout: str) -> None:
     witness = Path("/tmp/geodistill_was_here")
     witness.unlink(missing_ok=True)
     path = save(tmp_path / "a.pt", {"a": torch.ones(2), "b": Payload()}, layout)
-    refused(path, f"holds a {os.system.__module__}.system, which is not read")
+    assert f"holds a {os.system.__module__}.system, which is not read" in refusal(path)
     assert not witness.exists()
 
 
@@ -183,13 +160,14 @@ def test_a_class_is_named_and_not_called(tmp_path: Path, layout: str) -> None:
     ],
 )
 def test_what_is_not_read(tmp_path: Path, value: Any, words: str) -> None:
-    refused(save(tmp_path / "a.pt", {"a": value}), words)
+    assert re.search(words, refusal(save(tmp_path / "a.pt", {"a": value})))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_quantised_tensor(tmp_path: Path) -> None:
     value = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
-    refused(save(tmp_path / "a.pt", {"a": value}), "holds a quantised tensor, which is not read")
+    said = refusal(save(tmp_path / "a.pt", {"a": value}))
+    assert "holds a quantised tensor, which is not read" in said
 
 
 @pytest.mark.parametrize(
@@ -201,29 +179,29 @@ def test_a_quantised_tensor(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_dictionary(tmp_path: Path, value: Any, words: str) -> None:
-    refused(save(tmp_path / "a.pt", value), words)
+    assert re.search(words, refusal(save(tmp_path / "a.pt", value)))
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    refused(tmp_path / "none.pt", "does not exist")
-    refused(tmp_path, "is a folder, not a file")
+    assert "does not exist" in refusal(tmp_path / "none.pt")
+    assert "is a folder, not a file" in refusal(tmp_path)
     (tmp_path / "empty.pt").touch()
-    refused(tmp_path / "empty.pt", "is empty")
+    assert "is empty" in refusal(tmp_path / "empty.pt")
     (tmp_path / "text.pt").write_text("step: 3")
-    refused(tmp_path / "text.pt", "is not a PyTorch checkpoint")
+    assert "is not a PyTorch checkpoint" in refusal(tmp_path / "text.pt")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps({"a": 1}))
-    refused(tmp_path / "bare.pt", "is not a PyTorch checkpoint")
+    assert "is not a PyTorch checkpoint" in refusal(tmp_path / "bare.pt")
     with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
         archive.writestr("a/readme.txt", "hello")
-    refused(tmp_path / "other.pt", "no PyTorch checkpoint: no data.pkl")
+    assert "no PyTorch checkpoint: no data.pkl" in refusal(tmp_path / "other.pt")
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/constants.pkl", b"\x80\x02).")
-    refused(tmp_path / "script.pt", "TorchScript")
+    assert "TorchScript" in refusal(tmp_path / "script.pt")
     with zipfile.ZipFile(tmp_path / "big.pt", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/byteorder", "big")
-    refused(tmp_path / "big.pt", "big-endian")
+    assert "big-endian" in refusal(tmp_path / "big.pt")
 
 
 # Bombs and lies
@@ -233,13 +211,13 @@ def test_declared_sizes_are_bounded(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/data/0", bytes(1 << 26))
-    refused(tmp_path / "a.pt", "would unpack to 67108868 bytes")
+    assert "would unpack to 67108868 bytes" in refusal(tmp_path / "a.pt")
 
 
 def test_counts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.pt", {"a": torch.ones(2)})
     monkeypatch.setattr(zip_entries, "MOST_ENTRIES", 3)
-    refused(tmp_path / "a.pt", "entries, more than 3")
+    assert "entries, more than 3" in refusal(tmp_path / "a.pt")
 
 
 def test_entries_lie_apart(tmp_path: Path) -> None:
@@ -250,7 +228,7 @@ def test_entries_lie_apart(tmp_path: Path) -> None:
     first, second = places[b"a/data/0"], places[b"a/data/1"]
     data[second : second + 4] = data[first : first + 4]
     path.write_bytes(data)
-    refused(path, "its entries overlap")
+    assert "its entries overlap" in refusal(path)
 
 
 def test_a_changed_number_does_not_match_its_checksum(tmp_path: Path) -> None:
@@ -259,7 +237,7 @@ def test_a_changed_number_does_not_match_its_checksum(tmp_path: Path) -> None:
     at = data.index(struct.pack("<f", 1.25))
     data[at] ^= 1
     path.write_bytes(data)
-    refused(path, "its entry 'a/data/0' does not match its checksum")
+    assert "its entry 'a/data/0' does not match its checksum" in refusal(path)
     assert outline_checkpoint(path)["a"].shape == (8,)
 
 
@@ -281,205 +259,7 @@ def test_views_and_half_of_a_storage_are_proved(tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[data.index(struct.pack("<f", 1.25))] ^= 1
         path.write_bytes(data)
-        refused(path, "does not match its checksum")
-
-
-def archive_of(path: Path, pickled: bytes, **entries: bytes) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/data.pkl", pickled)
-        for key, data in entries.items():
-            archive.writestr(f"a/data/{key.strip('_')}", data)
-    return path
-
-
-def test_what_is_copied_over_and_over(tmp_path: Path) -> None:
-    text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\1"
-    again = b"c_codecs\nencode\nh\1X\6\0\0\0latin1\x86R"
-    pickled = b"\x80\x02}X\1\0\0\0a](" + text + 100 * again + b"es."
-    refused(archive_of(tmp_path / "a.pt", pickled), "copies what it holds over and over")
-
-
-def test_a_dictionary_that_is_copied_over_and_over(tmp_path: Path) -> None:
-    entries = b"".join(b"M" + struct.pack("<H", key) + b"K\0" for key in range(10_000))
-    again = b"ccollections\nOrderedDict\nh\1\x85R"
-    pickled = b"\x80\x02}X\1\0\0\0a](}q\1(" + entries + b"u" + 200 * again + b"es."
-    refused(archive_of(tmp_path / "a.pt", pickled), "copies what it holds over and over")
-
-
-def shared_lists(levels: int) -> bytes:
-    """The opcodes of a list that holds 2^levels of them, in ten bytes for each level."""
-    value: list[Any] = []
-    for _ in range(levels):
-        value = [value, value]
-    return pickle.dumps(value, 2)[2:-1]
-
-
-def text_of(text: str) -> bytes:
-    return b"X" + struct.pack("<I", len(text)) + text.encode()
-
-
-def entry_of(value: bytes) -> bytes:
-    """The pickle of {"a": value}, the value given as opcodes."""
-    return b"\x80\x04}" + text_of("a") + value + b"s."
-
-
-@pytest.mark.parametrize("value", [shared_lists(40), b"]q\0h\0a", b"}q\0" + text_of("b") + b"h\0s"])
-def test_what_holds_one_container_over_and_over(tmp_path: Path, value: bytes) -> None:
-    refused(archive_of(tmp_path / "a.pt", entry_of(value)), "holds one container over and over")
-
-
-def test_a_container_that_is_held_twice(tmp_path: Path) -> None:
-    both = [1, {"x": (2, 3)}]
-    made = {"a": both, "b": [both, both]}
-    assert same(load_checkpoint(save(tmp_path / "a.pt", made)), made)
-
-
-MANY = shared_lists(14)
-
-
-@pytest.mark.parametrize(
-    "value, words",
-    [
-        (MANY + text_of("b") + b"\x93", "names a class by what is no text"),
-        (text_of("b") + MANY + b"\x93", "names a class by what is no text"),
-        (b"(" + MANY + 4 * b"K\1" + b"tQ", "names a storage in an unknown way"),
-        (b"cnumpy\ndtype\n" + MANY + b"\x85R", "holds a NumPy array of a list, which"),
-        (b"cnumpy\ndtype\n" + text_of("(1,") + b"\x85R", r"holds a NumPy array of '\(1,', which"),
-        (b"ctorch\ndevice\n" + MANY + b"\x85R", "a device has no name"),
-        (b"ctorch\ndevice\n" + 2 * text_of("cpu") + b"\x86R", "a device has no number"),
-        (b"ctorch\ndevice\n" + text_of("c" * 99) + b"\x85R", "a device has no name"),
-        (b"ctorch\nSize\n" + text_of("cpu") + b"\x85R", "made of what is no list"),
-    ],
-)
-def test_names_that_are_no_texts(tmp_path: Path, value: bytes, words: str) -> None:
-    refused(archive_of(tmp_path / "a.pt", entry_of(value)), words)
-
-
-LONG = b"cnumpy\ndtype\n" + text_of("S60000") + b"\x89\x88\x87Rq\1"
-LONG += b"B" + struct.pack("<I", 60_000) + bytes(60_000) + b"q\2"
-
-
-@pytest.mark.parametrize(
-    "first, again, count",
-    [
-        (b"](" + 1000 * b"K\1" + b"eq\1ctorch\nSize\nq\2", b"h\2h\1\x85R", 2000),
-        (b"](" + 1000 * b"K\1" + b"eq\1c__builtin__\nset\nq\2", b"h\2h\1\x85R", 2000),
-        (LONG + b"cnumpy.core.multiarray\nscalar\nq\3", b"h\3h\1h\2\x86R", 20),
-    ],
-)
-def test_copies_are_counted(tmp_path: Path, first: bytes, again: bytes, count: int) -> None:
-    pickled = entry_of(b"](" + first + count * again + b"e")
-    refused(archive_of(tmp_path / "a.pt", pickled), "copies what it holds over and over")
-
-
-def test_what_are_no_pairs_is_not_copied(tmp_path: Path) -> None:
-    long = b"](" + 2000 * b"K\1" + b"eq\1"
-    pairs = b"](" + 2000 * b"h\1" + b"e"
-    value = long + b"0ccollections\nOrderedDict\n" + pairs + b"\x85R"
-    path = archive_of(tmp_path / "a.pt", entry_of(value))
-    tracemalloc.start()
-    try:
-        refused(path, "a dictionary is made of what are no pairs")
-        assert tracemalloc.get_traced_memory()[1] < 8 << 20  # 32 MB where each is copied first
-    finally:
-        tracemalloc.stop()
-
-
-def test_calls_within_calls_end(tmp_path: Path) -> None:
-    names = b"ctorch._tensor\n_rebuild_from_type_v2\nq\1ctorch\nTensor\nq\2"
-    calls = b"h\1" + 3000 * b"(h\1h\2" + b")" + 3000 * b"t" + b"R"
-    refused(archive_of(tmp_path / "a.pt", entry_of(names + b"00" + calls)), "damaged")
-
-
-def test_deep_nesting_ends(tmp_path: Path) -> None:
-    deep = b"\x80\x02}X\1\0\0\0a" + b")" + b"\x85" * 300_000 + b"s."
-    load_checkpoint(archive_of(tmp_path / "a.pt", deep))
-    key = b"\x80\x02})" + b"\x85" * 300_000 + b"Ns."
-    refused(archive_of(tmp_path / "b.pt", key), "a dictionary has a key of type tuple")
-
-
-def test_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geodistill.io.pickled.MOST_OPCODES", 1000)
-    path = archive_of(tmp_path / "a.pt", b"\x80\x02}" + b"N0" * 1000 + b".")
-    refused(path, "more than 1000 steps")
-
-
-@pytest.mark.parametrize(
-    "pickled, words",
-    [
-        (b"\x80\x02}", "truncated or damaged"),
-        (b"\x80\x02.", "truncated or damaged"),
-        (b"\x80\x02}h\5.", "refers to what it never stored"),
-        (b"\x80\x02}NR.", "calls what is no function"),
-        (b"\x80\x02}X\1\0\0\0a(N\x86s.", "opens what it never closes"),
-        (b"\x80\x02}NNs.", "holds a dictionary without names"),
-        (b"\x80\x02}u.", "closes what it never opened"),
-        (b"\x80\x02]X\1\0\0\0aNs.", "puts an item into what is no dictionary"),
-        (b"\x80\x02}Na.", "appends to what is no list"),
-        (b"\x80\x02}X\1\0\0\0aNb.", "changes what has no state"),
-        (b"\x80\x02\x8a\xff" + b"\1" * 255 + b".", "integer of more than 16 bytes"),
-        (b"\x80\x02\x8d" + b"\xff" * 7 + b"\x0f", "truncated or damaged"),
-        (b"\x80\x02}X\1\0\0\0aX\3\0\0\0abcQs.", "names a storage in an unknown way"),
-        (b"\x80\x02(i__main__\nX\n.", "uses the opcode INST"),
-        (b"\x80\x02P123\n.", "uses the opcode PERSID"),
-        (
-            b"\x80\x02}X\1\0\0\0actorch._utils\n_rebuild_tensor_v3\n(NK\0))NNX\6\0\0\0torch.tRs.",
-            "a tensor has an unknown type",
-        ),
-    ],
-)
-def test_damaged_pickles(tmp_path: Path, pickled: bytes, words: str) -> None:
-    refused(archive_of(tmp_path / "a.pt", pickled), words)
-
-
-def tensor_pickle(count: int, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    def number(value: int) -> bytes:
-        return b"J" + struct.pack("<i", value)
-
-    def numbers(values: tuple[int, ...]) -> bytes:
-        return b"(" + b"".join(map(number, values)) + b"t"
-
-    storage = (
-        b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpu" + number(count) + b"tQ"
-    )
-    tensor = storage + number(offset) + numbers(size) + numbers(stride) + b"\x89}t"
-    return b"\x80\x02}X\1\0\0\0actorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"Rs."
-
-
-@pytest.mark.parametrize(
-    "count, offset, size, stride, words",
-    [
-        (4, 0, (4,), (1,), ""),
-        (4, 1, (3,), (1,), ""),
-        (4, 0, (2, 2), (1, 2), ""),
-        (5, 0, (4,), (1,), "a storage has 16 bytes, 20 are declared"),
-        (-4, 0, (4,), (1,), "names a storage in an unknown way"),
-        (4, 1, (4,), (1,), r"needs more than the 4 numbers"),
-        (4, 0, (2, 2), (4, 1), r"needs more than the 4 numbers"),
-        (4, 0, (2**30,), (0,), r"needs more than the 4 numbers"),
-        (4, 0, (-1,), (1,), "a negative shape"),
-        (4, 0, (1,), (-1,), "a negative shape"),
-        (4, 0, (2, 2), (1,), "contradicts itself on its shape"),
-        (4, 0, (1,) * 33, (1,) * 33, "contradicts itself on its shape"),
-        (4, 0, (2**30, 2**30, 2**30, 0), (1, 1, 1, 1), "truncated or damaged"),
-    ],
-)
-def test_tensors_stay_within_their_storage(
-    tmp_path: Path, count: int, offset: int, size: Any, stride: Any, words: str
-) -> None:
-    path = tmp_path / "a.pt"
-    archive_of(
-        path, tensor_pickle(count, offset, size, stride), _0=np.arange(4.0).astype("f4").tobytes()
-    )
-    if words:
-        refused(path, words)
-    else:
-        expected = torch.arange(4.0).as_strided(size, stride, offset)
-        assert torch.equal(load_checkpoint(path)["a"], expected)
-
-
-def test_a_missing_storage(tmp_path: Path) -> None:
-    refused(archive_of(tmp_path / "a.pt", tensor_pickle(4, 0, (4,), (1,))), "'a/data/0' is missing")
+        assert "does not match its checksum" in refusal(path)
 
 
 # Mutations
@@ -515,20 +295,3 @@ def test_mutations(tmp_path: Path, layout: str, seed: int) -> None:
     else:
         assert all(isinstance(key, str) for key in found)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-
-
-# Helpers
-
-
-def refused(path: Path, words: str) -> None:
-    with pytest.raises(InputError, match=words) as caught:
-        load_checkpoint(path)
-    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
-
-
-def repack(path: Path, change: Any, method: int = zipfile.ZIP_STORED) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", method) as new:
-        for name in old.namelist():
-            new.writestr(name, change(name, old.read(name)))
-    path.write_bytes(packed.getvalue())

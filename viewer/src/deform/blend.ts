@@ -201,16 +201,6 @@ export class Blend {
     return this.read(this.moved, index % ROW, Math.floor(index / ROW), 1, 1);
   }
 
-  /** Weights of four handles, as `readPositions`. */
-  readWeights(layer: number): Float32Array {
-    const { gl } = this;
-    this.targets.reading.bindLayers(this.weights, layer, 1, this.width, this.height);
-    const found = new Float32Array(4 * this.width * this.height);
-    gl.readPixels(0, 0, this.width, this.height, gl.RGBA, gl.FLOAT, found);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    return found;
-  }
-
   private read(texture: WebGLTexture, x: number, y: number, width: number, height: number): Float32Array {
     const { gl } = this;
     this.targets.reading.bindOne(texture, this.width, this.height);

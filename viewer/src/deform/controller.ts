@@ -50,7 +50,6 @@ export class Controller {
   missing: Missing;
   /** Of features that are still being found; undefined once they are there. */
   progress: Progress | undefined = { what: "", done: 0, total: null };
-  teacher = "";
   /** What the features ask for. */
   kernel: Kernel | undefined;
   /** Whether positions are those of the rigid polish. */
@@ -61,7 +60,8 @@ export class Controller {
   private sent = 0;
   private unsaved = false; // by the server
   private server = "";
-  private polish: { session: Session; running: boolean } | undefined;
+  /** The session whose polish is awaited. */
+  private polish: Session | undefined;
 
   constructor(
     private readonly connection: Connection,
@@ -177,6 +177,10 @@ export class Controller {
   /** Bring what is seen to where the session is. */
   private show(): void {
     const { session } = this;
+    if (this.polished) {
+      this.changed(); // what is seen is final, and computing it again would undo the polish
+      return;
+    }
     const { kind, index } = this.selected ?? { kind: "handle", index: -1 };
     const entries = kind === "handle" ? session.handles : session.anchors;
     if (index >= entries.length) this.selected = undefined;
@@ -196,18 +200,18 @@ export class Controller {
   private startPolish(session: Session): void {
     if (this.missing || this.dragged || this.polished) return;
     if (!session.rigidity || !this.model.columns.length) return;
-    if (this.polish?.session === session) return;
-    const polish = (this.polish = { session, running: true });
+    if (this.polish === session) return;
+    this.polish = session;
     this.answers
       .polish(session)
       .then((positions) => {
-        if (this.polish !== polish || this.session !== session) return;
+        if (this.session !== session) return;
         this.polished = true;
         this.put(positions);
       })
       .catch((error: Error) => this.failed(error.message))
       .finally(() => {
-        if (this.polish === polish) this.polish = undefined;
+        if (this.polish === session) this.polish = undefined;
         this.changed();
       });
   }
@@ -223,7 +227,6 @@ export class Controller {
     if (message.type === "progress") this.progress = message;
     if (message.type === "ready") {
       this.progress = undefined;
-      this.teacher = message.teacher;
       this.kernel = { radius: message.radius, power: message.power };
       this.sites.forgetFailures();
     }

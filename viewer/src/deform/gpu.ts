@@ -5,8 +5,6 @@ import screenCode from "./shaders/cover.vert.glsl";
 /** Texels in a row; the shaders say the same. */
 export const ROW = 2048;
 
-export type Value = number | readonly number[];
-
 export class Program {
   private readonly program: WebGLProgram;
   private readonly places = new Map<string, WebGLUniformLocation | null>();

@@ -72,6 +72,8 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     for (const [label, on] of pressed)
       for (const element of document.querySelectorAll(`[aria-label^="${label} ("]`))
         element.setAttribute("aria-pressed", String(on()));
+    for (const [label, can] of [["Undo", controller.canUndo], ["Redo", controller.canRedo]] as const)
+      document.querySelector<HTMLButtonElement>(`[aria-label^="${label} ("]`)?.toggleAttribute("disabled", !can);
     stage.invalidate();
   }
 

@@ -44,7 +44,7 @@ export class Panel {
     const plain = (v: number) => v.toFixed(v < 10 ? 2 : 1);
     this.fields = {
       translate: triple("Move", 0.01, { changed: (v) => handle({ translate: v }) }),
-      rotate: triple("Turn °", 1, { changed: (v) => this.setRotation(v) }),
+      rotate: triple("Turn °", 1, { changed: (v) => handle({ rotate: v }) }),
       scale: triple("Size", 0.05, { changed: (v) => handle({ scale: v }) }),
       near: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
         changed: (v) => handle({ locality: v }),
@@ -139,10 +139,6 @@ export class Panel {
     const { quaternion, ...rest } = before;
     const kept = "rotate" in values || !quaternion ? rest : before;
     this.controller.change(withHandle(session, selected.index, { ...kept, ...values }));
-  }
-
-  private setRotation(rotate: Vector): void {
-    this.setSelected({ rotate });
   }
 
   private fillList({ handles, anchors }: Session): void {
