@@ -117,7 +117,7 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
         page.keyboard.press("Control+Delete")
         assert not session(page).handles
         with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Control+o")
+            page.get_by_label("Open a session (Ctrl O)").click()
         chooser.value.set_files(tmp_path / "a.json")
         page.wait_for_selector(".marker.anchor", state="attached")
         assert session(page) == kept

@@ -30,7 +30,10 @@ export async function openSession(): Promise<Session | undefined> {
   return (await answer.json()) as Session;
 }
 
-function chosenFile(accept: string): Promise<File | undefined> {
+/** Throws Error where the browser lets no page ask for a file: not every key counts as a wish. */
+async function chosenFile(accept: string): Promise<File | undefined> {
+  if (navigator.userActivation?.isActive === false)
+    throw new Error("The browser opens files on a click only: press the button below");
   return new Promise((resolve) => {
     const input = make("input", { type: "file", accept, hidden: true });
     const done = () => {
