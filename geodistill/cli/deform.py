@@ -82,7 +82,7 @@ class Arguments(Served, Observer):
 
     def _expect_one_way(self) -> None:
         """Raise UsageError for options of the page beside --script, or of scripts without it."""
-        pages = ("session", "up", "host", "port", "open")
+        pages = ("session", "up", "host", "port", "open", "save")
         scripts = ("symmetric", "weights", "skin", "save_session", "output")
         for name in scripts if self.script is None else pages:
             if getattr(self, name) != getattr(type(self), name):

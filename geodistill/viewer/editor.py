@@ -122,10 +122,14 @@ class Editor:
         """Positions after a session's edit, as a message. Raises InputError as `apply_to` does."""
         return await self._in("slow", lambda: self._polished(id, session))
 
-    async def mirrors(self, id: int) -> MirrorsFound:
-        """Raises InputError where there is none, or any of a continuum."""
-        found = await self._in("slow", self._mirrors)
-        return MirrorsFound(id, found)
+    async def mirrors_found(self, id: int) -> MirrorsFound:
+        """The planes, as a message. Raises InputError as `mirrors` does."""
+        return MirrorsFound(id, await self._in("slow", self.mirrors))
+
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """The planes that the mesh is symmetric in. Raises InputError where there is none, or any
+        of a continuum, and before the features are there."""
+        return find_mirrors(self.mesh, self.found.whitened())
 
     async def in_background(self, work: Callable[[], T]) -> T:
         """The result of some work that may take long."""
@@ -134,9 +138,7 @@ class Editor:
     def feature_colors(self) -> bytes:
         """Principal components of the features as uint8 RGBA of each position, [P, 4]. Raises
         InputError before they are there."""
-        self.subject(self.session)
-        assert self._found is not None
-        colors = principal_colors(self._found.whitened()[self.surface.first])
+        colors = principal_colors(self.found.whitened()[self.surface.first])
         opaque = torch.cat([colors, torch.ones(len(colors), 1)], 1)
         return (opaque * 255).round().to(torch.uint8).numpy().tobytes()
 
@@ -154,12 +156,17 @@ class Editor:
         kernel = self.subject(Session()).automatic
         return ReadyMessage(found.teacher, found.features.shape[1], kernel.radius, kernel.power)
 
+    @property
+    def found(self) -> FeatureSet:
+        """The features. Raises InputError before they are there."""
+        if self._found is None:
+            raise InputError("the features are still being found: wait until they are there")
+        return self._found
+
     def subject(self, session: Session) -> Subject:
         """The mesh with its features as a session of this method and centring takes them. Raises
         InputError before they are there."""
-        found = self._found
-        if found is None:
-            raise InputError("the features are still being found: wait until they are there")
+        found = self.found
         key = session.method, centring_of(session)
         with self._lock:
             if key not in self._subjects:
@@ -208,11 +215,6 @@ class Editor:
         moved = edit.vertices[self.surface.first] - (low + high) / 2
         numbers = moved.numpy().astype("<f4").tobytes()
         return pack(encode_edit(PositionsHeader(id, len(moved))), numbers)
-
-    def _mirrors(self) -> tuple[Mirror, ...]:
-        self.subject(self.session)
-        assert self._found is not None
-        return find_mirrors(self.mesh, self._found.whitened())
 
 
 def _steps(away: Tensor, longest: float) -> bytes:

@@ -108,7 +108,7 @@ class Dialogue:
             elif isinstance(message, PolishMessage):
                 await socket.send_bytes(await self.editor.polished(message.id, message.session))
             elif isinstance(message, MirrorsMessage):
-                await _send(socket, await self.editor.mirrors(message.id))
+                await _send(socket, await self.editor.mirrors_found(message.id))
         except ConnectionError:
             return
         except GeodistillError as error:

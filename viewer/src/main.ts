@@ -54,6 +54,7 @@ async function main(): Promise<void> {
   theme.changed = (dark) => kind.themed?.(dark);
   theme.apply();
   if (connection) watch(connection, source, scene);
+  kind.begin?.();
   window.geodistill = handle(stage, kind);
   byId("cover").classList.add("done");
 }
@@ -61,7 +62,7 @@ async function main(): Promise<void> {
 async function show(setting: Setting, connection: Connection | undefined): Promise<Kind> {
   switch (setting.scene.kind) {
     case "mesh":
-      if (setting.scene.editable && connection) return showDeform(setting, connection);
+      if (setting.scene.editable) return showDeform(setting, connection);
       return showMesh(setting);
     case "points":
       return showPoints(setting);

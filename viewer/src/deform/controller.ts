@@ -1,10 +1,10 @@
 // The edit as a person changes it: what they did, what is selected, and what the server is told.
-import type { Connection } from "../connection";
-import { type ServerAnswers, Unanswered } from "./answers";
+import { type Backend, Unanswered } from "./backend";
 import { History } from "./history";
 import type { FromServer, Positions } from "./messages";
 import type { Missing, Model } from "./model";
 import {
+  EMPTY,
   type Handle,
   type Mirror,
   type Place,
@@ -23,22 +23,6 @@ export interface Progress {
   done: number;
   total: number | null;
 }
-
-const EMPTY: Session = {
-  version: 1,
-  mesh: null,
-  method: "cardinal",
-  blend: "rotations",
-  centring: null,
-  radius: null,
-  falloff: null,
-  locality: 0,
-  seam: 0.05,
-  rigidity: 0,
-  handles: [],
-  anchors: [],
-  mirrors: [],
-};
 
 export class Controller {
   /** Told after anything has changed that is shown. */
@@ -64,14 +48,12 @@ export class Controller {
   private polish: Session | undefined;
 
   constructor(
-    private readonly connection: Connection,
-    private readonly answers: ServerAnswers,
+    private readonly backend: Backend,
     private readonly sites: Sites,
     private readonly model: Model,
     private readonly put: (positions: Positions) => void,
   ) {
-    answers.told = (message) => this.told(message);
-    connection.opened = () => answers.askAgain();
+    backend.told = (message) => this.told(message);
     sites.changed = () => this.show();
   }
 
@@ -202,7 +184,7 @@ export class Controller {
     if (!session.rigidity || !this.model.columns.length) return;
     if (this.polish === session) return;
     this.polish = session;
-    this.answers
+    this.backend
       .polish(session)
       .then((positions) => {
         if (this.session !== session) return;
@@ -217,10 +199,7 @@ export class Controller {
   }
 
   private send(): void {
-    const id = this.answers.next();
-    this.sent = id;
-    const session = this.history.now;
-    this.connection.send(JSON.stringify({ type: "edit", id, session }));
+    this.sent = this.backend.keep(this.history.now);
   }
 
   private told(message: FromServer): void {

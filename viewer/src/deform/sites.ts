@@ -1,7 +1,7 @@
 // What is known of the places of handles and anchors, asked for once each.
 import { sub } from "../framing";
 import type { Vector } from "../protocol";
-import type { Answers } from "./answers";
+import type { Backend } from "./backend";
 import type { Row } from "./messages";
 import type { Topology } from "./topology";
 import { type Mirror, type Place, placeOf, type Session } from "./session";
@@ -36,7 +36,7 @@ export class Sites {
   private named = 0;
 
   constructor(
-    private readonly answers: Answers,
+    private readonly backend: Backend,
     private readonly topology: Topology,
     private readonly origin: Vector,
   ) {}
@@ -46,7 +46,7 @@ export class Sites {
     const place = placeOf(entry);
     const key = `${method} ${centring} ${this.keyOf(place)}`;
     return this.find(key, async () =>
-      this.made(place, await this.answers.likeness(place, method, centring)),
+      this.made(place, await this.backend.likeness(place, method, centring)),
     );
   }
 
@@ -54,7 +54,7 @@ export class Sites {
   path(entry: Place, mirrors: readonly Mirror[]): Path | undefined {
     const place = placeOf(entry);
     const key = `path ${JSON.stringify(mirrors)} ${this.keyOf(place)}`;
-    return this.find(key, () => this.answers.path(place, mirrors));
+    return this.find(key, () => this.backend.path(place, mirrors));
   }
 
   /** Forget what could not be had, so that it is asked for again. */
