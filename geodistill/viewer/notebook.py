@@ -6,7 +6,6 @@ import contextlib
 import html
 import threading
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -30,20 +29,15 @@ from geodistill.viewer.server import Exhibit
 HOST = "127.0.0.1"
 
 
-class Viewer:
+class Viewer(BackgroundServer):
     """A scene that is served until it is closed or the program ends; from `view`.
 
     In a notebook it shows itself; elsewhere open its `url`. Several pages show the same edit.
     """
 
     def __init__(self, exhibit: Exhibit, port: int = 0, height_px: int = 640) -> None:
-        self._exhibit, self._height_px = exhibit, height_px
-        self._server = BackgroundServer(exhibit, port)
-
-    @property
-    def url(self) -> str:
-        """Address of the page, for browsers of this machine."""
-        return self._server.address
+        super().__init__(exhibit, port)
+        self._height_px = height_px
 
     @property
     def session(self) -> Session:
@@ -83,10 +77,6 @@ class Viewer:
             threading.Event().wait()
         self.close()
 
-    def close(self) -> None:
-        """End the server, and every page's connection."""
-        self._server.close()
-
     @property
     def _editor(self) -> Editor:
         if self._exhibit.editor is None:
@@ -102,17 +92,6 @@ class Viewer:
 
     def __repr__(self) -> str:
         return f"Viewer({self.url})"
-
-    def __enter__(self) -> Viewer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def view(

@@ -43,7 +43,7 @@ async function main(): Promise<void> {
   document.title = `${scene.name} · geodistill`;
   byId("name").textContent = scene.name;
   byId("kind").textContent = scene.kind === "field" ? "radiance field" : scene.kind;
-  byId("kind").hidden = false;
+  byId("kind").hidden = scene.name === scene.kind; // of what has no name
   const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
   const connection = source.live ? new Connection(location) : undefined;
   const setting: Setting = { stage, scene, load: loader(source, scene) };
