@@ -162,7 +162,10 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _refusal(status: int, reason: str) -> web.Response:
-    return web.Response(status=status, text=reason, headers=HEADERS)
+    body = reason.encode(errors="backslashreplace")  # of whatever was sent
+    return web.Response(
+        status=status, body=body, content_type="text/plain", charset="utf-8", headers=HEADERS
+    )
 
 
 async def _socket(request: web.Request) -> web.StreamResponse:

@@ -159,7 +159,7 @@ async def _fail(socket: Socket, id: int, reason: str) -> None:
 
 
 async def _close(socket: Socket, reason: str) -> None:
-    short = reason.encode()[:MOST_REASON].decode(errors="ignore").encode()
+    short = reason.encode(errors="backslashreplace")[:MOST_REASON].decode(errors="ignore").encode()
     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=short)
 
 
