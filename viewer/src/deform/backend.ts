@@ -10,6 +10,8 @@ export interface Backend {
   readonly complete: boolean;
   /** Told of what nobody asked for: features on their way, the edit to begin with. */
   told: (message: FromServer) => void;
+  /** Told when a connection has begun: what was said on the one before may not have arrived. */
+  begun: () => void;
   likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row>;
   path(site: Place, mirrors: readonly Mirror[]): Promise<Row>;
   polish(session: Session): Promise<Positions>;

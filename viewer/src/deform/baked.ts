@@ -18,6 +18,7 @@ type Asked = Pick<Extract<Question, { about: "likeness" }>, "about" | "spot" | "
 export class Baked implements Backend {
   readonly complete = false;
   told: (message: FromServer) => void = () => {};
+  begun = (): void => {};
   private readonly edit: BakedEdit;
   private readonly load: Setting["load"];
   private worker: Worker | undefined;

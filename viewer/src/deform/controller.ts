@@ -42,6 +42,7 @@ export class Controller {
   /** While something is dragged: what it was before, and is now. */
   private dragged: Session | undefined;
   private sent = 0;
+  private pending = false; // on its way to the server
   private unsaved = false; // by the server
   private server = "";
   /** The session whose polish is awaited. */
@@ -54,6 +55,7 @@ export class Controller {
     private readonly put: (positions: Positions) => void,
   ) {
     backend.told = (message) => this.told(message);
+    backend.begun = () => (this.pending = false);
     sites.changed = () => this.show();
   }
 
@@ -188,8 +190,8 @@ export class Controller {
       .polish(session)
       .then((positions) => {
         if (this.session !== session) return;
-        this.polished = true;
         this.put(positions);
+        this.polished = true;
       })
       .catch((error: Error) => this.failed(error.message))
       .finally(() => {
@@ -199,6 +201,7 @@ export class Controller {
   }
 
   private send(): void {
+    this.pending = true;
     this.sent = this.backend.keep(this.history.now);
   }
 
@@ -209,7 +212,9 @@ export class Controller {
       this.kernel = { radius: message.radius, power: message.power };
       this.sites.forgetFailures();
     }
-    if (message.type === "accepted" && message.id === this.sent) this.unsaved = false;
+    // What the server has refused, it refuses again.
+    const answers = message.type === "accepted" || message.type === "failure";
+    if (answers && message.id === this.sent) this.pending = this.unsaved = false;
     if (message.type === "failure") this.failed(message.reason);
     if (message.type === "edit") this.meet(message.server, message.session);
     this.show();
@@ -220,6 +225,7 @@ export class Controller {
     const first = this.server === "";
     const restarted = !first && this.server !== server;
     this.server = server;
+    if (this.pending) return; // it comes after theirs
     // What a lost connection, or a server that has ended, did not keep is sent again.
     if (this.unsaved || restarted) {
       this.send();

@@ -3,7 +3,7 @@ import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
 import { type Column, columnsOf, MOST_PLANES, type Plane, transformOf } from "./maps";
 import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
-import { localityOf, moves, type Session } from "./session";
+import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
 import type { Space } from "./space";
@@ -13,11 +13,13 @@ import type { Space } from "./space";
 export type Missing = "places" | "paths" | undefined;
 
 export class Model {
-  /** Of the session that was shown last: where handles and anchors are. */
-  handles: readonly Site[] = [];
-  anchors: readonly Site[] = [];
+  /** Of the session as it is: where handles and anchors are, as far as that is known. */
+  handles: readonly (Site | undefined)[] = [];
+  anchors: readonly (Site | undefined)[] = [];
   columns: readonly Column[] = [];
   planes: readonly Plane[] = [];
+  /** The handles that weights are there for, which may be those of a session before. */
+  private drawn: readonly Site[] = [];
   private mixed: readonly unknown[] = [];
   private rows = new Map<Uint16Array, Row>();
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
@@ -31,7 +33,10 @@ export class Model {
   /** Show a session. Throws Unanswered where a place of it cannot be had. */
   show(session: Session): Missing {
     expectRoom(session);
-    const find = (entry: Session["anchors"][number]) => this.sites.site(entry, session);
+    const known = (entry: Place) => this.sites.known(entry, session);
+    this.handles = session.handles.map(known);
+    this.anchors = session.anchors.map(known);
+    const find = (entry: Place) => this.sites.site(entry, session);
     const found = [...session.handles, ...session.anchors].map(find);
     if (found.some((site) => !site)) return "places";
     const sites = found as Site[];
@@ -39,8 +44,7 @@ export class Model {
     const count = session.handles.length;
     const missing = count ? this.mix(session, sites) : undefined;
     if (missing === "places") return missing;
-    this.handles = sites.slice(0, count);
-    this.anchors = sites.slice(count);
+    this.drawn = sites.slice(0, count);
     this.move(session);
     return missing;
   }
@@ -49,8 +53,9 @@ export class Model {
   move(session: Session): void {
     const { origin } = this.space;
     const published = session.method === "published";
+    const there = (k: number) => this.drawn[k] && this.drawn[k] === this.handles[k];
     this.columns = session.handles.flatMap((handle, k) =>
-      moves(handle) || published ? this.columnsOf(session, k) : [],
+      there(k) && (moves(handle) || published) ? this.columnsOf(session, k) : [],
     );
     const linear = published || session.blend === "linear";
     const { columns, planes } = this;

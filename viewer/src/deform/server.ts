@@ -22,12 +22,16 @@ type Question =
 export class Server implements Backend {
   readonly complete = true;
   told: (message: FromServer) => void = () => {};
+  begun = (): void => {};
   private readonly waiting = new Map<number, Waiting>();
   private last = 0;
 
   constructor(private readonly connection: Connection) {
     connection.received = (data) => this.received(data);
-    connection.opened = () => this.askAgain();
+    connection.opened = () => {
+      this.begun();
+      this.askAgain();
+    };
   }
 
   likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row> {

@@ -60,6 +60,9 @@ export const EMPTY: Session = {
   mirrors: [],
 };
 
+/** What a handle may do, as sessions have it. */
+export const [LEAST_SCALE, MOST_SCALE, MOST_DEGREES] = [1e-3, 1000, 36_000];
+
 const ZERO: Vector = [0, 0, 0];
 
 const some: Check = (v) => (v as number[]).some((part) => part !== 0);

@@ -1,10 +1,11 @@
 // A mesh that can be deformed.
 import * as THREE from "three";
 import type { Connection } from "../connection";
-import type { Backend } from "../deform/backend";
+import { type Backend, Unanswered } from "../deform/backend";
 import { Baked } from "../deform/baked";
 import { Blend } from "../deform/blend";
 import { Controller } from "../deform/controller";
+import type { Positions } from "../deform/messages";
 import { Model } from "../deform/model";
 import { Picker } from "../deform/pick";
 import vertexCode from "../deform/shaders/deform.vert.glsl";
@@ -71,7 +72,12 @@ export async function showDeform(setting: Setting, connection: Connection | unde
   const backend = connection ? new Server(connection) : new Baked(setting, topology, space);
   const sites = new Sites(backend, topology, scene.origin);
   const model = new Model(blend, sites, space);
-  const controller = new Controller(backend, sites, model, ({ data }) => blend.put(data));
+  const put = ({ data }: Positions) => {
+    if (data.length !== rest.length)
+      throw new Unanswered("the server has answered for another mesh: reload the page");
+    blend.put(data);
+  };
+  const controller = new Controller(backend, sites, model, put);
   const mesh = await meshKind(setting, geometry, vertexCode, uniforms);
   const kind: Deforming = {
     ...mesh,
