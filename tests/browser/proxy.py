@@ -11,7 +11,8 @@ import threading
 class Proxy:
     """Relays connections to a port of this machine until it is told otherwise.
 
-    `swallow` names directions, "up" to the server and "down" from it, of which nothing arrives.
+    `hold` names directions, "up" to the server and "down" from it, in which nothing arrives before
+    it is released; it never does where the connection is cut first.
     """
 
     def __init__(self, port: int) -> None:
@@ -21,7 +22,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._up = True
-        self.swallow: frozenset[str] = frozenset()
+        self.hold: frozenset[str] = frozenset()
+        self._held: list[tuple[socket.socket, bytes]] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -33,15 +35,28 @@ class Proxy:
                     with contextlib.suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
             self._pairs.clear()
+            self._held.clear()
 
     def mend(self) -> None:
-        """Let connections begin again; all of what is said arrives."""
+        """Let connections begin again."""
         with self._lock:
-            self._up, self.swallow = True, frozenset()
+            self._up = True
+            self._release()
+
+    def release(self) -> None:
+        """Let what was held arrive, and all that comes after it."""
+        with self._lock:
+            self._release()
 
     def close(self) -> None:
         self.cut()
         self._listener.close()
+
+    def _release(self) -> None:
+        self.hold = frozenset()
+        for end, data in self._held:
+            end.sendall(data)
+        self._held.clear()
 
     def _accept(self) -> None:
         while True:
@@ -69,5 +84,8 @@ class Proxy:
                         if not data:
                             return
                         other, way = key.data
-                        if way not in self.swallow:
-                            other.sendall(data)
+                        with self._lock:
+                            if way in self.hold:
+                                self._held.append((other, data))
+                            else:
+                                other.sendall(data)

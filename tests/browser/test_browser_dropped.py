@@ -116,7 +116,7 @@ def test_what_was_on_its_way_is_not_lost(
 ) -> None:
     """Edits that never came to the server, and such whose answer never came back."""
     kept(tab, editor)
-    proxy.swallow = frozenset({way})
+    proxy.hold = frozenset({way})
     drag(tab, ".marker.handle", (50, 20))
     moved = session(tab)
     if way == "down":
@@ -189,26 +189,30 @@ def test_edits_that_cross_on_their_way(
     kept(tab, editor)
     other = browser.new_page(viewport=SIZE)  # pyright: ignore[reportArgumentType]
     show(other, address)
-    crossing = """async () => {
-      const { controller } = geodistill.kind;
-      const { session } = controller;
-      const frames = async n => { while (n--) await new Promise(requestAnimationFrame); };
-      for (let k = 1; k <= 12; k++) {
-        const [handle] = session.handles;
-        controller.change({ ...session, handles: [{ ...handle, translate: [k * SIDE, 0, 0] }] });
-        await frames(1);
-      }
+    listen = """() => {
+      const { backend } = geodistill.kind;
+      const { told } = backend;
+      window.heard = [];
+      backend.told = (message) => {
+        window.heard.push(message.type);
+        told(message);
+      };
     }"""
-    for page, side in ((tab, "0.001"), (other, "-0.001")):
-        page.evaluate(f"window.done = ({crossing.replace('SIDE', side)})()")
-    for page in (tab, other):
-        page.evaluate("window.done")
-    until(tab, lambda: now(tab) == now(other) == editor.session)
-    # Each of them was written once.
-    assert editor.revision == 1 + 24
-    found = session(tab)
-    assert abs(found.handles[0].translate[0]) == pytest.approx(0.012)
+    tab.evaluate(listen)
+    proxy.hold = frozenset({"up"})
+    drag(tab, ".marker.handle", (50, 20))
+    own = session(tab)
+    drag(other, ".marker.handle", (-40, -30))
+    assert kept(other, editor) != own
+    until(tab, lambda: "edit" in tab.evaluate("window.heard"))
+    assert session(tab) == own
+    proxy.release()
+    until(other, lambda: now(other) == own)
     expect_shown(other, session(other), mesh, editor)
+    drag(other, ".marker.handle", (30, 30))
+    latest = kept(other, editor)
+    until(tab, lambda: now(tab) == latest)
+    assert editor.revision == 4  # a handle was added, and moved three times
     other.close()
 
 
