@@ -72,7 +72,8 @@ export class Controller {
   ) {
     answers.told = (message) => this.told(message);
     connection.opened = () => answers.askAgain();
-    sites.changed = () => this.show();
+    // Until all places are there, nothing of one is seen: a frame for each would be in vain.
+    sites.changed = () => this.show(this.missing === "places");
   }
 
   get session(): Session {
@@ -174,8 +175,8 @@ export class Controller {
     this.show();
   }
 
-  /** Bring what is seen to where the session is. */
-  private show(): void {
+  /** Bring what is seen to where the session is; `waiting`: if all places for it are there. */
+  private show(waiting = false): void {
     const { session } = this;
     if (this.polished) {
       this.changed(); // what is seen is final, and computing it again would undo the polish
@@ -194,7 +195,7 @@ export class Controller {
         this.missing = undefined;
         this.failed(error.message);
       }
-    this.changed();
+    if (!waiting || this.missing !== "places") this.changed();
   }
 
   private startPolish(session: Session): void {
