@@ -56,7 +56,8 @@ export class Controller {
   ) {
     backend.told = (message) => this.told(message);
     backend.begun = () => (this.pending = false);
-    sites.changed = () => this.show();
+    // Until all places are there, nothing of one is seen: a frame for each would be in vain.
+    sites.changed = () => this.show(this.missing === "places");
   }
 
   get session(): Session {
@@ -158,8 +159,8 @@ export class Controller {
     this.show();
   }
 
-  /** Bring what is seen to where the session is. */
-  private show(): void {
+  /** Bring what is seen to where the session is; `waiting`: if all places for it are there. */
+  private show(waiting = false): void {
     const { session } = this;
     if (this.polished) {
       this.changed(); // what is seen is final, and computing it again would undo the polish
@@ -178,7 +179,7 @@ export class Controller {
         this.missing = undefined;
         this.failed(error.message);
       }
-    this.changed();
+    if (!waiting || this.missing !== "places") this.changed();
   }
 
   private startPolish(session: Session): void {
