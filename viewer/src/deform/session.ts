@@ -133,6 +133,11 @@ export function moves(handle: Handle): boolean {
   );
 }
 
+/** How much of what all features share is left out, as geodistill.deform.session has it. */
+export function centringOf({ method, centring }: Session): number {
+  return centring ?? (method === "published" ? 0 : 0.7);
+}
+
 export function localityOf(session: Session, handle: Handle): number {
   return handle.locality ?? session.locality;
 }

@@ -17,6 +17,15 @@ export function section(title: string, ...children: (Node | string)[]): HTMLElem
   return make("section", {}, make("h2", {}, title), ...children);
 }
 
+/** A section that is closed at first. */
+export function fold(title: string, ...children: (Node | string)[]): HTMLElement {
+  return make("section", {}, make("details", {}, make("summary", {}, title), ...children));
+}
+
+export function hint(text: string): HTMLElement {
+  return make("p", { className: "hint" }, text);
+}
+
 /** A slider from `low` to `high` whose value is written as `text` says. */
 export function slider(
   label: string,
