@@ -153,10 +153,12 @@ def test_fingers_use_the_arrows_and_the_brush(tablet: Page, mesh: Mesh, editor: 
     assert same(pose(tablet), first)
     expect_shown(tablet, moved, mesh, editor)
     fingers.tap(*middle_of(tablet, "[aria-label^='Brush (']"))
+    tablet.wait_for_selector("[aria-label^='Brush ('][aria-pressed=true]")
     fingers.stroke((540, 300), (580, 340))
     words = tablet.locator("#selection span").inner_text()
     assert int(words.split()[0]) > 10 and same(pose(tablet), first)
     fingers.tap(*middle_of(tablet, "#selection button.primary"))
+    tablet.wait_for_selector(".marker.handle[data-index='1']", state="attached")
     assert session(tablet).handles[1].region is not None
 
 
