@@ -1,4 +1,4 @@
-"""What a handle turns about, moved by hand and in numbers; sessions that are dropped on the page."""
+"""What a handle turns about, moved by hand and in numbers; sessions dropped on the page."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ DROP = """([name, text]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name));
   for (const type of ["dragover", "drop"])
-    document.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+    document.dispatchEvent(new DragEvent(type, { dataTransfer: data, cancelable: true }));
 }"""
 
 

@@ -91,6 +91,8 @@ const handle = {
   locality: power,
 };
 
+export const isMirror = shaped({ normal: both(vector, some) }, { offset: finite });
+
 /** Whether a value is a session, as geodistill.deform.session_file reads it. */
 export const isSession = shaped({
   version: oneOf(EMPTY.version),
@@ -105,7 +107,7 @@ export const isSession = shaped({
   rigidity: both(whole, between(0, 10_000)),
   handles: listOf(both(object, placed, shaped({}, handle))),
   anchors: listOf(both(object, placed, shaped({}, place))),
-  mirrors: listOf(shaped({ normal: both(vector, some) }, { offset: finite })),
+  mirrors: listOf(isMirror),
 }) as (value: unknown) => value is Session;
 
 /** Axis times radians. */
