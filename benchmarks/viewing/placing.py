@@ -13,7 +13,6 @@ from viewing import pages, shapes
 
 LIMIT_MS, LOCAL_LIMIT_MS = 150, 400
 PLACES = [(480, 350), (600, 300), (420, 250), (560, 470), (520, 220), (640, 400)]
-LOCAL_PLACES = [(400, 400), (500, 150), (680, 330), (460, 520), (560, 370)]
 Mark = dict[str, Any]
 RESET = """locality => {
   const { controller } = geodistill.kind;
@@ -38,7 +37,7 @@ def rows() -> list[Row]:
         whole = [_click(page, place, "") for place in PLACES[:3]]
         page.evaluate("probe.paced = true")
         _reset(page, 3)
-        local = [_click(page, place, "path") for place in LOCAL_PLACES]
+        local = [_click(page, place, "path") for place in PLACES]
     size = f"{len(mesh.faces):,} faces"
     return [*_plain(plain, whole, size), *_local(local, size)]
 
@@ -91,10 +90,10 @@ def _click(page: Page, place: tuple[int, int], until: str) -> list[Mark]:
     before = page.evaluate("geodistill.kind.controller.session.handles.length")
     page.evaluate("until => probe.arm(until)", until)
     page.mouse.click(*place)
-    marks: list[Mark] = page.evaluate("probe.seen", f"{until or 'likeness'} is mixed")
-    pages.settle(page)
     if page.evaluate("geodistill.kind.controller.session.handles.length") != before + 1:
         raise SystemExit(f"a click at {place} placed no handle: choose another place")
+    marks: list[Mark] = page.evaluate("probe.seen", f"{until or 'likeness'} is mixed")
+    pages.settle(page)
     return marks
 
 

@@ -42,6 +42,7 @@
     },
 
     sums: () => sums,
+    marks: () => marks,
     records: () => records,
 
     /** The next frame with the mesh in it, as a record, that uploads at least so many bytes. */
