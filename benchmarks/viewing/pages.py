@@ -23,7 +23,7 @@ FLAGS = [
     "--enable-precise-memory-info",
 ]
 WIDTH, HEIGHT = 1100, 700
-LONGEST_MS = 180_000
+LONGEST_MS, POLL_MS = 180_000, 20
 
 
 @contextlib.contextmanager
@@ -72,7 +72,8 @@ def show(page: Page, address: str) -> None:
     page.wait_for_selector("#cover.done, #cover.failed", state="attached")
     if page.locator("#cover.failed").count():
         raise SystemExit(f"the page failed: {page.locator('#doing').text_content()}")
-    page.wait_for_selector("#welcome:has-text('Click the surface')")
+    while not page.evaluate("geodistill.kind.controller.ready"):
+        page.wait_for_timeout(POLL_MS)
     settle(page)
 
 
