@@ -20,6 +20,7 @@ _PUBLIC = {
     "load_field": "geodistill.geometry.fields:load_field",
     "render_view": "geodistill.render.fields:render_view",
     "render_views": "geodistill.render.fields:render_views",
+    "view": "geodistill.viewer.notebook:view",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -114,6 +114,8 @@ def holds_at_most(value: object, most: int) -> bool:
 
 def suggest(name: str, options: Iterable[str]) -> str:
     """Return " (did you mean 'tensorf'?)" for the nearest option, or "" when none is near."""
+    if len(name) > 100:
+        return ""  # comparing takes long, and finds nothing
     by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""

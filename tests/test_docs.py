@@ -15,6 +15,11 @@ from geodistill import cli
 from geodistill.cli.arguments import parse
 from geodistill.geometry.fields import build_field, save_field
 from geodistill.geometry.fields.ngp import NgpConfig
+from geodistill.geometry.mesh_files import load_mesh, save_mesh
+from geodistill.lift.files import save_features
+from geodistill.viewer import page
+from tests.deform.shapes import blob
+from tests.viewer.editing import features_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,15 +59,24 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     save_field(field, tmp_path / "field.safetensors")
     (tmp_path / "bundled_tensorf").mkdir()
     (tmp_path / "field.safetensors").rename(tmp_path / "bundled_tensorf" / "field.safetensors")
+    save_mesh(tmp_path / "dragon.glb", blob(2))
+    mesh = load_mesh(tmp_path / "dragon.glb")
+    save_features(tmp_path / "dragon.safetensors", features_of(mesh))
+    (tmp_path / "index.html").write_bytes(b"<html><!--scene--></html>")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
     monkeypatch.chdir(tmp_path)
-    assert blocks("python")
+    shapes = {"density": (10,), "posed": mesh.vertices.shape}
+    found = set()
     for body in blocks("python"):
         names = {"points": torch.rand(10, 3) - 0.5, "geodistill": geodistill}
         exec(compile(body, "documentation", "exec"), names)
-        assert names["density"].shape == (10,)
+        made = shapes.keys() & names.keys()
+        assert made and all(names[name].shape == shapes[name] for name in made)
+        found |= made
+    assert found == shapes.keys()
 
 
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in LINK.findall(page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for text in PAGES:
+        for target in LINK.findall(text.read_text(encoding="utf-8")):
+            assert (text.parent / target).exists(), f"{text.name} links to {target}"

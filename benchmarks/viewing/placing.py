@@ -29,7 +29,9 @@ def rows() -> list[Row]:
         pages.tab(browser, exact=True) as page,
     ):
         pages.show(page, address)
-        _click(page, (360, 330), "likeness")  # shaders are compiled, and looking is known to be slow
+        _click(
+            page, (360, 330), "likeness"
+        )  # shaders are compiled, and looking is known to be slow
         _reset(page, 0)
         plain = [_click(page, place, "likeness") for place in PLACES]
         _reset(page, 0)
@@ -64,8 +66,10 @@ def _plain(plain: Sequence[list[Mark]], whole: Sequence[list[Mark]], size: str) 
     )
     return [
         at_most(what, statistics.median(total), LIMIT_MS, "ms", said),
-        Row(f"the same, drawing in software and the frame before it included, {size}",
-            f"{everything:.0f} ms"),
+        Row(
+            f"the same, drawing in software and the frame before it included, {size}",
+            f"{everything:.0f} ms",
+        ),
     ]
 
 

@@ -47,8 +47,11 @@ def rows() -> list[Row]:
             theirs = f"viser {issuing:.0f} ms, {blending:.0f} of them in NumPy"
             their_rate = f"viser {their_rate:.2f}"
     return [
-        Row(f"{what}: from its transforms until its frame is given to WebGL", f"{ours:.0f} ms",
-            peers=theirs),
+        Row(
+            f"{what}: from its transforms until its frame is given to WebGL",
+            f"{ours:.0f} ms",
+            peers=theirs,
+        ),
         Row(f"{what}: frames a second, drawn in software", f"{rate:.2f}", peers=their_rate),
     ]
 

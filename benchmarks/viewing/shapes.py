@@ -48,7 +48,9 @@ def sphere(side: int) -> Mesh:
         corners.append(np.stack([i, j, side - i - j], 1) * signs)
     points, index = np.unique(np.concatenate(corners), axis=0, return_inverse=True)
     directions = points / np.linalg.norm(points, axis=1, keepdims=True)
-    return Mesh(torch.from_numpy(directions), torch.from_numpy(index.ravel()[np.concatenate(faces)]))
+    return Mesh(
+        torch.from_numpy(directions), torch.from_numpy(index.ravel()[np.concatenate(faces)])
+    )
 
 
 def features_of(mesh: Mesh) -> FeatureSet:

@@ -82,7 +82,7 @@ class Arguments(Served, Observer):
 
     def _expect_one_way(self) -> None:
         """Raise UsageError for options of the page beside --script, or of scripts without it."""
-        pages = ("session", "up", "host", "port", "open")
+        pages = ("session", "up", "host", "port", "open", "save")
         scripts = ("symmetric", "weights", "skin", "save_session", "output")
         for name in scripts if self.script is None else pages:
             if getattr(self, name) != getattr(type(self), name):
@@ -168,8 +168,9 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
 
 
 def lifted(arguments: Arguments, scene: MeshScene) -> FeatureSet:
-    """The features of the mesh: from their file, or lifted now."""
+    """The features of the mesh: from their file, or lifted, now or the last time."""
     from geodistill.lift.files import load_features
+    from geodistill.lift.kept import kept
     from geodistill.lift.scenes import cameras_around
     from geodistill.teachers import MESH_TEACHERS, load_mesh_teacher, load_teacher
     from geodistill.teachers.lifted import described, lift_features
@@ -179,10 +180,18 @@ def lifted(arguments: Arguments, scene: MeshScene) -> FeatureSet:
         found.expect(scene.kind, scene.digest, len(scene.positions), arguments.features)
         return found
     if arguments.teacher in MESH_TEACHERS:
-        return described(scene, load_mesh_teacher(arguments.teacher))
+        described_by = load_mesh_teacher(arguments.teacher)
+        return kept(
+            scene.mesh, described_by.fingerprint, {}, lambda: described(scene, described_by)
+        )
     teacher = load_teacher(arguments.teacher, device=arguments.device, mirrored=True)
-    cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
-    return lift_features(scene, teacher, cameras).found
+    how = {name: getattr(arguments, name) for name in ("views", "resolution", "seed")}
+
+    def lift() -> FeatureSet:
+        cameras = cameras_around(scene, arguments.views, arguments.resolution, arguments.seed)
+        return lift_features(scene, teacher, cameras).found
+
+    return kept(scene.mesh, teacher.fingerprint, how, lift)
 
 
 def _sheet(scene: MeshScene, posed: Mesh, edit: Edit, arguments: Arguments) -> Tensor:

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from geodistill.cli.deform import Arguments
     from geodistill.deform.session import Session
     from geodistill.viewer.editor import Editor
+    from geodistill.viewer.scene import SceneDescription
 
 
 def show(arguments: Arguments) -> dict[str, Any]:
     """Serve the page until Ctrl-C; the mesh can be looked at while its features are found."""
+    from geodistill.cli.options import expect_free
     from geodistill.cli.serving import serve
     from geodistill.deform.session import expect_own
     from geodistill.geometry.mesh import mesh_digest
@@ -25,14 +27,34 @@ def show(arguments: Arguments) -> dict[str, Any]:
     from geodistill.viewer.server import Exhibit
 
     page = load_page()  # before any work
+    if arguments.save is not None:
+        inputs = (arguments.mesh, arguments.features, arguments.session)
+        expect_free(arguments.overwrite, arguments.save, inputs=inputs)
     session = _begun(arguments)
     mesh = load_mesh(arguments.mesh)
     expect_own(session, mesh_digest(mesh))
     editor = Editor(mesh, session, _keeper(arguments.session))
     description = describe_edit(mesh, editor.surface, arguments.mesh, arguments.up)
+    if arguments.save is not None:
+        return _save(arguments, arguments.save, editor, description)
     exhibit = Exhibit(page, MeshView(mesh), description, make_token(), arguments.host, editor)
     seconds = serve(arguments, exhibit, lambda: _find(arguments, editor))
     return {"handles": len(editor.session.handles), "seconds": seconds}
+
+
+def _save(
+    arguments: Arguments, path: Path, editor: Editor, description: SceneDescription
+) -> dict[str, Any]:
+    """Find the features and write the page with them, which then needs no server."""
+    from geodistill.cli.deform import lifted
+    from geodistill.lift.scenes import MeshScene
+    from geodistill.viewer.baked import baked
+    from geodistill.viewer.page import save_html
+
+    editor.bring(lifted(arguments, MeshScene(editor.mesh)))
+    size = save_html(path, baked(description, editor))
+    editor.close()
+    return {"output": str(path), "handles": len(editor.session.handles), "bytes": size}
 
 
 def _begun(arguments: Arguments) -> Session:

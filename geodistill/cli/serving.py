@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from geodistill.checks import UsageError
@@ -26,9 +27,21 @@ class Served:
         int | None, Option(f"port to serve on, 0 for any (default: {PORT}, or any if it is taken)")
     ] = None
     open: Annotated[bool, Option("print the address and do not open the browser")] = True
+    save: Annotated[
+        Path | None,
+        Option(
+            "write one HTML file that shows the scene without a server, and end",
+            metavar="FILE",
+            setting=False,
+        ),
+    ] = None
 
     def expect_address(self) -> None:
-        """Raise UsageError for what is no address."""
+        """Raise UsageError for what is no address, and no file of a page."""
+        if self.save is not None and self.save.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--save {self.save}: name a file that ends in .html")
+        if self.save is not None and (self.port is not None or not self.open):
+            raise UsageError("--port and --no-open are for serving, --save ends: leave them out")
         if self.port is not None and not 0 <= self.port <= 65535:
             raise UsageError(f"--port must be from 0 to 65535, got {self.port}")
         if not self.host:

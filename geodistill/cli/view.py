@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Axis, Machine, expect_free, prepare
 from geodistill.cli.report import pairs
@@ -24,23 +23,11 @@ class Arguments(Served, Machine):
             "axis that points up, as --up z or --up=-y (default: what the file says, or a guess)"
         ),
     ] = None
-    save: Annotated[
-        Path | None,
-        Option(
-            "write one HTML file that shows the scene without a server, and end; not for fields",
-            metavar="FILE",
-            setting=False,
-        ),
-    ] = None
     overwrite: Annotated[bool, Option("replace the file of --save", setting=False)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.expect_address()
-        if self.save is not None and self.save.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"--save {self.save}: name a file that ends in .html")
-        if self.save is not None and (self.port is not None or not self.open):
-            raise UsageError("--port and --no-open are for serving, --save ends: leave them out")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -44,8 +44,32 @@ def convert(hint: Any, value: Any, where: str) -> Any:
 
 def shown(value: Any) -> str:
     """A value as an error message shows it."""
-    text = repr(str(value)) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > 60:
+            return f"{text[:57]}..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """What `repr` says, bit by bit: a file may repeat its parts so often that all is too much."""
+    if isinstance(value, dict):
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield ", " if index else ""
+            yield from _pieces(key)
+            yield ": "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for index, item in enumerate(value):
+            yield ", " if index else ""
+            yield from _pieces(item)
+        yield "]"
+    else:
+        yield repr(str(value)) if isinstance(value, str) else repr(value)
 
 
 def _union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -109,7 +133,7 @@ def _float(value: Any) -> Any:
         return REJECTED
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return REJECTED
 
 

@@ -31,8 +31,10 @@ def parse(text: str, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise InputError(f"{name} is not valid YAML: {problem}{line}") from None
+    except RecursionError:
+        raise InputError(f"{name} is not valid YAML: it is nested too deeply") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -53,6 +55,10 @@ def _loader() -> Any:
             seen: set[Any] = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
+                if isinstance(key, (list, dict)):
+                    raise yaml.MarkedYAMLError(
+                        problem="a key is a list or a mapping", problem_mark=key_node.start_mark
+                    )
                 if key in seen:
                     raise yaml.MarkedYAMLError(
                         problem=f"key '{key}' is repeated", problem_mark=key_node.start_mark
@@ -64,6 +70,18 @@ def _loader() -> Any:
         first: [(tag, pattern) for tag, pattern in pairs if tag not in (_BOOL, _FLOAT)]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def whole(loader: Any, node: Any) -> int:
+        try:
+            found = loader.construct_yaml_int(node)
+            str(found)  # which Python does not do for very long ones
+        except ValueError:
+            raise yaml.MarkedYAMLError(
+                problem="a number cannot be read", problem_mark=node.start_mark
+            ) from None
+        return found
+
+    Loader.add_constructor("tag:yaml.org,2002:int", whole)
     booleans = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
     Loader.add_implicit_resolver(_BOOL, booleans, list("tTfF"))
     Loader.add_implicit_resolver(_FLOAT, _FLOAT_TEXT, list("-+0123456789."))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import GeodistillError, InputError
+from geodistill.config.values import shown
 from geodistill.deform.blend import linear_pose, pose, published_pose
 from geodistill.deform.features import CENTRING, prepare
 from geodistill.deform.locality import localise
@@ -162,6 +163,18 @@ def expect_own(session: Session, digest: str) -> None:
         )
 
 
+def expect_room(session: Session, surface: Surface) -> None:
+    """Raise InputError, naming the entry, for places that a surface does not have and for lengths
+    that are out of all proportion to it: what can be told without features."""
+    for kind, entries in (("handles", session.handles), ("anchors", session.anchors)):
+        for index, entry in enumerate(entries):
+            try:
+                _expect_there(entry, surface)
+            except InputError as error:
+                raise InputError(f"{kind}[{index}]: {error}") from None
+    _expect_lengths(session.handles, surface)
+
+
 def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, ...]:
     """The planes in which an edit of a mesh with features [V, D] can mirror itself, best first.
 
@@ -272,11 +285,11 @@ def _expect_apart(handles: list[Site], anchors: list[Site]) -> None:
 
 def _expect_lengths(handles: tuple[Handle, ...], surface: Surface) -> None:
     """Raise InputError, naming the entry, for lengths that no edit of this mesh can mean."""
-    middle = (surface.positions.amax(0) + surface.positions.amin(0)) / 2
+    middle = _middle(surface)
     for index, handle in enumerate(handles):
         lengths = {"translate": math.hypot(*handle.translate)}
         if handle.pivot is not None:
-            lengths["pivot"] = math.dist(handle.pivot, middle.tolist())
+            lengths["pivot"] = math.dist(handle.pivot, middle)
         for key, length in lengths.items():
             if length > _MOST * surface.diagonal:
                 raise InputError(
@@ -285,7 +298,33 @@ def _expect_lengths(handles: tuple[Handle, ...], surface: Surface) -> None:
                 )
 
 
+def _expect_there(entry: Anchor, surface: Surface) -> None:
+    vertices = entry.region or (() if entry.vertex is None else (entry.vertex,))
+    count = len(surface.welded)
+    if any(not 0 <= vertex < count for vertex in vertices):
+        raise InputError(f"vertices {shown(list(vertices))} are not all among the mesh's {count}")
+    count = len(surface.faces)
+    if entry.face is not None and not 0 <= entry.face < count:
+        raise InputError(f"face {entry.face} is not one of the mesh's {count}")
+    if entry.position is not None:
+        _expect_near(entry.position, surface)
+
+
+def _expect_near(position: Vector3, surface: Surface) -> None:
+    away = math.dist(position, _middle(surface)) / surface.diagonal
+    if away > _FAR + 0.5:  # the surface is within half a diagonal of the middle
+        raise InputError(
+            f"the position is {away:.3g} diagonals away from the mesh's middle: is it in the "
+            "mesh's frame and unit?"
+        )
+
+
+def _middle(surface: Surface) -> list[float]:
+    return ((surface.positions.amax(0) + surface.positions.amin(0)) / 2).tolist()
+
+
 def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:
+    _expect_there(entry, surface)
     if entry.vertex is not None:
         return vertex_site(surface, table, entry.vertex)
     if entry.region is not None:
@@ -303,6 +342,7 @@ def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:
 def located(position: Vector3, surface: Surface, name: str) -> Anchor:
     """The point of a surface that is nearest to a position. Raises InputError where it is too far
     away to be meant; `name` is what the position belongs to."""
+    _expect_near(position, surface)
     mesh, point = Mesh(surface.positions, surface.faces), torch.tensor([position]).double()
     face, weights, distance = closest_surface_points(mesh, point)
     away = float(distance[0]) / surface.diagonal

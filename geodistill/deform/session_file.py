@@ -127,10 +127,12 @@ def keeps(defaults: dict[str, Any], key: str, value: Any) -> bool:
 
 def _parse_json(text: str, name: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise InputError(f"{name}: key '{twice[0]}' is repeated")
-        return dict(pairs)
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise InputError(f"{name}: key {shown(key)} is repeated")
+            found[key] = value
+        return found
 
     try:
         data = json.loads(text, object_pairs_hook=unique)
@@ -138,6 +140,8 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
         raise InputError(f"{name} is not valid JSON: {error.msg} (line {error.lineno})") from None
     except RecursionError:
         raise InputError(f"{name} is not a session: it is nested too deeply") from None
+    except ValueError:
+        raise InputError(f"{name} is not valid JSON: a number is too long") from None
     if not isinstance(data, dict):
         raise InputError(f"{name} must hold a JSON object, got {shown(data)}")
     return data
@@ -153,7 +157,8 @@ def _entry(kind: type[E], data: Any, where: str) -> E:
     for key, value in data.items():
         if key not in hints:
             near = suggest(str(key), hints)
-            raise UsageError(f"unknown key '{dot}{key}'{near}; known: {', '.join(hints)}")
+            unknown = shown(f"{dot}{key}")
+            raise UsageError(f"unknown key {unknown}{near}; known: {', '.join(hints)}")
         made = not where and key in _LISTS
         values[key] = (
             value if made else _finite(config.convert(hints[key], value, dot + key), dot + key)

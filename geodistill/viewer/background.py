@@ -6,9 +6,11 @@ import asyncio
 import queue
 import threading
 from types import TracebackType
+from typing import TypeVar
 
 from geodistill.viewer.server import Exhibit, make_app, run
 
+S = TypeVar("S", bound="BackgroundServer")
 _START_SECONDS, _END_SECONDS = 30.0, 10.0
 
 
@@ -30,17 +32,17 @@ class BackgroundServer:
         self.port = listening
 
     @property
-    def address(self) -> str:
-        """Where this machine's browser finds the page."""
+    def url(self) -> str:
+        """Address of the page, for browsers of this machine."""
         return f"http://127.0.0.1:{self.port}/?token={self._exhibit.token}"
 
     def close(self) -> None:
-        """End it, and every connection."""
+        """End the server, and every page's connection."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._cancel)
             self._thread.join(_END_SECONDS)
 
-    def __enter__(self) -> BackgroundServer:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tempfile
 import zipfile
@@ -13,7 +14,7 @@ from aiohttp import web
 from geodistill import config
 from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.export import Weights, save_edit
-from geodistill.deform.session import Session, apply_to, expect_own
+from geodistill.deform.session import Session, apply_to
 from geodistill.deform.session_file import read_session, session_to_dict
 from geodistill.viewer.editor import Editor
 
@@ -45,8 +46,7 @@ def _saying(work: Handler) -> Handler:
 async def _session(request: web.Request, editor: Editor) -> web.Response:
     """A session's file becomes a session."""
     name = Path(request.query.get("name", "session.json")).name
-    session = read_session(name, await request.text())
-    expect_own(session, editor.digest)
+    session = await _sent(request, name, editor)
     return web.json_response(session_to_dict(session))
 
 
@@ -56,9 +56,25 @@ async def _export(request: web.Request, editor: Editor) -> web.Response:
     if kind not in FORMATS:
         raise InputError(f"meshes are exported as {', '.join(FORMATS)}")
     weights = config.convert(Weights, request.query.get("weights", "none"), "weights")
-    session = read_session("session.json", await request.text())
+    session = await _sent(request, "session.json", editor)
     data, mime = await editor.in_background(lambda: exported(editor, session, kind, weights))
     return web.Response(body=data, content_type=mime)
+
+
+async def _sent(request: web.Request, name: str, editor: Editor) -> Session:
+    """The session in a file of this name; a large one is read beside what goes on."""
+    body = await request.read()
+
+    def read() -> Session:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"{name} is not a session: it is not UTF-8 text") from None
+        session = read_session(name, text)
+        editor.expect_fit(session)
+        return session
+
+    return await asyncio.to_thread(read)
 
 
 def exported(editor: Editor, session: Session, kind: str, weights: Weights) -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from geodistill.deform.session import (
     apply_to,
     centring_of,
     expect_own,
+    expect_room,
     find_mirrors,
     located,
     places,
@@ -50,6 +51,9 @@ from geodistill.viewer.wire import FailureMessage, pack
 
 T = TypeVar("T")
 _MOST_SUBJECTS = 2  # sets of features at a time: each is as large as the features
+MOST_SITES, MOST_PLANES, MOST_POLISH = 64, 3, 100
+"""Of an edit that pages show: handles, and as many anchors; planes that it mirrors itself in;
+iterations of its rigid polish, which the server computes."""
 _STEPS = 65535
 _OPPOSITE = 2.0  # the largest distance between unit features
 
@@ -72,6 +76,7 @@ class Editor:
         self.told: Callable[[ToEditor], None] = lambda message: None
         self.surface, self.digest = surface_of(mesh), mesh_digest(mesh)
         self._found: FeatureSet | None = None
+        self._mirrors: tuple[Mirror, ...] | InputError | None = None
         self._state: ToEditor = ProgressMessage("", 0, None)
         self._subjects: dict[tuple[str, float], Subject] = {}
         self._lock = threading.Lock()
@@ -98,21 +103,31 @@ class Editor:
 
     def bring(self, found: FeatureSet) -> None:
         """Features are there: prepare what the first click needs, and say so."""
-        self._found = found
+        self._found, self._mirrors = found, None
         ready = self._ready()
         assert ready is not None
         self.told(ready)
         self._threads["path"].submit(lambda: self.subject(self.session).graph)
 
     def accept(self, message: EditMessage) -> Accepted:
-        """Make a page's edit the edit. Raises InputError where it cannot be kept, or is one of
-        another mesh."""
-        expect_own(message.session, self.digest)
+        """Make a page's edit the edit. Raises InputError where it cannot be kept, or is not one of
+        this mesh."""
+        self.expect_fit(message.session)
         if self.keep is not None:
             self.keep(replace(message.session, mesh=self.digest))
         self.session = message.session
         self.revision += 1
         return Accepted(message.id, self.revision)
+
+    def expect_fit(self, session: Session) -> None:
+        """Raise InputError for a session of another mesh, or of more than pages show."""
+        expect_own(session, self.digest)
+        if max(len(session.handles), len(session.anchors)) > MOST_SITES:
+            raise InputError(f"pages take up to {MOST_SITES} handles and as many anchors")
+        if session.rigidity > MOST_POLISH:
+            raise InputError(f"pages polish in up to {MOST_POLISH} iterations")
+        _expect_few(session.mirrors)
+        expect_room(session, self.surface)
 
     async def row(self, message: RowMessage) -> bytes:
         """A row, as a message. Raises InputError for a place that the mesh does not have."""
@@ -122,10 +137,21 @@ class Editor:
         """Positions after a session's edit, as a message. Raises InputError as `apply_to` does."""
         return await self._in("slow", lambda: self._polished(id, session))
 
-    async def mirrors(self, id: int) -> MirrorsFound:
-        """Raises InputError where there is none, or any of a continuum."""
-        found = await self._in("slow", self._mirrors)
-        return MirrorsFound(id, found)
+    async def mirrors_found(self, id: int) -> MirrorsFound:
+        """The planes, as a message. Raises InputError as `mirrors` does."""
+        return MirrorsFound(id, await self._in("slow", self.mirrors))
+
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """The planes that the mesh is symmetric in. Raises InputError where there is none, or any
+        of a continuum, and before the features are there."""
+        if self._mirrors is None:
+            try:
+                self._mirrors = find_mirrors(self.mesh, self.found.whitened())
+            except InputError as error:
+                self._mirrors = error
+        if isinstance(self._mirrors, InputError):
+            raise self._mirrors
+        return self._mirrors
 
     async def in_background(self, work: Callable[[], T]) -> T:
         """The result of some work that may take long."""
@@ -134,9 +160,7 @@ class Editor:
     def feature_colors(self) -> bytes:
         """Principal components of the features as uint8 RGBA of each position, [P, 4]. Raises
         InputError before they are there."""
-        self.subject(self.session)
-        assert self._found is not None
-        colors = principal_colors(self._found.whitened()[self.surface.first])
+        colors = principal_colors(self.found.whitened()[self.surface.first])
         opaque = torch.cat([colors, torch.ones(len(colors), 1)], 1)
         return (opaque * 255).round().to(torch.uint8).numpy().tobytes()
 
@@ -154,12 +178,17 @@ class Editor:
         kernel = self.subject(Session()).automatic
         return ReadyMessage(found.teacher, found.features.shape[1], kernel.radius, kernel.power)
 
+    @property
+    def found(self) -> FeatureSet:
+        """The features. Raises InputError before they are there."""
+        if self._found is None:
+            raise InputError("the features are still being found: wait until they are there")
+        return self._found
+
     def subject(self, session: Session) -> Subject:
         """The mesh with its features as a session of this method and centring takes them. Raises
         InputError before they are there."""
-        found = self._found
-        if found is None:
-            raise InputError("the features are still being found: wait until they are there")
+        found = self.found
         key = session.method, centring_of(session)
         with self._lock:
             if key not in self._subjects:
@@ -171,6 +200,7 @@ class Editor:
             return self._subjects[key]
 
     def _row(self, message: RowMessage) -> bytes:
+        _expect_few(message.mirrors)
         session = Session(method=message.method, centring=message.centring)
         entry, surface = message.site, self.surface
         if entry.position is not None:
@@ -203,16 +233,17 @@ class Editor:
         return pack(encode_edit(header), _steps(away, longest))
 
     def _polished(self, id: int, session: Session) -> bytes:
+        self.expect_fit(session)
         edit = apply_to(session, self.subject(session))
         low, high = bounds(self.mesh)
         moved = edit.vertices[self.surface.first] - (low + high) / 2
         numbers = moved.numpy().astype("<f4").tobytes()
         return pack(encode_edit(PositionsHeader(id, len(moved))), numbers)
 
-    def _mirrors(self) -> tuple[Mirror, ...]:
-        self.subject(self.session)
-        assert self._found is not None
-        return find_mirrors(self.mesh, self._found.whitened())
+
+def _expect_few(mirrors: tuple[Mirror, ...]) -> None:
+    if len(mirrors) > MOST_PLANES:
+        raise InputError(f"pages mirror in up to {MOST_PLANES} planes")
 
 
 def _steps(away: Tensor, longest: float) -> bytes:

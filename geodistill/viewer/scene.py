@@ -71,6 +71,7 @@ class SceneDescription:
     editable   whether its positions are those of a surface, which handles move; the array `place`
                then says which of them each vertex has, and `order` which of the mesh's faces each
                face is, where these are not their own numbers
+    edit       of a page without a server: the edit that it opens with; see `viewer.baked`
     """
 
     kind: Literal["mesh", "points", "splats", "field"]
@@ -87,6 +88,7 @@ class SceneDescription:
     radius: float | None = None
     near: float | None = None
     editable: bool = False
+    edit: Mapping[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any]:
         """The description as JSON, which viewer/src/protocol.ts names Manifest."""

@@ -31,8 +31,10 @@ SHUTDOWN_SECONDS = 2.0
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; worker-src blob:; "
     "connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors "
 )
+NOTEBOOKS = "http://localhost:* https://localhost:* http://127.0.0.1:* vscode-webview:"
+"""Who may show the page inside of theirs, where it is meant for that."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -44,7 +46,8 @@ HEADERS = {
 class Exhibit:
     """What is shown, and to whom: `host` is the name or address that the server is bound to.
 
-    Pages draw everything but a field by themselves; an `editor` is there for what they deform."""
+    Pages draw everything but a field by themselves; an `editor` is there for what they deform.
+    A `framed` page may be a part of a notebook's."""
 
     page: bytes
     scene: Viewable
@@ -52,6 +55,7 @@ class Exhibit:
     token: str
     host: str
     editor: Editor | None = None
+    framed: bool = False
 
 
 EXHIBIT = web.AppKey("exhibit", Exhibit)
@@ -70,9 +74,10 @@ def make_app(exhibit: Exhibit) -> web.Application:
         add_downloads(app, exhibit.editor)
     manifest = json.dumps(exhibit.description.manifest(), allow_nan=False).encode()
     arrays = exhibit.description.by_digest()
+    policy = CONTENT_POLICY + (NOTEBOOKS if exhibit.framed else "'none'")
 
     async def page(request: web.Request) -> web.Response:
-        headers = {"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"}
+        headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
         return web.Response(
             body=exhibit.page, content_type="text/html", charset="utf-8", headers=headers
         )
@@ -157,7 +162,10 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _refusal(status: int, reason: str) -> web.Response:
-    return web.Response(status=status, text=reason, headers=HEADERS)
+    body = reason.encode(errors="backslashreplace")  # of whatever was sent
+    return web.Response(
+        status=status, body=body, content_type="text/plain", charset="utf-8", headers=HEADERS
+    )
 
 
 async def _socket(request: web.Request) -> web.StreamResponse:

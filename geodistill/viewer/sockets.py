@@ -108,7 +108,7 @@ class Dialogue:
             elif isinstance(message, PolishMessage):
                 await socket.send_bytes(await self.editor.polished(message.id, message.session))
             elif isinstance(message, MirrorsMessage):
-                await _send(socket, await self.editor.mirrors(message.id))
+                await _send(socket, await self.editor.mirrors_found(message.id))
         except ConnectionError:
             return
         except GeodistillError as error:
@@ -159,7 +159,7 @@ async def _fail(socket: Socket, id: int, reason: str) -> None:
 
 
 async def _close(socket: Socket, reason: str) -> None:
-    short = reason.encode()[:MOST_REASON].decode(errors="ignore").encode()
+    short = reason.encode(errors="backslashreplace")[:MOST_REASON].decode(errors="ignore").encode()
     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=short)
 
 

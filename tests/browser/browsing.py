@@ -67,7 +67,7 @@ def serving_edit(editor: Editor, port: int = 0) -> AbstractContextManager[str]:
 def exhibited(exhibit: Exhibit, port: int = 0) -> Iterator[str]:
     """The address of a server in a thread of this process."""
     with BackgroundServer(exhibit, port) as server:
-        yield server.address
+        yield server.url
 
 
 def port_of(address: str) -> int:

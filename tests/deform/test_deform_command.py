@@ -197,8 +197,9 @@ def test_a_shape_with_an_axis_names_no_plane(
 
 
 def test_features_are_lifted_where_none_are_given(
-    sheet: Path, capsys: pytest.CaptureFixture[str]
+    sheet: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GEODISTILL_CACHE", str(Path("cache").absolute()))
     lay(blob(1))
     Path("edits.yaml").write_text(SCRIPT.replace("60", "900"))
     command = ["deform", "shape.glb", "--script", "edits.yaml", "--teacher", "geometric"]
@@ -207,6 +208,10 @@ def test_features_are_lifted_where_none_are_given(
     torch.testing.assert_close(
         after[900] - before[900], torch.tensor([0, 0, 0.5]).double(), atol=1e-5, rtol=0
     )
+    assert "those of the last time" not in capsys.readouterr().err
+    assert main([*command, "--resolution", "32", "-o", "again.ply"]) == 0
+    assert "those of the last time" in capsys.readouterr().err
+    assert torch.equal(load_mesh("again.ply").vertices, after)
 
 
 @pytest.mark.parametrize(

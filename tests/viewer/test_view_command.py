@@ -36,14 +36,6 @@ def field(tmp_path: Path) -> Path:
     return tmp_path / "field.safetensors"
 
 
-@pytest.fixture
-def plain_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A page that is nothing but the place for the scene: tests of the real one need a browser."""
-    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
-    page.PAGE.write_bytes(b"<html><!--scene--><script>start()</script></html>")
-    return page.PAGE
-
-
 @pytest.mark.parametrize(
     "argv, text",
     [

@@ -43,7 +43,7 @@ async function main(): Promise<void> {
   document.title = `${scene.name} · geodistill`;
   byId("name").textContent = scene.name;
   byId("kind").textContent = scene.kind === "field" ? "radiance field" : scene.kind;
-  byId("kind").hidden = false;
+  byId("kind").hidden = scene.name === scene.kind; // of what has no name
   const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
   const connection = source.live ? new Connection(location) : undefined;
   const setting: Setting = { stage, scene, load: loader(source, scene) };
@@ -54,6 +54,7 @@ async function main(): Promise<void> {
   theme.changed = (dark) => kind.themed?.(dark);
   theme.apply();
   if (connection) watch(connection, source, scene);
+  kind.begin?.();
   window.geodistill = handle(stage, kind);
   byId("cover").classList.add("done");
 }
@@ -61,7 +62,7 @@ async function main(): Promise<void> {
 async function show(setting: Setting, connection: Connection | undefined): Promise<Kind> {
   switch (setting.scene.kind) {
     case "mesh":
-      if (setting.scene.editable && connection) return showDeform(setting, connection);
+      if (setting.scene.editable) return showDeform(setting, connection);
       return showMesh(setting);
     case "points":
       return showPoints(setting);

@@ -1,6 +1,9 @@
 // What page and server say to one another; the server's side is geodistill/viewer/protocol.py, and
 // test/vectors.json holds what both must read and refuse alike.
 
+import { type Check, flag, positive, text, whole } from "./checks";
+import type { Mirror, Session } from "./deform/session";
+
 export const VERSION = 2;
 
 /** From the page: show the field from here. */
@@ -46,12 +49,6 @@ export interface Picture extends PictureHeader {
 }
 
 export class Malformed extends Error {}
-
-type Check = (value: unknown) => boolean;
-const whole: Check = (v) => Number.isSafeInteger(v) && (v as number) >= 0;
-const positive: Check = (v) => whole(v) && (v as number) > 0;
-const flag: Check = (v) => typeof v === "boolean";
-const text: Check = (v) => typeof v === "string";
 
 const SHAPES: Record<ServerMessage["type"], Record<string, Check>> = {
   picture: { id: whole, width: positive, height: positive, row: whole, rows: positive, final: flag },
@@ -151,6 +148,25 @@ export interface Manifest {
    * their own numbers.
    */
   editable: boolean;
+  /** Of a page without a server: the edit it opens with, and what is known of the features. */
+  edit: BakedEdit | null;
+}
+
+/**
+ * Beside it are arrays: `features` [P, D], the ends and lengths of the edges that paths along the
+ * surface take, `graph_ends` [E, 2] and `graph_lengths` [E], and `feature_colors` [P, 4].
+ */
+export interface BakedEdit {
+  session: Session;
+  /** Of the mesh. */
+  digest: string;
+  teacher: string;
+  /** The kernel that the features ask for. */
+  radius: number;
+  power: number;
+  mirrors: readonly Mirror[];
+  /** Why there are none. */
+  without_mirrors: string;
 }
 
 /** Throws Malformed for a scene that another version of the server describes. */

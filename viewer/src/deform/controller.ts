@@ -1,10 +1,10 @@
 // The edit as a person changes it: what they did, what is selected, and what the server is told.
-import type { Connection } from "../connection";
-import { type ServerAnswers, Unanswered } from "./answers";
+import { type Backend, Unanswered } from "./backend";
 import { History } from "./history";
 import type { FromServer, Positions } from "./messages";
 import type { Missing, Model } from "./model";
 import {
+  EMPTY,
   type Handle,
   type Mirror,
   type Place,
@@ -24,22 +24,6 @@ export interface Progress {
   total: number | null;
 }
 
-const EMPTY: Session = {
-  version: 1,
-  mesh: null,
-  method: "cardinal",
-  blend: "rotations",
-  centring: null,
-  radius: null,
-  falloff: null,
-  locality: 0,
-  seam: 0.05,
-  rigidity: 0,
-  handles: [],
-  anchors: [],
-  mirrors: [],
-};
-
 export class Controller {
   /** Told after anything has changed that is shown. */
   changed: () => void = () => {};
@@ -58,20 +42,20 @@ export class Controller {
   /** While something is dragged: what it was before, and is now. */
   private dragged: Session | undefined;
   private sent = 0;
+  private pending = false; // on its way to the server
   private unsaved = false; // by the server
   private server = "";
   /** The session whose polish is awaited. */
   private polish: Session | undefined;
 
   constructor(
-    private readonly connection: Connection,
-    private readonly answers: ServerAnswers,
+    private readonly backend: Backend,
     private readonly sites: Sites,
     private readonly model: Model,
     private readonly put: (positions: Positions) => void,
   ) {
-    answers.told = (message) => this.told(message);
-    connection.opened = () => answers.askAgain();
+    backend.told = (message) => this.told(message);
+    backend.begun = () => (this.pending = false);
     // Until all places are there, nothing of one is seen: a frame for each would be in vain.
     sites.changed = () => this.show(this.missing === "places");
   }
@@ -203,12 +187,12 @@ export class Controller {
     if (!session.rigidity || !this.model.columns.length) return;
     if (this.polish === session) return;
     this.polish = session;
-    this.answers
+    this.backend
       .polish(session)
       .then((positions) => {
         if (this.session !== session) return;
-        this.polished = true;
         this.put(positions);
+        this.polished = true;
       })
       .catch((error: Error) => this.failed(error.message))
       .finally(() => {
@@ -218,10 +202,8 @@ export class Controller {
   }
 
   private send(): void {
-    const id = this.answers.next();
-    this.sent = id;
-    const session = this.history.now;
-    this.connection.send(JSON.stringify({ type: "edit", id, session }));
+    this.pending = true;
+    this.sent = this.backend.keep(this.history.now);
   }
 
   private told(message: FromServer): void {
@@ -231,7 +213,9 @@ export class Controller {
       this.kernel = { radius: message.radius, power: message.power };
       this.sites.forgetFailures();
     }
-    if (message.type === "accepted" && message.id === this.sent) this.unsaved = false;
+    // What the server has refused, it refuses again.
+    const answers = message.type === "accepted" || message.type === "failure";
+    if (answers && message.id === this.sent) this.pending = this.unsaved = false;
     if (message.type === "failure") this.failed(message.reason);
     if (message.type === "edit") this.meet(message.server, message.session);
     this.show();
@@ -242,6 +226,7 @@ export class Controller {
     const first = this.server === "";
     const restarted = !first && this.server !== server;
     this.server = server;
+    if (this.pending) return; // it comes after theirs
     // What a lost connection, or a server that has ended, did not keep is sent again.
     if (this.unsaved || restarted) {
       this.send();

@@ -19,19 +19,9 @@ export function saveSession(session: Session, name: string): void {
   offer(new Blob([text], { type: "application/json" }), `${stem(name)}.session.json`);
 }
 
-/** Let the person choose a file, and the server read it. Throws Error with what is wrong with it. */
-export async function openSession(): Promise<Session | undefined> {
-  const file = await chosenFile(".json,.yaml,.yml");
-  if (!file) return undefined;
-  const url = address(location, "session");
-  url.searchParams.set("name", file.name);
-  const answer = await fetch(url, { method: "POST", body: await file.text() });
-  if (!answer.ok) throw new Error(await answer.text());
-  return (await answer.json()) as Session;
-}
-
-/** Throws Error where the browser lets no page ask for a file: not every key counts as a wish. */
-async function chosenFile(accept: string): Promise<File | undefined> {
+/** Let the person choose a file. Throws Error where the browser lets no page ask for one: not every
+ *  key counts as a wish. */
+export async function chosenFile(accept: string): Promise<File | undefined> {
   if (navigator.userActivation?.isActive === false)
     throw new Error("The browser opens files on a click only: press the button below");
   return new Promise((resolve) => {

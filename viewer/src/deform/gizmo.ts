@@ -9,11 +9,9 @@ import type { Controller } from "./controller";
 import { transformOf } from "./maps";
 import type { Model } from "./model";
 import type { Hit } from "./pick";
-import { type Handle, withHandle } from "./session";
+import { type Handle, LEAST_SCALE, MOST_SCALE, type Session, withHandle } from "./session";
 
 export type GizmoMode = "translate" | "rotate" | "scale";
-
-const [LEAST, MOST] = [1e-3, 1000]; // of scales, as sessions have it
 
 export class Gizmo {
   /** Drawn over everything else. */
@@ -22,7 +20,10 @@ export class Gizmo {
   private readonly controls: TransformControls;
   private readonly spot: THREE.Mesh;
   private readonly planes = new THREE.Group();
-  private began: { handle: Handle; index: number } | undefined;
+  private began: { before: Session; index: number; center: Vector } | undefined;
+
+  /** The handle as it is dragged. */
+  private turned: Handle | undefined;
 
   constructor(
     private readonly stage: Stage,
@@ -135,18 +136,20 @@ export class Gizmo {
   private begin(): void {
     const { selected, session } = this.controller;
     if (selected?.kind !== "handle") return;
-    this.began = { handle: session.handles[selected.index]!, index: selected.index };
+    const { index } = selected;
+    const site = this.model.handles[index];
+    if (!site) return;
+    this.began = { before: session, index, center: site.center };
     this.stage.orbiting = false;
   }
 
   private drag(): void {
     if (!this.began) return;
-    const { handle, index } = this.began;
-    const { controller, model, stage } = this;
-    const site = model.handles[index]!;
-    const { pivot, rotation } = transformOf(
-      controller.session.handles[index]!, site.center, stage.scene.origin,
-    );
+    // What another page does meanwhile comes before this.
+    const { before, index, center } = this.began;
+    const { controller, stage } = this;
+    const handle = before.handles[index]!;
+    const { pivot, rotation } = transformOf(this.turned ?? handle, center, stage.scene.origin);
     const made: Handle = { ...handle };
     if (this.mode === "translate")
       made.translate = sub(this.held.position.toArray() as unknown as Vector, pivot);
@@ -157,12 +160,13 @@ export class Gizmo {
     if (this.mode === "scale")
       made.scale = this.held.scale
         .toArray()
-        .map((v) => Math.min(MOST, Math.max(LEAST, Math.abs(v)))) as unknown as Vector;
-    controller.drag(withHandle(controller.session, index, made));
+        .map((v) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, Math.abs(v)))) as unknown as Vector;
+    this.turned = made;
+    controller.drag(withHandle(before, index, made));
   }
 
   private end(): void {
-    this.began = undefined;
+    this.began = this.turned = undefined;
     this.stage.orbiting = true;
     this.controller.change(this.controller.session);
   }

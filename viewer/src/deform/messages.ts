@@ -1,7 +1,8 @@
 // What the deformation page and its server say to one another; the server's side is
 // geodistill/viewer/edits.py.
+import { type Check, finite, listOf, object, orNull, shaped, text, vector, whole } from "../checks";
 import { Malformed, type Vector } from "../protocol";
-import type { Mirror, Place, Session } from "./session";
+import { isSession, type Mirror, type Place, type Session } from "./session";
 
 export type About = "likeness" | "path";
 
@@ -51,23 +52,13 @@ export type FromServer =
   | { type: "accepted"; id: number; revision: number }
   | { type: "failure"; id: number; reason: string };
 
-type Check = (value: unknown) => boolean;
-const whole: Check = (v) => Number.isSafeInteger(v) && (v as number) >= 0;
-const text: Check = (v) => typeof v === "string";
-const finite: Check = (v) => Number.isFinite(v);
-const listOf = (check: Check): Check => (v) => Array.isArray(v) && v.every(check);
-const vector: Check = (v) => listOf(finite)(v) && (v as number[]).length === 3;
-const object: Check = (v) => typeof v === "object" && v !== null && !Array.isArray(v);
-const orNull = (check: Check): Check => (v) => v === null || check(v);
-const mirror: Check = (v) => object(v) && vector((v as Mirror).normal);
-const session: Check = (v) =>
-  object(v) && (["handles", "anchors", "mirrors"] as const).every((k) => listOf(object)((v as Session)[k]));
+const mirror = shaped({ normal: vector }, { offset: finite });
 
 const TEXTS: Record<FromServer["type"], Record<string, Check>> = {
   progress: { what: text, done: whole, total: orNull(whole) },
   ready: { teacher: text, channels: whole, radius: finite, power: finite },
   mirrors: { id: whole, mirrors: listOf(mirror) },
-  edit: { server: text, revision: whole, session },
+  edit: { server: text, revision: whole, session: isSession },
   accepted: { id: whole, revision: whole },
   failure: { id: whole, reason: text },
 };

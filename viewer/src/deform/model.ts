@@ -1,35 +1,27 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
-import { scale } from "../framing";
-import type { Vector } from "../protocol";
+import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
-import { type Column, columnsOf, MOST_PLANES, type Plane, reflect, transformOf } from "./maps";
-import { Nearest } from "./nearest";
+import { type Column, columnsOf, MOST_PLANES, type Plane, transformOf } from "./maps";
 import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
-import { localityOf, moves, type Session } from "./session";
+import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
-import { Unanswered } from "./answers";
-
-export interface Space {
-  origin: Vector;
-  diagonal: number;
-  /** Rest positions [P, 3] relative to the origin. */
-  rest: Float32Array;
-}
+import type { Space } from "./space";
 
 /** Of a session: `places` are asked for, and nothing can be shown before they are there; `paths`
  *  are too, and weights are shown without them. */
 export type Missing = "places" | "paths" | undefined;
 
 export class Model {
-  /** Of the session that was shown last: where handles and anchors are. */
-  handles: readonly Site[] = [];
-  anchors: readonly Site[] = [];
+  /** Of the session as it is: where handles and anchors are, as far as that is known. */
+  handles: readonly (Site | undefined)[] = [];
+  anchors: readonly (Site | undefined)[] = [];
   columns: readonly Column[] = [];
   planes: readonly Plane[] = [];
+  /** The handles that weights are there for, which may be those of a session before. */
+  private drawn: readonly Site[] = [];
   private mixed: readonly unknown[] = [];
   private rows = new Map<Uint16Array, Row>();
-  private nearest: Nearest | undefined;
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
 
   constructor(
@@ -41,16 +33,18 @@ export class Model {
   /** Show a session. Throws Unanswered where a place of it cannot be had. */
   show(session: Session): Missing {
     expectRoom(session);
-    const find = (entry: Session["anchors"][number]) => this.sites.site(entry, session);
+    const known = (entry: Place) => this.sites.known(entry, session);
+    this.handles = session.handles.map(known);
+    this.anchors = session.anchors.map(known);
+    const find = (entry: Place) => this.sites.site(entry, session);
     const found = [...session.handles, ...session.anchors].map(find);
     if (found.some((site) => !site)) return "places";
     const sites = found as Site[];
-    this.planes = this.planesOf(session);
+    this.planes = this.space.planesOf(session.mirrors);
     const count = session.handles.length;
     const missing = count ? this.mix(session, sites) : undefined;
     if (missing === "places") return missing;
-    this.handles = sites.slice(0, count);
-    this.anchors = sites.slice(count);
+    this.drawn = sites.slice(0, count);
     this.move(session);
     return missing;
   }
@@ -59,8 +53,9 @@ export class Model {
   move(session: Session): void {
     const { origin } = this.space;
     const published = session.method === "published";
+    const there = (k: number) => this.drawn[k] && this.drawn[k] === this.handles[k];
     this.columns = session.handles.flatMap((handle, k) =>
-      moves(handle) || published ? this.columnsOf(session, k) : [],
+      there(k) && (moves(handle) || published) ? this.columnsOf(session, k) : [],
     );
     const linear = published || session.blend === "linear";
     const { columns, planes } = this;
@@ -72,34 +67,8 @@ export class Model {
     const { origin, diagonal } = this.space;
     const site = this.handles[index]!;
     const transform = transformOf(session.handles[index]!, site.center, origin);
-    const held = Array.from(site.held, (position) => this.restAt(position));
+    const held = Array.from(site.held, (position) => this.space.at(position));
     return columnsOf(index, transform, held, this.planes, session.seam * diagonal, diagonal);
-  }
-
-  private planesOf({ mirrors }: Session): Plane[] {
-    const { origin } = this.space;
-    return mirrors.map(({ normal, offset = 0 }) => {
-      const length = Math.hypot(...normal);
-      const unit = scale(normal, 1 / length);
-      const moved = unit[0] * origin[0] + unit[1] * origin[1] + unit[2] * origin[2];
-      return { normal: unit, offset: offset / length - moved };
-    });
-  }
-
-  /** Positions, and those nearest to their mirror images. */
-  private withImages(held: ArrayLike<number>): ArrayLike<number> {
-    if (!this.planes.length) return held;
-    this.nearest ??= new Nearest(this.space.rest);
-    const found = new Set(Array.from(held));
-    for (const plane of this.planes)
-      for (const position of [...found])
-        found.add(this.nearest.find(reflect(plane, this.restAt(position))));
-    return [...found];
-  }
-
-  private restAt(position: number): Vector {
-    const { rest } = this.space;
-    return [rest[3 * position]!, rest[3 * position + 1]!, rest[3 * position + 2]!];
   }
 
   private mix(session: Session, sites: readonly Site[]): Missing {
@@ -158,7 +127,7 @@ export class Model {
         (site, k): SiteRows => ({
           likeness: row(site.likeness),
           path: paths[k] && row(paths[k].data),
-          held: this.withImages(site.held),
+          held: this.space.withImages(site.held, this.planes),
         }),
       ),
       handles,

@@ -1,13 +1,12 @@
 // The deformation page: tools, keys and panels around the mesh.
 import { fillRows, makeTexture, ROW } from "./gpu";
 import type { Deforming } from "../kinds/deform";
-import { address } from "../source";
 import type { Stage } from "../stage";
 import { byId } from "../ui/dom";
 import { button } from "../ui/fields";
 import type { Tool } from "../ui/tools";
-import { Unanswered } from "./answers";
-import { ExportDialog, openSession, saveSession } from "./files";
+import { Unanswered } from "./backend";
+import { chosenFile, ExportDialog, saveSession } from "./files";
 import { Gizmo, type GizmoMode } from "./gizmo";
 import { Markers } from "./markers";
 import { Panel, type PanelState } from "./panel";
@@ -163,11 +162,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   }
 
   async function setPaint(paint: PanelState["paint"]): Promise<void> {
-    if (paint === "features" && !colors) {
-      const answer = await fetch(address(location, "features"));
-      if (!answer.ok) throw new Error(await answer.text());
-      colors = new Uint8Array(await answer.arrayBuffer());
-    }
+    if (paint === "features") colors ??= await kind.backend.colors();
     state.paint = paint;
     mark();
     refresh();
@@ -181,7 +176,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     state.searching = state.planes === undefined;
     refresh();
     try {
-      const found: readonly Mirror[] = (state.planes ??= await kind.answers.mirrors());
+      const found: readonly Mirror[] = (state.planes ??= await kind.backend.mirrors());
       controller.setMirrors(found.slice(0, 1));
     } catch (error) {
       if (!(error instanceof Unanswered)) throw error;
@@ -198,8 +193,8 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   }
 
   async function open(): Promise<void> {
-    const session = await openSession();
-    if (session) controller.change(session);
+    const file = await chosenFile(".json,.yaml,.yml");
+    if (file) controller.change(await kind.backend.read(file));
   }
 
   const shown = controller.changed;
@@ -227,6 +222,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     else if (region.tool) setMode("handle");
     else controller.select(undefined);
   };
+  const exporting: Tool = { label: "Export", key: "x", icon: ICONS.export, run: () => dialog.open() };
   return [
     radio("Handle", "1", "handle", () => setMode("handle"), () => mode === "handle"),
     radio("Anchor", "2", "anchor", () => setMode("anchor"), () => mode === "anchor"),
@@ -242,7 +238,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
       label: "Save the session", key: "ctrl+s", icon: ICONS.save,
       run: () => saveSession(controller.session, stage.scene.name),
     },
-    { label: "Export", key: "x", icon: ICONS.export, run: () => dialog.open() },
+    ...(kind.backend.complete ? [exporting] : []),
     { label: "Mirror the edit", key: "m", run: () => void setSymmetry(!controller.session.mirrors.length).catch(report) },
     {
       label: "Colours of features", key: "c",

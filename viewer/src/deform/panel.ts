@@ -3,7 +3,17 @@ import type { Vector } from "../protocol";
 import { byId, make } from "../ui/dom";
 import { button, choice, section, slider, toggle, triple } from "../ui/fields";
 import type { Controller } from "./controller";
-import { type Handle, localityOf, rotationOf, scaleOf, type Session, withHandle } from "./session";
+import {
+  type Handle,
+  LEAST_SCALE,
+  localityOf,
+  MOST_DEGREES,
+  MOST_SCALE,
+  rotationOf,
+  scaleOf,
+  type Session,
+  withHandle,
+} from "./session";
 
 export type Paint = "own" | "features";
 
@@ -44,8 +54,12 @@ export class Panel {
     const plain = (v: number) => v.toFixed(v < 10 ? 2 : 1);
     this.fields = {
       translate: triple("Move", 0.01, { changed: (v) => handle({ translate: v }) }),
-      rotate: triple("Turn °", 1, { changed: (v) => handle({ rotate: v }) }),
-      scale: triple("Size", 0.05, { changed: (v) => handle({ scale: v }) }),
+      rotate: triple("Turn °", 1, {
+        changed: (v) => handle({ rotate: within(v, -MOST_DEGREES, MOST_DEGREES) }),
+      }),
+      scale: triple("Size", 0.05, {
+        changed: (v) => handle({ scale: within(v, LEAST_SCALE, MOST_SCALE) }),
+      }),
       near: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
         changed: (v) => handle({ locality: v }),
       }),
@@ -177,6 +191,10 @@ export class Panel {
     if (searching) rows.push(make("li", { className: "hint" }, "Looking for planes …"));
     this.planes.replaceChildren(...rows);
   }
+}
+
+function within(values: Vector, low: number, high: number): Vector {
+  return values.map((v) => Math.min(high, Math.max(low, v))) as unknown as Vector;
 }
 
 /** Without the sign of a zero. */

@@ -1,6 +1,7 @@
 // An edit as data: the same that geodistill.deform.session reads from files. Lengths are in the
 // mesh's unit and frame, angles in degrees. Values are never changed in place, so that histories
 // can share them.
+import { between, type Check, either, finite, listOf, object, oneOf, orNull, shaped, text, vector, whole } from "../checks";
 import type { Vector } from "../protocol";
 
 export interface Place {
@@ -43,7 +44,69 @@ export interface Session {
   mirrors: readonly Mirror[];
 }
 
+export const EMPTY: Session = {
+  version: 1,
+  mesh: null,
+  method: "cardinal",
+  blend: "rotations",
+  centring: null,
+  radius: null,
+  falloff: null,
+  locality: 0,
+  seam: 0.05,
+  rigidity: 0,
+  handles: [],
+  anchors: [],
+  mirrors: [],
+};
+
+/** What a handle may do, as sessions have it. */
+export const [LEAST_SCALE, MOST_SCALE, MOST_DEGREES] = [1e-3, 1000, 36_000];
+
 const ZERO: Vector = [0, 0, 0];
+
+const some: Check = (v) => (v as number[]).some((part) => part !== 0);
+const both =
+  (...checks: readonly Check[]): Check =>
+  (v) =>
+    checks.every((check) => check(v));
+const size = between(1e-9, 1e6);
+const power = between(0, 1000);
+const place = {
+  vertex: whole,
+  face: whole,
+  barycentric: vector,
+  region: both(listOf(whole), (v) => (v as number[]).length > 0),
+  position: vector,
+};
+const placed: Check = (v) =>
+  ["vertex", "face", "region", "position"].filter((name) => Object.hasOwn(v as object, name)).length === 1;
+const handle = {
+  ...place,
+  translate: vector,
+  rotate: vector,
+  quaternion: both(listOf(finite, 4), some),
+  scale: either(size, listOf(size, 3)),
+  pivot: vector,
+  locality: power,
+};
+
+/** Whether a value is a session, as geodistill.deform.session_file reads it. */
+export const isSession = shaped({
+  version: oneOf(EMPTY.version),
+  mesh: orNull(text),
+  method: oneOf("cardinal", "published"),
+  blend: oneOf("rotations", "linear"),
+  centring: orNull(between(0, 1)),
+  radius: orNull(between(1e-6, 2)),
+  falloff: orNull(between(0.1, 32)),
+  locality: power,
+  seam: between(1e-6, 1),
+  rigidity: both(whole, between(0, 10_000)),
+  handles: listOf(both(object, placed, shaped({}, handle))),
+  anchors: listOf(both(object, placed, shaped({}, place))),
+  mirrors: listOf(shaped({ normal: both(vector, some) }, { offset: finite })),
+}) as (value: unknown) => value is Session;
 
 /** Axis times radians. */
 export function rotationOf(handle: Handle): Vector {

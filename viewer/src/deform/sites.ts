@@ -1,7 +1,7 @@
 // What is known of the places of handles and anchors, asked for once each.
 import { sub } from "../framing";
 import type { Vector } from "../protocol";
-import type { Answers } from "./answers";
+import { type Backend, Unanswered } from "./backend";
 import type { Row } from "./messages";
 import type { Topology } from "./topology";
 import { type Mirror, type Place, placeOf, type Session } from "./session";
@@ -31,48 +31,53 @@ type Known<T> = { value: T | undefined; failure: Error | undefined };
 export class Sites {
   /** Told when something that was asked for is there, or cannot be had. */
   changed: () => void = () => {};
-  private readonly known = new Map<string, Known<Site | Path>>();
+  private readonly answered = new Map<string, Known<Site | Path>>();
   private readonly names = new WeakMap<object, number>();
   private named = 0;
 
   constructor(
-    private readonly answers: Answers,
+    private readonly backend: Backend,
     private readonly topology: Topology,
     private readonly origin: Vector,
   ) {}
 
+  /** What is known of a place, without asking. */
+  known(entry: Place, session: Session): Site | undefined {
+    return this.answered.get(this.keyOf(placeOf(entry), session))?.value as Site | undefined;
+  }
+
   /** What is known of a place; undefined: it was asked for. Throws where it cannot be had. */
-  site(entry: Place, { method, centring }: Session): Site | undefined {
+  site(entry: Place, session: Session): Site | undefined {
     const place = placeOf(entry);
-    const key = `${method} ${centring} ${this.keyOf(place)}`;
-    return this.find(key, async () =>
-      this.made(place, await this.answers.likeness(place, method, centring)),
+    const { method, centring } = session;
+    return this.find(this.keyOf(place, session), async () =>
+      this.made(place, this.whole(await this.backend.likeness(place, method, centring))),
     );
   }
 
   /** The same for distances along the surface. */
   path(entry: Place, mirrors: readonly Mirror[]): Path | undefined {
     const place = placeOf(entry);
-    const key = `path ${JSON.stringify(mirrors)} ${this.keyOf(place)}`;
-    return this.find(key, () => this.answers.path(place, mirrors));
+    const key = `path ${JSON.stringify(mirrors)} ${this.nameOf(place)}`;
+    return this.find(key, async () => this.whole(await this.backend.path(place, mirrors)));
   }
 
   /** Forget what could not be had, so that it is asked for again. */
   forgetFailures(): void {
-    for (const [key, { failure }] of this.known) if (failure) this.known.delete(key);
+    for (const [key, { failure }] of this.answered) if (failure) this.answered.delete(key);
   }
 
   private find<T extends Site | Path>(key: string, ask: () => Promise<T>): T | undefined {
-    const found = this.known.get(key) as Known<T> | undefined;
+    const found = this.answered.get(key) as Known<T> | undefined;
     if (found?.failure) throw found.failure;
     if (found) {
       // The latest used are the last to go.
-      this.known.delete(key);
-      this.known.set(key, found);
+      this.answered.delete(key);
+      this.answered.set(key, found);
       return found.value;
     }
     const made: Known<T> = { value: undefined, failure: undefined };
-    this.known.set(key, made);
+    this.answered.set(key, made);
     ask()
       .then((value) => (made.value = value))
       .catch((error: unknown) => (made.failure = error as Error))
@@ -96,7 +101,17 @@ export class Sites {
     };
   }
 
-  private keyOf(place: Place): string {
+  /** Throws Unanswered for a row of another mesh. */
+  private whole(row: Row): Row {
+    if (row.data.length === this.topology.positions) return row;
+    throw new Unanswered("the server has answered for another mesh: reload the page");
+  }
+
+  private keyOf(place: Place, { method, centring }: Session): string {
+    return `${method} ${centring} ${this.nameOf(place)}`;
+  }
+
+  private nameOf(place: Place): string {
     if (!place.region) return JSON.stringify(place);
     let name = this.names.get(place.region);
     if (name === undefined) this.names.set(place.region, (name = this.named++));
@@ -104,11 +119,11 @@ export class Sites {
   }
 
   private evict(): void {
-    const sizes = [...this.known].map(([key, { value }]) => [key, bytes(value)] as const);
+    const sizes = [...this.answered].map(([key, { value }]) => [key, bytes(value)] as const);
     let total = sizes.reduce((sum, [, size]) => sum + size, 0);
     for (const [key, size] of sizes) {
       if (total <= MOST_BYTES) return;
-      this.known.delete(key);
+      this.answered.delete(key);
       total -= size;
     }
   }

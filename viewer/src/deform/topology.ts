@@ -21,6 +21,10 @@ export class Topology {
     order.forEach((face, k) => (this.drawn![face] = k));
   }
 
+  get faceCount(): number {
+    return this.faces.length / 3;
+  }
+
   positionOf(vertex: number): number {
     return this.place ? this.place[vertex]! : vertex;
   }
@@ -47,9 +51,12 @@ export class Topology {
   held(place: Place): number[] {
     if (place.vertex !== undefined) return [this.positionOf(place.vertex)];
     if (place.region) return [...new Set(place.region.map((vertex) => this.positionOf(vertex)))];
-    if (place.face === undefined) return [];
-    const first = 3 * (this.drawn ? this.drawn[place.face]! : place.face);
-    const corners = [0, 1, 2].map((k) => this.positionOf(this.faces[first + k]!));
-    return [...new Set(corners)];
+    return place.face === undefined ? [] : [...new Set(this.cornersOf(place.face))];
+  }
+
+  /** The positions of a face of the file. */
+  cornersOf(face: number): number[] {
+    const first = 3 * (this.drawn ? this.drawn[face]! : face);
+    return [0, 1, 2].map((k) => this.positionOf(this.faces[first + k]!));
   }
 }

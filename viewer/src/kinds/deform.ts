@@ -1,13 +1,17 @@
 // A mesh that can be deformed.
 import * as THREE from "three";
 import type { Connection } from "../connection";
-import { ServerAnswers } from "../deform/answers";
+import { type Backend, Unanswered } from "../deform/backend";
+import { Baked } from "../deform/baked";
 import { Blend } from "../deform/blend";
 import { Controller } from "../deform/controller";
+import type { Positions } from "../deform/messages";
 import { Model } from "../deform/model";
 import { Picker } from "../deform/pick";
 import vertexCode from "../deform/shaders/deform.vert.glsl";
+import { Server } from "../deform/server";
 import { Sites } from "../deform/sites";
+import { Space } from "../deform/space";
 import { Topology } from "../deform/topology";
 import { length, sub } from "../framing";
 import type { Kind, Setting } from "./kind";
@@ -23,7 +27,7 @@ export interface Look {
 
 export interface Deforming extends Kind {
   controller: Controller;
-  answers: ServerAnswers;
+  backend: Backend;
   blend: Blend;
   picker: Picker;
   model: Model;
@@ -34,7 +38,7 @@ export interface Deforming extends Kind {
   overlay: () => THREE.Scene | undefined;
 }
 
-export async function showDeform(setting: Setting, connection: Connection): Promise<Deforming> {
+export async function showDeform(setting: Setting, connection: Connection | undefined): Promise<Deforming> {
   const { stage, scene, load } = setting;
   const { renderer } = stage;
   const rest = (await load("positions")) as Float32Array;
@@ -63,16 +67,22 @@ export async function showDeform(setting: Setting, connection: Connection): Prom
     heat_of: { value: -1 },
     marked: { value: false },
   };
-  const answers = new ServerAnswers(connection);
-  const sites = new Sites(answers, topology, scene.origin);
   const diagonal = length(sub(scene.high, scene.low));
-  const model = new Model(blend, sites, { origin: scene.origin, diagonal, rest });
-  const controller = new Controller(connection, answers, sites, model, ({ data }) => blend.put(data));
+  const space = new Space(scene.origin, diagonal, rest);
+  const backend = connection ? new Server(connection) : new Baked(setting, topology, space);
+  const sites = new Sites(backend, topology, scene.origin);
+  const model = new Model(blend, sites, space);
+  const put = ({ data }: Positions) => {
+    if (data.length !== rest.length)
+      throw new Unanswered("the server has answered for another mesh: reload the page");
+    blend.put(data);
+  };
+  const controller = new Controller(backend, sites, model, put);
   const mesh = await meshKind(setting, geometry, vertexCode, uniforms);
   const kind: Deforming = {
     ...mesh,
     controller,
-    answers,
+    backend,
     blend,
     picker,
     model,
@@ -87,6 +97,7 @@ export async function showDeform(setting: Setting, connection: Connection): Prom
     },
     overlay: () => undefined,
     settled: () => mesh.settled() && controller.settled,
+    begin: () => backend instanceof Baked && void backend.start(),
     draw() {
       if (blend.flush()) renderer.resetState();
       mesh.draw();

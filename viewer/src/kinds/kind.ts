@@ -28,6 +28,8 @@ export type Control = Toggle | Range;
 
 export interface Kind extends Act {
   controls: Control[];
+  /** Told when the page around it is there. */
+  begin?(): void;
   /** Told when the theme changes. */
   themed?(dark: boolean): void;
 }

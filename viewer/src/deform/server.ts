@@ -1,17 +1,9 @@
-// Who knows about the mesh: the server, asked over the connection.
+// The server, asked over the connection.
 import type { Connection } from "../connection";
+import { address } from "../source";
+import { type Backend, Unanswered } from "./backend";
 import { type FromPage, type FromServer, type Positions, readNumbers, readText, type Row } from "./messages";
 import type { Mirror, Place, Session } from "./session";
-
-/** A question could not be answered, for a reason that a person may read. */
-export class Unanswered extends Error {}
-
-export interface Answers {
-  likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row>;
-  path(site: Place, mirrors: readonly Mirror[]): Promise<Row>;
-  polish(session: Session): Promise<Positions>;
-  mirrors(): Promise<readonly Mirror[]>;
-}
 
 type Answer = Row | Positions | Extract<FromServer, { type: "mirrors" }>;
 
@@ -26,20 +18,20 @@ type Question =
   | { type: "polish"; session: Session }
   | { type: "mirrors" };
 
-/** The server's answers. Questions outlive a lost connection: they are asked again. */
-export class ServerAnswers implements Answers {
-  /** What the server says by itself. */
+/** Questions outlive a lost connection: they are asked again. */
+export class Server implements Backend {
+  readonly complete = true;
   told: (message: FromServer) => void = () => {};
+  begun = (): void => {};
   private readonly waiting = new Map<number, Waiting>();
   private last = 0;
 
   constructor(private readonly connection: Connection) {
     connection.received = (data) => this.received(data);
-  }
-
-  /** The next number of a message. */
-  next(): number {
-    return ++this.last;
+    connection.opened = () => {
+      this.begun();
+      this.askAgain();
+    };
   }
 
   likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row> {
@@ -61,13 +53,31 @@ export class ServerAnswers implements Answers {
     return found.mirrors;
   }
 
+  async colors(): Promise<Uint8Array> {
+    const answer = await checked(fetch(address(location, "features")));
+    return new Uint8Array(await answer.arrayBuffer());
+  }
+
+  async read(file: File): Promise<Session> {
+    const url = address(location, "session");
+    url.searchParams.set("name", file.name);
+    const answer = await checked(fetch(url, { method: "POST", body: await file.text() }));
+    return (await answer.json()) as Session;
+  }
+
+  keep(session: Session): number {
+    const id = ++this.last;
+    this.connection.send(JSON.stringify({ type: "edit", id, session }));
+    return id;
+  }
+
   /** Ask again what the lost connection has not answered. */
-  askAgain(): void {
+  private askAgain(): void {
     for (const { message } of this.waiting.values()) this.connection.send(JSON.stringify(message));
   }
 
   private ask(question: Question): Promise<Answer> {
-    const message = { ...question, id: this.next() } as FromPage;
+    const message = { ...question, id: ++this.last } as FromPage;
     return new Promise((resolve, reject) => {
       this.waiting.set(message.id, { message, resolve, reject });
       this.connection.send(JSON.stringify(message));
@@ -86,4 +96,11 @@ export class ServerAnswers implements Answers {
     if (message.type === "failure") waiting.reject(new Unanswered(message.reason));
     else waiting.resolve(message as Answer);
   }
+}
+
+/** Throws Error with the server's words where it refuses. */
+async function checked(answer: Promise<Response>): Promise<Response> {
+  const found = await answer;
+  if (!found.ok) throw new Error(await found.text());
+  return found;
 }

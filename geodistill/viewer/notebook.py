@@ -1,0 +1,167 @@
+"""A scene in the browser from Python and in notebooks: `geodistill.view`."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import threading
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import InputError, UsageError, check
+from geodistill.deform.session import Session, apply_to, expect_own
+from geodistill.deform.session_file import load_session
+from geodistill.geometry.mesh import Mesh, mesh_digest
+from geodistill.geometry.orientation import Axis
+from geodistill.lift.files import FeatureSet, load_features
+from geodistill.shade.viewable import Scene, load_scene, viewable
+from geodistill.viewer.background import BackgroundServer
+from geodistill.viewer.baked import baked
+from geodistill.viewer.editor import Editor
+from geodistill.viewer.edits import EditMessage
+from geodistill.viewer.guard import make_token
+from geodistill.viewer.page import load_page, save_html
+from geodistill.viewer.scene import describe, describe_edit
+from geodistill.viewer.server import Exhibit
+
+HOST = "127.0.0.1"
+
+
+class Viewer(BackgroundServer):
+    """A scene that is served until it is closed or the program ends; from `view`.
+
+    In a notebook it shows itself; elsewhere open its `url`. Several pages show the same edit.
+    """
+
+    def __init__(self, exhibit: Exhibit, port: int = 0, height_px: int = 640) -> None:
+        super().__init__(exhibit, port)
+        self._height_px = height_px
+
+    @property
+    def session(self) -> Session:
+        """The edit as the pages have it; setting it changes theirs.
+
+        Raises UsageError where nothing is edited, and InputError for a session of another mesh.
+        """
+        return self._editor.session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        editor = self._editor
+        editor.accept(EditMessage(0, session))
+        editor.told(editor.shared())
+
+    @property
+    def vertices(self) -> Tensor:
+        """Vertices of the mesh after the edit, float64 [V, 3], in the mesh's frame.
+
+        Raises UsageError where nothing is edited, InputError as the edit cannot be applied.
+        """
+        editor = self._editor
+        return apply_to(editor.session, editor.subject(editor.session)).vertices
+
+    def save(self, path: Path | str) -> None:
+        """Write one HTML file that opens without a server or a network, and still deforms.
+
+        Raises UsageError for a radiance field, which is rendered by a server; InputError where the
+        features are too many for a page or the file cannot be written.
+        """
+        description, editor = self._exhibit.description, self._exhibit.editor
+        save_html(Path(path), description if editor is None else baked(description, editor))
+
+    def wait(self) -> None:
+        """Serve until Ctrl-C: what a script ends with."""
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        self.close()
+
+    @property
+    def _editor(self) -> Editor:
+        if self._exhibit.editor is None:
+            raise UsageError("nothing is edited here: view a mesh with its features")
+        return self._exhibit.editor
+
+    def _repr_html_(self) -> str:
+        """The page inside a notebook."""
+        return (
+            f'<iframe src="{html.escape(self.url)}" title="geodistill" width="100%" '
+            f'height="{self._height_px}" style="border:0" allow="fullscreen"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Viewer({self.url})"
+
+
+def view(
+    scene: Scene | Path | str,
+    features: FeatureSet | Tensor | Path | str | None = None,
+    *,
+    session: Session | Path | str | None = None,
+    up: Axis | None = None,
+    port: int = 0,
+    height_px: int = 640,
+) -> Viewer:
+    """Show a scene in the browser; a mesh with features can be deformed there.
+
+    Args:
+        scene: a mesh, points, splats, a field, or the file of any of them.
+        features: of the mesh's vertices: from `geodistill lift`, their file, or a tensor [V, C].
+        session: the edit to begin with, or its file.
+        up: the axis that points up; when left out what the file says, or a guess.
+        port: to serve on, on this machine alone; 0 for any.
+        height_px: of the page inside a notebook.
+
+    Raises:
+        InputError: a file is missing or damaged; features or a session of another mesh; the page
+            was not built; nothing can listen on the port.
+        UsageError: features or a session of what is no mesh.
+        ShapeError: a tensor of features without a row for each vertex.
+    """
+    page = load_page()
+    path = Path(scene) if isinstance(scene, (str, Path)) else None
+    shown = load_scene(path) if path is not None else scene
+    assert not isinstance(shown, (str, Path))
+    name = path or Path(type(shown).__name__.lower())
+    editor = None
+    if features is None:
+        if session is not None:
+            raise UsageError("a session deforms a mesh by its features: give these too")
+        looked_at = viewable(shown)
+        description = describe(looked_at, name, up)
+    elif isinstance(shown, Mesh):
+        looked_at = viewable(shown)
+        editor = _editor(shown, features, session)
+        description = describe_edit(shown, editor.surface, name, up)
+    else:
+        raise UsageError(f"only meshes are deformed by features, this is a {name.name}")
+    exhibit = Exhibit(page, looked_at, description, make_token(), HOST, editor, framed=True)
+    return Viewer(exhibit, port, height_px)
+
+
+def _editor(
+    mesh: Mesh, features: FeatureSet | Tensor | Path | str, session: Session | Path | str | None
+) -> Editor:
+    digest, count = mesh_digest(mesh), len(mesh.vertices)
+    if isinstance(features, Tensor):
+        check(vertices=(mesh.vertices, "V 3"), features=(features, "V C"))
+        values = features.detach().cpu().float()
+        seen = torch.ones(count, dtype=torch.bool)
+        found = FeatureSet(values, seen, "mesh", digest, "given", "given")
+    else:
+        given = not isinstance(features, FeatureSet)
+        found = load_features(features) if given else features
+        found.expect("mesh", digest, count, features if given else "the given set")
+    if session is None or isinstance(session, Session):
+        begun = session or Session()
+    else:
+        begun = load_session(Path(session))
+    expect_own(begun, digest)
+    editor = Editor(mesh, begun)
+    try:
+        editor.bring(found)
+    except InputError:
+        editor.close()
+        raise
+    return editor

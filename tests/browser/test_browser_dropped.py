@@ -1,0 +1,253 @@
+"""A connection that is cut while somebody edits: nothing is lost, and in the end all pages show the
+same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodistill.deform.session import Session
+from geodistill.geometry.mesh import Mesh
+from geodistill.viewer.editor import Editor
+from tests.browser.browsing import port_of, serving_edit, show
+from tests.browser.proxy import Proxy
+from tests.browser.test_browser_application import SIZE, drag, expect_shown, session
+from tests.browser.test_browser_slow import SlowEditor, now
+from tests.deform.shapes import blob
+from tests.viewer.editing import editor_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LOST = "#toast:has-text('Connection lost')"
+FRAMES = 2000
+
+
+def through(address: str, proxy: Proxy) -> str:
+    return address.replace(str(port_of(address)), str(proxy.port))
+
+
+def returned(page: Page, proxy: Proxy) -> None:
+    """Let the connection come back, without waiting for the page's next attempt."""
+    proxy.mend()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    page.wait_for_selector("#toast", state="hidden")
+
+
+def until(page: Page, reached: Callable[[], bool]) -> None:
+    """Let the page go on until something is so."""
+    for _ in range(FRAMES):
+        if reached():
+            return
+        page.evaluate("new Promise(requestAnimationFrame)")
+    raise AssertionError("it never was")
+
+
+def kept(page: Page, editor: Editor) -> Session:
+    """The page's edit, once the server has it."""
+    until(page, lambda: editor.session == now(page))
+    return session(page)
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return blob(2)
+
+
+@pytest.fixture
+def editor(mesh: Mesh) -> Editor:
+    return editor_of(mesh)
+
+
+@pytest.fixture
+def address(editor: Editor) -> Iterator[str]:
+    with serving_edit(editor) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(address: str) -> Iterator[Proxy]:
+    made = Proxy(port_of(address))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tab(page: Page, address: str, proxy: Proxy) -> Page:
+    """A page behind the proxy, with one handle."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    show(page, through(address, proxy))
+    page.mouse.click(500, 350)
+    session(page)
+    return page
+
+
+def test_edits_made_meanwhile_are_kept(tab: Page, mesh: Mesh, editor: Editor, proxy: Proxy) -> None:
+    first = kept(tab, editor)
+    proxy.cut()
+    tab.wait_for_selector(LOST)
+    drag(tab, ".marker.handle", (50, 20))
+    moved = session(tab)
+    expect_shown(tab, moved, mesh, editor)
+    tab.keyboard.press("Control+z")
+    assert session(tab) == first
+    tab.keyboard.press("Control+y")
+    tab.keyboard.press("Escape")
+    tab.mouse.click(560, 480)
+    tab.keyboard.press("2")
+    tab.mouse.click(440, 250)
+    assert tab.evaluate("geodistill.kind.controller.missing") == "places"
+    assert editor.session == first
+    returned(tab, proxy)
+    found = kept(tab, editor)
+    assert found.handles[0] == moved.handles[0]
+    assert (len(found.handles), len(found.anchors)) == (2, 1)
+    expect_shown(tab, found, mesh, editor)
+    for _ in range(4):
+        tab.keyboard.press("Control+z")
+    assert kept(tab, editor) == Session()
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_what_was_on_its_way_is_not_lost(
+    tab: Page, mesh: Mesh, editor: Editor, proxy: Proxy, way: str
+) -> None:
+    """Edits that never came to the server, and such whose answer never came back."""
+    kept(tab, editor)
+    proxy.hold = frozenset({way})
+    drag(tab, ".marker.handle", (50, 20))
+    moved = session(tab)
+    if way == "down":
+        until(tab, lambda: editor.session == moved)
+    proxy.cut()
+    tab.wait_for_selector(LOST)
+    returned(tab, proxy)
+    assert kept(tab, editor) == moved
+    expect_shown(tab, moved, mesh, editor)
+
+
+def test_a_question_is_asked_again(page: Page, mesh: Mesh) -> None:
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    slow = SlowEditor(mesh)
+    with serving_edit(slow) as address:
+        proxy = Proxy(port_of(address))
+        show(page, through(address, proxy))
+        page.mouse.click(500, 350)
+        slow.expect_asked()
+        proxy.cut()
+        page.wait_for_selector(LOST)
+        slow.may_answer.set()
+        assert now(page) == slow.session and len(slow.session.handles) == 1
+        returned(page, proxy)
+        page.wait_for_selector(".marker.handle:not([hidden])")
+        drag(page, ".marker.handle", (40, 40))
+        expect_shown(page, kept(page, slow), mesh, slow)
+        assert slow.questions == 2
+        proxy.close()
+
+
+def test_both_edit_while_one_is_cut(
+    browser: Browser, tab: Page, mesh: Mesh, editor: Editor, proxy: Proxy, address: str
+) -> None:
+    other = browser.new_page(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    show(other, address)
+    assert session(other) == kept(tab, editor)
+    proxy.cut()
+    tab.wait_for_selector(LOST)
+    drag(tab, ".marker.handle", (50, 20))
+    own = session(tab)
+    drag(other, ".marker.handle", (-40, -30))
+    theirs = kept(other, editor)
+    assert own != theirs
+    returned(tab, proxy)
+    # What is written last wins: the edit that came last to the server.
+    assert kept(tab, editor) == own
+    until(other, lambda: now(other) == own)
+    expect_shown(other, session(other), mesh, editor)
+    # The other one is not lost: it is what undo brings back, everywhere.
+    other.keyboard.press("Control+z")
+    assert kept(other, editor) == theirs
+    until(tab, lambda: now(tab) == theirs)
+    expect_shown(tab, session(tab), mesh, editor)
+    # Nothing was edited this time: the page takes what the others did.
+    proxy.cut()
+    tab.wait_for_selector(LOST)
+    drag(other, ".marker.handle", (30, 30))
+    latest = kept(other, editor)
+    returned(tab, proxy)
+    until(tab, lambda: now(tab) == latest)
+    assert editor.session == latest
+    other.close()
+
+
+def test_edits_that_cross_on_their_way(
+    browser: Browser, tab: Page, mesh: Mesh, editor: Editor, proxy: Proxy, address: str
+) -> None:
+    """A page whose own edit is under way does not repeat it when it hears of another's."""
+    kept(tab, editor)
+    other = browser.new_page(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    show(other, address)
+    listen = """() => {
+      const { backend } = geodistill.kind;
+      const { told } = backend;
+      window.heard = [];
+      backend.told = (message) => {
+        window.heard.push(message.type);
+        told(message);
+      };
+    }"""
+    tab.evaluate(listen)
+    proxy.hold = frozenset({"up"})
+    drag(tab, ".marker.handle", (50, 20))
+    own = session(tab)
+    drag(other, ".marker.handle", (-40, -30))
+    assert kept(other, editor) != own
+    until(tab, lambda: "edit" in tab.evaluate("window.heard"))
+    assert session(tab) == own
+    proxy.release()
+    until(other, lambda: now(other) == own)
+    expect_shown(other, session(other), mesh, editor)
+    drag(other, ".marker.handle", (30, 30))
+    latest = kept(other, editor)
+    until(tab, lambda: now(tab) == latest)
+    assert editor.revision == 4  # a handle was added, and moved three times
+    other.close()
+
+
+def test_another_page_removes_what_is_dragged(
+    browser: Browser, tab: Page, mesh: Mesh, editor: Editor, proxy: Proxy, address: str
+) -> None:
+    kept(tab, editor)
+    other = browser.new_page(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    show(other, address)
+    # Along the arrow in x of the gizmo.
+    tab.keyboard.press("t")
+    arrow = """() => {
+      const { stage, kind } = geodistill;
+      const { center } = kind.model.handles[0];
+      const at = (d) => {
+        const v = stage.camera.position.clone().set(center[0], center[1], center[2] + d);
+        v.project(stage.camera);
+        return [(0.5 + 0.5 * v.x) * innerWidth, (0.5 - 0.5 * v.y) * innerHeight];
+      };
+      return [at(0), at(0.01)];
+    }"""
+    (x, y), (fx, fy) = tab.evaluate(arrow)
+    length = ((fx - x) ** 2 + (fy - y) ** 2) ** 0.5
+    dx, dy = (fx - x) / length, (fy - y) / length
+    tab.mouse.move(x + 55 * dx, y + 55 * dy)
+    tab.evaluate("new Promise(requestAnimationFrame)")
+    tab.mouse.down()
+    tab.mouse.move(x + 75 * dx, y + 75 * dy, steps=3)
+    assert now(tab).handles[0].translate != (0, 0, 0), "the arrow was missed"
+    other.keyboard.press("Control+Delete")
+    until(tab, lambda: now(tab) == Session() == editor.session)
+    tab.mouse.move(x + 90 * dx, y + 90 * dy, steps=3)
+    tab.mouse.up()
+    found = kept(tab, editor)
+    assert len(found.handles) == 1 and found.handles[0].translate != (0, 0, 0)
+    until(other, lambda: now(other) == found)
+    expect_shown(tab, found, mesh, editor)
+    other.close()

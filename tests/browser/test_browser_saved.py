@@ -1,0 +1,179 @@
+"""A mesh to deform as one file without a server, and in the middle of a notebook's page."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from geodistill.deform.session import Anchor, Handle, Session, apply
+from geodistill.deform.session_file import session_from_dict
+from geodistill.deform.surface import surface_of
+from geodistill.geometry.mesh import Mesh, diagonal
+from geodistill.viewer.notebook import view
+from tests.browser.browsing import show
+from tests.browser.test_browser_deform import SESSIONS, change, positions
+from tests.deform.shapes import blob, sphere
+from tests.deform.test_deform_command import textured
+from tests.viewer.editing import features_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def open_saved(page: Page, mesh: Mesh, session: Session, folder: Path) -> list[str]:
+    """Save it, end the server, open the file; what the page asks for from then on."""
+    with view(mesh, features_of(mesh), session=session, up="z") as viewer:
+        viewer.save(folder / "scene.html")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    show(page, (folder / "scene.html").as_uri())
+    wait_ready(page)
+    return asked
+
+
+def wait_ready(page: Page) -> None:
+    while not page.evaluate("geodistill.kind.controller.ready"):
+        pass
+    page.evaluate("geodistill.settled()")
+
+
+def shown_away(page: Page, session: Session, mesh: Mesh) -> float:
+    """How far the page is from the reference, in diagonals."""
+    found = features_of(mesh)
+    given = found.directions() if session.method == "published" else found.whitened()
+    wanted = centred(apply(session, mesh, given).vertices, mesh)
+    return float((positions(page) - wanted).norm(dim=1).max()) / diagonal(mesh)
+
+
+def centred(vertices: Tensor, mesh: Mesh) -> Tensor:
+    middle = (mesh.vertices.amax(0) + mesh.vertices.amin(0)) / 2
+    return vertices[surface_of(mesh).first] - middle
+
+
+@pytest.mark.parametrize(
+    "name", ["two and an anchor", "locality", "twins", "regions", "mirrors", "published"]
+)
+def test_a_saved_page_opens_with_its_edit(page: Page, tmp_path: Path, name: str) -> None:
+    mesh = blob(2)
+    asked = open_saved(page, mesh, SESSIONS[name], tmp_path)
+    rest = float((positions(page) - centred(mesh.vertices, mesh)).norm(dim=1).max())
+    assert rest > 0.01
+    assert shown_away(page, SESSIONS[name], mesh) < 1e-3
+    assert all(url.startswith(("file:", "blob:")) for url in asked), asked
+
+
+def test_a_saved_page_deforms(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1100, "height": 700})
+    mesh = textured(blob(2))
+    begun = Session(anchors=(Anchor(position=(0.0, 0.0, -1.0)),), locality=2.0)
+    open_saved(page, mesh, begun, tmp_path)
+    page.mouse.click(500, 350)
+    page.evaluate("geodistill.settled()")
+    box = page.locator(".marker.handle").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 80, box["y"] - 40, steps=3)
+    page.mouse.up()
+    page.evaluate("geodistill.settled()")
+    found = session_from_dict(page.evaluate("geodistill.kind.controller.session"))
+    assert len(found.handles) == 1 and any(found.handles[0].translate)
+    assert found.anchors[0].face is not None and found.locality == 2.0
+    assert shown_away(page, found, mesh) < 1e-3
+    assert page.locator("[aria-label^='Export (']").count() == 0
+    with page.expect_download() as download:
+        page.keyboard.press("Control+s")
+    download.value.save_as(tmp_path / "edit.json")
+    page.keyboard.press("Control+Delete")
+    page.evaluate("geodistill.settled()")
+    assert page.evaluate("geodistill.kind.controller.session.handles.length") == 0
+    reopen(page, tmp_path / "edit.json")
+    assert session_from_dict(page.evaluate("geodistill.kind.controller.session")) == found
+    assert shown_away(page, found, mesh) < 1e-3
+
+
+def reopen(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("[aria-label^='Open a session (']").click()
+    chooser.value.set_files(path)
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    page.evaluate("geodistill.settled()")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"handles": [{"vertex": 1, "scale": -1}]}', '{"mesh": "another"}', "7"]
+)
+def test_a_saved_page_refuses_what_is_no_session(page: Page, tmp_path: Path, text: str) -> None:
+    mesh = blob(2)
+    page.set_viewport_size({"width": 1100, "height": 700})
+    open_saved(page, mesh, SESSIONS["one"], tmp_path)
+    (tmp_path / "bad.json").write_text(text, "utf-8")
+    reopen(page, tmp_path / "bad.json")
+    page.wait_for_selector("#toast:has-text('bad.json')")
+    assert shown_away(page, SESSIONS["one"], mesh) < 1e-3
+
+
+def test_a_saved_page_knows_mirrors_and_features(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1100, "height": 700})
+    mesh = sphere(24)
+    mesh = Mesh(mesh.vertices * torch.tensor([1.0, 0.7, 1.3]).double(), mesh.faces)
+    x, y, z = mesh.vertices.unbind(1)
+    features = torch.stack([x.abs(), y + 0.3 * z, z, x.square() * z, torch.cos(2 * z)], 1).float()
+    with view(mesh, features, up="z") as viewer:
+        colors = viewer._editor.feature_colors()
+        viewer.save(tmp_path / "scene.html")
+    show(page, (tmp_path / "scene.html").as_uri())
+    wait_ready(page)
+    page.keyboard.press("m")
+    while not page.evaluate("geodistill.kind.controller.session.mirrors.length"):
+        assert page.locator("#toast").is_hidden(), page.locator("#toast").inner_text()
+    (mirror,) = session_from_dict(page.evaluate("geodistill.kind.controller.session")).mirrors
+    assert abs(mirror.normal[0]) > 0.999
+    assert bytes(page.evaluate("geodistill.kind.backend.colors().then(Array.from)")) == colors
+    change(page, Session(rigidity=3, handles=(Handle(vertex=300, translate=(0.1, 0.0, 0.2)),)))
+    page.wait_for_selector("#toast:has-text('geodistill deform')")
+
+
+def test_a_notebook_shows_the_page(page: Page, tmp_path: Path) -> None:
+    mesh = blob(2)
+    with view(mesh, features_of(mesh), session=SESSIONS["one"]) as viewer:
+        text = f"<!doctype html><h1>A notebook</h1>{viewer._repr_html_()}"
+        (tmp_path / "notebook.html").write_text(text, "utf-8")
+        serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            page.goto(f"http://localhost:{server.server_port}/notebook.html")
+            frame = page.frame_locator("iframe")
+            frame.locator("#cover.done").wait_for(state="attached")
+            assert frame.locator("#name").inner_text() == "mesh"
+            inside = page.frames[1]
+            while not inside.evaluate("geodistill.kind.controller.ready"):
+                pass
+            inside.evaluate("geodistill.settled()")
+            viewer.session = SESSIONS["two and an anchor"]
+            count = "geodistill.kind.controller.session.handles.length"
+            while inside.evaluate(count) != 2:
+                pass
+            inside.evaluate("geodistill.kind.controller.undo()")
+            while len(viewer.session.handles) != 1:
+                inside.evaluate("0")
+            server.shutdown()
+        expected = apply(SESSIONS["one"], mesh, features_of(mesh).whitened()).vertices
+        assert torch.allclose(viewer.vertices, expected)
+
+
+def test_no_other_site_shows_the_page_inside_its_own(page: Page) -> None:
+    mesh = blob(2)
+    with view(mesh, features_of(mesh)) as viewer:
+        answer = page.request.get(viewer.url)
+        policy = answer.headers["content-security-policy"]
+        assert "frame-ancestors http://localhost:*" in policy and "default-src 'none'" in policy
+        assert json.loads(page.request.get(viewer.url.replace("/?", "/scene.json?")).text())

@@ -1,0 +1,216 @@
+"""A server whose answers take long, while the person goes on: in the end all is as the session
+says."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from geodistill.deform.session import Anchor, Handle, Session
+from geodistill.deform.session_file import session_from_dict, session_to_dict
+from geodistill.geometry.mesh import Mesh, diagonal
+from geodistill.viewer.editor import Editor
+from geodistill.viewer.edits import RowMessage
+from tests.browser.browsing import serving_edit, show
+from tests.browser.test_browser_application import SIZE, drag, expect_shown, rest, session
+from tests.browser.test_browser_deform import away, change, positions
+from tests.deform.shapes import blob
+from tests.viewer.editing import features_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PATIENCE_SECONDS = 60
+GIVE = "session => geodistill.kind.controller.change(session)"
+
+
+class SlowEditor(Editor):
+    """Answers no question before it may."""
+
+    def __init__(self, mesh: Mesh, session: Session | None = None) -> None:
+        super().__init__(mesh, session or Session())
+        self.may_answer, self.asked = threading.Event(), threading.Semaphore(0)
+        self.questions = 0
+        self.bring(features_of(mesh))
+
+    def _row(self, message: RowMessage) -> bytes:
+        self._wait()
+        return super()._row(message)
+
+    def _polished(self, id: int, session: Session) -> bytes:
+        self._wait()
+        return super()._polished(id, session)
+
+    def _wait(self) -> None:
+        self.questions += 1
+        self.asked.release()
+        assert self.may_answer.wait(PATIENCE_SECONDS)
+
+    def expect_asked(self) -> None:
+        assert self.asked.acquire(timeout=PATIENCE_SECONDS)
+
+
+def now(page: Page) -> Session:
+    """The edit, whatever of it is shown."""
+    return session_from_dict(page.evaluate("geodistill.kind.controller.session"))
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return blob(2)
+
+
+@pytest.fixture
+def shown(page: Page, mesh: Mesh) -> Any:
+    """The page, and an editor that waits."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    editor = SlowEditor(mesh)
+    with serving_edit(editor) as address:
+        show(page, address)
+        yield editor
+        editor.may_answer.set()
+
+
+def test_undone_before_it_was_there(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    page.mouse.click(500, 350)
+    shown.expect_asked()
+    assert "Asking for its weights" in page.locator("#welcome").inner_text()
+    page.keyboard.press("Control+z")
+    assert session(page) == Session() == shown.session
+    shown.may_answer.set()
+    page.keyboard.press("Control+y")
+    again = session(page)
+    assert len(again.handles) == 1 and shown.questions == 1
+    page.keyboard.press("Control+z")
+    assert session(page) == Session()
+    assert page.locator(".marker").count() == 0
+    assert torch.equal(positions(page), rest(shown))
+
+
+def test_a_second_handle_before_the_first_was_there(
+    page: Page, mesh: Mesh, shown: SlowEditor
+) -> None:
+    page.mouse.click(500, 350)
+    page.mouse.click(560, 500)
+    page.keyboard.press("2")
+    page.mouse.click(440, 250)
+    shown.expect_asked()
+    assert len(now(page).handles) == 2 and page.locator(".marker:visible").count() == 0
+    shown.may_answer.set()
+    page.wait_for_selector(".marker.anchor:not([hidden])")
+    drag(page, ".marker.handle[data-index='0']", (60, -40))
+    drag(page, ".marker.handle[data-index='1']", (-30, -30))
+    found = session(page)
+    assert [len(found.handles), len(found.anchors)] == [2, 1]
+    assert all(handle.translate != (0, 0, 0) for handle in found.handles)
+    expect_shown(page, found, mesh, shown)
+    assert shown.session == found
+
+
+def test_removed_before_it_was_there(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    page.mouse.click(500, 350)
+    shown.expect_asked()
+    page.keyboard.press("Delete")
+    assert session(page) == Session() and page.locator(".marker").count() == 0
+    page.mouse.click(560, 500)
+    shown.may_answer.set()
+    drag(page, ".marker.handle:not([hidden])", (40, -40))
+    found = session(page)
+    assert len(found.handles) == 1
+    expect_shown(page, found, mesh, shown)
+
+
+def test_dragged_at_once(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    page.mouse.click(500, 350)
+    before = page.evaluate("geodistill.stage.pose")
+    page.mouse.move(500, 350)
+    page.mouse.down()
+    page.mouse.move(560, 300, steps=3)
+    shown.may_answer.set()
+    page.wait_for_selector(".marker.handle:not([hidden])")
+    page.mouse.move(580, 300, steps=3)
+    page.mouse.up()
+    # There was no handle to drag yet, so that the camera was turned.
+    assert page.evaluate("geodistill.stage.pose") != before
+    assert session(page).handles[0].translate == (0, 0, 0)
+    drag(page, ".marker.handle", (40, -40))
+    expect_shown(page, session(page), mesh, shown)
+
+
+def test_others_are_dragged_while_one_is_awaited(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    shown.may_answer.set()
+    page.mouse.click(500, 350)
+    session(page)
+    drag(page, ".marker.handle", (50, -40))
+    first = session(page)
+    shown.may_answer.clear()
+    page.keyboard.press("Escape")
+    page.mouse.click(560, 500)
+    drag(page, ".marker.handle:not([hidden])", (-30, -30))
+    moved = now(page)
+    assert len(moved.handles) == 2 and moved.handles[0] != first.handles[0]
+    # What can be shown is shown: the first handle by itself.
+    expect_shown(page, replace(moved, handles=moved.handles[:1]), mesh, shown)
+    shown.may_answer.set()
+    expect_shown(page, session(page), mesh, shown)
+    assert session(page) == moved == shown.session
+
+
+def test_one_is_awaited_while_the_other_is_removed(
+    page: Page, mesh: Mesh, shown: SlowEditor
+) -> None:
+    shown.may_answer.set()
+    page.mouse.click(500, 350)
+    session(page)
+    drag(page, ".marker.handle", (50, -40))
+    session(page)
+    shown.may_answer.clear()
+    page.mouse.click(560, 500)
+    page.get_by_label("Remove Handle 1").click()
+    # The one that is left is not where the other was.
+    assert page.locator(".marker:visible").count() == 0
+    shown.may_answer.set()
+    drag(page, ".marker.handle:not([hidden])", (30, -30))
+    found = session(page)
+    assert len(found.handles) == 1 and found.handles[0].translate != (0, 0, 0)
+    expect_shown(page, found, mesh, shown)
+
+
+def test_the_published_method_waits_too(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    both = Session(
+        method="published",
+        handles=(Handle(vertex=300, translate=(0, 0, 0.2)), Handle(vertex=900)),
+        anchors=(Anchor(vertex=1500),),
+    )
+    shown.may_answer.set()
+    assert away(page, replace(both, handles=both.handles[:1]), mesh) < 1e-3
+    shown.may_answer.clear()
+    page.evaluate(GIVE, session_to_dict(both))
+    drag(page, ".marker.handle:not([hidden])", (-30, -30))
+    assert page.locator("#toast").is_hidden(), page.locator("#toast").text_content()
+    shown.may_answer.set()
+    assert away(page, session(page), mesh) < 1e-3
+
+
+def test_a_polish_that_comes_too_late_is_left(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
+    shown.may_answer.set()
+    lifted = Session(handles=(Handle(vertex=300, translate=(0, 0, 0.3)),))
+    change(page, lifted)
+    shown.may_answer.clear()
+    while shown.asked.acquire(blocking=False):
+        pass
+    page.evaluate(GIVE, session_to_dict(replace(lifted, rigidity=3)))
+    shown.expect_asked()
+    page.keyboard.press("Control+z")
+    shown.may_answer.set()
+    assert session(page) == lifted
+    expect_shown(page, lifted, mesh, shown)
+    page.keyboard.press("Control+y")
+    polished = session(page)
+    assert page.evaluate("geodistill.kind.controller.polished") and polished.rigidity == 3
+    expect_shown(page, polished, mesh, shown)
+    assert float((positions(page) - rest(shown)).norm(dim=1).max()) > 0.05 * diagonal(mesh)
