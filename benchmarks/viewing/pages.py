@@ -46,7 +46,7 @@ def served(editor: Editor) -> Iterator[str]:
     scene = MeshView(editor.mesh)
     exhibit = Exhibit(load_page(), scene, described, "benchmark", "127.0.0.1", editor)
     with BackgroundServer(exhibit) as server:
-        yield server.address
+        yield server.url
 
 
 @contextlib.contextmanager

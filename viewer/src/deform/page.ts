@@ -202,6 +202,11 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     shown();
     refresh();
   };
+  controller.moved = () => {
+    gizmo.follow();
+    panel.follow();
+    stage.invalidate();
+  };
   controller.failed = (reason) => report(new Error(reason));
   pointing.clicked = clicked;
   const themed = kind.themed;

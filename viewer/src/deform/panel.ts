@@ -125,12 +125,8 @@ export class Panel {
     for (const name of ["translate", "rotate", "scale", "near"] as const)
       fields[name].element.hidden = !handle;
     this.own.querySelector("button")!.hidden = !handle;
-    if (handle) {
-      fields.translate.set(handle.translate ?? [0, 0, 0]);
-      fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
-      fields.scale.set(scaleOf(handle));
-      fields.near.set(localityOf(session, handle));
-    }
+    this.follow();
+    if (handle) fields.near.set(localityOf(session, handle));
     const { kernel } = state;
     for (const name of ["radius", "falloff"] as const) fields[name].element.hidden = !kernel;
     fields.radius.set(session.radius ?? kernel?.radius ?? 1);
@@ -144,6 +140,17 @@ export class Panel {
     this.fillPlanes(session, state);
     fields.paint.set(state.paint);
     fields.heat.set(state.heat);
+  }
+
+  /** Where the selected handle is now. */
+  follow(): void {
+    const { fields } = this;
+    const { session, selected } = this.controller;
+    const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
+    if (!handle) return;
+    fields.translate.set(handle.translate ?? [0, 0, 0]);
+    fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
+    fields.scale.set(scaleOf(handle));
   }
 
   private setSelected(values: Partial<Handle>): void {
