@@ -26,7 +26,8 @@ from tests.viewer.editing import editor_of, features_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SIZE = {"width": 1100, "height": 700}
+SIZE = {"width": 1374, "height": 700}
+CANVAS_WIDTH = 1100  # beside the panel
 
 
 def session(page: Page) -> Session:
@@ -206,7 +207,7 @@ def test_regions_by_brush_and_lasso_are_what_is_seen_there(page: Page, shape: Me
         places = editor.surface.welded[torch.tensor(region)]
         spots = rest(editor)[places].double()
         clip = torch.cat([spots, torch.ones(len(spots), 1)], 1) @ full.T
-        x = (0.5 + 0.5 * clip[:, 0] / clip[:, 3]) * SIZE["width"]
+        x = (0.5 + 0.5 * clip[:, 0] / clip[:, 3]) * CANVAS_WIDTH
         y = (0.5 - 0.5 * clip[:, 1] / clip[:, 3]) * SIZE["height"]
         assert bool(((x > 439) & (x < 581) & (y > 289) & (y < 411)).all())
         # All of them face the camera: what is behind is not selected.

@@ -230,7 +230,7 @@ def test_another_page_removes_what_is_dragged(
       const at = (d) => {
         const v = stage.camera.position.clone().set(center[0], center[1], center[2] + d);
         v.project(stage.camera);
-        return [(0.5 + 0.5 * v.x) * innerWidth, (0.5 - 0.5 * v.y) * innerHeight];
+        return [(0.5 + 0.5 * v.x) * stage.canvas.clientWidth, (0.5 - 0.5 * v.y) * innerHeight];
       };
       return [at(0), at(0.01)];
     }"""

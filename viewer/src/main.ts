@@ -13,7 +13,7 @@ import { byteLength, numbers, pageSource, Refused, type Source } from "./source"
 import { type Frame, Stage } from "./stage";
 import { showAxes } from "./ui/axes";
 import { byId } from "./ui/dom";
-import { addControl, showFacts } from "./ui/panel";
+import { addControl, showFacts, showPanel } from "./ui/panel";
 import { saveScreenshot } from "./ui/screenshot";
 import { Theme } from "./ui/theme";
 import { addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp } from "./ui/tools";
@@ -44,6 +44,7 @@ async function main(): Promise<void> {
   byId("name").textContent = scene.name;
   byId("kind").textContent = scene.kind === "field" ? "radiance field" : scene.kind;
   byId("kind").hidden = scene.name === scene.kind; // of what has no name
+  showPanel(innerWidth >= 900); // else it would cover the scene
   const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
   const connection = source.live ? new Connection(location) : undefined;
   const setting: Setting = { stage, scene, load: loader(source, scene) };
@@ -93,7 +94,6 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
   const screenshot = (opaque: boolean) => () =>
     void saveScreenshot(stage.frame(), scene.name, opaque).catch(report);
   const facts = () => showFacts(scene, stage.up);
-  const panel = byId("panel");
   const tools: Tool[] = [
     { label: "Fit to view", key: "f", icon: ICONS.fit, run: () => stage.fit() },
     { label: "First view", key: "h", icon: ICONS.home, run: () => stage.home() },
@@ -113,7 +113,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
       label: "Panel",
       key: "i",
       icon: ICONS.panel,
-      run: () => (panel.hidden = !panel.hidden),
+      run: () => showPanel(byId("panel").hidden),
     },
     { label: "Help", key: "?", icon: ICONS.help, run: toggleHelp },
   ];
@@ -129,7 +129,6 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
     ),
   ]);
   facts();
-  panel.hidden = innerWidth < 900; // it would cover the scene
   byId("tools").hidden = false;
   byId("modes").hidden = !isDeforming(kind);
   stage.lookedListeners.add(() => showAxes(stage.camera));

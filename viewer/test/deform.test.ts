@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { History } from "../src/deform/history";
 import { nearest } from "../src/deform/gizmo";
 import {
-  apply, carried, columnsOf, gateAt, height, mirrored, type Plane, reflect, rotationMatrix,
+  apply, carried, columnsOf, gateAt, height, mirrored, type Plane, reflect, repivoted, rotationMatrix,
   symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
@@ -211,4 +211,12 @@ test("numbers come behind their header", () => {
   assert.throws(() => readNumbers(pack(row, Uint8Array.of(1, 0))), Malformed);
   assert.throws(() => readNumbers(new ArrayBuffer(3)), Malformed);
   assert.throws(() => readNumbers(pack({ ...row, kernel: "none" }, new Uint8Array(6))), Malformed);
+});
+
+test("a map about another pivot is the same map, and brings that pivot where it was asked to", () => {
+  const to: Vector = [0.4, -1.2, 0.9];
+  const moved = repivoted(MAP, to);
+  closeTo(carried(moved, moved.pivot), to);
+  closeTo(carried(moved, POINT), carried(MAP, POINT));
+  closeTo(repivoted(moved, carried(moved, MAP.pivot)).translation, MAP.translation);
 });

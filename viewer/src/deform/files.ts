@@ -37,6 +37,23 @@ export async function chosenFile(accept: string): Promise<File | undefined> {
   });
 }
 
+/** Take files that are dropped on the page, one at a time. */
+export function takeDrops(take: (file: File) => void): void {
+  const over = (on: boolean) => document.body.classList.toggle("dropping", on);
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    over(true);
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget ?? over(false));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault(); // or else the browser would go there
+    over(false);
+    const file = event.dataTransfer?.files[0];
+    if (file) take(file);
+  });
+}
+
 /** The dialogue in which a mesh is exported. */
 export class ExportDialog {
   private readonly dialog = byId<HTMLDialogElement>("export");

@@ -6,12 +6,13 @@ import { add, scale, sub } from "../framing";
 import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
 import type { Controller } from "./controller";
-import { transformOf } from "./maps";
+import { carried, repivoted, type Transform, transformOf } from "./maps";
 import type { Model } from "./model";
 import type { Hit } from "./pick";
 import { type Handle, LEAST_SCALE, MOST_SCALE, type Session, withHandle } from "./session";
 
-export type GizmoMode = "translate" | "rotate" | "scale";
+/** `pivot` moves what a handle turns and grows about, and not the mesh. */
+export type GizmoMode = "translate" | "rotate" | "scale" | "pivot";
 
 export class Gizmo {
   /** Drawn over everything else. */
@@ -21,6 +22,7 @@ export class Gizmo {
   private readonly spot: THREE.Mesh;
   private readonly planes = new THREE.Group();
   private shown = ""; // of planes
+  private mode_: GizmoMode = "translate";
   private began: { before: Session; index: number; center: Vector } | undefined;
 
   /** The handle as it is dragged. */
@@ -52,11 +54,12 @@ export class Gizmo {
   }
 
   get mode(): GizmoMode {
-    return this.controls.mode;
+    return this.mode_;
   }
 
   set mode(mode: GizmoMode) {
-    this.controls.setMode(mode);
+    this.mode_ = mode;
+    this.controls.setMode(mode === "pivot" ? "translate" : mode);
     this.stage.invalidate();
   }
 
@@ -69,15 +72,14 @@ export class Gizmo {
   /** Go to the selected handle. */
   follow(): void {
     if (this.began) return;
-    const { selected, session } = this.controller;
-    const site = selected?.kind === "handle" ? this.model.handles[selected.index] : undefined;
-    const handle = selected && session.handles[selected.index];
-    if (!site || !handle) {
+    const chosen = this.chosen();
+    if (!chosen) {
       this.controls.detach();
       return;
     }
+    const { handle, center } = chosen;
     const { origin } = this.stage.scene;
-    const { pivot, rotation, stretch, translation } = transformOf(handle, site.center, origin);
+    const { pivot, rotation, stretch, translation } = transformOf(handle, center, origin);
     this.held.position.set(...add(pivot, translation));
     const angle = Math.hypot(...rotation);
     this.held.quaternion.setFromAxisAngle(
@@ -87,6 +89,26 @@ export class Gizmo {
     this.held.scale.set(stretch[0]!, stretch[4]!, stretch[8]!);
     this.held.updateMatrixWorld();
     this.controls.attach(this.held);
+  }
+
+  /** What the selected handle turns about, in the mesh's frame. */
+  get pivot(): Vector | undefined {
+    const chosen = this.chosen();
+    const { origin } = this.stage.scene;
+    return chosen && add(transformOf(chosen.handle, chosen.center, origin).pivot, origin);
+  }
+
+  /** Turn the selected handle about another point of that frame; undefined: about itself. */
+  setPivot(at: Vector | undefined): void {
+    const chosen = this.chosen();
+    if (!chosen) return;
+    const { handle, index, center } = chosen;
+    const { origin } = this.stage.scene;
+    const map = transformOf(handle, center, origin);
+    const to = carried(map, at ? sub(at, origin) : center);
+    const made: Handle = { ...handle, ...withPivot(map, to, origin) };
+    if (!at) delete made.pivot;
+    this.controller.change(withHandle(this.controller.session, index, made));
   }
 
   /** Show where a click would land; undefined: nowhere. */
@@ -138,13 +160,20 @@ export class Gizmo {
   }
 
   private begin(): void {
-    const { selected, session } = this.controller;
-    if (selected?.kind !== "handle") return;
-    const { index } = selected;
-    const site = this.model.handles[index];
-    if (!site) return;
-    this.began = { before: session, index, center: site.center };
+    const chosen = this.chosen();
+    if (!chosen) return;
+    const { index, center } = chosen;
+    this.began = { before: this.controller.session, index, center };
     this.stage.orbiting = false;
+  }
+
+  /** The selected handle, once it is known where it is. */
+  private chosen(): { handle: Handle; index: number; center: Vector } | undefined {
+    const { selected, session } = this.controller;
+    if (selected?.kind !== "handle") return undefined;
+    const { index } = selected;
+    const [handle, site] = [session.handles[index], this.model.handles[index]];
+    return handle && site && { handle, index, center: site.center };
   }
 
   private drag(): void {
@@ -153,13 +182,15 @@ export class Gizmo {
     const { before, index, center } = this.began;
     const { controller, stage } = this;
     const handle = before.handles[index]!;
-    const { pivot, rotation } = transformOf(this.turned ?? handle, center, stage.scene.origin);
+    const { origin } = stage.scene;
+    const map = transformOf(this.turned ?? handle, center, origin);
     const made: Handle = { ...handle };
-    if (this.mode === "translate")
-      made.translate = sub(this.held.position.toArray() as unknown as Vector, pivot);
+    const at = this.held.position.toArray() as unknown as Vector;
+    if (this.mode === "translate") made.translate = sub(at, map.pivot);
+    if (this.mode === "pivot") Object.assign(made, withPivot(map, at, origin));
     if (this.mode === "rotate") {
       delete made.quaternion;
-      made.rotate = scale(nearest(this.held.quaternion, rotation), 180 / Math.PI);
+      made.rotate = scale(nearest(this.held.quaternion, map.rotation), 180 / Math.PI);
     }
     if (this.mode === "scale")
       made.scale = this.held.scale
@@ -174,6 +205,12 @@ export class Gizmo {
     this.stage.orbiting = true;
     this.controller.change(this.controller.session);
   }
+}
+
+/** What changes of a handle when its pivot goes to where it is seen at a point. */
+export function withPivot(map: Transform, to: Vector, origin: Vector): Pick<Handle, "pivot" | "translate"> {
+  const { pivot, translation } = repivoted(map, to);
+  return { pivot: add(pivot, origin), translate: translation };
 }
 
 /** The rotation vector of a quaternion that is nearest to another one: full turns count. */

@@ -49,6 +49,16 @@ export function transformOf(handle: Handle, center: Vector, origin: Vector): Tra
   };
 }
 
+/** The same map about another pivot: the one that it brings to a point. */
+export function repivoted(transform: Transform, to: Vector): Transform {
+  const { pivot, rotation, stretch, translation } = transform;
+  const back = scale(rotation, -1);
+  const [x, y, z] = apply(rotationMatrix(back), sub(sub(to, pivot), translation));
+  const [sx, sy, sz] = [stretch[0]!, stretch[4]!, stretch[8]!];
+  const moved = add(pivot, [x / sx, y / sy, z / sz]);
+  return { ...transform, pivot: moved, translation: sub(to, moved) };
+}
+
 export function height(plane: Plane, point: Vector): number {
   return dot(plane.normal, point) - plane.offset;
 }

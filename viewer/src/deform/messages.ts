@@ -1,8 +1,8 @@
 // What the deformation page and its server say to one another; the server's side is
 // geodistill/viewer/edits.py.
-import { type Check, finite, listOf, object, orNull, shaped, text, vector, whole } from "../checks";
+import { between, type Check, finite, listOf, object, orNull, text, vector, whole } from "../checks";
 import { Malformed, type Vector } from "../protocol";
-import { isSession, type Mirror, type Place, type Session } from "./session";
+import { isMirror, isSession, type Mirror, type Place, type Session } from "./session";
 
 export type About = "likeness" | "path";
 
@@ -52,12 +52,12 @@ export type FromServer =
   | { type: "accepted"; id: number; revision: number }
   | { type: "failure"; id: number; reason: string };
 
-const mirror = shaped({ normal: vector }, { offset: finite });
+const spread = between(1e-6, 1e6); // radius and power of a kernel
 
 const TEXTS: Record<FromServer["type"], Record<string, Check>> = {
   progress: { what: text, done: whole, total: orNull(whole) },
-  ready: { teacher: text, channels: whole, radius: finite, power: finite },
-  mirrors: { id: whole, mirrors: listOf(mirror) },
+  ready: { teacher: text, channels: whole, radius: spread, power: spread },
+  mirrors: { id: whole, mirrors: listOf(isMirror) },
   edit: { server: text, revision: whole, session: isSession },
   accepted: { id: whole, revision: whole },
   failure: { id: whole, reason: text },
@@ -73,7 +73,7 @@ const HEADERS: Record<"row" | "positions", Record<string, Check>> = {
     face: orNull(whole),
     barycentric: orNull(vector),
     features: listOf(listOf(finite)),
-    kernel: orNull(listOf(finite)),
+    kernel: orNull(listOf(spread, 2)),
   },
   positions: { id: whole, count: whole },
 };

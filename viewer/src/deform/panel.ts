@@ -1,9 +1,11 @@
 // The panel of the deformation page: what there is, and what is selected.
 import type { Vector } from "../protocol";
 import { byId, make } from "../ui/dom";
-import { button, choice, section, slider, toggle, triple } from "../ui/fields";
+import { button, choice, fold, hint, section, slider, toggle, triple } from "../ui/fields";
 import type { Controller } from "./controller";
+import type { Painted } from "./paint";
 import {
+  centringOf,
   type Handle,
   LEAST_SCALE,
   localityOf,
@@ -15,21 +17,23 @@ import {
   withHandle,
 } from "./session";
 
-export type Paint = "own" | "features";
-
 /** What the panel asks of the page. */
 export interface Wishes {
-  paint(paint: Paint): void;
+  paint(painted: Painted): void;
   heat(on: boolean): void;
   symmetry(on: boolean): void;
+  /** Turn the selected handle about another point of the mesh's frame; undefined: about itself. */
+  pivot(at: Vector | undefined): void;
 }
 
 export interface PanelState {
-  paint: Paint;
+  paint: Painted;
   heat: boolean;
   /** The planes that were found; undefined: not asked for yet. */
   planes: Session["mirrors"] | undefined;
   searching: boolean;
+  /** What the selected handle turns about, in the mesh's frame. */
+  pivot: Vector | undefined;
   /** The kernel that the features ask for. */
   kernel: { radius: number; power: number } | undefined;
 }
@@ -38,15 +42,19 @@ const DEGREES = 180 / Math.PI;
 
 export class Panel {
   private readonly list = make("ul", { className: "list" });
-  private readonly hint = make("p", { className: "hint" });
+  private readonly empty = hint("None yet: click the surface.");
   private readonly own: HTMLElement;
   private readonly title = make("h2");
   private readonly planes = make("ul", { className: "list" });
+  private readonly centre: HTMLButtonElement;
+  private readonly clear: HTMLButtonElement;
   private readonly fields;
 
+  /** `complete`: whether the features are there for every method. */
   constructor(
     private readonly controller: Controller,
     wishes: Wishes,
+    complete: boolean,
   ) {
     const change = (edit: (session: Session) => Session) => controller.change(edit(controller.session));
     const drag = (edit: (session: Session) => Session) => controller.drag(edit(controller.session));
@@ -60,7 +68,8 @@ export class Panel {
       scale: triple("Size", 0.05, {
         changed: (v) => handle({ scale: within(v, LEAST_SCALE, MOST_SCALE) }),
       }),
-      near: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
+      pivot: triple("Pivot", 0.01, { changed: wishes.pivot }),
+      near: slider("Own locality", { low: 0, high: 12, step: 0.1 }, plain, {
         changed: (v) => handle({ locality: v }),
       }),
       radius: slider("Radius", { low: 0.05, high: 2, step: 0.01 }, plain, {
@@ -71,6 +80,12 @@ export class Panel {
       }),
       locality: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
         changed: (v) => change((session) => ({ ...session, locality: v })),
+      }),
+      method: choice("Method", { cardinal: "Cardinal", published: "Published" }, {
+        changed: (method) => change((session) => ({ ...session, method })),
+      }),
+      centring: slider("Centring", { low: 0, high: 1, step: 0.05 }, plain, {
+        changed: (centring) => change((session) => ({ ...session, centring })),
       }),
       rigidity: slider("Rigid polish", { low: 0, high: 20, step: 1 }, String, {
         changed: (v) => change((session) => ({ ...session, rigidity: v })),
@@ -87,29 +102,47 @@ export class Panel {
       heat: toggle("Weights of the handle", { changed: wishes.heat }),
     };
     const { fields } = this;
+    const row = (...buttons: Node[]) => make("div", { className: "buttons" }, ...buttons);
+    this.centre = button("Centre pivot", () => wishes.pivot(undefined));
+    this.clear = button("Remove all", () => controller.reset());
     this.own = make(
       "section", {}, this.title,
-      fields.translate.element, fields.rotate.element, fields.scale.element, fields.near.element,
-      make(
-        "div", { className: "buttons" },
+      fields.translate.element, fields.rotate.element, fields.scale.element, fields.pivot.element,
+      fields.near.element,
+      row(
         button("Put back", () => handle({ translate: [0, 0, 0], rotate: [0, 0, 0], scale: 1 })),
+        this.centre,
         button("Remove", () => controller.removeSelected()),
       ),
     );
     const automatic = button("Automatic", () =>
-      change((session) => ({ ...session, radius: null, falloff: null })),
+      change((session) => ({ ...session, radius: null, falloff: null, centring: null })),
     );
+    const methods = [
+      make("h2", {}, "Weights"),
+      fields.method.element,
+      hint("Cardinal: all of a handle, nothing of an anchor. Published: as the paper has them."),
+      fields.centring.element,
+      hint("How much of what all features share is left out: more of it keeps handles apart."),
+    ];
     byId("edit").append(
-      section("Handles and anchors", this.hint, this.list),
+      section("Handles and anchors", this.empty, this.list, row(this.clear)),
       this.own,
       section(
         "How it spreads",
-        fields.radius.element, fields.falloff.element, fields.locality.element,
-        make("div", { className: "buttons" }, automatic),
+        fields.radius.element, fields.falloff.element, fields.locality.element, row(automatic),
       ),
       section("Symmetry", fields.symmetry.element, this.planes, fields.seam.element),
-      section("Shape", fields.blend.element, fields.rigidity.element),
       section("Colours", fields.paint.element, fields.heat.element),
+      fold(
+        "More",
+        make("h2", {}, "Blending"),
+        fields.blend.element,
+        hint("Rotations keep the size of what turns; linear averages positions."),
+        fields.rigidity.element,
+        hint("Steps towards rigid parts, once a handle is let go."),
+        ...(complete ? methods : []),
+      ),
     );
   }
 
@@ -117,15 +150,16 @@ export class Panel {
     const { controller, fields } = this;
     const { session, selected } = controller;
     this.fillList(session);
-    this.hint.hidden = session.handles.length > 0;
-    this.hint.textContent = "None yet: click the surface.";
+    const begun = session.handles.length > 0 || session.anchors.length > 0;
+    this.empty.hidden = begun;
+    this.clear.hidden = !begun;
     const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
     this.own.hidden = !selected;
     this.title.textContent = selected ? `${named(selected.kind)} ${selected.index + 1}` : "";
-    for (const name of ["translate", "rotate", "scale", "near"] as const)
+    for (const name of ["translate", "rotate", "scale", "pivot", "near"] as const)
       fields[name].element.hidden = !handle;
     this.own.querySelector("button")!.hidden = !handle;
-    this.follow();
+    this.follow(state.pivot);
     if (handle) fields.near.set(localityOf(session, handle));
     const { kernel } = state;
     for (const name of ["radius", "falloff"] as const) fields[name].element.hidden = !kernel;
@@ -133,6 +167,8 @@ export class Panel {
     fields.falloff.set(session.falloff ?? kernel?.power ?? 1);
     fields.locality.set(session.locality);
     fields.rigidity.set(session.rigidity);
+    fields.method.set(session.method);
+    fields.centring.set(centringOf(session));
     fields.blend.set(session.blend);
     fields.seam.set(session.seam);
     fields.seam.element.hidden = !session.mirrors.length;
@@ -142,11 +178,13 @@ export class Panel {
     fields.heat.set(state.heat);
   }
 
-  /** Where the selected handle is now. */
-  follow(): void {
+  /** Where the selected handle is now, and its pivot. */
+  follow(pivot: Vector | undefined): void {
     const { fields } = this;
     const { session, selected } = this.controller;
     const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
+    this.centre.hidden = !handle?.pivot;
+    fields.pivot.set(pivot ?? [0, 0, 0]);
     if (!handle) return;
     fields.translate.set(handle.translate ?? [0, 0, 0]);
     fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);

@@ -15,6 +15,8 @@ export class Pointing {
   active = true;
   private hoveredAt = 0;
   private slow = false;
+  /** Let what has begun be no click. */
+  private forget = (): void => {};
 
   constructor(
     private readonly stage: Stage,
@@ -37,14 +39,19 @@ export class Pointing {
   }
 
   private press(begin: PointerEvent): void {
+    if (!begin.isPrimary) this.forget(); // several fingers zoom and pan
     if (begin.button !== 0 || !this.active || this.gizmo.busy || !begin.isPrimary) return;
     const { canvas } = this.stage;
     const release = (event: PointerEvent): void => {
-      canvas.removeEventListener("pointerup", release);
-      canvas.removeEventListener("pointercancel", release);
+      this.forget();
       const far = Math.hypot(event.clientX - begin.clientX, event.clientY - begin.clientY);
       if (event.type === "pointerup" && far < CLICK_PX && event.pointerId === begin.pointerId)
         this.clicked(this.under(event));
+    };
+    this.forget();
+    this.forget = () => {
+      canvas.removeEventListener("pointerup", release);
+      canvas.removeEventListener("pointercancel", release);
     };
     canvas.addEventListener("pointerup", release);
     canvas.addEventListener("pointercancel", release);

@@ -91,6 +91,8 @@ const handle = {
   locality: power,
 };
 
+export const isMirror = shaped({ normal: both(vector, some) }, { offset: finite });
+
 /** Whether a value is a session, as geodistill.deform.session_file reads it. */
 export const isSession = shaped({
   version: oneOf(EMPTY.version),
@@ -105,7 +107,7 @@ export const isSession = shaped({
   rigidity: both(whole, between(0, 10_000)),
   handles: listOf(both(object, placed, shaped({}, handle))),
   anchors: listOf(both(object, placed, shaped({}, place))),
-  mirrors: listOf(shaped({ normal: both(vector, some) }, { offset: finite })),
+  mirrors: listOf(isMirror),
 }) as (value: unknown) => value is Session;
 
 /** Axis times radians. */
@@ -131,6 +133,11 @@ export function moves(handle: Handle): boolean {
     rotationOf(handle).some((v) => v !== 0) ||
     scaleOf(handle).some((v) => v !== 1)
   );
+}
+
+/** How much of what all features share is left out, as geodistill.deform.session has it. */
+export function centringOf({ method, centring }: Session): number {
+  return centring ?? (method === "published" ? 0 : 0.7);
 }
 
 export function localityOf(session: Session, handle: Handle): number {

@@ -103,7 +103,8 @@ export class Sites {
 
   /** Throws Unanswered for a row of another mesh. */
   private whole(row: Row): Row {
-    if (row.data.length === this.topology.positions) return row;
+    const { positions, faceCount } = this.topology;
+    if (row.data.length === positions && (row.face ?? 0) < faceCount) return row;
     throw new Unanswered("the server has answered for another mesh: reload the page");
   }
 

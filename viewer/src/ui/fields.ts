@@ -17,6 +17,15 @@ export function section(title: string, ...children: (Node | string)[]): HTMLElem
   return make("section", {}, make("h2", {}, title), ...children);
 }
 
+/** A section that is closed at first. */
+export function fold(title: string, ...children: (Node | string)[]): HTMLElement {
+  return make("section", {}, make("details", {}, make("summary", {}, title), ...children));
+}
+
+export function hint(text: string): HTMLElement {
+  return make("p", { className: "hint" }, text);
+}
+
 /** A slider from `low` to `high` whose value is written as `text` says. */
 export function slider(
   label: string,
@@ -50,23 +59,28 @@ export function triple(
   step: number,
   ways: Ways<readonly [number, number, number]>,
 ): Field<readonly [number, number, number]> {
-  const inputs = ["x", "y", "z"].map((axis) => {
+  let shown: readonly number[] = [];
+  const show = (input: HTMLInputElement, k: number) => (input.value = String(Number(shown[k]!.toPrecision(4))));
+  const inputs = ["x", "y", "z"].map((axis, k) => {
     const input = make("input", { type: "number", step: String(step) });
     input.setAttribute("aria-label", `${label} ${axis}`);
     input.className = axis;
-    input.addEventListener("keydown", ({ key }) => key === "Enter" && input.blur());
+    input.addEventListener("keydown", ({ key }) => {
+      if (key === "Escape") show(input, k);
+      if (key === "Escape" || key === "Enter") input.blur();
+    });
     input.addEventListener("change", () => {
       const values = inputs.map((i) => i.valueAsNumber);
       if (values.every(Number.isFinite)) ways.changed(values as [number, number, number]);
+      else show(input, k);
     });
     return input;
   });
   return {
     element: make("div", { className: "triple" }, make("span", {}, label), ...inputs),
     set(values) {
-      inputs.forEach((input, k) => {
-        if (document.activeElement !== input) input.value = String(Number(values[k]!.toPrecision(4)));
-      });
+      shown = values;
+      inputs.forEach((input, k) => document.activeElement !== input && show(input, k));
     },
   };
 }

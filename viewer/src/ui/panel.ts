@@ -4,6 +4,12 @@ import type { Control, Range, Toggle } from "../kinds/kind";
 import type { Manifest, Vector } from "../protocol";
 import { byId, make } from "./dom";
 
+/** Show or hide the panel: in a window that is wide enough the scene makes room for it. */
+export function showPanel(on: boolean): void {
+  byId("panel").hidden = !on;
+  document.body.classList.toggle("docked", on);
+}
+
 /** Adds a control to the panel; the result is what its keys do. */
 export function addControl(control: Control): Record<string, () => void> {
   return control.type === "toggle" ? addToggle(control) : addRange(control);

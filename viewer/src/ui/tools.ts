@@ -31,7 +31,7 @@ export function addTools(tools: readonly Tool[]): void {
   for (const { label, key, icon, group, run } of tools) {
     if (!icon) continue;
     const title = `${label} (${keyName(key)})`;
-    const button = make("button", { title, type: "button" });
+    const button = make("button", { type: "button" });
     button.setAttribute("aria-label", title);
     button.innerHTML = `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${icon}"/></svg>`;
     button.addEventListener("click", () => {

@@ -1,0 +1,188 @@
+"""A server that says what no server says: the page tells, and goes on."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodistill.deform.session import Handle, Session
+from geodistill.deform.session_file import session_to_dict
+from geodistill.deform.surface import surface_of
+from geodistill.viewer.wire import pack
+from tests.browser.browsing import serving_edit, show
+from tests.browser.test_browser_application import SIZE, drag, expect_shown, session
+from tests.browser.test_browser_deform import change
+from tests.deform.shapes import blob
+from tests.viewer.editing import editor_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, WebSocketRoute
+
+VISIBLE = ".marker.handle:not([hidden])"
+MESH = blob(2)
+COUNT = len(surface_of(MESH).positions)
+EDIT: dict[str, Any] = {"type": "edit", "server": "s", "revision": 1}
+READY = {"type": "ready", "teacher": "x", "channels": 3, "radius": 1, "power": 1}
+PLAIN = session_to_dict(Session())
+ROW = {
+    "type": "row",
+    "id": 10**6,
+    "about": "likeness",
+    "count": 3,
+    "longest": 2.0,
+    "center": [0, 0, 0],
+    "face": None,
+    "barycentric": None,
+    "features": [[1.0]],
+    "kernel": [1, 1],
+}
+
+
+def edit_of(**session: Any) -> str:
+    return json.dumps({**EDIT, "session": {**PLAIN, **session}})
+
+
+ODD: dict[str, str | bytes] = {
+    "no JSON": "hello",
+    "empty": "",
+    "null": "null",
+    "a list": "[]",
+    "a number": "3",
+    "too deep": "[" * 100_000,
+    "unknown type": '{"type": "exec"}',
+    "a type of all objects": '{"type": "constructor"}',
+    "no type": "{}",
+    "no number": '{"type": "accepted", "id": "1", "revision": 1}',
+    "huge number": '{"type": "accepted", "id": 1e300, "revision": 1}',
+    "more": '{"type": "accepted", "id": 1, "revision": 1, "x": 1}',
+    "progress without words": '{"type": "progress", "what": null, "done": 0, "total": 1}',
+    "ready for nothing": json.dumps({**READY, "radius": None}),
+    "a kernel of zero": json.dumps({**READY, "radius": 0}),
+    "no session": json.dumps({**EDIT, "session": None}),
+    "session without handles": json.dumps({**EDIT, "session": {"version": 1}}),
+    "handle of nothing": edit_of(handles=[None]),
+    "handle without a place": edit_of(handles=[{}]),
+    "two places": edit_of(handles=[{"vertex": 1, "face": 1}]),
+    "half a vertex": edit_of(handles=[{"vertex": 0.5}]),
+    "a text of a vector": edit_of(handles=[{"vertex": 1, "translate": ["0", "0", "0"]}]),
+    "infinite": '{"type": "edit", "server": "s", "revision": 1e999, "session": {}}',
+    "size 0": edit_of(handles=[{"vertex": 1, "scale": 0}]),
+    "a normal of zeros": edit_of(mirrors=[{"normal": [0, 0, 0]}]),
+    "mirrors of nothing": '{"type": "mirrors", "id": 1, "mirrors": [{}]}',
+    "empty bytes": b"",
+    "no header": b"\0\0",
+    "a header that is cut off": struct.pack("<I", 10**9) + b"{}",
+    "a header that is none": pack("hello", b""),
+    "a row that is cut off": pack(json.dumps(ROW), b"\0" * 5),
+    "a row of no place": pack(json.dumps({**ROW, "center": [0, None, 0]}), b"\0" * 6),
+    "positions that are cut off": pack('{"type": "positions", "id": 1, "count": 2}', b"\0" * 12),
+}
+
+
+class Between:
+    """What the server says, and what is said in its place."""
+
+    def __init__(self) -> None:
+        self.route: WebSocketRoute | None = None
+        self.instead: dict[str, str | bytes] = {}
+
+    def take(self, route: WebSocketRoute) -> None:
+        self.route = route
+        server = route.connect_to_server()
+        server.on_message(lambda message: route.send(self.changed(message)))
+
+    def changed(self, message: str | bytes) -> str | bytes:
+        for part, other in self.instead.items():
+            if part.encode() in (message if isinstance(message, bytes) else message.encode()):
+                return other
+        return message
+
+    def say(self, message: str | bytes) -> None:
+        assert self.route is not None
+        self.route.send(message)
+
+
+def test_what_no_server_says_is_told(browser: Browser) -> None:
+    editor = editor_of(MESH)
+    context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    page, between = context.new_page(), Between()
+    page.route_web_socket("**/socket*", between.take)
+    with serving_edit(editor) as address:
+        show(page, address)
+        page.mouse.click(500, 350)
+        session(page)
+        for name, message in ODD.items():
+            page.evaluate("document.getElementById('toast').hidden = true")
+            between.say(message)
+            page.wait_for_selector("#toast:not([hidden])", timeout=10_000)
+            assert page.locator("#toast").inner_text().strip(), name
+        drag(page, ".marker.handle", (50, -40))
+        found = session(page)
+        expect_shown(page, found, MESH, editor)
+        assert editor.session == found and len(found.handles) == 1
+    context.close()
+
+
+OTHERS: dict[str, str | bytes] = {
+    "another mesh": pack(json.dumps({**ROW, "id": 2}), b"\0" * 6),
+    "no such face": pack(
+        json.dumps({**ROW, "id": 2, "face": 10**9, "count": COUNT}), b"\0" * 2 * COUNT
+    ),
+    "a failure": '{"type": "failure", "id": 2, "reason": "there is <b>none</b>"}',
+    "garbage": b"\xff" * 9,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_answer_that_is_none_leaves_the_edit_as_it_is(browser: Browser, name: str) -> None:
+    editor = editor_of(MESH)
+    context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    page, between = context.new_page(), Between()
+    page.route_web_socket("**/socket*", between.take)
+    with serving_edit(editor) as address:
+        show(page, address)
+        between.instead = {'"row"': OTHERS[name]}
+        page.mouse.click(500, 350)
+        page.wait_for_selector("#toast:not([hidden])")
+        if name == "a failure":
+            assert page.locator("#toast").inner_text() == "there is <b>none</b>"
+        between.instead = {}
+        # Undo, and what comes next, are as ever; what failed is asked for again.
+        page.keyboard.press("Control+z")
+        assert session(page) == Session()
+        page.mouse.click(560, 500)
+        drag(page, VISIBLE, (50, -40))
+        found = session(page)
+        expect_shown(page, found, MESH, editor)
+        if name != "garbage":
+            page.keyboard.press("Control+z")
+            page.keyboard.press("Control+z")
+            page.mouse.click(500, 350)
+            drag(page, VISIBLE, (30, -40))
+            expect_shown(page, session(page), MESH, editor)
+    context.close()
+
+
+def test_a_polish_of_another_mesh_is_not_shown(browser: Browser) -> None:
+    editor = editor_of(MESH)
+    context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
+    page, between = context.new_page(), Between()
+    page.route_web_socket("**/socket*", between.take)
+    with serving_edit(editor) as address:
+        show(page, address)
+        change(page, Session(handles=(Handle(vertex=300, translate=(0, 0, 0.3)),)))
+        for id in range(20):  # whichever of them it is
+            between.instead[f'"id": {id}, "count"'] = pack(
+                json.dumps({"type": "positions", "id": id, "count": 1}), b"\0" * 12
+            )
+        polished = replace(session(page), rigidity=3)
+        page.evaluate(
+            "session => geodistill.kind.controller.change(session)", session_to_dict(polished)
+        )
+        page.wait_for_selector("#toast:has-text('another mesh')")
+        expect_shown(page, replace(polished, rigidity=0), MESH, editor)
+    context.close()
