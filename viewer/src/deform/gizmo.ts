@@ -21,6 +21,7 @@ export class Gizmo {
   private readonly controls: TransformControls;
   private readonly spot: THREE.Mesh;
   private readonly planes = new THREE.Group();
+  private shown = ""; // of planes
   private mode_: GizmoMode = "translate";
   private began: { before: Session; index: number; center: Vector } | undefined;
 
@@ -125,6 +126,9 @@ export class Gizmo {
 
   /** Show the planes that the edit mirrors itself in. */
   showPlanes(color: string): void {
+    const shown = JSON.stringify([this.model.planes, color]);
+    if (shown === this.shown) return;
+    this.shown = shown;
     for (const child of [...this.planes.children]) {
       this.planes.remove(child);
       const { geometry, material } = child as THREE.Mesh;
