@@ -23,7 +23,7 @@ FLAGS = [
     "--enable-precise-memory-info",
 ]
 WIDTH, HEIGHT = 1100, 700
-LONGEST_MS = 600_000
+LONGEST_MS, POLL_MS = 180_000, 20
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def served(editor: Editor) -> Iterator[str]:
     scene = MeshView(editor.mesh)
     exhibit = Exhibit(load_page(), scene, described, "benchmark", "127.0.0.1", editor)
     with BackgroundServer(exhibit) as server:
-        yield server.address
+        yield server.url
 
 
 @contextlib.contextmanager
@@ -58,6 +58,7 @@ def tab(browser: Browser, exact: bool = False) -> Iterator[Page]:
     page.set_default_timeout(LONGEST_MS)
     page.add_init_script(path=PROBE)
     if exact:
+        context.grant_permissions(["local-network-access"])  # to what is served by way of a route
         page.route(lambda url: "/?token=" in url, _isolated)
     try:
         yield page
@@ -71,7 +72,8 @@ def show(page: Page, address: str) -> None:
     page.wait_for_selector("#cover.done, #cover.failed", state="attached")
     if page.locator("#cover.failed").count():
         raise SystemExit(f"the page failed: {page.locator('#doing').text_content()}")
-    page.wait_for_selector("#welcome:has-text('Click the surface')")
+    while not page.evaluate("geodistill.kind.controller.ready"):
+        page.wait_for_timeout(POLL_MS)
     settle(page)
 
 

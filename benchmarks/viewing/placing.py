@@ -13,7 +13,6 @@ from viewing import pages, shapes
 
 LIMIT_MS, LOCAL_LIMIT_MS = 150, 400
 PLACES = [(480, 350), (600, 300), (420, 250), (560, 470), (520, 220), (640, 400)]
-LOCAL_PLACES = [(400, 400), (500, 150), (680, 330), (460, 520), (560, 370)]
 Mark = dict[str, Any]
 RESET = """locality => {
   const { controller } = geodistill.kind;
@@ -30,17 +29,15 @@ def rows() -> list[Row]:
         pages.tab(browser, exact=True) as page,
     ):
         pages.show(page, address)
-        _click(
-            page, (360, 330), "likeness"
-        )  # shaders are compiled, and looking is known to be slow
+        _click(page, (360, 330), "likeness")  # compiles shaders, finds that looking is slow
         _reset(page, 0)
         plain = [_click(page, place, "likeness") for place in PLACES]
         _reset(page, 0)
         page.evaluate("probe.paced = false")
-        whole = [_click(page, place, "") for place in PLACES[:3]]
+        whole = [_click(page, place, "") for place in _beside(4)[:3]]
         page.evaluate("probe.paced = true")
         _reset(page, 3)
-        local = [_click(page, place, "path") for place in LOCAL_PLACES]
+        local = [_click(page, place, "path") for place in _beside(-4)]
     size = f"{len(mesh.faces):,} faces"
     return [*_plain(plain, whole, size), *_local(local, size)]
 
@@ -95,11 +92,16 @@ def _click(page: Page, place: tuple[int, int], until: str) -> list[Mark]:
     before = page.evaluate("geodistill.kind.controller.session.handles.length")
     page.evaluate("until => probe.arm(until)", until)
     page.mouse.click(*place)
-    marks: list[Mark] = page.evaluate("probe.seen", f"{until or 'likeness'} is mixed")
-    pages.settle(page)
     if page.evaluate("geodistill.kind.controller.session.handles.length") != before + 1:
         raise SystemExit(f"a click at {place} placed no handle: choose another place")
+    marks: list[Mark] = page.evaluate("probe.seen", f"{until or 'likeness'} is mixed")
+    pages.settle(page)
     return marks
+
+
+def _beside(pixels: int) -> list[tuple[int, int]]:
+    """Other places: the page remembers those that were asked for."""
+    return [(x + pixels, y) for x, y in PLACES]
 
 
 def _reset(page: Page, locality: float) -> None:

@@ -42,9 +42,11 @@
     },
 
     sums: () => sums,
+    marks: () => marks,
     records: () => records,
 
-    /** The next frame with the mesh in it, as a record, that uploads at least so many bytes. */
+    /** The next frame with the mesh in it, before which at least so many bytes are uploaded at
+     *  once, as a record. */
     frame: (bytes = 0) => new Promise((resolve) => waiting.push({ bytes, resolve })),
 
     /** Mark what happens from the next release of the pointer on; hold frames until a row about
@@ -61,7 +63,7 @@
   });
 
   function fresh() {
-    return { js: 0, gl: 0, blocked: 0, calls: 0, uploads: [], bytes: 0, made: [] };
+    return { js: 0, gl: 0, blocked: 0, calls: 0, uploads: [], largest: 0, made: [] };
   }
 
   function mark(name, at = performance.now()) {
@@ -121,7 +123,7 @@
   function note(name, given) {
     const data = given.find((value) => ArrayBuffer.isView(value));
     const bytes = data ? data.byteLength : 0;
-    work.bytes += bytes;
+    work.largest = Math.max(work.largest, bytes);
     work.uploads.push(`${name}(${given.filter((v) => typeof v === "number").join(" ")})`);
   }
 
@@ -148,8 +150,8 @@
     records.push(record);
     tell();
     waiting = waiting.filter(({ bytes, resolve }) => {
-      if (record.bytes >= bytes) resolve(record);
-      return record.bytes < bytes;
+      if (record.largest >= bytes) resolve(record);
+      return record.largest < bytes;
     });
   }
 

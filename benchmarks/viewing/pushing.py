@@ -123,7 +123,7 @@ def _viser(mesh: Mesh) -> Iterator[tuple[str, Callable[[np.ndarray], None]]]:
     """Its address, and what puts positions into its mesh."""
     import viser
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _hushed():
         server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
     try:
         away = 1.1 * diagonal(mesh)
@@ -143,4 +143,10 @@ def _viser(mesh: Mesh) -> Iterator[tuple[str, Callable[[np.ndarray], None]]]:
 
         yield f"http://127.0.0.1:{server.get_port()}", put
     finally:
-        server.stop()
+        with _hushed():
+            server.stop()
+
+
+def _hushed() -> contextlib.redirect_stdout[io.StringIO]:
+    """Without what viser says: the output is the benchmark's."""
+    return contextlib.redirect_stdout(io.StringIO())

@@ -37,7 +37,7 @@ def rows() -> list[Row]:
             with pages.served(editor) as address, pages.tab(browser) as page:
                 pages.show(page, address)
                 for handles in (1, 16, 64):
-                    what = f"shader, {len(mesh.faces):,} faces, {handles} handles: largest distance"
+                    what = f"shader, {len(mesh.faces):,} faces, K = {handles}: largest distance"
                     far, moved = _away(page, editor, shapes.session(mesh, handles))
                     said = f"from the reference, which moves positions by up to {moved:.2g}"
                     found.append(at_most(what, far, LIMIT, "diagonals", said))

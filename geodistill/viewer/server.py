@@ -177,6 +177,7 @@ async def _socket(request: web.Request) -> web.StreamResponse:
         max_msg_size=MOST_MESSAGE if editor is None else MOST_EDIT,
         heartbeat=HEARTBEAT_SECONDS,
         timeout=SHUTDOWN_SECONDS,
+        compress=False,  # rows and pictures hardly shrink, and a click would wait for it
     )
     await socket.prepare(request)
     app[SOCKETS].add(socket)

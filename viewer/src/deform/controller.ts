@@ -27,6 +27,8 @@ export interface Progress {
 export class Controller {
   /** Told after anything has changed that is shown. */
   changed: () => void = () => {};
+  /** Told of each step of a drag, in which all but what is dragged stays. */
+  moved: () => void = () => {};
   /** Told of what went wrong, to be read. */
   failed: (reason: string) => void = () => {};
   selected: Selected;
@@ -98,7 +100,7 @@ export class Controller {
     this.dragged = session;
     this.polished = false;
     this.model.move(session);
-    this.changed();
+    this.moved();
   }
 
   undo(): void {

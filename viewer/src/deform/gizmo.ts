@@ -23,6 +23,7 @@ export class Gizmo {
   private readonly planes = new THREE.Group();
   /** From a handle to what it turns about. */
   private readonly arm: THREE.Line;
+  private shown = ""; // of planes
   private mode_: GizmoMode = "translate";
   private began: { before: Session; index: number } | undefined;
   /** What the handle does as it is dragged. */
@@ -130,6 +131,9 @@ export class Gizmo {
 
   /** Show the planes that the edit mirrors itself in. */
   showPlanes(color: string): void {
+    const shown = JSON.stringify([this.model.planes, color]);
+    if (shown === this.shown) return;
+    this.shown = shown;
     for (const child of [...this.planes.children]) {
       this.planes.remove(child);
       const { geometry, material } = child as THREE.Mesh;

@@ -16,6 +16,7 @@ export class Markers {
   private readonly box = byId("markers");
   private readonly dots: HTMLButtonElement[] = [];
   private readonly at = new THREE.Vector3();
+  private readonly size = new THREE.Vector2();
 
   constructor(
     private readonly stage: Stage,
@@ -54,8 +55,9 @@ export class Markers {
   }
 
   private place(): void {
-    const { camera, canvas } = this.stage;
+    const { camera, renderer } = this.stage;
     const { session } = this.controller;
+    renderer.getSize(this.size); // the canvas's own would have the page laid out first
     for (const dot of this.dots) {
       const { kind, index } = identity(dot);
       const point = this.point(session, kind, index);
@@ -63,8 +65,8 @@ export class Markers {
       const seen = point !== undefined && Math.abs(this.at.z) < 1;
       dot.hidden = !seen;
       if (!seen) continue;
-      const x = (0.5 + 0.5 * this.at.x) * canvas.clientWidth;
-      const y = (0.5 - 0.5 * this.at.y) * canvas.clientHeight;
+      const x = (0.5 + 0.5 * this.at.x) * this.size.x;
+      const y = (0.5 - 0.5 * this.at.y) * this.size.y;
       dot.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     }
   }

@@ -158,6 +158,11 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     shown();
     refresh();
   };
+  controller.moved = () => {
+    gizmo.follow(!region.tool);
+    panel.follow(gizmo.pivot);
+    stage.invalidate();
+  };
   controller.failed = (reason) => report(new Error(reason));
   pointing.clicked = clicked;
   takeDrops((file) => void open(file).catch(report));

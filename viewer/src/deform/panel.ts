@@ -183,14 +183,8 @@ export class Panel {
     for (const name of ["translate", "rotate", "scale", "pivot", "near"] as const)
       fields[name].element.hidden = !handle;
     this.back.hidden = !handle;
-    this.centre.hidden = !handle?.pivot;
-    fields.pivot.set(state.pivot ?? [0, 0, 0]);
-    if (handle) {
-      fields.translate.set(handle.translate ?? [0, 0, 0]);
-      fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
-      fields.scale.set(scaleOf(handle));
-      fields.near.set(localityOf(session, handle));
-    }
+    this.follow(state.pivot);
+    if (handle) fields.near.set(localityOf(session, handle));
     const { radius, falloff, centring } = session;
     this.automatic.disabled = radius === null && falloff === null && centring === null;
     const { kernel } = state;
@@ -208,6 +202,19 @@ export class Panel {
     this.fillPlanes(session, state);
     fields.paint.set(state.paint);
     fields.heat.set(state.heat);
+  }
+
+  /** Where the selected handle is now, and its pivot. */
+  follow(pivot: Vector | undefined): void {
+    const { fields } = this;
+    const { session, selected } = this.controller;
+    const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
+    this.centre.hidden = !handle?.pivot;
+    fields.pivot.set(pivot ?? [0, 0, 0]);
+    if (!handle) return;
+    fields.translate.set(handle.translate ?? [0, 0, 0]);
+    fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
+    fields.scale.set(scaleOf(handle));
   }
 
   private setSelected(values: Partial<Handle>): void {

@@ -112,5 +112,6 @@ export async function showDeform(setting: Setting, connection: Connection | unde
     uniforms.weights.value.sourceTexture = blend.weights;
     stage.invalidate();
   };
+  controller.moved = () => stage.invalidate();
   return kind;
 }
