@@ -125,7 +125,9 @@ def test_a_session_is_dropped_on_the_page(page: Page, editor: Editor) -> None:
             pass
         assert session(page) == replace(BEGUN, locality=2.0)
         page.evaluate(DROP, ["picture.png", "no session"])
-        page.wait_for_selector("#toast:has-text('picture.png')")
+        page.wait_for_selector("#toast:has-text('picture.png is no session')")
+        page.evaluate(DROP, ["edit.yaml", "handles: 3"])
+        page.wait_for_selector("#toast:has-text('edit.yaml')")
         page.evaluate(DROP, ["large.json", "x" * (2**24 + 1)])
         page.wait_for_selector("#toast:has-text('large.json is too large')")
         assert session(page) == replace(BEGUN, locality=2.0)
@@ -149,5 +151,9 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
         expect_shown(page, replace(found, centring=0.4), editor.mesh, editor)
         page.get_by_role("button", name="Automatic").click()
         assert session(page).centring is None
+        assert page.get_by_role("button", name="Automatic").is_disabled()
+        automatic = session(page)
         page.get_by_role("button", name="Remove all").click()
-        assert session(page).handles == ()
+        assert session(page) == replace(automatic, handles=())
+        page.keyboard.press("Control+z")
+        assert session(page) == automatic

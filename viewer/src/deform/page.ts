@@ -18,6 +18,7 @@ import type { Mirror, Place } from "./session";
 import { showWelcome } from "./welcome";
 
 const MOST_SESSION = 1 << 24; // bytes, as the server has it
+const SESSIONS = [".json", ".yaml", ".yml"];
 
 type Mode = "handle" | "anchor" | "brush" | "lasso";
 
@@ -143,11 +144,13 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   }
 
   async function choose(): Promise<void> {
-    const file = await chosenFile(".json,.yaml,.yml");
+    const file = await chosenFile(SESSIONS.join());
     if (file) await open(file);
   }
 
   async function open(file: File): Promise<void> {
+    if (!SESSIONS.some((ending) => file.name.toLowerCase().endsWith(ending)))
+      throw new Error(`${file.name} is no session: these are ${SESSIONS.join(", ")}. A mesh is opened by geodistill deform`);
     if (file.size > MOST_SESSION)
       throw new Error(`${file.name} is too large for a session: it has ${file.size >> 20} MB`);
     controller.change(await kind.backend.read(file));
