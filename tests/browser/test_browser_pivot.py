@@ -35,6 +35,13 @@ def held(page: Page, editor: Editor) -> Tensor:
     return positions(page)[int(editor.surface.welded[1500])]
 
 
+ARM = """() => {
+  const arm = geodistill.kind.overlay().children.find(({ type }) => type === "Line");
+  return arm.visible ? [...arm.geometry.getAttribute("position").array] : [];
+}"""
+"""The line from the selected handle to its pivot: its ends, where it is seen."""
+
+
 def select(page: Page) -> None:
     page.locator(".list .handle").click()
     page.evaluate("geodistill.settled()")
@@ -61,6 +68,14 @@ def test_the_pivot_moves_by_its_arrow_and_the_handle_stays(page: Page, editor: E
         assert float((held(page, editor) - before).norm()) < 1e-3
         expect_shown(page, session(page), editor.mesh, editor)
         assert middle_of(page, ".marker.handle") == pytest.approx((x, y), abs=1)
+        low, high = editor.mesh.vertices.amin(0), editor.mesh.vertices.amax(0)
+        at = torch.tensor(handle.pivot) + torch.tensor(handle.translate) - (low + high) / 2
+        ends = torch.tensor(page.evaluate(ARM)).reshape(2, 3)
+        assert float((ends - torch.stack([before, at.float()])).abs().max()) < 1e-3
+        page.keyboard.press("3")
+        assert page.evaluate(ARM) == []
+        page.keyboard.press("1")
+        assert page.evaluate(ARM) == ends.reshape(-1).tolist()
         page.keyboard.press("Control+z")
         assert session(page) == BEGUN
 
