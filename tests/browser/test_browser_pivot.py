@@ -137,7 +137,7 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
     with serving_edit(editor) as address:
         show(page, address)
         change(page, BEGUN)
-        page.locator("summary").click()
+        page.get_by_text("More", exact=True).click()
         page.get_by_role("button", name="Published").click()
         assert session(page).method == "published"
         page.get_by_role("slider", name="Centring").fill("0.4")

@@ -16,7 +16,7 @@ import { byId } from "./ui/dom";
 import { addControl, showFacts, showPanel } from "./ui/panel";
 import { saveScreenshot } from "./ui/screenshot";
 import { Theme } from "./ui/theme";
-import { addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp } from "./ui/tools";
+import { about, addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp, VIEW } from "./ui/tools";
 
 /** What scripts on the page, such as the tests, can do with it. */
 export interface Handle {
@@ -94,7 +94,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
   const screenshot = (opaque: boolean) => () =>
     void saveScreenshot(stage.frame(), scene.name, opaque).catch(report);
   const facts = () => showFacts(scene, stage.up);
-  const tools: Tool[] = [
+  const looking = about(VIEW, [
     { label: "Fit to view", key: "f", icon: ICONS.fit, run: () => stage.fit() },
     { label: "First view", key: "h", icon: ICONS.home, run: () => stage.home() },
     {
@@ -106,6 +106,8 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
         facts();
       },
     },
+  ]);
+  const page = about("Page", [
     { label: "Screenshot", key: "s", icon: ICONS.camera, run: screenshot(true) },
     { label: "Screenshot without background", key: "a", run: screenshot(false) },
     { label: "Light or dark", key: "d", icon: ICONS.theme, run: () => theme.toggle() },
@@ -116,21 +118,23 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
       run: () => showPanel(byId("panel").hidden),
     },
     { label: "Help", key: "?", icon: ICONS.help, run: toggleHelp },
-  ];
-  if (isDeforming(kind)) tools.unshift(...buildDeformPage(stage, kind, report));
+  ]);
+  const editing: readonly Tool[] = isDeforming(kind) ? buildDeformPage(stage, kind, report) : [];
+  const tools = [...editing, ...looking, ...page];
   addTools(tools);
   const actions = Object.fromEntries(tools.map((tool) => [tool.key, tool.run]));
   for (const control of kind.controls) Object.assign(actions, addControl(control));
   listenToKeys(actions);
   fillHelp([
-    ...tools.map(({ label, key }) => [label, keyName(key)] as const),
-    ...kind.controls.map(
-      (c) => [c.label, c.type === "toggle" ? keyName(c.key) : c.keys.join("  ")] as const,
-    ),
+    ...tools.map(({ topic, label, key }) => ({ topic, label, keys: keyName(key) })),
+    ...kind.controls.map((c) => ({
+      topic: VIEW, label: c.label, keys: c.type === "toggle" ? keyName(c.key) : c.keys.join("  "),
+    })),
   ]);
   facts();
   byId("tools").hidden = false;
   byId("modes").hidden = !isDeforming(kind);
+  byId<HTMLDetailsElement>("about").open = !isDeforming(kind);
   stage.lookedListeners.add(() => showAxes(stage.camera));
   showAxes(stage.camera);
   showFrameRate(stage);
