@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SIZE = {"width": 1100, "height": 700}
+VISIBLE = ".marker.handle:not([hidden])"
 
 
 def session(page: Page) -> Session:

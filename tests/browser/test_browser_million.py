@@ -10,6 +10,7 @@ import torch
 from geodistill.geometry.mesh import diagonal
 from tests.browser.browsing import picture, serving_edit, show
 from tests.browser.test_browser_application import (
+    VISIBLE,
     drag,
     first_hit,
     middle_of,
@@ -24,7 +25,6 @@ from tests.viewer.editing import editor_of
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-VISIBLE = ".marker.handle:not([hidden])"
 PICK = """([x, y]) => {
   const { picker, topology } = geodistill.kind;
   const { camera } = geodistill.stage;
