@@ -44,6 +44,7 @@ CUT = """() => ["panel", "tools", "modes", "welcome", "selection"]
   .flatMap((id) => [...document.querySelectorAll(`#${id} *`)])
   .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !(e instanceof SVGElement))
   .filter((e) => getComputedStyle(e).display !== "inline" && e.tagName !== "INPUT")
+  .filter((e) => !e.matches("nav button, details:not([open]), details:not([open]) *"))
   .map((e) => e.outerHTML.slice(0, 90))"""
 
 
