@@ -14,13 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from geodistill.checks import InputError
-from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh import Mesh, mesh_digest
 from geodistill.lift.files import FeatureSet, load_features, save_features
 from geodistill.log import say
 from geodistill.runs import cache_root, make_folder
+from geodistill.runs.files import remove_leftovers
 
 MOST_BYTES = 4 << 30
 """Of all that is kept; what was not used for longest goes first."""
+_STALE_S = 24 * 3600  # no process writes for so long
 
 
 def kept(
@@ -40,6 +42,7 @@ def kept(
     if path.exists():
         try:
             found = load_features(path)
+            found.expect("mesh", mesh_digest(mesh), len(mesh.vertices), path)
         except InputError as error:
             say(f"{error}: the features are found anew")
         else:
@@ -60,6 +63,7 @@ def kept(
 
 def _forget(newest: Path) -> None:
     """Make room for the next ones."""
+    remove_leftovers(newest.parent, _STALE_S)
     left = MOST_BYTES
     with contextlib.suppress(OSError):  # another process does the same
         others = [path for path in newest.parent.glob("*.safetensors") if path != newest]

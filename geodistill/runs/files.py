@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -127,11 +128,13 @@ def write_error(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {error.strerror or error}")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of killed writers; only for a folder that this process has locked."""
+def remove_leftovers(folder: Path, age_s: float = 0) -> None:
+    """Delete temporary files of killed writers that are older than this; of any age only in a
+    folder that this process has locked."""
     for path in folder.glob(f".*{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            path.unlink()
+            if time.time() - path.stat().st_mtime >= age_s:
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -68,6 +68,7 @@ KEYS: dict[str, Key] = {
     "Move": tool("Move", "t", "r"),
     "Turn": tool("Turn", "r", "t"),
     "Size": tool("Size", "e", "t"),
+    "Pivot": tool("Pivot", "p", "t"),
     "Undo": Key("Control+z", HANDLES, 1, 0),
     "Redo": Key("Control+y", HANDLES, 0, 1, ("Control+z",)),
     "Export": opens("export", "x"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geodistill.deform.session import Handle, Session
+from geodistill.deform.session import Handle, Mirror, Session
 from geodistill.deform.session_file import session_to_dict
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import serving_edit, show
@@ -84,6 +84,28 @@ def test_the_pivot_in_numbers_and_back(page: Page, editor: Editor) -> None:
         assert handle.pivot is None
         assert handle.translate == pytest.approx(MOVES["translate"], abs=1e-5)
         assert float((held(page, editor) - before).norm()) < 1e-3
+
+
+def test_the_pivot_of_a_handle_on_a_mirror_plane(page: Page, editor: Editor) -> None:
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    center = editor.surface.positions[editor.surface.welded[1500]].double()
+    normal = torch.tensor([1.0, 0.4, -0.3]).double()
+    mirror = Mirror(tuple(normal.tolist()), float(normal @ center))
+    with serving_edit(editor) as address:
+        show(page, address)
+        change(page, replace(BEGUN, mirrors=(mirror,), blend="linear"))
+        select(page)
+        before = positions(page)
+        for axis, value in (("x", "0.25"), ("y", "-0.4"), ("z", "0.6")):
+            page.get_by_label(f"Pivot {axis}").fill(value)
+            page.get_by_label(f"Pivot {axis}").press("Enter")
+        (handle,) = session(page).handles
+        assert handle.pivot is not None
+        assert float((positions(page) - before).norm(dim=1).max()) < 2e-3
+        expect_shown(page, session(page), editor.mesh, editor)
+        page.get_by_text("Centre pivot").click()
+        assert session(page).handles[0].pivot is None
+        assert float((positions(page) - before).norm(dim=1).max()) < 2e-3
 
 
 DROP = """([name, text]) => {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +88,48 @@ def test_a_damaged_file_is_said_and_made_again(
     assert find.times == 2 and "found anew" in capsys.readouterr().err
     assert torch.equal(kept(mesh, "teacher", HOW, find).features, found.features)
     assert find.times == 2
+
+
+def test_features_of_another_mesh_are_not_taken(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(blob(2), "teacher", HOW, Finder(blob(2)))
+    (file,) = cache.iterdir()
+    other = file.read_bytes()
+    file.unlink()
+    mesh = blob(1)
+    find = Finder(mesh)
+    kept(mesh, "teacher", HOW, find)
+    (file,) = cache.iterdir()
+    file.write_bytes(other)
+    assert len(kept(mesh, "teacher", HOW, find).features) == len(mesh.vertices)
+    assert find.times == 2 and "found anew" in capsys.readouterr().err
+
+
+def test_several_may_keep_the_same_at_once(cache: Path) -> None:
+    mesh, count = blob(2), 4
+    find, together = Finder(mesh), threading.Barrier(count, timeout=60)
+
+    def at_once() -> FeatureSet:
+        together.wait()  # nobody has kept anything before everybody looks for it
+        return features_of(mesh)
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(kept, mesh, "teacher", HOW, at_once) for _ in range(count)]
+        assert all(torch.equal(f.result().features, features_of(mesh).features) for f in futures)
+    assert len(list(cache.iterdir())) == 1
+    kept(mesh, "teacher", HOW, find)
+    assert find.times == 0
+
+
+def test_what_a_killed_process_left_goes_once_nobody_can_be_writing_it(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    old, new = (cache / f".some.safetensors.tmp-{name}" for name in ("0ld", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half of it")
+    os.utime(old, (1, 1))
+    kept(blob(2), "teacher", HOW, Finder(blob(2)))
+    assert not old.exists() and new.exists()
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(

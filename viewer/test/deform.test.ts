@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { History } from "../src/deform/history";
 import { nearest } from "../src/deform/gizmo";
 import {
-  apply, carried, columnsOf, gateAt, height, mirrored, type Plane, reflect, repivoted, rotationMatrix,
+  apply, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
+  rotationMatrix,
   symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
@@ -219,4 +220,17 @@ test("a map about another pivot is the same map, and brings that pivot where it 
   closeTo(carried(moved, moved.pivot), to);
   closeTo(carried(moved, POINT), carried(MAP, POINT));
   closeTo(repivoted(moved, carried(moved, MAP.pivot)).translation, MAP.translation);
+});
+
+test("the pivot of a handle on a plane moves off it, and what it does stays", () => {
+  const does = symmetrised(MAP, PLANE);
+  const { pivot, translation } = repivoted(does, [0.4, -1.2, 0.9]);
+  const moved = symmetrised({ ...MAP, pivot, translation }, PLANE);
+  closeTo(carried(moved, POINT), carried(does, POINT));
+  assert.notDeepEqual(pivot, does.pivot);
+});
+
+test("a matrix times its inverse is none", () => {
+  const M = [1.2, 0.3, -0.4, 0.1, 0.9, 2, -0.7, 0.2, 1.1];
+  closeTo(product(M, inverse(M)), [1, 0, 0, 0, 1, 0, 0, 0, 1]);
 });

@@ -6,10 +6,10 @@ import { add, scale, sub } from "../framing";
 import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
 import type { Controller } from "./controller";
-import { carried, repivoted, type Transform, transformOf } from "./maps";
+import { carried, repivoted, type Transform } from "./maps";
 import type { Model } from "./model";
 import type { Hit } from "./pick";
-import { type Handle, LEAST_SCALE, MOST_SCALE, type Session, withHandle } from "./session";
+import { type Handle, LEAST_SCALE, MOST_SCALE, scaleOf, type Session, withHandle } from "./session";
 
 /** `pivot` moves what a handle turns and grows about, and not the mesh. */
 export type GizmoMode = "translate" | "rotate" | "scale" | "pivot";
@@ -23,10 +23,9 @@ export class Gizmo {
   private readonly planes = new THREE.Group();
   private shown = ""; // of planes
   private mode_: GizmoMode = "translate";
-  private began: { before: Session; index: number; center: Vector } | undefined;
-
-  /** The handle as it is dragged. */
-  private turned: Handle | undefined;
+  private began: { before: Session; index: number } | undefined;
+  /** What the handle does as it is dragged. */
+  private turned: Transform | undefined;
 
   constructor(
     private readonly stage: Stage,
@@ -77,16 +76,15 @@ export class Gizmo {
       this.controls.detach();
       return;
     }
-    const { handle, center } = chosen;
-    const { origin } = this.stage.scene;
-    const { pivot, rotation, stretch, translation } = transformOf(handle, center, origin);
+    const { handle, map } = chosen;
+    const { pivot, rotation, translation } = map;
     this.held.position.set(...add(pivot, translation));
     const angle = Math.hypot(...rotation);
     this.held.quaternion.setFromAxisAngle(
       new THREE.Vector3(...scale(rotation, 1 / (angle || 1))),
       angle,
     );
-    this.held.scale.set(stretch[0]!, stretch[4]!, stretch[8]!);
+    this.held.scale.set(...scaleOf(handle));
     this.held.updateMatrixWorld();
     this.controls.attach(this.held);
   }
@@ -95,16 +93,15 @@ export class Gizmo {
   get pivot(): Vector | undefined {
     const chosen = this.chosen();
     const { origin } = this.stage.scene;
-    return chosen && add(transformOf(chosen.handle, chosen.center, origin).pivot, origin);
+    return chosen && add(chosen.map.pivot, origin);
   }
 
   /** Turn the selected handle about another point of that frame; undefined: about itself. */
   setPivot(at: Vector | undefined): void {
     const chosen = this.chosen();
     if (!chosen) return;
-    const { handle, index, center } = chosen;
+    const { handle, index, center, map } = chosen;
     const { origin } = this.stage.scene;
-    const map = transformOf(handle, center, origin);
     const to = carried(map, at ? sub(at, origin) : center);
     const made: Handle = { ...handle, ...withPivot(map, to, origin) };
     if (!at) delete made.pivot;
@@ -162,29 +159,29 @@ export class Gizmo {
   private begin(): void {
     const chosen = this.chosen();
     if (!chosen) return;
-    const { index, center } = chosen;
-    this.began = { before: this.controller.session, index, center };
+    this.began = { before: this.controller.session, index: chosen.index };
+    this.turned = chosen.map;
     this.stage.orbiting = false;
   }
 
   /** The selected handle, once it is known where it is. */
-  private chosen(): { handle: Handle; index: number; center: Vector } | undefined {
+  private chosen(): { handle: Handle; index: number; center: Vector; map: Transform } | undefined {
     const { selected, session } = this.controller;
     if (selected?.kind !== "handle") return undefined;
     const { index } = selected;
     const [handle, site] = [session.handles[index], this.model.handles[index]];
-    return handle && site && { handle, index, center: site.center };
+    const map = this.model.own(session, index);
+    return handle && site && map && { handle, index, center: site.center, map };
   }
 
   private drag(): void {
-    if (!this.began) return;
+    const { began, turned: map } = this;
+    if (!began || !map) return;
     // What another page does meanwhile comes before this.
-    const { before, index, center } = this.began;
-    const { controller, stage } = this;
-    const handle = before.handles[index]!;
+    const { before, index } = began;
+    const { controller, model, stage } = this;
     const { origin } = stage.scene;
-    const map = transformOf(this.turned ?? handle, center, origin);
-    const made: Handle = { ...handle };
+    const made: Handle = { ...before.handles[index]! };
     const at = this.held.position.toArray() as unknown as Vector;
     if (this.mode === "translate") made.translate = sub(at, map.pivot);
     if (this.mode === "pivot") Object.assign(made, withPivot(map, at, origin));
@@ -196,8 +193,9 @@ export class Gizmo {
       made.scale = this.held.scale
         .toArray()
         .map((v) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, Math.abs(v)))) as unknown as Vector;
-    this.turned = made;
-    controller.drag(withHandle(before, index, made));
+    const session = withHandle(before, index, made);
+    this.turned = model.own(session, index) ?? map;
+    controller.drag(session);
   }
 
   private end(): void {

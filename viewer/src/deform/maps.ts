@@ -52,10 +52,8 @@ export function transformOf(handle: Handle, center: Vector, origin: Vector): Tra
 /** The same map about another pivot: the one that it brings to a point. */
 export function repivoted(transform: Transform, to: Vector): Transform {
   const { pivot, rotation, stretch, translation } = transform;
-  const back = scale(rotation, -1);
-  const [x, y, z] = apply(rotationMatrix(back), sub(sub(to, pivot), translation));
-  const [sx, sy, sz] = [stretch[0]!, stretch[4]!, stretch[8]!];
-  const moved = add(pivot, [x / sx, y / sy, z / sz]);
+  const back = apply(rotationMatrix(scale(rotation, -1)), sub(sub(to, pivot), translation));
+  const moved = add(pivot, apply(inverse(stretch), back));
   return { ...transform, pivot: moved, translation: sub(to, moved) };
 }
 
@@ -176,6 +174,15 @@ export function rotationMatrix([x, y, z]: Vector): Matrix {
 export function apply(M: Matrix, v: Vector): Vector {
   const row = (k: number) => M[k]! * v[0] + M[k + 1]! * v[1] + M[k + 2]! * v[2];
   return [row(0), row(3), row(6)];
+}
+
+/** By cofactors. */
+export function inverse([a, b, c, d, e, f, g, h, i]: Matrix): Matrix {
+  const [A, B, C] = [e! * i! - f! * h!, c! * h! - b! * i!, b! * f! - c! * e!];
+  const volume = a! * A + d! * B + g! * C;
+  const D = [f! * g! - d! * i!, a! * i! - c! * g!, c! * d! - a! * f!];
+  const E = [d! * h! - e! * g!, b! * g! - a! * h!, a! * e! - b! * d!];
+  return [A, B, C, ...D, ...E].map((v) => v / volume);
 }
 
 export function product(A: Matrix, B: Matrix): Matrix {

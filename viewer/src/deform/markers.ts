@@ -5,7 +5,7 @@ import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
 import { byId, make } from "../ui/dom";
 import type { Controller, Selected } from "./controller";
-import { carried, gateAt, height } from "./maps";
+import { carried } from "./maps";
 import type { Model } from "./model";
 import { ray } from "./pick";
 import { type Session, withHandle } from "./session";
@@ -50,13 +50,8 @@ export class Markers {
   point(session: Session, kind: "handle" | "anchor", index: number): Vector | undefined {
     if (kind === "anchor") return this.model.anchors[index]?.center;
     const center = this.model.handles[index]?.center;
-    if (!center || !session.handles[index]) return undefined;
-    const heights = this.model.planes.map((plane) => height(plane, center));
-    const columns = this.model.columnsOf(session, index);
-    const own = columns.reduce((best, column) =>
-      gateAt(column.gates, heights) > gateAt(best.gates, heights) ? column : best,
-    );
-    return carried(own.transform, center);
+    const own = this.model.own(session, index);
+    return own && center && carried(own, center);
   }
 
   private place(): void {

@@ -1,7 +1,7 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
 import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
-import { type Column, columnsOf, MOST_PLANES, type Plane, transformOf } from "./maps";
+import { type Column, columnsOf, gateAt, height, MOST_PLANES, type Plane, type Transform, transformOf } from "./maps";
 import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
 import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
@@ -69,6 +69,18 @@ export class Model {
     const transform = transformOf(session.handles[index]!, site.center, origin);
     const held = Array.from(site.held, (position) => this.space.at(position));
     return columnsOf(index, transform, held, this.planes, session.seam * diagonal, diagonal);
+  }
+
+  /** What a handle does where it is: its transform, or what planes that it lies on leave of that. */
+  own(session: Session, index: number): Transform | undefined {
+    const center = this.handles[index]?.center;
+    if (!center || !session.handles[index]) return undefined;
+    const heights = this.planes.map((plane) => height(plane, center));
+    const columns = this.columnsOf(session, index);
+    const own = columns.reduce((best, column) =>
+      gateAt(column.gates, heights) > gateAt(best.gates, heights) ? column : best,
+    );
+    return own.transform;
   }
 
   private mix(session: Session, sites: readonly Site[]): Missing {
