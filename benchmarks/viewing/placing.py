@@ -12,7 +12,13 @@ from rows import Row, at_most
 from viewing import pages, shapes
 
 LIMIT_MS, LOCAL_LIMIT_MS = 150, 400
-PLACES = [(480, 350), (600, 300), (420, 250), (560, 470), (520, 220), (640, 400)]
+PLACES = [(0, 0), (110, -50), (-110, -60), (60, 110), (10, -110), (130, 40)]
+"""From where the middle of the mesh is seen, in pixels."""
+MIDDLE = """() => {
+  const { camera, canvas } = geodistill.stage;
+  const { x, y } = camera.position.clone().set(0, 0, 0).project(camera);
+  return [(0.5 + 0.5 * x) * canvas.clientWidth, (0.5 - 0.5 * y) * canvas.clientHeight];
+}"""
 Mark = dict[str, Any]
 RESET = """locality => {
   const { controller } = geodistill.kind;
@@ -29,7 +35,7 @@ def rows() -> list[Row]:
         pages.tab(browser, exact=True) as page,
     ):
         pages.show(page, address)
-        _click(page, (360, 330), "likeness")  # compiles shaders, finds that looking is slow
+        _click(page, (-60, 20), "likeness")  # compiles shaders, finds that looking is slow
         _reset(page, 0)
         plain = [_click(page, place, "likeness") for place in PLACES]
         _reset(page, 0)
@@ -91,7 +97,8 @@ def _click(page: Page, place: tuple[int, int], until: str) -> list[Mark]:
     pages.settle(page)
     before = page.evaluate("geodistill.kind.controller.session.handles.length")
     page.evaluate("until => probe.arm(until)", until)
-    page.mouse.click(*place)
+    x, y = page.evaluate(MIDDLE)
+    page.mouse.click(x + place[0], y + place[1])
     if page.evaluate("geodistill.kind.controller.session.handles.length") != before + 1:
         raise SystemExit(f"a click at {place} placed no handle: choose another place")
     marks: list[Mark] = page.evaluate("probe.seen", f"{until or 'likeness'} is mixed")

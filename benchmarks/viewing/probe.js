@@ -20,6 +20,7 @@
   const probe = (window.probe = {
     gl: undefined,
     paced: true, // whether each frame is waited for
+    fresh: 0, // bytes of an upload without which the mesh is not drawn
 
     /** Wait until the GPU has done everything; milliseconds. */
     drain() {
@@ -101,6 +102,8 @@
     if (typeof original !== "function" || name === "constructor") continue;
     originals[name] = original;
     proto[name] = function (...given) {
+      const mesh = name.startsWith("draw") && Math.max(given[1], given[2] ?? 0) > MESH;
+      if (mesh && work.largest < probe.fresh) return undefined;
       const begin = performance.now();
       const result = original.apply(this, given);
       const spent = performance.now() - begin;
@@ -112,7 +115,7 @@
       }
       if (UPLOADS.test(name)) note(name, given);
       if (MAKERS.test(name)) work.made.push(name);
-      if (name.startsWith("draw") && Math.max(given[1], given[2] ?? 0) > MESH) {
+      if (mesh) {
         probe.gl = this;
         drawn = true;
       }

@@ -76,8 +76,11 @@ def _theirs(
     blend = _blender(mesh, session)
     with _viser(mesh) as (address, put), pages.tab(browser) as page:
         page.goto(address)
-        uploaded = f"void (window.next = probe.frame({12 * len(mesh.vertices)}))"
+        size = 12 * len(mesh.vertices)
+        uploaded = f"void (window.next = probe.frame({size}))"
         page.evaluate("probe.frame()")
+        # Frames of what is there already are not drawn: positions would wait for them.
+        page.evaluate("size => void (probe.fresh = size)", size)
 
         def drag(step: int) -> tuple[float, float]:
             page.evaluate(uploaded)
@@ -89,7 +92,9 @@ def _theirs(
             return 1e3 * (blended - begin), 1e3 * (drawn - begin)
 
         drag(-1)
-        return [drag(step) for step in range(TURNS)], _rate(page, drag)
+        parts = [drag(step) for step in range(TURNS)]
+        page.evaluate("() => void (probe.fresh = 0)")
+        return parts, _rate(page, drag)
 
 
 def _rate(page: Page, drag: Callable[[int], object]) -> float:

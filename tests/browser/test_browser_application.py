@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SIZE = {"width": 1374, "height": 700}
 CANVAS_WIDTH = 1100  # beside the panel
+VISIBLE = ".marker.handle:not([hidden])"
 
 
 def session(page: Page) -> Session:

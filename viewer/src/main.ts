@@ -9,7 +9,7 @@ import { showMesh } from "./kinds/mesh";
 import { showPoints } from "./kinds/points";
 import { showSplats } from "./kinds/splats";
 import type { Manifest } from "./protocol";
-import { byteLength, numbers, pageSource, Refused, type Source } from "./source";
+import { byteLength, numbers, pageSource, type Source } from "./source";
 import { type Frame, Stage } from "./stage";
 import { showAxes } from "./ui/axes";
 import { byId } from "./ui/dom";
@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   byId("kind").hidden = scene.name === scene.kind; // of what has no name
   showPanel(innerWidth >= 900); // else it would cover the scene
   const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
-  const connection = source.live ? new Connection(location) : undefined;
+  const connection = source.live ? new Connection(location, scene.blobs["positions"]?.sha) : undefined;
   const setting: Setting = { stage, scene, load: loader(source, scene) };
   const kind = await show(setting, connection);
   stage.act = kind;
@@ -171,22 +171,19 @@ function watch(connection: Connection, source: Source, scene: Manifest): void {
       closed: `The server has closed the connection: ${reason}`,
     };
     toast(words[state]);
-    if (state === "open" && lost) void reloadIfChanged(source, scene);
-    // A server that was started again with another token says so.
-    if (state === "lost")
-      source.manifest().catch((error) => error instanceof Refused && report(error));
+    if (state === "lost" || lost) void reloadIfChanged(source, scene);
     lost = state === "lost";
   };
   connection.connect();
 }
 
-/** A server that was started again may show something else. */
+/** A server that was started again may show something else, or have another token. */
 async function reloadIfChanged(source: Source, scene: Manifest): Promise<void> {
   try {
     const found = await source.manifest();
     if (JSON.stringify(found) !== JSON.stringify(scene)) location.reload();
   } catch (error) {
-    report(error);
+    if (!(error instanceof TypeError)) report(error); // which says that there is no answer
   }
 }
 

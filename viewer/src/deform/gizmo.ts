@@ -21,9 +21,9 @@ export class Gizmo {
   private readonly controls: TransformControls;
   private readonly spot: THREE.Mesh;
   private readonly planes = new THREE.Group();
+  private shown = ""; // of planes
   /** From a handle to what it turns about. */
   private readonly arm: THREE.Line;
-  private shown = ""; // of planes
   private mode_: GizmoMode = "translate";
   private began: { before: Session; index: number } | undefined;
   /** What the handle does as it is dragged. */
