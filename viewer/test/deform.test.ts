@@ -5,8 +5,7 @@ import { History } from "../src/deform/history";
 import { nearest } from "../src/deform/gizmo";
 import {
   apply, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
-  rotationMatrix,
-  symmetrised, type Transform,
+  rotationMatrix, sidesOf, symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
 import { Nearest } from "../src/deform/nearest";
@@ -53,15 +52,26 @@ test("rotations keep lengths, turn by their angle and are exact near none and be
 });
 
 test("both sides of a plane share a handle, all of it", () => {
-  const columns = columnsOf(2, MAP, [[1, 0.5, 0]], [PLANE], 0.2, 3);
+  const columns = columnsOf(2, MAP, sidesOf([[1, 0.5, 0]], [PLANE], 0.2, 3));
   assert.equal(columns.length, 2);
   for (const point of [[0.3, 0.3, 1], [2, 0, 0], [-1, -1, 0]] as Vector[]) {
     const heights = [height(PLANE, point)];
     close(columns.reduce((sum, { gates }) => sum + gateAt(gates, heights), 0), 1);
   }
   close(gateAt(columns[0]!.gates, [height(PLANE, [1, 0.5, 0])]), 1);
-  const across = columnsOf(0, MAP, [[0.5, 0, 0]], [{ normal: [1, 0, 0], offset: 0.5 }], 0.2, 3);
+  const across = sidesOf([[0.5, 0, 0]], [{ normal: [1, 0, 0], offset: 0.5 }], 0.2, 3);
   assert.deepEqual(across.map(({ gates }) => gates), [[0]]);
+});
+
+test("a region of any size lies on a plane, on one side of it, or across", () => {
+  const many = (low: number): Vector[] => Array.from({ length: 300_000 }, (_, k) => [low + k / 1e5, 0, 0]);
+  const plane: Plane = { normal: [1, 0, 0], offset: 0 };
+  const gates = (low: number) => sidesOf(many(low), [plane], 0.2, 10).map((side) => side.gates);
+  assert.deepEqual(gates(-1), [[0]]);
+  assert.deepEqual(gates(0), [[0]]);
+  assert.deepEqual(gates(0.5), [[5], [-5]]);
+  assert.deepEqual(gates(-3.5), [[-5], [5]]);
+  closeTo(gates(0.1).flat(), [10, -10]);
 });
 
 test("weights are mixed to 1 at their own site and 0 at the others", () => {

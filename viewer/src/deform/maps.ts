@@ -89,37 +89,51 @@ export function symmetrised(transform: Transform, plane: Plane): Transform {
   };
 }
 
+/** One side of all planes: where it is, and what becomes there of a handle's transform. */
+export interface Side {
+  gates: Gates;
+  become(transform: Transform): Transform;
+}
+
 /**
- * The columns of a handle that holds the given positions: one, or one for each side of each plane.
- * `seam` is the width over which the sides blend.
+ * The sides that a handle which holds the given positions has a part on: one where it is, and its
+ * mirror images. `seam` is the width over which the sides blend.
  */
-export function columnsOf(
-  handle: number,
-  transform: Transform,
+export function sidesOf(
   held: readonly Vector[],
   planes: readonly Plane[],
   seam: number,
   diagonal: number,
-): Column[] {
-  let columns = [{ handle, transform, gates: planes.map(() => 0), held }];
+): Side[] {
+  const own: Side = { gates: planes.map(() => 0), become: (transform) => transform };
+  let sides = [{ ...own, held }];
   planes.forEach((plane, k) => {
-    columns = columns.flatMap((column) => {
-      const heights = column.held.map((point) => height(plane, point));
-      const clear = Math.min(...heights.map(Math.abs));
-      const both = heights.some((h) => h > 0) && heights.some((h) => h < 0);
-      if (clear <= ON_PLANE * diagonal || both)
-        return [{ ...column, transform: symmetrised(column.transform, plane) }];
-      const gate = Math.sign(heights[0]!) / Math.min(seam, clear);
+    sides = sides.flatMap((side) => {
+      let [low, high, clear] = [Infinity, -Infinity, Infinity];
+      for (const point of side.held) {
+        const above = height(plane, point);
+        low = Math.min(low, above);
+        high = Math.max(high, above);
+        clear = Math.min(clear, Math.abs(above));
+      }
+      const { gates, become } = side;
+      if (clear <= ON_PLANE * diagonal || (low < 0 && high > 0))
+        return [{ ...side, become: (transform: Transform) => symmetrised(become(transform), plane) }];
+      const gate = Math.sign(low) / Math.min(seam, clear);
       const image = {
-        handle,
-        transform: mirrored(column.transform, plane),
-        gates: column.gates.with(k, -gate),
-        held: column.held.map((point) => reflect(plane, point)),
+        gates: gates.with(k, -gate),
+        become: (transform: Transform) => mirrored(become(transform), plane),
+        held: side.held.map((point) => reflect(plane, point)),
       };
-      return [{ ...column, gates: column.gates.with(k, gate) }, image];
+      return [{ ...side, gates: gates.with(k, gate) }, image];
     });
   });
-  return columns.map(({ held: _, ...column }) => column);
+  return sides.map(({ gates, become }) => ({ gates, become }));
+}
+
+/** What a handle does on each of its sides. */
+export function columnsOf(handle: number, transform: Transform, sides: readonly Side[]): Column[] {
+  return sides.map(({ gates, become }) => ({ handle, transform: become(transform), gates }));
 }
 
 /** How much of a column is left at heights over the planes. */

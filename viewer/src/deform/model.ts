@@ -1,7 +1,7 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
 import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
-import { type Column, columnsOf, gateAt, height, MOST_PLANES, type Plane, type Transform, transformOf } from "./maps";
+import { type Column, columnsOf, gateAt, height, MOST_PLANES, type Plane, type Side, sidesOf, type Transform, transformOf } from "./maps";
 import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
 import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
@@ -22,6 +22,7 @@ export class Model {
   private drawn: readonly Site[] = [];
   private mixed: readonly unknown[] = [];
   private rows = new Map<Uint16Array, Row>();
+  private readonly sides = new WeakMap<Site, { planes: readonly Plane[]; seam: number; sides: readonly Side[] }>();
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
 
   constructor(
@@ -64,11 +65,21 @@ export class Model {
 
   /** A handle's transform and its mirror images. */
   columnsOf(session: Session, index: number): Column[] {
-    const { origin, diagonal } = this.space;
     const site = this.handles[index]!;
-    const transform = transformOf(session.handles[index]!, site.center, origin);
-    const held = Array.from(site.held, (position) => this.space.at(position));
-    return columnsOf(index, transform, held, this.planes, session.seam * diagonal, diagonal);
+    const transform = transformOf(session.handles[index]!, site.center, this.space.origin);
+    return columnsOf(index, transform, this.sidesOf(site, session.seam));
+  }
+
+  /** They are those of the drag before as long as planes and seam are. */
+  private sidesOf(site: Site, seam: number): readonly Side[] {
+    const { planes } = this;
+    const known = this.sides.get(site);
+    if (known?.planes === planes && known.seam === seam) return known.sides;
+    const { diagonal } = this.space;
+    const held = planes.length ? Array.from(site.held, (position) => this.space.at(position)) : [];
+    const sides = sidesOf(held, planes, seam * diagonal, diagonal);
+    this.sides.set(site, { planes, seam, sides });
+    return sides;
   }
 
   /** What a handle does where it is: its transform, or what planes that it lies on leave of that. */
