@@ -1,7 +1,18 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
 import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
-import { type Column, columnsOf, gateAt, height, MOST_PLANES, type Plane, type Side, sidesOf, type Transform, transformOf } from "./maps";
+import {
+  type Column,
+  columnsOf,
+  gateAt,
+  height,
+  MOST_PLANES,
+  type Plane,
+  type Side,
+  sidesOf,
+  type Transform,
+  transformOf,
+} from "./maps";
 import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
 import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
