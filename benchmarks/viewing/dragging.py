@@ -17,7 +17,7 @@ from geodistill.deform.session_file import session_to_dict
 from viewing import pages, shapes
 
 LIMIT_MS = 2
-WARM, FRAMES, QUIET = 20, 25, 8
+WARM, FRAMES, QUIET = 12, 20, 5
 COLUMN_TEXELS = 7  # of a row of transforms: viewer/src/deform/maps.ts
 Record = dict[str, Any]
 
