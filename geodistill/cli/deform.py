@@ -44,7 +44,8 @@ class Arguments(Served, Observer):
         Option("axis that points up on the page (default: what the file says, or a guess)"),
     ] = None
     features: Annotated[
-        Path | None, Option("features that lift has written (default: lifted, and kept for the next time)")
+        Path | None,
+        Option("features that lift has written (default: lifted, and kept for the next time)"),
     ] = None
     symmetric: Annotated[
         bool, Option("find the mirror planes of the shape and mirror the edit in them")

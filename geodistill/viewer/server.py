@@ -172,6 +172,9 @@ async def _socket(request: web.Request) -> web.StreamResponse:
     app = request.app
     if len(app[SOCKETS]) >= MOST_PAGES:
         return _refusal(503, f"{MOST_PAGES} pages are open already: close one")
+    shown = request.query.get("scene")
+    if shown is not None and shown not in app[EXHIBIT].description.by_digest():
+        return _refusal(409, "another scene is shown now: reload the page")
     editor = app[EXHIBIT].editor
     socket = web.WebSocketResponse(
         max_msg_size=MOST_MESSAGE if editor is None else MOST_EDIT,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SIZE = {"width": 1374, "height": 700}
 CANVAS_WIDTH = 1100  # beside the panel
+VISIBLE = ".marker.handle:not([hidden])"
 
 
 def session(page: Page) -> Session:
@@ -324,3 +325,19 @@ def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape:
         assert len(found.handles) == 1
         editor.give_up("the teacher is gone")
         page.wait_for_selector("#toast:has-text('the teacher is gone')")
+
+
+def test_a_page_without_features_says_why(page: Page, shape: Mesh) -> None:
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    editor = Editor(shape, Session())
+    with serving_edit(editor) as address:
+        show(page, address)
+        editor.advance("lite0, views", 3, 24)
+        page.wait_for_selector("#welcome:has-text('3 / 24')")
+        editor.give_up("the teacher is gone")
+        page.wait_for_selector("#welcome:has-text('the teacher is gone')")
+        assert page.locator("#toast").is_hidden() and page.locator("#welcome-bar").is_hidden()
+        page.reload()
+        page.wait_for_selector("#welcome:has-text('There are no features')")
+        editor.bring(features_of(shape))  # as a server does that was started again
+        page.wait_for_selector("#welcome:has-text('Click the surface')")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodistill.deform.session import Session
+from geodistill.deform.session import Handle, Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import port_of, serving_edit, show
 from tests.browser.proxy import Proxy
-from tests.browser.test_browser_application import SIZE, drag, expect_shown, session
+from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
 from tests.browser.test_browser_slow import SlowEditor, now
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
@@ -141,7 +141,7 @@ def test_a_question_is_asked_again(page: Page, mesh: Mesh) -> None:
         slow.may_answer.set()
         assert now(page) == slow.session and len(slow.session.handles) == 1
         returned(page, proxy)
-        page.wait_for_selector(".marker.handle:not([hidden])")
+        page.wait_for_selector(VISIBLE)
         drag(page, ".marker.handle", (40, 40))
         expect_shown(page, kept(page, slow), mesh, slow)
         assert slow.questions == 2
@@ -251,3 +251,23 @@ def test_another_page_removes_what_is_dragged(
     until(other, lambda: now(other) == found)
     expect_shown(tab, found, mesh, editor)
     other.close()
+
+
+def test_the_edit_of_another_mesh_is_left_alone(page: Page, mesh: Mesh) -> None:
+    """A server that was started again with another mesh does not get the edit of the one before."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    with serving_edit(editor_of(mesh)) as address:
+        show(page, address)
+        page.mouse.click(500, 350)
+        session(page)
+    page.wait_for_selector(LOST)
+    drag(page, ".marker.handle", (50, 20))
+    own = Session(handles=(Handle(vertex=77, translate=(0, 0, 0.2)),))
+    other = editor_of(blob(3), own)
+    with serving_edit(other, port=port_of(address)):
+        with page.expect_event("load"):
+            page.evaluate("dispatchEvent(new Event('online'))")
+        page.wait_for_selector("#cover.done", state="attached")
+        until(page, lambda: now(page) == own)
+        expect_shown(page, session(page), other.mesh, other)
+        assert other.session == own and other.revision == 0

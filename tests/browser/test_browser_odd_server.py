@@ -14,7 +14,7 @@ from geodistill.deform.session_file import session_to_dict
 from geodistill.deform.surface import surface_of
 from geodistill.viewer.wire import pack
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, drag, expect_shown, session
+from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
 from tests.browser.test_browser_deform import change
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
@@ -22,7 +22,6 @@ from tests.viewer.editing import editor_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, WebSocketRoute
 
-VISIBLE = ".marker.handle:not([hidden])"
 MESH = blob(2)
 COUNT = len(surface_of(MESH).positions)
 EDIT: dict[str, Any] = {"type": "edit", "server": "s", "revision": 1}

@@ -35,6 +35,13 @@ def held(page: Page, editor: Editor) -> Tensor:
     return positions(page)[int(editor.surface.welded[1500])]
 
 
+ARM = """() => {
+  const arm = geodistill.kind.overlay().children.find(({ type }) => type === "Line");
+  return arm.visible ? [...arm.geometry.getAttribute("position").array] : [];
+}"""
+"""The line from the selected handle to its pivot: its ends, where it is seen."""
+
+
 def select(page: Page) -> None:
     page.locator(".list .handle").click()
     page.evaluate("geodistill.settled()")
@@ -61,6 +68,14 @@ def test_the_pivot_moves_by_its_arrow_and_the_handle_stays(page: Page, editor: E
         assert float((held(page, editor) - before).norm()) < 1e-3
         expect_shown(page, session(page), editor.mesh, editor)
         assert middle_of(page, ".marker.handle") == pytest.approx((x, y), abs=1)
+        low, high = editor.mesh.vertices.amin(0), editor.mesh.vertices.amax(0)
+        at = torch.tensor(handle.pivot) + torch.tensor(handle.translate) - (low + high) / 2
+        ends = torch.tensor(page.evaluate(ARM)).reshape(2, 3)
+        assert float((ends - torch.stack([before, at.float()])).abs().max()) < 1e-3
+        page.keyboard.press("3")
+        assert page.evaluate(ARM) == []
+        page.keyboard.press("1")
+        assert page.evaluate(ARM) == ends.reshape(-1).tolist()
         page.keyboard.press("Control+z")
         assert session(page) == BEGUN
 
@@ -125,7 +140,9 @@ def test_a_session_is_dropped_on_the_page(page: Page, editor: Editor) -> None:
             pass
         assert session(page) == replace(BEGUN, locality=2.0)
         page.evaluate(DROP, ["picture.png", "no session"])
-        page.wait_for_selector("#toast:has-text('picture.png')")
+        page.wait_for_selector("#toast:has-text('picture.png is no session')")
+        page.evaluate(DROP, ["edit.yaml", "handles: 3"])
+        page.wait_for_selector("#toast:has-text('edit.yaml')")
         page.evaluate(DROP, ["large.json", "x" * (2**24 + 1)])
         page.wait_for_selector("#toast:has-text('large.json is too large')")
         assert session(page) == replace(BEGUN, locality=2.0)
@@ -137,7 +154,7 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
     with serving_edit(editor) as address:
         show(page, address)
         change(page, BEGUN)
-        page.locator("summary").click()
+        page.get_by_text("More", exact=True).click()
         page.get_by_role("button", name="Published").click()
         assert session(page).method == "published"
         page.get_by_role("slider", name="Centring").fill("0.4")
@@ -149,5 +166,9 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
         expect_shown(page, replace(found, centring=0.4), editor.mesh, editor)
         page.get_by_role("button", name="Automatic").click()
         assert session(page).centring is None
+        assert page.get_by_role("button", name="Automatic").is_disabled()
+        automatic = session(page)
         page.get_by_role("button", name="Remove all").click()
-        assert session(page).handles == ()
+        assert session(page) == replace(automatic, handles=())
+        page.keyboard.press("Control+z")
+        assert session(page) == automatic

@@ -16,7 +16,7 @@ from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.viewer.editor import Editor
 from geodistill.viewer.edits import RowMessage
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, drag, expect_shown, rest, session
+from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, rest, session
 from tests.browser.test_browser_deform import away, change, positions
 from tests.deform.shapes import blob
 from tests.viewer.editing import features_of
@@ -118,7 +118,7 @@ def test_removed_before_it_was_there(page: Page, mesh: Mesh, shown: SlowEditor) 
     assert session(page) == Session() and page.locator(".marker").count() == 0
     page.mouse.click(560, 500)
     shown.may_answer.set()
-    drag(page, ".marker.handle:not([hidden])", (40, -40))
+    drag(page, VISIBLE, (40, -40))
     found = session(page)
     assert len(found.handles) == 1
     expect_shown(page, found, mesh, shown)
@@ -131,7 +131,7 @@ def test_dragged_at_once(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
     page.mouse.down()
     page.mouse.move(560, 300, steps=3)
     shown.may_answer.set()
-    page.wait_for_selector(".marker.handle:not([hidden])")
+    page.wait_for_selector(VISIBLE)
     page.mouse.move(580, 300, steps=3)
     page.mouse.up()
     # There was no handle to drag yet, so that the camera was turned.
@@ -150,7 +150,7 @@ def test_others_are_dragged_while_one_is_awaited(page: Page, mesh: Mesh, shown: 
     shown.may_answer.clear()
     page.keyboard.press("Escape")
     page.mouse.click(560, 500)
-    drag(page, ".marker.handle:not([hidden])", (-30, -30))
+    drag(page, VISIBLE, (-30, -30))
     moved = now(page)
     assert len(moved.handles) == 2 and moved.handles[0] != first.handles[0]
     # What can be shown is shown: the first handle by itself.
@@ -174,7 +174,7 @@ def test_one_is_awaited_while_the_other_is_removed(
     # The one that is left is not where the other was.
     assert page.locator(".marker:visible").count() == 0
     shown.may_answer.set()
-    drag(page, ".marker.handle:not([hidden])", (30, -30))
+    drag(page, VISIBLE, (30, -30))
     found = session(page)
     assert len(found.handles) == 1 and found.handles[0].translate != (0, 0, 0)
     expect_shown(page, found, mesh, shown)
@@ -190,7 +190,7 @@ def test_the_published_method_waits_too(page: Page, mesh: Mesh, shown: SlowEdito
     assert away(page, replace(both, handles=both.handles[:1]), mesh) < 1e-3
     shown.may_answer.clear()
     page.evaluate(GIVE, session_to_dict(both))
-    drag(page, ".marker.handle:not([hidden])", (-30, -30))
+    drag(page, VISIBLE, (-30, -30))
     assert page.locator("#toast").is_hidden(), page.locator("#toast").text_content()
     shown.may_answer.set()
     assert away(page, session(page), mesh) < 1e-3

@@ -12,7 +12,7 @@ from geodistill.deform.session import Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, expect_shown, middle_of, session
+from tests.browser.test_browser_application import SIZE, VISIBLE, expect_shown, middle_of, session
 from tests.browser.test_browser_page import away, pose
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 Point = tuple[float, float]
-VISIBLE = ".marker.handle:not([hidden])"
 
 
 class Fingers:

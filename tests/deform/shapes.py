@@ -95,9 +95,9 @@ def star(folds: int) -> Mesh:
     return Mesh(torch.cat([vertices, tips]), torch.tensor(faces))
 
 
-def blob(seed: int) -> Mesh:
-    """A sphere with random low waves: no symmetry."""
-    mesh = sphere(32)
+def blob(seed: int, rings: int = 32) -> Mesh:
+    """A sphere with random low waves: no symmetry. It has about 4 rings^2 faces."""
+    mesh = sphere(rings)
     generator = torch.Generator().manual_seed(seed)
     waves = 2.5 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
     phase = 6 * torch.rand(5, generator=generator, dtype=torch.float64)

@@ -101,6 +101,10 @@ def test_strangers_open_no_socket(caplog: pytest.LogCaptureFixture) -> None:
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await place.client.ws_connect(url.with_query(token=token), headers=headers)
             assert refused.value.status == status
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            other = url.with_query(token=TOKEN, scene="0" * 64)
+            await place.client.ws_connect(other, headers={"Origin": own})
+        assert refused.value.status == 409
         for path in ("/session", "/export"):
             assert (await place.get(path, b"{}", **foreign))[0] == 403
         bad = URL(f"{own}/features?token=%ff%ed%a0%80", encoded=True)

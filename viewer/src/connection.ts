@@ -21,7 +21,11 @@ export class Connection {
   private attempt = 0;
   private timer = 0;
 
-  constructor(private readonly location: Location) {
+  /** `scene` is what the page shows, by a digest: a server that shows something else is none. */
+  constructor(
+    private readonly location: Location,
+    private readonly scene?: string,
+  ) {
     addEventListener("online", () => this.retryNow());
     document.addEventListener("visibilitychange", () => this.retryNow());
   }
@@ -29,6 +33,7 @@ export class Connection {
   connect(): void {
     this.timer = 0;
     const url = address(this.location, "socket");
+    if (this.scene) url.searchParams.set("scene", this.scene);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     socket.binaryType = "arraybuffer";

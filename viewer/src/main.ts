@@ -9,14 +9,14 @@ import { showMesh } from "./kinds/mesh";
 import { showPoints } from "./kinds/points";
 import { showSplats } from "./kinds/splats";
 import type { Manifest } from "./protocol";
-import { byteLength, numbers, pageSource, Refused, type Source } from "./source";
+import { byteLength, numbers, pageSource, type Source } from "./source";
 import { type Frame, Stage } from "./stage";
 import { showAxes } from "./ui/axes";
 import { byId } from "./ui/dom";
 import { addControl, showFacts, showPanel } from "./ui/panel";
 import { saveScreenshot } from "./ui/screenshot";
 import { Theme } from "./ui/theme";
-import { addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp } from "./ui/tools";
+import { about, addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp, VIEW } from "./ui/tools";
 
 /** What scripts on the page, such as the tests, can do with it. */
 export interface Handle {
@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   byId("kind").hidden = scene.name === scene.kind; // of what has no name
   showPanel(innerWidth >= 900); // else it would cover the scene
   const stage = new Stage(byId<HTMLCanvasElement>("view"), scene, scene.up.axis);
-  const connection = source.live ? new Connection(location) : undefined;
+  const connection = source.live ? new Connection(location, scene.blobs["positions"]?.sha) : undefined;
   const setting: Setting = { stage, scene, load: loader(source, scene) };
   const kind = await show(setting, connection);
   stage.act = kind;
@@ -94,7 +94,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
   const screenshot = (opaque: boolean) => () =>
     void saveScreenshot(stage.frame(), scene.name, opaque).catch(report);
   const facts = () => showFacts(scene, stage.up);
-  const tools: Tool[] = [
+  const looking = about(VIEW, [
     { label: "Fit to view", key: "f", icon: ICONS.fit, run: () => stage.fit() },
     { label: "First view", key: "h", icon: ICONS.home, run: () => stage.home() },
     {
@@ -106,6 +106,8 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
         facts();
       },
     },
+  ]);
+  const page = about("Page", [
     { label: "Screenshot", key: "s", icon: ICONS.camera, run: screenshot(true) },
     { label: "Screenshot without background", key: "a", run: screenshot(false) },
     { label: "Light or dark", key: "d", icon: ICONS.theme, run: () => theme.toggle() },
@@ -116,21 +118,23 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
       run: () => showPanel(byId("panel").hidden),
     },
     { label: "Help", key: "?", icon: ICONS.help, run: toggleHelp },
-  ];
-  if (isDeforming(kind)) tools.unshift(...buildDeformPage(stage, kind, report));
+  ]);
+  const editing: readonly Tool[] = isDeforming(kind) ? buildDeformPage(stage, kind, report) : [];
+  const tools = [...editing, ...looking, ...page];
   addTools(tools);
   const actions = Object.fromEntries(tools.map((tool) => [tool.key, tool.run]));
   for (const control of kind.controls) Object.assign(actions, addControl(control));
   listenToKeys(actions);
   fillHelp([
-    ...tools.map(({ label, key }) => [label, keyName(key)] as const),
-    ...kind.controls.map(
-      (c) => [c.label, c.type === "toggle" ? keyName(c.key) : c.keys.join("  ")] as const,
-    ),
+    ...tools.map(({ topic, label, key }) => ({ topic, label, keys: keyName(key) })),
+    ...kind.controls.map((c) => ({
+      topic: VIEW, label: c.label, keys: c.type === "toggle" ? keyName(c.key) : c.keys.join("  "),
+    })),
   ]);
   facts();
   byId("tools").hidden = false;
   byId("modes").hidden = !isDeforming(kind);
+  byId<HTMLDetailsElement>("about").open = !isDeforming(kind);
   stage.lookedListeners.add(() => showAxes(stage.camera));
   showAxes(stage.camera);
   showFrameRate(stage);
@@ -167,22 +171,19 @@ function watch(connection: Connection, source: Source, scene: Manifest): void {
       closed: `The server has closed the connection: ${reason}`,
     };
     toast(words[state]);
-    if (state === "open" && lost) void reloadIfChanged(source, scene);
-    // A server that was started again with another token says so.
-    if (state === "lost")
-      source.manifest().catch((error) => error instanceof Refused && report(error));
+    if (state === "lost" || lost) void reloadIfChanged(source, scene);
     lost = state === "lost";
   };
   connection.connect();
 }
 
-/** A server that was started again may show something else. */
+/** A server that was started again may show something else, or have another token. */
 async function reloadIfChanged(source: Source, scene: Manifest): Promise<void> {
   try {
     const found = await source.manifest();
     if (JSON.stringify(found) !== JSON.stringify(scene)) location.reload();
   } catch (error) {
-    report(error);
+    if (!(error instanceof TypeError)) report(error); // which says that there is no answer
   }
 }
 

@@ -41,13 +41,11 @@ export function address(location: Location, path: string): URL {
   return url;
 }
 
-export class Refused extends Error {}
-
 function serverSource(location: Location): Source {
   async function get(path: string): Promise<Response> {
     const answer = await fetch(address(location, path));
     if (answer.ok) return answer;
-    throw new Refused(`the server answers: ${(await answer.text()) || answer.statusText}`);
+    throw new Error(`the server answers: ${(await answer.text()) || answer.statusText}`);
   }
   return {
     live: true,

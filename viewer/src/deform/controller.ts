@@ -36,6 +36,8 @@ export class Controller {
   missing: Missing;
   /** Of features that are still being found; undefined once they are there. */
   progress: Progress | undefined = { what: "", done: 0, total: null };
+  /** Why there will be none. */
+  hopeless: string | undefined;
   /** What the features ask for. */
   kernel: Kernel | undefined;
   /** Whether positions are those of the rigid polish. */
@@ -210,6 +212,7 @@ export class Controller {
 
   private told(message: FromServer): void {
     if (message.type === "progress") this.progress = message;
+    if (message.type === "progress" || message.type === "ready") this.hopeless = undefined;
     if (message.type === "ready") {
       this.progress = undefined;
       this.kernel = { radius: message.radius, power: message.power };
@@ -218,7 +221,8 @@ export class Controller {
     // What the server has refused, it refuses again.
     const answers = message.type === "accepted" || message.type === "failure";
     if (answers && message.id === this.sent) this.pending = this.unsaved = false;
-    if (message.type === "failure") this.failed(message.reason);
+    if (message.type === "failure" && message.id === 0 && !this.ready) this.hopeless = message.reason;
+    else if (message.type === "failure") this.failed(message.reason);
     if (message.type === "edit") this.meet(message.server, message.session);
     this.show();
   }

@@ -22,6 +22,8 @@ export class Gizmo {
   private readonly spot: THREE.Mesh;
   private readonly planes = new THREE.Group();
   private shown = ""; // of planes
+  /** From a handle to what it turns about. */
+  private readonly arm: THREE.Line;
   private mode_: GizmoMode = "translate";
   private began: { before: Session; index: number } | undefined;
   /** What the handle does as it is dragged. */
@@ -40,7 +42,10 @@ export class Gizmo {
       new THREE.MeshBasicMaterial({ depthTest: false, transparent: true, side: THREE.DoubleSide }),
     );
     this.spot.visible = false;
-    this.scene.add(this.spot);
+    const ends = new THREE.BufferGeometry().setAttribute("position", new THREE.BufferAttribute(new Float32Array(6), 3));
+    this.arm = new THREE.Line(ends, new THREE.LineBasicMaterial({ depthTest: false, transparent: true, opacity: 0.8 }));
+    this.arm.frustumCulled = false;
+    this.scene.add(this.spot, this.arm);
     this.controls.addEventListener("change", () => stage.invalidate());
     this.controls.addEventListener("mouseDown", () => this.begin());
     this.controls.addEventListener("objectChange", () => this.drag());
@@ -65,19 +70,22 @@ export class Gizmo {
   themed(colors: { x: string; y: string; z: string; accent: string }): void {
     const { x, y, z, accent } = colors;
     this.controls.setColors(x, y, z, accent);
-    (this.spot.material as THREE.MeshBasicMaterial).color.set(accent);
+    for (const { material } of [this.spot, this.arm])
+      (material as THREE.MeshBasicMaterial | THREE.LineBasicMaterial).color.set(accent);
   }
 
-  /** Go to the selected handle. */
-  follow(): void {
+  /** Go to the selected handle; `shown`: unless something else is done just now. */
+  follow(shown: boolean): void {
     if (this.began) return;
-    const chosen = this.chosen();
+    const chosen = shown ? this.chosen() : undefined;
+    this.arm.visible = chosen !== undefined;
     if (!chosen) {
       this.controls.detach();
       return;
     }
-    const { handle, map } = chosen;
+    const { handle, center, map } = chosen;
     const { pivot, rotation, translation } = map;
+    this.reach(map, center);
     this.held.position.set(...add(pivot, translation));
     const angle = Math.hypot(...rotation);
     this.held.quaternion.setFromAxisAngle(
@@ -194,8 +202,17 @@ export class Gizmo {
         .toArray()
         .map((v) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, Math.abs(v)))) as unknown as Vector;
     const session = withHandle(before, index, made);
+    const center = model.handles[index]?.center;
     this.turned = model.own(session, index) ?? map;
+    if (center) this.reach(this.turned, center);
     controller.drag(session);
+  }
+
+  private reach(map: Transform, center: Vector): void {
+    const ends = this.arm.geometry.getAttribute("position");
+    ends.setXYZ(0, ...carried(map, center));
+    ends.setXYZ(1, ...add(map.pivot, map.translation));
+    ends.needsUpdate = true;
   }
 
   private end(): void {

@@ -3,7 +3,7 @@ import type { Deforming } from "../kinds/deform";
 import type { Stage } from "../stage";
 import { byId, css } from "../ui/dom";
 import { button } from "../ui/fields";
-import type { Tool } from "../ui/tools";
+import { about, type Tool, VIEW } from "../ui/tools";
 import { Unanswered } from "./backend";
 import { chosenFile, ExportDialog, saveSession, takeDrops } from "./files";
 import { Gizmo, type GizmoMode } from "./gizmo";
@@ -18,6 +18,7 @@ import type { Mirror, Place } from "./session";
 import { showWelcome } from "./welcome";
 
 const MOST_SESSION = 1 << 24; // bytes, as the server has it
+const SESSIONS = [".json", ".yaml", ".yml"];
 
 type Mode = "handle" | "anchor" | "brush" | "lasso";
 
@@ -53,7 +54,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     state.kernel = model.handles[0]?.kernel ?? controller.kernel;
     const heated = state.heat && selected?.kind === "handle" && !missing && !region.count;
     look.heat(heated ? selected.index : -1);
-    gizmo.follow();
+    gizmo.follow(!region.tool);
     state.pivot = gizmo.pivot;
     state.paint = paint.painted;
     gizmo.showPlanes(css("--accent"));
@@ -143,11 +144,13 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   }
 
   async function choose(): Promise<void> {
-    const file = await chosenFile(".json,.yaml,.yml");
+    const file = await chosenFile(SESSIONS.join());
     if (file) await open(file);
   }
 
   async function open(file: File): Promise<void> {
+    if (!SESSIONS.some((ending) => file.name.toLowerCase().endsWith(ending)))
+      throw new Error(`${file.name} is no session: these are ${SESSIONS.join(", ")}. A mesh is opened by geodistill deform`);
     if (file.size > MOST_SESSION)
       throw new Error(`${file.name} is too large for a session: it has ${file.size >> 20} MB`);
     controller.change(await kind.backend.read(file));
@@ -159,7 +162,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
     refresh();
   };
   controller.moved = () => {
-    gizmo.follow();
+    gizmo.follow(!region.tool);
     panel.follow(gizmo.pivot);
     stage.invalidate();
   };
@@ -175,42 +178,62 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   };
   byId("edit").hidden = false;
 
-  const radio = (label: string, key: string, icon: keyof typeof ICONS, run: () => void, on: () => boolean): Tool => {
+  type Made = Omit<Tool, "topic">;
+  const radio = (label: string, key: string, icon: keyof typeof ICONS, on: () => boolean): Omit<Made, "run"> => {
     pressed.set(label, on);
-    return { label, key, icon: ICONS[icon], run, group: "left" };
+    return { label, key, icon: ICONS[icon], group: "left" };
   };
+  const placing = (label: string, key: string, own: Mode, note: string): Made => ({
+    ...radio(label, key, own, () => mode === own), note, run: () => setMode(own),
+  });
+  const moving = (label: string, key: string, icon: keyof typeof ICONS, own: GizmoMode): Made => ({
+    ...radio(label, key, icon, () => gizmo.mode === own), run: () => setGizmo(own),
+  });
   const escape = (): void => {
     if (region.count) region.clear();
     else if (region.tool) setMode("handle");
     else controller.select(undefined);
   };
-  const exporting: Tool = { label: "Export", key: "x", icon: ICONS.export, run: () => dialog.open() };
+  const exporting: Made = { label: "Export", key: "x", icon: ICONS.export, run: () => dialog.open() };
   return [
-    radio("Handle", "1", "handle", () => setMode("handle"), () => mode === "handle"),
-    radio("Anchor", "2", "anchor", () => setMode("anchor"), () => mode === "anchor"),
-    radio("Brush", "3", "brush", () => setMode("brush"), () => mode === "brush"),
-    radio("Lasso", "4", "lasso", () => setMode("lasso"), () => mode === "lasso"),
-    radio("Move", "t", "move", () => setGizmo("translate"), () => gizmo.mode === "translate"),
-    radio("Turn", "r", "turn", () => setGizmo("rotate"), () => gizmo.mode === "rotate"),
-    radio("Size", "e", "size", () => setGizmo("scale"), () => gizmo.mode === "scale"),
-    radio("Pivot", "p", "pivot", () => setGizmo("pivot"), () => gizmo.mode === "pivot"),
-    { label: "Undo", key: "ctrl+z", icon: ICONS.undo, run: () => controller.undo() },
-    { label: "Redo", key: "ctrl+y", icon: ICONS.redo, run: () => controller.redo() },
-    { label: "Open a session", key: "ctrl+o", icon: ICONS.open, run: () => void choose().catch(report) },
-    {
-      label: "Save the session", key: "ctrl+s", icon: ICONS.save,
-      run: () => saveSession(controller.session, stage.scene.name),
-    },
-    ...(kind.backend.complete ? [exporting] : []),
-    { label: "Mirror the edit", key: "m", run: () => void setSymmetry(!controller.session.mirrors.length).catch(report) },
-    {
-      label: "Colours of features", key: "c",
-      run: () => void setPaint(paint.painted === "own" ? "features" : "own").catch(report),
-    },
-    { label: "Smaller brush", key: "[", run: () => region.resize(1 / 1.25) },
-    { label: "Larger brush", key: "]", run: () => region.resize(1.25) },
-    { label: "Remove what is selected", key: "Delete", run: () => controller.removeSelected() },
-    { label: "Select nothing", key: "Escape", run: escape },
-    { label: "Remove all handles", key: "ctrl+Delete", run: () => controller.reset() },
+    ...about("Place", [
+      placing("Handle", "1", "handle", "click what should move"),
+      placing("Anchor", "2", "anchor", "click what should stay"),
+      placing("Brush", "3", "brush", "paint a region for either"),
+      placing("Lasso", "4", "lasso", "draw around a region for either"),
+      { label: "Smaller brush", key: "[", run: () => region.resize(1 / 1.25) },
+      { label: "Larger brush", key: "]", run: () => region.resize(1.25) },
+    ]),
+    ...about("Handle", [
+      moving("Move", "t", "move", "translate"),
+      moving("Turn", "r", "turn", "rotate"),
+      moving("Size", "e", "size", "scale"),
+      { ...moving("Pivot", "p", "pivot", "pivot"), note: "what a handle turns and grows about" },
+    ]),
+    ...about("Edit", [
+      { label: "Undo", key: "ctrl+z", icon: ICONS.undo, run: () => controller.undo() },
+      { label: "Redo", key: "ctrl+y", icon: ICONS.redo, run: () => controller.redo() },
+      {
+        label: "Mirror the edit", key: "m",
+        run: () => void setSymmetry(!controller.session.mirrors.length).catch(report),
+      },
+      { label: "Select nothing", key: "Escape", run: escape },
+      { label: "Remove what is selected", key: "Delete", run: () => controller.removeSelected() },
+      { label: "Remove all handles", key: "ctrl+Delete", run: () => controller.reset() },
+    ]),
+    ...about("Files", [
+      { label: "Open a session", key: "ctrl+o", icon: ICONS.open, run: () => void choose().catch(report) },
+      {
+        label: "Save the session", key: "ctrl+s", icon: ICONS.save,
+        run: () => saveSession(controller.session, stage.scene.name),
+      },
+      ...(kind.backend.complete ? [exporting] : []),
+    ]),
+    ...about(VIEW, [
+      {
+        label: "Colours of features", key: "c",
+        run: () => void setPaint(paint.painted === "own" ? "features" : "own").catch(report),
+      },
+    ]),
   ];
 }

@@ -1,7 +1,7 @@
 // The panel of the deformation page: what there is, and what is selected.
 import type { Vector } from "../protocol";
 import { byId, make } from "../ui/dom";
-import { button, choice, fold, hint, section, slider, toggle, triple } from "../ui/fields";
+import { button, choice, fold, heading, hint, section, slider, toggle, told, triple } from "../ui/fields";
 import type { Controller } from "./controller";
 import type { Painted } from "./paint";
 import {
@@ -46,8 +46,10 @@ export class Panel {
   private readonly own: HTMLElement;
   private readonly title = make("h2");
   private readonly planes = make("ul", { className: "list" });
+  private readonly back: HTMLButtonElement;
   private readonly centre: HTMLButtonElement;
   private readonly clear: HTMLButtonElement;
+  private readonly automatic: HTMLButtonElement;
   private readonly fields;
 
   /** `complete`: whether the features are there for every method. */
@@ -69,18 +71,30 @@ export class Panel {
         changed: (v) => handle({ scale: within(v, LEAST_SCALE, MOST_SCALE) }),
       }),
       pivot: triple("Pivot", 0.01, { changed: wishes.pivot }),
-      near: slider("Own locality", { low: 0, high: 12, step: 0.1 }, plain, {
-        changed: (v) => handle({ locality: v }),
-      }),
-      radius: slider("Radius", { low: 0.05, high: 2, step: 0.01 }, plain, {
-        changed: (v) => change((session) => ({ ...session, radius: v })),
-      }),
-      falloff: slider("Falloff", { low: 0.25, high: 8, step: 0.05 }, plain, {
-        changed: (v) => change((session) => ({ ...session, falloff: v })),
-      }),
-      locality: slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
-        changed: (v) => change((session) => ({ ...session, locality: v })),
-      }),
+      near: told(
+        slider("Own locality", { low: 0, high: 12, step: 0.1 }, plain, {
+          changed: (v) => handle({ locality: v }),
+        }),
+        "Keeps this handle to what is near it along the surface",
+      ),
+      radius: told(
+        slider("Radius", { low: 0.05, high: 2, step: 0.01 }, plain, {
+          changed: (v) => change((session) => ({ ...session, radius: v })),
+        }),
+        "How unlike a handle something may look and still move with it",
+      ),
+      falloff: told(
+        slider("Falloff", { low: 0.25, high: 8, step: 0.05 }, plain, {
+          changed: (v) => change((session) => ({ ...session, falloff: v })),
+        }),
+        "How far a handle holds on before its weight falls",
+      ),
+      locality: told(
+        slider("Locality", { low: 0, high: 12, step: 0.1 }, plain, {
+          changed: (v) => change((session) => ({ ...session, locality: v })),
+        }),
+        "Keeps all handles to what is near them along the surface",
+      ),
       method: choice("Method", { cardinal: "Cardinal", published: "Published" }, {
         changed: (method) => change((session) => ({ ...session, method })),
       }),
@@ -93,57 +107,67 @@ export class Panel {
       blend: choice("Blending", { rotations: "Rotations", linear: "Linear" }, {
         changed: (blend) => change((session) => ({ ...session, blend })),
       }),
-      seam: slider("Seam", { low: 0.005, high: 0.3, step: 0.005 }, (v) => `${(100 * v).toFixed(1)} %`, {
-        changing: (seam) => drag((session) => ({ ...session, seam })),
-        changed: (seam) => change((session) => ({ ...session, seam })),
-      }),
+      seam: told(
+        slider("Seam", { low: 0.005, high: 0.3, step: 0.005 }, (v) => `${(100 * v).toFixed(1)} %`, {
+          changing: (seam) => drag((session) => ({ ...session, seam })),
+          changed: (seam) => change((session) => ({ ...session, seam })),
+        }),
+        "How wide the two sides blend into each other, of the mesh's diagonal",
+      ),
       symmetry: toggle("Mirror the edit", { changed: wishes.symmetry }),
       paint: choice("Colours", { own: "Mesh", features: "Features" }, { changed: wishes.paint }),
       heat: toggle("Weights of the handle", { changed: wishes.heat }),
     };
     const { fields } = this;
     const row = (...buttons: Node[]) => make("div", { className: "buttons" }, ...buttons);
+    this.back = button("Put back", () => handle({ translate: [0, 0, 0], rotate: [0, 0, 0], scale: 1 }));
     this.centre = button("Centre pivot", () => wishes.pivot(undefined));
-    this.clear = button("Remove all", () => controller.reset());
-    this.own = make(
-      "section", {}, this.title,
+    this.clear = button("Remove all", () => controller.reset(), "link");
+    this.automatic = button(
+      "Automatic",
+      () => change((session) => ({ ...session, radius: null, falloff: null, centring: null })),
+      "link",
+    );
+    this.back.title = "No move, no turn, its own size";
+    this.centre.title = "Turn and grow about the handle itself";
+    this.automatic.title = "As the features of this mesh ask for";
+    this.own = section(
+      heading(this.title, button("Remove", () => controller.removeSelected(), "link")),
       fields.translate.element, fields.rotate.element, fields.scale.element, fields.pivot.element,
-      fields.near.element,
-      row(
-        button("Put back", () => handle({ translate: [0, 0, 0], rotate: [0, 0, 0], scale: 1 })),
-        this.centre,
-        button("Remove", () => controller.removeSelected()),
-      ),
+      fields.near.element, row(this.back, this.centre),
     );
-    const automatic = button("Automatic", () =>
-      change((session) => ({ ...session, radius: null, falloff: null, centring: null })),
-    );
-    const methods = [
-      make("h2", {}, "Weights"),
-      fields.method.element,
-      hint("Cardinal: all of a handle, nothing of an anchor. Published: as the paper has them."),
-      fields.centring.element,
-      hint("How much of what all features share is left out: more of it keeps handles apart."),
-    ];
     byId("edit").append(
-      section("Handles and anchors", this.empty, this.list, row(this.clear)),
+      section(heading("Handles and anchors", this.clear), this.empty, this.list),
       this.own,
       section(
-        "How it spreads",
-        fields.radius.element, fields.falloff.element, fields.locality.element, row(automatic),
+        heading("How it spreads", this.automatic),
+        fields.radius.element, fields.falloff.element, fields.locality.element,
       ),
       section("Symmetry", fields.symmetry.element, this.planes, fields.seam.element),
       section("Colours", fields.paint.element, fields.heat.element),
-      fold(
-        "More",
-        make("h2", {}, "Blending"),
-        fields.blend.element,
-        hint("Rotations keep the size of what turns; linear averages positions."),
-        fields.rigidity.element,
-        hint("Steps towards rigid parts, once a handle is let go."),
-        ...(complete ? methods : []),
-      ),
     );
+    byId("controls").after(fold("More", ...this.seldom(complete)));
+  }
+
+  /** What is under More. */
+  private seldom(complete: boolean): HTMLElement[] {
+    const { blend, rigidity, method, centring } = this.fields;
+    const both = [
+      make("h2", {}, "Blending"),
+      blend.element,
+      hint("Rotations keep the size of what turns; linear averages positions."),
+      rigidity.element,
+      hint("Steps towards rigid parts, once a handle is let go."),
+    ];
+    if (!complete) return both;
+    return [
+      ...both,
+      make("h2", {}, "Weights"),
+      method.element,
+      hint("Cardinal: all of a handle, nothing of an anchor. Published: as the paper has them."),
+      centring.element,
+      hint("How much of what all features share is left out: more of it keeps handles apart."),
+    ];
   }
 
   update(state: PanelState): void {
@@ -158,9 +182,11 @@ export class Panel {
     this.title.textContent = selected ? `${named(selected.kind)} ${selected.index + 1}` : "";
     for (const name of ["translate", "rotate", "scale", "pivot", "near"] as const)
       fields[name].element.hidden = !handle;
-    this.own.querySelector("button")!.hidden = !handle;
+    this.back.hidden = !handle;
     this.follow(state.pivot);
     if (handle) fields.near.set(localityOf(session, handle));
+    const { radius, falloff, centring } = session;
+    this.automatic.disabled = radius === null && falloff === null && centring === null;
     const { kernel } = state;
     for (const name of ["radius", "falloff"] as const) fields[name].element.hidden = !kernel;
     fields.radius.set(session.radius ?? kernel?.radius ?? 1);

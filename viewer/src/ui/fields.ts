@@ -13,13 +13,31 @@ export interface Ways<T> {
   changed(value: T): void;
 }
 
-export function section(title: string, ...children: (Node | string)[]): HTMLElement {
-  return make("section", {}, make("h2", {}, title), ...children);
+export function section(title: string | Node, ...children: (Node | string)[]): HTMLElement {
+  return make("section", {}, typeof title === "string" ? make("h2", {}, title) : title, ...children);
+}
+
+/** A title with what can be done to all below it. */
+export function heading(title: string | HTMLElement, action: HTMLElement): HTMLElement {
+  const words = typeof title === "string" ? make("h2", {}, title) : title;
+  return make("div", { className: "heading" }, words, action);
 }
 
 /** A section that is closed at first. */
 export function fold(title: string, ...children: (Node | string)[]): HTMLElement {
   return make("section", {}, make("details", {}, make("summary", {}, title), ...children));
+}
+
+/** A field that says what it does when the pointer rests on it. */
+export function told<T>(field: Field<T>, text: string): Field<T> {
+  field.element.title = text;
+  return field;
+}
+
+/** Tell the style sheet how far a slider is. */
+export function showPart(input: HTMLInputElement): void {
+  const [low, high] = [Number(input.min), Number(input.max)];
+  input.style.setProperty("--part", `${(100 * (input.valueAsNumber - low)) / (high - low)}%`);
 }
 
 export function hint(text: string): HTMLElement {
@@ -37,7 +55,10 @@ export function slider(
   const input = make("input", { type: "range", min, max, step: String(step) });
   const output = make("output");
   input.setAttribute("aria-label", label);
-  const say = () => (output.textContent = text(input.valueAsNumber));
+  const say = () => {
+    output.textContent = text(input.valueAsNumber);
+    showPart(input);
+  };
   input.addEventListener("input", () => {
     say();
     ways.changing?.(input.valueAsNumber);
@@ -49,6 +70,7 @@ export function slider(
       if (document.activeElement === input && input.matches(":active")) return;
       input.value = String(value);
       output.textContent = text(value);
+      showPart(input);
     },
   };
 }

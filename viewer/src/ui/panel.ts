@@ -3,6 +3,7 @@ import { axisName, pretty, sub } from "../framing";
 import type { Control, Range, Toggle } from "../kinds/kind";
 import type { Manifest, Vector } from "../protocol";
 import { byId, make } from "./dom";
+import { showPart } from "./fields";
 
 /** Show or hide the panel: in a window that is wide enough the scene makes room for it. */
 export function showPanel(on: boolean): void {
@@ -32,6 +33,7 @@ function addRange(control: Range): Record<string, () => void> {
   const show = () => {
     const factor = 2 ** Number(input.value);
     output.textContent = `${Math.round(100 * factor)} %`;
+    showPart(input);
     control.set(factor);
   };
   input.addEventListener("input", show);
@@ -39,6 +41,7 @@ function addRange(control: Range): Record<string, () => void> {
     input.value = String(value);
     show();
   });
+  showPart(input);
   const row = make("label", { className: "row range" }, control.label, output, input);
   row.title = keys.join(" ");
   byId("controls").append(row);

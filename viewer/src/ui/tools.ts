@@ -4,8 +4,12 @@ import { byId, make } from "./dom";
 export interface Tool {
   label: string;
   key: string;
+  /** Under which heading the help has it; in a bar what belongs together stands together. */
+  topic: string;
   /** Paths of an icon in a box of 24; none: a key alone. */
   icon?: string;
+  /** What it does, where its label does not say so. */
+  note?: string;
   /** Which bar it is in: the one below when left out. */
   group?: "left";
   run(): void;
@@ -21,24 +25,43 @@ export const ICONS = {
   help: "M9.3 9a2.8 2.8 0 1 1 4.2 2.6c-.9.5-1.5 1.1-1.5 2.2M12 17.3v.2M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18z",
 } as const;
 
+/** A label, and the keys or gestures for it. */
+export interface Entry {
+  topic: string;
+  label: string;
+  keys: string;
+}
+
 const GESTURES: readonly (readonly [string, string])[] = [
   ["Turn", "drag"],
   ["Pan", "right drag, two fingers"],
   ["Zoom", "wheel, pinch"],
 ];
 
+export const VIEW = "View";
+
+/** Tools of one topic. */
+export function about(topic: string, tools: readonly Omit<Tool, "topic">[]): Tool[] {
+  return tools.map((tool) => ({ ...tool, topic }));
+}
+
 export function addTools(tools: readonly Tool[]): void {
-  for (const { label, key, icon, group, run } of tools) {
+  const last = new Map<HTMLElement, string>();
+  for (const { label, key, icon, note, group, topic, run } of tools) {
     if (!icon) continue;
+    const bar = byId(group === "left" ? "modes" : "tools");
     const title = `${label} (${keyName(key)})`;
     const button = make("button", { type: "button" });
     button.setAttribute("aria-label", title);
+    if (note) button.dataset["note"] = `: ${note}`;
     button.innerHTML = `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${icon}"/></svg>`;
     button.addEventListener("click", () => {
       run();
       button.blur(); // so that keys go on meaning what they mean
     });
-    byId(group === "left" ? "modes" : "tools").append(button);
+    button.classList.toggle("apart", (last.get(bar) ?? topic) !== topic);
+    last.set(bar, topic);
+    bar.append(button);
   }
 }
 
@@ -67,11 +90,15 @@ function isTyping(target: EventTarget | null): boolean {
   return target.type === "number" || target.type === "text";
 }
 
-export function fillHelp(entries: readonly (readonly [string, string])[]): void {
-  const rows = [...GESTURES, ...entries].map(([label, key]) =>
-    make("p", {}, make("span", {}, label), make("kbd", {}, key)),
-  );
-  byId("keys").replaceChildren(...rows);
+export function fillHelp(entries: readonly Entry[]): void {
+  const gestures = GESTURES.map(([label, keys]) => ({ topic: VIEW, label, keys }));
+  const all = [...gestures, ...entries];
+  const row = ({ label, keys }: Entry) => make("p", {}, make("span", {}, label), make("kbd", {}, keys));
+  const parts = Array.from(new Set(all.map(({ topic }) => topic)), (topic) => {
+    const rows = all.filter((entry) => entry.topic === topic).map(row);
+    return make("section", {}, make("h3", {}, topic), ...rows);
+  });
+  byId("keys").replaceChildren(...parts);
 }
 
 export function toggleHelp(): void {
