@@ -112,7 +112,7 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     import time
 
     from geodistill.deform.export import save_edit
-    from geodistill.deform.session import apply, find_mirrors
+    from geodistill.deform.session import apply, features_for, find_mirrors
     from geodistill.deform.session_file import load_session, save_session
     from geodistill.geometry.mesh import mesh_digest
     from geodistill.geometry.mesh_files import files_beside, load_mesh
@@ -139,10 +139,10 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     expect_whole(arguments.mesh, (output, picture, arguments.save_session, *beside))
     scene = MeshScene(mesh)
     found = lifted(arguments, scene)
-    directions = found.directions() if session.method == "published" else found.whitened()
     if arguments.symmetric:
-        session = replace(session, mirrors=find_mirrors(mesh, directions, arguments.seed))
-    edit = apply(session, mesh, directions)
+        mirrors = find_mirrors(mesh, found.whitened(), arguments.seed)
+        session = replace(session, mirrors=mirrors)
+    edit = apply(session, mesh, features_for(session, found))
     posed = replace(mesh, vertices=edit.vertices)
     shown = _sheet(scene, posed, edit, arguments)  # before anything is written
     moved = _moved(mesh, posed)

@@ -16,8 +16,6 @@ def show(arguments: Arguments) -> dict[str, Any]:
     """Serve the page until Ctrl-C; the mesh can be looked at while its features are found."""
     from geodistill.cli.options import expect_free
     from geodistill.cli.serving import serve
-    from geodistill.deform.session import expect_own
-    from geodistill.geometry.mesh import mesh_digest
     from geodistill.geometry.mesh_files import load_mesh
     from geodistill.shade.viewable import MeshView
     from geodistill.viewer.editor import Editor
@@ -32,7 +30,6 @@ def show(arguments: Arguments) -> dict[str, Any]:
         expect_free(arguments.overwrite, arguments.save, inputs=inputs)
     session = _begun(arguments)
     mesh = load_mesh(arguments.mesh)
-    expect_own(session, mesh_digest(mesh))
     editor = Editor(mesh, session, _keeper(arguments.session))
     description = describe_edit(mesh, editor.surface, arguments.mesh, arguments.up)
     if arguments.save is not None:
@@ -95,8 +92,10 @@ def _find(arguments: Arguments, editor: Editor) -> None:
         try:
             with watching(editor.advance):
                 editor.bring(lifted(arguments, MeshScene(editor.mesh)))
-        except GeodistillError as error:
-            say(str(error))
-            editor.give_up(str(error))
+        except Exception as error:  # the mesh can be looked at without
+            known = isinstance(error, GeodistillError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            say(reason)
+            editor.give_up(reason)
 
     threading.Thread(target=work, daemon=True).start()

@@ -33,6 +33,7 @@ from geodistill.deform.weights import (
 )
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.surface import closest_surface_points
+from geodistill.lift.files import FeatureSet
 from geodistill.log import say
 
 VERSION = 1
@@ -120,6 +121,12 @@ def centring_of(session: Session) -> float:
     """What a session takes off its features' mean."""
     default = 0.0 if session.method == "published" else CENTRING
     return default if session.centring is None else session.centring
+
+
+def features_for(session: Session, found: FeatureSet) -> Tensor:
+    """Features [V, D] as a session's method compares them: the published one the teacher's own,
+    the other what views agree on."""
+    return found.directions() if session.method == "published" else found.whitened()
 
 
 def apply_to(session: Session, subject: Subject) -> Edit:

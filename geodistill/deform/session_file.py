@@ -136,6 +136,8 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
 
     try:
         data = json.loads(text, object_pairs_hook=unique)
+    except InputError:
+        raise
     except json.JSONDecodeError as error:
         raise InputError(f"{name} is not valid JSON: {error.msg} (line {error.lineno})") from None
     except RecursionError:

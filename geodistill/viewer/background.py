@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -22,7 +24,7 @@ class BackgroundServer:
 
     def __init__(self, exhibit: Exhibit, port: int = 0) -> None:
         self._exhibit = exhibit
-        self._loop = asyncio.new_event_loop()
+        self._end: Callable[[], object] = lambda: None
         found: queue.Queue[int | BaseException] = queue.Queue()
         self._thread = threading.Thread(target=self._serve, args=(port, found), daemon=True)
         self._thread.start()
@@ -39,7 +41,8 @@ class BackgroundServer:
     def close(self) -> None:
         """End the server, and every page's connection."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._cancel)
+            with contextlib.suppress(RuntimeError):  # it has ended just now
+                self._end()
             self._thread.join(_END_SECONDS)
 
     def __enter__(self: S) -> S:
@@ -54,17 +57,14 @@ class BackgroundServer:
         self.close()
 
     def _serve(self, port: int, found: queue.Queue[int | BaseException]) -> None:
-        asyncio.set_event_loop(self._loop)
-        serving = self._loop.create_task(run(make_app(self._exhibit), port, False, found.put))
+        async def main() -> None:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None
+            self._end = lambda: loop.call_soon_threadsafe(task.cancel)
+            await run(make_app(self._exhibit), port, False, found.put)
+
         try:
-            self._loop.run_until_complete(serving)
-        except asyncio.CancelledError:
-            pass
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(main())
         except BaseException as error:
             found.put(error)
-        finally:
-            self._loop.close()
-
-    def _cancel(self) -> None:
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()

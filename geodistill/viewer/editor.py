@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from geodistill.deform.session import (
     centring_of,
     expect_own,
     expect_room,
+    features_for,
     find_mirrors,
     located,
     places,
@@ -35,8 +36,6 @@ from geodistill.geometry.mesh import Mesh, bounds, mesh_digest
 from geodistill.lift.files import FeatureSet
 from geodistill.lift.sheet import principal_colors
 from geodistill.viewer.edits import (
-    Accepted,
-    EditMessage,
     MirrorsFound,
     PositionsHeader,
     ProgressMessage,
@@ -58,6 +57,20 @@ _STEPS = 65535
 _OPPOSITE = 2.0  # the largest distance between unit features
 
 
+class _Once(Generic[T]):
+    """Made when it is wanted first; who comes meanwhile waits for that."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._made: list[T] = []
+
+    def get(self) -> T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+
 class Editor:
     """A mesh, its features once they are there, and its edit.
 
@@ -65,6 +78,8 @@ class Editor:
         mesh: what is deformed.
         session: the edit to begin with.
         keep: what is done with every edit that a page sends, such as writing it to a file.
+
+    Raises InputError for a session of another mesh, or of more than pages show.
     """
 
     def __init__(
@@ -78,15 +93,16 @@ class Editor:
         self._found: FeatureSet | None = None
         self._mirrors: tuple[Mirror, ...] | InputError | None = None
         self._state: ToEditor = ProgressMessage("", 0, None)
-        self._subjects: dict[tuple[str, float], Subject] = {}
+        self._subjects: dict[tuple[str, float], _Once[Subject]] = {}
         self._lock = threading.Lock()
         # Likeness is what a click waits for; nothing that takes long may be before it in a queue.
-        names = ("likeness", "path", "slow")
+        names = ("likeness", "path", "edit", "slow")
         self._threads = {name: ThreadPoolExecutor(1, f"editor-{name}") for name in names}
+        self.expect_fit(session)
 
     def state(self) -> list[ToEditor]:
         """What a page is told when it comes."""
-        return [self._ready() or self._state, self.shared()]
+        return [self._state, self.shared()]
 
     def shared(self) -> SharedEdit:
         return SharedEdit(self.server, self.revision, self.session)
@@ -102,22 +118,31 @@ class Editor:
         self.told(self._state)
 
     def bring(self, found: FeatureSet) -> None:
-        """Features are there: prepare what the first click needs, and say so."""
-        self._found, self._mirrors = found, None
-        ready = self._ready()
-        assert ready is not None
-        self.told(ready)
+        """Features are there: prepare what the first click needs, and say so. Raises InputError
+        for features that tell nothing apart."""
+        usual = _Once(lambda: self._made(Session(), found))
+        kernel = usual.get().automatic
+        self._subjects[_key(Session())] = usual
+        self._found = found
+        channels = found.features.shape[1]
+        self._state = ReadyMessage(found.teacher, channels, kernel.radius, kernel.power)
+        self.told(self._state)
         self._threads["path"].submit(lambda: self.subject(self.session).graph)
 
-    def accept(self, message: EditMessage) -> Accepted:
-        """Make a page's edit the edit. Raises InputError where it cannot be kept, or is not one of
+    async def accept(self, session: Session) -> SharedEdit:
+        """`change`, beside what else goes on."""
+        return await self._in("edit", lambda: self.change(session))
+
+    def change(self, session: Session) -> SharedEdit:
+        """Make a session the edit. Raises InputError where it cannot be kept, or is not one of
         this mesh."""
-        self.expect_fit(message.session)
-        if self.keep is not None:
-            self.keep(replace(message.session, mesh=self.digest))
-        self.session = message.session
-        self.revision += 1
-        return Accepted(message.id, self.revision)
+        self.expect_fit(session)
+        with self._lock:
+            if self.keep is not None:
+                self.keep(replace(session, mesh=self.digest))
+            self.session = session
+            self.revision += 1
+            return self.shared()
 
     def expect_fit(self, session: Session) -> None:
         """Raise InputError for a session of another mesh, or of more than pages show."""
@@ -144,9 +169,10 @@ class Editor:
     def mirrors(self) -> tuple[Mirror, ...]:
         """The planes that the mesh is symmetric in. Raises InputError where there is none, or any
         of a continuum, and before the features are there."""
+        found = self.found
         if self._mirrors is None:
             try:
-                self._mirrors = find_mirrors(self.mesh, self.found.whitened())
+                self._mirrors = find_mirrors(self.mesh, found.whitened())
             except InputError as error:
                 self._mirrors = error
         if isinstance(self._mirrors, InputError):
@@ -171,13 +197,6 @@ class Editor:
     async def _in(self, name: str, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads[name], work)
 
-    def _ready(self) -> ReadyMessage | None:
-        found = self._found
-        if found is None:
-            return None
-        kernel = self.subject(Session()).automatic
-        return ReadyMessage(found.teacher, found.features.shape[1], kernel.radius, kernel.power)
-
     @property
     def found(self) -> FeatureSet:
         """The features. Raises InputError before they are there."""
@@ -188,16 +207,18 @@ class Editor:
     def subject(self, session: Session) -> Subject:
         """The mesh with its features as a session of this method and centring takes them. Raises
         InputError before they are there."""
-        found = self.found
-        key = session.method, centring_of(session)
+        found, key = self.found, _key(session)
         with self._lock:
             if key not in self._subjects:
                 while len(self._subjects) >= _MOST_SUBJECTS:
                     del self._subjects[next(iter(self._subjects))]
-                published = session.method == "published"
-                features = found.directions() if published else found.whitened()
-                self._subjects[key] = subject_of(self.mesh, features, key[1], self.surface)
-            return self._subjects[key]
+                self._subjects[key] = _Once(lambda: self._made(session, found))
+            once = self._subjects[key]
+        return once.get()
+
+    def _made(self, session: Session, found: FeatureSet) -> Subject:
+        features = features_for(session, found)
+        return subject_of(self.mesh, features, centring_of(session), self.surface)
 
     def _row(self, message: RowMessage) -> bytes:
         _expect_few(message.mirrors)
@@ -239,6 +260,11 @@ class Editor:
         moved = edit.vertices[self.surface.first] - (low + high) / 2
         numbers = moved.numpy().astype("<f4").tobytes()
         return pack(encode_edit(PositionsHeader(id, len(moved))), numbers)
+
+
+def _key(session: Session) -> tuple[str, float]:
+    """Sessions that take features alike have the same."""
+    return session.method, centring_of(session)
 
 
 def _expect_few(mirrors: tuple[Mirror, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import InputError, UsageError, check
-from geodistill.deform.session import Session, apply_to, expect_own
+from geodistill.deform.session import Session, apply_to
 from geodistill.deform.session_file import load_session
 from geodistill.geometry.mesh import Mesh, mesh_digest
 from geodistill.geometry.orientation import Axis
@@ -20,7 +20,6 @@ from geodistill.shade.viewable import Scene, load_scene, viewable
 from geodistill.viewer.background import BackgroundServer
 from geodistill.viewer.baked import baked
 from geodistill.viewer.editor import Editor
-from geodistill.viewer.edits import EditMessage
 from geodistill.viewer.guard import make_token
 from geodistill.viewer.page import load_page, save_html
 from geodistill.viewer.scene import describe, describe_edit
@@ -50,8 +49,7 @@ class Viewer(BackgroundServer):
     @session.setter
     def session(self, session: Session) -> None:
         editor = self._editor
-        editor.accept(EditMessage(0, session))
-        editor.told(editor.shared())
+        editor.told(editor.change(session))
 
     @property
     def vertices(self) -> Tensor:
@@ -59,8 +57,8 @@ class Viewer(BackgroundServer):
 
         Raises UsageError where nothing is edited, InputError as the edit cannot be applied.
         """
-        editor = self._editor
-        return apply_to(editor.session, editor.subject(editor.session)).vertices
+        editor, session = self._editor, self.session
+        return apply_to(session, editor.subject(session)).vertices
 
     def save(self, path: Path | str) -> None:
         """Write one HTML file that opens without a server or a network, and still deforms.
@@ -157,7 +155,6 @@ def _editor(
         begun = session or Session()
     else:
         begun = load_session(Path(session))
-    expect_own(begun, digest)
     editor = Editor(mesh, begun)
     try:
         editor.bring(found)

@@ -16,7 +16,7 @@ from geodistill.viewer.downloads import add_downloads
 from geodistill.viewer.editor import Editor
 from geodistill.viewer.guard import is_known_host, is_same_origin, is_token
 from geodistill.viewer.scene import SceneDescription
-from geodistill.viewer.sockets import Dialogue, be_silent, look
+from geodistill.viewer.sockets import Dialogue, be_silent, close, look
 from geodistill.viewer.studio import Studio
 
 MOST_MESSAGE = 1 << 14
@@ -170,8 +170,6 @@ def _refusal(status: int, reason: str) -> web.Response:
 
 async def _socket(request: web.Request) -> web.StreamResponse:
     app = request.app
-    if len(app[SOCKETS]) >= MOST_PAGES:
-        return _refusal(503, f"{MOST_PAGES} pages are open already: close one")
     shown = request.query.get("scene")
     if shown is not None and shown not in app[EXHIBIT].description.by_digest():
         return _refusal(409, "another scene is shown now: reload the page")
@@ -183,6 +181,11 @@ async def _socket(request: web.Request) -> web.StreamResponse:
         compress=False,  # rows and pictures hardly shrink, and a click would wait for it
     )
     await socket.prepare(request)
+    if (
+        len(app[SOCKETS]) >= MOST_PAGES
+    ):  # said on the connection: pages do not hear why there is none
+        await close(socket, f"{MOST_PAGES} pages are open already: close one")
+        return socket
     app[SOCKETS].add(socket)
     try:
         if editor is not None:

@@ -12,6 +12,7 @@ from geodistill import log
 from geodistill.checks import GeodistillError
 from geodistill.viewer.editor import Editor
 from geodistill.viewer.edits import (
+    Accepted,
     EditMessage,
     FromEditor,
     MirrorsMessage,
@@ -27,6 +28,8 @@ from geodistill.viewer.wire import FailureMessage, Malformed
 
 MOST_REASON = 123
 """Bytes of a reason for closing, by RFC 6455."""
+LARGE = 1 << 16
+"""Characters of a message from which on it is read beside what else goes on."""
 MOST_WAITING = 256
 """Questions of a page that are not answered yet."""
 
@@ -40,7 +43,7 @@ async def look(socket: Socket, studio: Studio) -> None:
     try:
         async for message in _messages(socket):
             if not isinstance(message, CameraMessage):
-                await _close(socket, "this scene cannot be deformed")
+                await close(socket, "this scene cannot be deformed")
                 break
             latest.put(message)
     finally:
@@ -52,7 +55,7 @@ async def look(socket: Socket, studio: Studio) -> None:
 async def be_silent(socket: Socket) -> None:
     """Stay connected to a page that draws its scene itself."""
     async for _ in _messages(socket):
-        await _close(socket, "the page draws this scene itself")
+        await close(socket, "the page draws this scene itself")
         break
 
 
@@ -74,13 +77,13 @@ class Dialogue:
                 await _send(socket, message)
             async for message in _messages(socket):
                 if isinstance(message, CameraMessage):
-                    await _close(socket, "the page draws this scene itself")
+                    await close(socket, "the page draws this scene itself")
                     break
                 if isinstance(message, EditMessage):
                     await self._edit(socket, message)
                     continue
                 if len(self._waiting[socket]) >= MOST_WAITING:
-                    await _close(socket, f"more than {MOST_WAITING} questions at once")
+                    await close(socket, f"more than {MOST_WAITING} questions at once")
                     break
                 self._start(socket, self._answer(socket, message))
         finally:
@@ -94,12 +97,12 @@ class Dialogue:
 
     async def _edit(self, socket: Socket, message: EditMessage) -> None:
         try:
-            accepted = self.editor.accept(message)
+            shared = await self.editor.accept(message.session)
         except GeodistillError as error:
             await _fail(socket, message.id, str(error))
             return
-        await _send(socket, accepted)
-        self._tell(self.editor.shared(), but=socket)
+        self._tell(shared, but=socket)
+        await _send(socket, Accepted(message.id, shared.revision))
 
     async def _answer(self, socket: Socket, message: FromEditor) -> None:
         try:
@@ -139,12 +142,14 @@ async def _messages(socket: Socket) -> AsyncIterator[CameraMessage | FromEditor]
     """What a page says, until it is gone or says what no page does."""
     async for message in socket:
         if message.type != WSMsgType.TEXT:
-            await _close(socket, "messages of the page are texts")
+            await close(socket, "messages of the page are texts")
             return
         try:
-            read = read_message(message.data)
+            text = message.data
+            large = len(text) > LARGE
+            read = await asyncio.to_thread(read_message, text) if large else read_message(text)
         except Malformed as error:
-            await _close(socket, str(error))
+            await close(socket, str(error))
             return
         yield read
 
@@ -158,7 +163,8 @@ async def _fail(socket: Socket, id: int, reason: str) -> None:
     await _send(socket, FailureMessage(id, reason))
 
 
-async def _close(socket: Socket, reason: str) -> None:
+async def close(socket: Socket, reason: str) -> None:
+    """End a connection, and say why."""
     short = reason.encode(errors="backslashreplace")[:MOST_REASON].decode(errors="ignore").encode()
     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=short)
 

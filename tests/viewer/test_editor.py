@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.shade.viewable import MeshView
 from geodistill.viewer.editor import Editor
-from geodistill.viewer.edits import EditMessage, ProgressMessage, RowMessage
+from geodistill.viewer.edits import ProgressMessage, RowMessage
 from geodistill.viewer.scene import describe_edit
 from geodistill.viewer.server import Exhibit, make_app
 from geodistill.viewer.wire import unpack
@@ -94,7 +95,7 @@ def test_what_the_mesh_does_not_have_is_said() -> None:
     with pytest.raises(InputError, match="not all among"):
         row(editor, Anchor(vertex=10**6))
     with pytest.raises(InputError, match="session is for the mesh"):
-        editor.accept(EditMessage(1, Session(mesh="0123456789abcdef")))
+        editor.change(Session(mesh="0123456789abcdef"))
     editor.close()
     waiting = Editor(blob(1), Session())
     with pytest.raises(InputError, match="still being found"):
@@ -269,3 +270,29 @@ def test_a_mesh_with_seams_and_several_materials_is_described_by_its_surface() -
 
 
 TYPES = {"float32": "<f4", "uint32": "<u4", "uint8": "u1"}
+
+
+def test_features_that_say_nothing_are_not_there_afterwards() -> None:
+    mesh = blob(2)
+    editor = Editor(mesh, Session())
+    told = []
+    editor.told = told.append
+    alike = replace(features_of(mesh), features=torch.ones(len(mesh.vertices), 3))
+    with pytest.raises(InputError, match="the same all over"):
+        editor.bring(alike)
+    editor.give_up("they say nothing")
+    assert [message.type for message in told] == ["failure"]
+    assert [message.type for message in editor.state()] == ["failure", "edit"]
+    with pytest.raises(InputError, match="still being found"):
+        editor.mirrors()
+    editor.bring(features_of(mesh))
+    assert [message.type for message in editor.state()] == ["ready", "edit"]
+    with pytest.raises(InputError, match="no mirror plane"):
+        editor.mirrors()
+    editor.close()
+
+
+def test_an_edit_to_begin_with_must_fit() -> None:
+    far = Session(handles=(Handle(vertex=10**6),))
+    with pytest.raises(InputError, match=r"handles\[0\]: vertices \[1000000\]"):
+        Editor(blob(2), far)
