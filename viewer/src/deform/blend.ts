@@ -28,13 +28,13 @@ export class Blend {
   readonly height: number;
   readonly moved: WebGLTexture;
   /** Rows of the matrices that turn normals. */
-  readonly turned: readonly WebGLTexture[];
   weights: WebGLTexture;
   private layers = 1; // of weights
   private rows: WebGLTexture | undefined;
   private capacity = 0; // of rows
   private readonly data: (Uint16Array | undefined)[] = [];
-  private readonly rest: WebGLTexture;
+  /** The same at rest. */
+  readonly rest: WebGLTexture;
   private readonly total: WebGLTexture;
   private readonly small: Record<"sites" | "handles" | "falls" | "matrix" | "columns", WebGLTexture>;
   // A framebuffer each: none may hold what another's pass reads.
@@ -70,7 +70,6 @@ export class Blend {
     }
     fillRows(gl, gl.RGBA, gl.FLOAT, 4, padded);
     this.moved = this.texture(gl.RGBA32F);
-    this.turned = [0, 1, 2].map(() => this.texture(gl.RGBA16F));
     this.total = this.texture(gl.R16F);
     this.weights = makeTexture(gl, gl.RGBA16F, this.width, this.height, this.layers);
     this.small = {
@@ -165,7 +164,7 @@ export class Blend {
       gl.bindTexture(gl.TEXTURE_2D, this.small.columns);
       upload(gl, TEXELS, columns.length, this.table);
     }
-    this.targets.positions.bind([this.moved, ...this.turned], this.width, this.height);
+    this.targets.positions.bindOne(this.moved, this.width, this.height);
     deforming.use();
     deforming.texture("rest", 0, gl.TEXTURE_2D, this.rest);
     deforming.texture("columns", 1, gl.TEXTURE_2D, this.small.columns);
@@ -180,7 +179,7 @@ export class Blend {
   /** Put positions [P, 3] in the place of computed ones, until the next `deform`. */
   put(positions: Float32Array): void {
     const { gl } = this;
-    this.flush(); // what turns normals stays
+    this.wanted = undefined;
     const padded = new Float32Array((4 * positions.length) / 3);
     for (let i = 0, j = 0; i < positions.length; i += 3, j += 4)
       for (let k = 0; k < 3; k++) padded[j + k] = positions[i + k]!;

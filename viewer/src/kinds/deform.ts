@@ -59,9 +59,7 @@ export async function showDeform(setting: Setting, connection: Connection | unde
   const external = (texture: WebGLTexture | null) => ({ value: new THREE.ExternalTexture(texture) });
   const uniforms = {
     moved: external(blend.moved),
-    normal_x: external(blend.turned[0]!),
-    normal_y: external(blend.turned[1]!),
-    normal_z: external(blend.turned[2]!),
+    rest: external(blend.rest),
     weights: external(blend.weights),
     marks: external(null),
     heat_of: { value: -1 },

@@ -8,6 +8,7 @@ uniform bool flat_shaded;
 uniform vec3 up_in_view;
 
 in vec3 in_view;
+in vec3 rest_in_view; // the same before the mesh was deformed, with
 in vec3 normal_in_view;
 in vec2 texture_at;
 in vec4 vertex_color;
@@ -39,6 +40,18 @@ vec3 warm(float weight) {
   return mix(low, vec3(0.55, 0.0, 0.15), max(2.0 * weight - 1.0, 0.0));
 }
 
+// The normal at rest as the facet is carried from its place at rest to where it is: what it has along
+// the facet changes like a gradient, and across it the facet is as thick as it is wide.
+vec3 carried(vec3 normal, vec3 a, vec3 b, vec3 a_now, vec3 b_now) {
+  vec3 before = cross(a, b), across = cross(a_now, b_now);
+  float area = length(before), area_now = length(across);
+  if (area < 1e-5 * length(a) * length(b) || area_now < 1e-5 * length(a_now) * length(b_now))
+    return normal; // seen from the side: the facet says nothing
+  vec3 unit = across / area_now;
+  vec3 along = dot(normal, a) * cross(b_now, unit) + dot(normal, b) * cross(unit, a_now);
+  return along / area_now + dot(normal, before / area) * sqrt(area / area_now) * unit;
+}
+
 void main() {
   vec4 albedo = factor * vertex_color;
   if (textured) {
@@ -49,8 +62,9 @@ void main() {
   float hot = clamp(heat, 0.0, 1.0);
   shown = mix(shown, linear_from_srgb(warm(hot)), 0.92 * sqrt(hot));
   if (lit) {
-    vec3 facet = cross(dFdx(in_view), dFdy(in_view));
-    vec3 normal = flat_shaded || dot(normal_in_view, normal_in_view) < 0.01 ? facet : normal_in_view;
+    vec3 a = dFdx(in_view), b = dFdy(in_view), facet = cross(a, b);
+    vec3 normal = carried(normal_in_view, dFdx(rest_in_view), dFdy(rest_in_view), a, b);
+    if (flat_shaded || dot(normal_in_view, normal_in_view) < 0.01) normal = facet;
     normal = normalize(normal);
     if (dot(normal, facet) < 0.0) normal = -normal; // seen from inside
     shown = shown * light(normal) + gloss(normal, normalize(-in_view));

@@ -7,6 +7,7 @@ in vec2 uv;
 in vec4 color;
 
 out vec3 in_view;
+out vec3 rest_in_view;
 out vec3 normal_in_view;
 out vec2 texture_at;
 out vec4 vertex_color; // linear
@@ -15,7 +16,7 @@ out vec4 paint;
 
 void main() {
   vec4 at = modelViewMatrix * vec4(position, 1.0);
-  in_view = at.xyz;
+  in_view = rest_in_view = at.xyz;
   normal_in_view = mat3(modelViewMatrix) * normal;
   texture_at = vec2(uv.x, 1.0 - uv.y); // textures begin at their upper left
   vertex_color = vec4(linear_from_srgb(color.rgb), color.a);

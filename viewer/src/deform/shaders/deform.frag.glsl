@@ -1,5 +1,5 @@
-// Where positions go, and the matrix that turns normals: geodistill.deform.blend.pose, of which
-// linear blending is the case that nothing turns.
+// Where positions go: geodistill.deform.blend.pose, of which linear blending is the case that nothing
+// turns.
 precision highp float;
 precision highp int;
 precision highp sampler2DArray;
@@ -11,10 +11,7 @@ uniform int column_count;
 uniform vec4 planes[3]; // normal and offset of mirrors
 uniform vec4 published_origin; // w: whether weights beyond 1 scale about this, as published
 
-layout(location = 0) out vec4 moved;
-layout(location = 1) out vec4 normal_x;
-layout(location = 2) out vec4 normal_y;
-layout(location = 3) out vec4 normal_z;
+out vec4 moved;
 
 float gate(float side, float height) {
   float t = clamp(0.5 * (side * height + 1.0), 0.0, 1.0);
@@ -61,12 +58,4 @@ void main() {
   if (center.w > 0.0) step += turn(y - center.xyz / center.w, r);
   if (published_origin.w > 0.0) step += max(sum - 1.0, 0.0) * (x + published_origin.xyz);
   moved = vec4(y + step, 1.0);
-  mat3 B = transpose(more);
-  for (int k = 0; k < 3; k++) B[k][k] += 1.0;
-  mat3 cofactors = mat3(cross(B[1], B[2]), cross(B[2], B[0]), cross(B[0], B[1]));
-  for (int k = 0; k < 3; k++) cofactors[k] += turn(cofactors[k], r);
-  mat3 rows = transpose(cofactors);
-  normal_x = vec4(rows[0], 0.0);
-  normal_y = vec4(rows[1], 0.0);
-  normal_z = vec4(rows[2], 0.0);
 }

@@ -1,4 +1,4 @@
-// A vertex of a deformed mesh: its position and the matrix of its normal come out of textures.
+// A vertex of a deformed mesh: where it is and was at rest come out of textures.
 precision highp float;
 precision highp int;
 precision highp sampler2DArray;
@@ -6,9 +6,7 @@ precision highp sampler2DArray;
 uniform mat4 modelViewMatrix;
 uniform mat4 projectionMatrix;
 uniform sampler2D moved;
-uniform sampler2D normal_x; // rows
-uniform sampler2D normal_y;
-uniform sampler2D normal_z;
+uniform sampler2D rest;
 uniform sampler2DArray weights;
 uniform sampler2D marks; // colour of the position and how much of it is seen
 uniform int heat_of; // a handle, -1: none
@@ -20,6 +18,7 @@ in vec2 uv;
 in vec4 color;
 
 out vec3 in_view;
+out vec3 rest_in_view;
 out vec3 normal_in_view;
 out vec2 texture_at;
 out vec4 vertex_color; // linear
@@ -32,10 +31,9 @@ void main() {
   int index = int(place);
   ivec2 at = ivec2(index % ROW, index / ROW);
   vec4 here = modelViewMatrix * vec4(texelFetch(moved, at, 0).xyz, 1.0);
-  mat3 turned = transpose(mat3(
-    texelFetch(normal_x, at, 0).xyz, texelFetch(normal_y, at, 0).xyz, texelFetch(normal_z, at, 0).xyz));
   in_view = here.xyz;
-  normal_in_view = mat3(modelViewMatrix) * (turned * normal);
+  rest_in_view = (modelViewMatrix * vec4(texelFetch(rest, at, 0).xyz, 1.0)).xyz;
+  normal_in_view = mat3(modelViewMatrix) * normal;
   texture_at = vec2(uv.x, 1.0 - uv.y);
   vertex_color = vec4(linear_from_srgb(color.rgb), color.a);
   heat = heat_of < 0 ? 0.0 : texelFetch(weights, ivec3(at, heat_of >> 2), 0)[heat_of & 3];
