@@ -152,6 +152,22 @@ export function placeOf({ vertex, face, barycentric, region, position }: Place):
   return position === undefined ? {} : { position };
 }
 
+/** Whether a session has nothing that a person has placed. */
+export function isEmpty({ handles, anchors, mirrors }: Session): boolean {
+  return !handles.length && !anchors.length && !mirrors.length;
+}
+
+/** A session and what was made of the empty one meanwhile. */
+export function joined(session: Session, made: Session): Session {
+  const changed = Object.entries(made).filter(([name, value]) => value !== EMPTY[name as keyof Session]);
+  return {
+    ...session,
+    ...Object.fromEntries(changed),
+    handles: [...session.handles, ...made.handles],
+    anchors: [...session.anchors, ...made.anchors],
+  };
+}
+
 /** A session with one of its handles replaced. */
 export function withHandle(session: Session, index: number, handle: Handle): Session {
   return { ...session, handles: session.handles.with(index, handle) };
