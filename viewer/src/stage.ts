@@ -32,6 +32,9 @@ export class Stage {
   readonly drawnListeners = new Set<(milliseconds: number | null) => void>();
   readonly timer: GpuTimer;
   act: Act | undefined;
+  /** Told when the browser has taken the graphics away. What is on the GPU is gone, and much of it is
+   *  not three.js's to bring back. */
+  lost: () => void = () => {};
   private controls: OrbitControls;
   private stale = true;
   private drawnAt = 0;
@@ -55,7 +58,7 @@ export class Stage {
     this.renderer.autoClear = false;
     this.controls = this.makeControls();
     new ResizeObserver(() => this.resize()).observe(canvas);
-    canvas.addEventListener("webglcontextrestored", () => this.invalidate());
+    canvas.addEventListener("webglcontextlost", () => this.lost());
     this.resize();
     this.pose = framing.home(scene, up, this.camera.aspect);
     requestAnimationFrame(this.loop);
