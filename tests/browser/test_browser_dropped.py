@@ -11,7 +11,7 @@ import pytest
 from geodistill.deform.session import Handle, Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import port_of, serving_edit, show
+from tests.browser.browsing import LOSE, port_of, serving_edit, show
 from tests.browser.proxy import Proxy
 from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
 from tests.browser.test_browser_slow import SlowEditor, now
@@ -273,9 +273,6 @@ def test_the_edit_of_another_mesh_is_left_alone(page: Page, mesh: Mesh) -> None:
         assert other.session == own and other.revision == 0
 
 
-LOSE = "geodistill.stage.renderer.getContext().getExtension('WEBGL_lose_context').loseContext()"
-
-
 def test_graphics_that_are_lost(page: Page, mesh: Mesh, editor: Editor, address: str) -> None:
     """The page says so for as long as it lasts, and the edit is there after a reload."""
     page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
@@ -302,8 +299,7 @@ def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> 
     begun = Session(handles=(Handle(vertex=77, translate=(0, 0, 0.2)),))
     editor = editor_of(mesh, begun)
     with serving_edit(editor) as address:
-        proxy = Proxy(port_of(address))
-        # Requests go through; of the socket nothing comes back before it may.
+        # Of the socket nothing is heard before it may.
         page.add_init_script(
             """{
               const Plain = WebSocket;
@@ -319,7 +315,7 @@ def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> 
               };
             }"""
         )
-        show(page, through(address, proxy))
+        show(page, address)
         page.mouse.click(500, 350)
         assert len(now(page).handles) == 1 and editor.revision == 0
         page.evaluate("window.hear()")
@@ -328,7 +324,6 @@ def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> 
         expect_shown(page, found, mesh, editor)
         page.keyboard.press("Control+z")
         assert kept(page, editor) == begun
-        proxy.close()
 
 
 def test_a_server_started_again_with_an_edit_of_its_own(page: Page, mesh: Mesh) -> None:

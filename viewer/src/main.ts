@@ -58,6 +58,8 @@ async function main(): Promise<void> {
   theme.apply();
   if (connection) watch(connection, source, scene);
   stage.lost = () => stand(lostWords(kind, source.live));
+  // What passes beside three.js have put on the GPU nobody brings back.
+  stage.restored = () => isDeforming(kind) || stand("");
   kind.begin?.();
   window.geodistill = handle(stage, kind);
   byId("cover").classList.add("done");

@@ -32,9 +32,10 @@ export class Stage {
   readonly drawnListeners = new Set<(milliseconds: number | null) => void>();
   readonly timer: GpuTimer;
   act: Act | undefined;
-  /** Told when the browser has taken the graphics away. What is on the GPU is gone, and much of it is
-   *  not three.js's to bring back. */
+  /** Told when the browser takes the graphics away, with all that is on the GPU. */
   lost: () => void = () => {};
+  /** Told when it gives them back, and three.js what it has put there itself. */
+  restored: () => void = () => {};
   private controls: OrbitControls;
   private stale = true;
   private drawnAt = 0;
@@ -59,6 +60,10 @@ export class Stage {
     this.controls = this.makeControls();
     new ResizeObserver(() => this.resize()).observe(canvas);
     canvas.addEventListener("webglcontextlost", () => this.lost());
+    canvas.addEventListener("webglcontextrestored", () => {
+      this.invalidate();
+      this.restored();
+    });
     this.resize();
     this.pose = framing.home(scene, up, this.camera.aspect);
     requestAnimationFrame(this.loop);
