@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 TOKEN = "the-token-of-the-browser-tests"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
 FOV_Y_RAD = 0.7
+LOSE = """() => {
+  window.graphics = geodistill.stage.renderer.getContext().getExtension("WEBGL_lose_context");
+  window.graphics.loseContext();
+}"""
 
 
 class Process:

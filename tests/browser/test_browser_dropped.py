@@ -11,7 +11,7 @@ import pytest
 from geodistill.deform.session import Handle, Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import port_of, serving_edit, show
+from tests.browser.browsing import LOSE, port_of, serving_edit, show
 from tests.browser.proxy import Proxy
 from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
 from tests.browser.test_browser_slow import SlowEditor, now
@@ -271,3 +271,76 @@ def test_the_edit_of_another_mesh_is_left_alone(page: Page, mesh: Mesh) -> None:
         until(page, lambda: now(page) == own)
         expect_shown(page, session(page), other.mesh, other)
         assert other.session == own and other.revision == 0
+
+
+def test_graphics_that_are_lost(page: Page, mesh: Mesh, editor: Editor, address: str) -> None:
+    """The page says so for as long as it lasts, and the edit is there after a reload."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    show(page, address)
+    page.mouse.click(500, 350)
+    found = kept(page, editor)
+    page.evaluate(LOSE)
+    page.wait_for_selector("#toast:has-text('reload'):has-text('kept by geodistill')")
+    page.mouse.click(560, 480)  # where nothing is seen
+    page.mouse.click(440, 250)
+    assert now(page) == found
+    page.evaluate("dispatchEvent(new ErrorEvent('error', { error: new Error('another') }))")
+    page.wait_for_selector("#toast:has-text('another')")
+    page.wait_for_selector("#toast:has-text('reload')")
+    page.reload()
+    page.wait_for_selector("#cover.done", state="attached")
+    until(page, lambda: now(page) == found)
+    expect_shown(page, session(page), mesh, editor)
+
+
+def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> None:
+    """It is added to the server's edit."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    begun = Session(handles=(Handle(vertex=77, translate=(0, 0, 0.2)),))
+    editor = editor_of(mesh, begun)
+    with serving_edit(editor) as address:
+        # Of the socket nothing is heard before it may.
+        page.add_init_script(
+            """{
+              const Plain = WebSocket;
+              window.WebSocket = class extends Plain {
+                set onmessage(listener) {
+                  const held = [];
+                  super.onmessage = (event) => (held ? held.push(event) : 0);
+                  window.hear = () => {
+                    super.onmessage = listener;
+                    for (const event of held) listener(event);
+                  };
+                }
+              };
+            }"""
+        )
+        show(page, address)
+        page.mouse.click(500, 350)
+        assert len(now(page).handles) == 1 and editor.revision == 0
+        page.evaluate("window.hear()")
+        found = kept(page, editor)
+        assert found.handles[0] == begun.handles[0] and len(found.handles) == 2
+        expect_shown(page, found, mesh, editor)
+        page.keyboard.press("Control+z")
+        assert kept(page, editor) == begun
+
+
+def test_a_server_started_again_with_an_edit_of_its_own(page: Page, mesh: Mesh) -> None:
+    """It keeps that; a tab that was left open shows it, and has its own in its history."""
+    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
+    first = editor_of(mesh)
+    with serving_edit(first) as address:
+        show(page, address)
+        page.mouse.click(500, 350)
+        own = kept(page, first)
+    page.wait_for_selector(LOST)
+    theirs = Session(handles=(Handle(vertex=77, translate=(0, 0, 0.2)),))
+    second = editor_of(mesh, theirs)
+    with serving_edit(second, port=port_of(address)):
+        page.evaluate("dispatchEvent(new Event('online'))")
+        until(page, lambda: now(page) == theirs)
+        expect_shown(page, session(page), mesh, second)
+        assert second.session == theirs and second.revision == 0
+        page.keyboard.press("Control+z")
+        assert kept(page, second) == own

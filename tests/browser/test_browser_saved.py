@@ -18,7 +18,7 @@ from geodistill.deform.session_file import session_from_dict
 from geodistill.deform.surface import surface_of
 from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.viewer.notebook import view
-from tests.browser.browsing import show
+from tests.browser.browsing import LOSE, show
 from tests.browser.test_browser_deform import SESSIONS, change, positions
 from tests.deform.shapes import blob, sphere
 from tests.deform.test_deform_command import textured
@@ -98,6 +98,19 @@ def test_a_saved_page_deforms(page: Page, tmp_path: Path) -> None:
     reopen(page, tmp_path / "edit.json")
     assert session_from_dict(page.evaluate("geodistill.kind.controller.session")) == found
     assert shown_away(page, found, mesh) < 1e-3
+
+
+def test_the_session_outlives_the_graphics(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1100, "height": 700})
+    mesh = blob(2)
+    open_saved(page, mesh, SESSIONS["one"], tmp_path)
+    found = page.evaluate("geodistill.kind.controller.session")
+    page.evaluate(LOSE)
+    page.wait_for_selector("#toast:has-text('Ctrl S')")
+    with page.expect_download() as download:
+        page.keyboard.press("Control+s")
+    download.value.save_as(tmp_path / "edit.json")
+    assert json.loads((tmp_path / "edit.json").read_text("utf-8")) == found
 
 
 def reopen(page: Page, path: Path) -> None:

@@ -15,7 +15,7 @@ from geodistill.geometry.splats import Splats, save_splats
 from geodistill.render.fields import render_view
 from geodistill.render.splats import render_splats
 from geodistill.shade.viewable import MeshView, PointView
-from tests.browser.browsing import camera, look, picture, psnr_db, serving, show
+from tests.browser.browsing import LOSE, camera, look, picture, psnr_db, serving, show
 from tests.viewer.viewing import some_points, some_splats, textured_square
 
 if TYPE_CHECKING:
@@ -145,3 +145,24 @@ def test_a_saved_file_needs_no_server(page: Page, tmp_path: Path) -> None:
     seen = render_splats(splats, camera(page, eye, [0.0, 0.0, 0.0], UP))
     assert psnr_db(picture(page)[..., :3], seen.image.clamp(0, 1)) > 45
     assert not [url for url in requests if url.startswith(("http:", "https:", "ws"))]
+
+
+@pytest.mark.parametrize("kind", ["mesh", "points", "splats"])
+def test_graphics_that_are_lost_come_back(page: Page, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("scene.glb" if kind == "mesh" else "scene.ply")
+    if kind == "mesh":
+        save_mesh(path, textured_square())
+    elif kind == "points":
+        save_points(path, some_points())
+    else:
+        save_splats(path, some_splats(degree=1, seed=1))
+    with serving(path, "z") as address:
+        show(page, address)
+        before = picture(page)
+        assert float(before[..., 3].mean()) > 0.01
+        page.evaluate(LOSE)
+        page.wait_for_selector("#toast:has-text('reload')")
+        page.evaluate("window.graphics.restoreContext()")
+        page.wait_for_selector("#toast", state="hidden")
+        page.evaluate("geodistill.settled()")
+        assert torch.equal(picture(page), before)

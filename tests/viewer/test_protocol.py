@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from geodistill.checks import InputError
 from geodistill.deform.session_file import mirrors_from_list, session_from_dict, session_to_dict
 from geodistill.viewer.edits import (
     Accepted,
@@ -62,6 +63,17 @@ def test_what_the_page_reads_is_what_is_sent(text: str) -> None:
     values = json.loads(text)
     made = {"picture": PictureHeader, "failure": FailureMessage}[values.pop("type")](**values)
     assert json.loads(encode(made)) == json.loads(text)
+
+
+@pytest.mark.parametrize("handle", VECTORS["handles"]["read"], ids=str)
+def test_handles_of_sessions_are_read(handle: dict[str, Any]) -> None:
+    assert len(session_from_dict({"handles": [handle]}).handles) == 1
+
+
+@pytest.mark.parametrize("handle", VECTORS["handles"]["refused"], ids=str)
+def test_what_is_no_handle_is_refused(handle: Any) -> None:
+    with pytest.raises(InputError, match="handles"):
+        session_from_dict({"handles": [handle]})
 
 
 def test_pictures_survive_the_way() -> None:

@@ -36,6 +36,8 @@ declare global {
 
 const theme = new Theme();
 let reading = 0;
+/** What is said whenever nothing else is. */
+let standing = "";
 
 async function main(): Promise<void> {
   const source = pageSource(document, location);
@@ -55,6 +57,9 @@ async function main(): Promise<void> {
   theme.changed = (dark) => kind.themed?.(dark);
   theme.apply();
   if (connection) watch(connection, source, scene);
+  stage.lost = () => stand(lostWords(kind, source.live));
+  // What passes beside three.js have put on the GPU nobody brings back.
+  stage.restored = () => isDeforming(kind) || stand("");
   kind.begin?.();
   window.geodistill = handle(stage, kind);
   byId("cover").classList.add("done");
@@ -202,8 +207,20 @@ function handle(stage: Stage, kind: Kind): Handle {
 }
 
 function toast(text: string): void {
-  byId("toast").textContent = text;
-  byId("toast").hidden = !text;
+  byId("toast").textContent = text || standing;
+  byId("toast").hidden = !(text || standing);
+}
+
+/** Say what stays so. */
+function stand(text: string): void {
+  standing = text;
+  toast("");
+}
+
+function lostWords(kind: Kind, live: boolean): string {
+  const again = "The browser has lost the graphics of this page: reload it to see them again.";
+  if (!isDeforming(kind)) return again;
+  return `${again} ${live ? "The edit is kept by geodistill." : "Save the session before that, with Ctrl S."}`;
 }
 
 /** Say what went wrong, for as long as it takes to read it. */

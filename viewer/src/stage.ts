@@ -32,6 +32,10 @@ export class Stage {
   readonly drawnListeners = new Set<(milliseconds: number | null) => void>();
   readonly timer: GpuTimer;
   act: Act | undefined;
+  /** Told when the browser takes the graphics away, with all that is on the GPU. */
+  lost: () => void = () => {};
+  /** Told when it gives them back, and three.js what it has put there itself. */
+  restored: () => void = () => {};
   private controls: OrbitControls;
   private stale = true;
   private drawnAt = 0;
@@ -55,7 +59,11 @@ export class Stage {
     this.renderer.autoClear = false;
     this.controls = this.makeControls();
     new ResizeObserver(() => this.resize()).observe(canvas);
-    canvas.addEventListener("webglcontextrestored", () => this.invalidate());
+    canvas.addEventListener("webglcontextlost", () => this.lost());
+    canvas.addEventListener("webglcontextrestored", () => {
+      this.invalidate();
+      this.restored();
+    });
     this.resize();
     this.pose = framing.home(scene, up, this.camera.aspect);
     requestAnimationFrame(this.loop);

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Features } from "../src/deform/features";
 import { Paths } from "../src/deform/paths";
-import { EMPTY, isSession } from "../src/deform/session";
+import { EMPTY, isSession, readSession } from "../src/deform/session";
+import vectors from "./vectors.json";
 
 /** Numbers in [0, 1) that are the same every time. */
 function random(seed: number): () => number {
@@ -62,12 +63,19 @@ test("sessions are told from what is none", () => {
   assert.ok(isSession(EMPTY) && isSession(made));
   const wrong = [
     [], null, { ...EMPTY, version: 2 }, { ...EMPTY, more: 1 }, { ...EMPTY, locality: -1 },
-    { ...EMPTY, radius: 3 }, { ...EMPTY, mirrors: [{ normal: [0, 0, 0] }] },
-    ...[
-      { ...handle, scale: 0 }, { ...handle, face: 2 }, { translate: [0, 0, 0] },
-      { ...handle, vertex: 1.5 }, { ...handle, translate: [NaN, 0, 0] }, { region: [] }, 7,
-      { ...handle, rotate: [1, 2] }, { ...handle, quaternion: [0, 0, 0, 0] },
-    ].map((handle) => ({ ...EMPTY, handles: [handle] })),
+    { ...EMPTY, radius: 3 }, { ...EMPTY, mirrors: [{ normal: [0, 0, 0] }] }, { ...EMPTY, handles: null },
   ];
   for (const value of wrong) assert.ok(!isSession(value), JSON.stringify(value));
+});
+
+test("handles and anchors in files are those that geodistill reads", () => {
+  for (const handle of vectors.handles.read)
+    assert.ok(readSession({ handles: [handle] }), JSON.stringify(handle));
+  for (const handle of vectors.handles.refused)
+    assert.equal(readSession({ handles: [handle] }), undefined, JSON.stringify(handle));
+  for (const anchor of [{ vertex: 1, scale: 2 }, { vertex: 1, translate: [0, 0, 0] }, null])
+    assert.equal(readSession({ anchors: [anchor] }), undefined);
+  // What is null is not there.
+  const nothing = { face: null, rotate: null, pivot: null, locality: null };
+  assert.deepEqual(readSession({ handles: [{ vertex: 3, ...nothing }] })!.handles, [{ vertex: 3 }]);
 });

@@ -103,15 +103,14 @@ test("sites that coincide share a group, and a kernel that tells too little apar
 });
 
 test("a plan lists sites by group, and what belongs to several is shared", () => {
-  const row = (layer: number) => ({ layer, longest: 2 });
-  const site = (layer: number, held: number[]) => ({ likeness: row(layer), path: undefined, held });
+  const site = (likeness: number, held: number[]) => ({ likeness, path: undefined, held });
   const inverse = Float64Array.of(1, -0.5, -0.5, 1);
   const plan: Plan = {
     sites: [site(5, [1, 2]), site(6, [2, 3]), site(7, [3, 9])],
     handles: 2,
     mix: { kernel: { radius: 1, power: 1 }, groups: [0, 1, 0], inverse, size: 2 },
     kernel: { radius: 1, power: 1 },
-    locality: [undefined, { path: row(8), power: 3 }],
+    locality: [undefined, { path: 8, power: 3 }],
   };
   const { sites, handles, falls, matrix } = packPlan(plan);
   assert.deepEqual([0, 1, 2].map((k) => sites[4 * k]), [5, 7, 6]);

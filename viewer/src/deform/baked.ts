@@ -1,5 +1,4 @@
 // A page without a server: what its own file says of the mesh.
-import { object } from "../checks";
 import { add, scale } from "../framing";
 import type { BakedEdit } from "../protocol";
 import type { Setting } from "../kinds/kind";
@@ -8,7 +7,7 @@ import type { Beginning, Numbers, Question } from "./baked.worker";
 import workerProgram from "./baked.worker.ts?worker";
 import type { Spot } from "./features";
 import type { FromServer, Positions, Row } from "./messages";
-import { EMPTY, isSession, type Mirror, type Place, placeOf, type Session } from "./session";
+import { type Mirror, type Place, placeOf, readSession, type Session } from "./session";
 import type { Space } from "./space";
 import type { Topology } from "./topology";
 
@@ -18,7 +17,6 @@ type Asked = Pick<Extract<Question, { about: "likeness" }>, "about" | "spot" | "
 export class Baked implements Backend {
   readonly complete = false;
   told: (message: FromServer) => void = () => {};
-  begun = (): void => {};
   private readonly edit: BakedEdit;
   private readonly load: Setting["load"];
   private worker: Worker | undefined;
@@ -49,6 +47,7 @@ export class Baked implements Backend {
     };
     const program = URL.createObjectURL(new Blob([workerProgram], { type: "text/javascript" }));
     this.worker = new Worker(program);
+    URL.revokeObjectURL(program);
     this.worker.onmessage = ({ data }: MessageEvent<Numbers>) => {
       this.waiting.get(data.id)?.(data);
       this.waiting.delete(data.id);
@@ -100,12 +99,15 @@ export class Baked implements Backend {
     } catch {
       throw refused;
     }
-    if (!object(value)) throw refused;
-    const session = { ...EMPTY, ...(value as object) };
-    if (!isSession(session)) throw refused;
+    const session = readSession(value);
+    if (!session) throw refused;
     if (session.mesh !== null && session.mesh !== this.edit.digest)
       throw new Error(`${file.name} is a session of another mesh`);
     return session;
+  }
+
+  async export(): Promise<Blob> {
+    throw new Unanswered("meshes are exported by geodistill deform: save the session, and open it there");
   }
 
   keep(): number {

@@ -3,7 +3,7 @@
 import { fillRows, makeTexture, OUTPUTS, plainState, Program, ROW, Target } from "./gpu";
 import type { Column, Plane } from "./maps";
 import { MOST_PLANES, TEXELS, writeColumn } from "./maps";
-import { MOST_SITES, packPins, packPlan, type Plan, type Row } from "./plan";
+import { MOST_SITES, packPins, packPlan, type Plan } from "./plan";
 import deformCode from "./shaders/deform.frag.glsl";
 import fallCode from "./shaders/fall.frag.glsl";
 import mixCode from "./shaders/mix.frag.glsl";
@@ -95,8 +95,8 @@ export class Blend {
     this.deform({ columns: [], planes: [], linear: false, published: undefined });
   }
 
-  /** Distances of all positions, 65535ths of the longest. */
-  addRow(data: Uint16Array, longest: number): Row {
+  /** Distances of all positions, 65535ths of the longest; the layer that has them. */
+  addRow(data: Uint16Array): number {
     const { gl } = this;
     let layer = this.data.indexOf(undefined);
     if (layer < 0) layer = this.data.length;
@@ -112,10 +112,10 @@ export class Blend {
       gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.rows!);
       this.fillRow(data, layer);
     }
-    return { layer, longest };
+    return layer;
   }
 
-  dropRow({ layer }: Row): void {
+  dropRow(layer: number): void {
     this.data[layer] = undefined;
   }
 

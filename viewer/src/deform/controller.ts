@@ -5,11 +5,11 @@ import type { FromServer, Positions } from "./messages";
 import type { Missing, Model } from "./model";
 import {
   EMPTY,
-  type Handle,
+  isEmpty,
+  joined,
   type Mirror,
   type Place,
   type Session,
-  withHandle,
   withoutAnchor,
   withoutHandle,
 } from "./session";
@@ -129,10 +129,6 @@ export class Controller {
     this.change({ ...session, anchors: [...session.anchors, place] });
   }
 
-  setHandle(index: number, handle: Handle): void {
-    this.change(withHandle(this.session, index, handle));
-  }
-
   setMirrors(mirrors: readonly Mirror[]): void {
     this.change({ ...this.session, mirrors });
   }
@@ -159,7 +155,7 @@ export class Controller {
   private settle(): void {
     this.polished = false;
     this.unsaved = true;
-    this.send();
+    if (this.server) this.send(); // else `meet` does
     this.show();
   }
 
@@ -220,7 +216,7 @@ export class Controller {
     }
     // What the server has refused, it refuses again.
     const answers = message.type === "accepted" || message.type === "failure";
-    if (answers && message.id === this.sent) this.pending = this.unsaved = false;
+    if (answers && message.id !== 0 && message.id === this.sent) this.pending = this.unsaved = false;
     if (message.type === "failure" && message.id === 0 && !this.ready) this.hopeless = message.reason;
     else if (message.type === "failure") this.failed(message.reason);
     if (message.type === "edit") this.meet(message.server, message.session);
@@ -233,14 +229,27 @@ export class Controller {
     const restarted = !first && this.server !== server;
     this.server = server;
     if (this.pending) return; // it comes after theirs
-    // What a lost connection, or a server that has ended, did not keep is sent again.
-    if (this.unsaved || restarted) {
+    // What a lost connection did not keep is sent again, and all of it to a server that has nothing:
+    // one that was started again with an edit of its own keeps that.
+    if (!first && (this.unsaved || (restarted && isEmpty(session)))) {
       this.send();
       return;
     }
+    const own = this.history.now;
     if (first) this.history = new History(session);
     else this.history.put(session);
     this.dragged = undefined;
     this.polished = false;
+    if (!first) return;
+    this.unsaved &&= own !== EMPTY;
+    if (this.unsaved) this.addTo(session, own);
+  }
+
+  /** What was done before the server's edit was known comes after it. */
+  private addTo(session: Session, own: Session): void {
+    const before = this.selected?.kind === "handle" ? session.handles : session.anchors;
+    if (this.selected) this.selected = { ...this.selected, index: this.selected.index + before.length };
+    this.history.put(joined(session, own));
+    this.send();
   }
 }

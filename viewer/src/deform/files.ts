@@ -1,11 +1,8 @@
 // Sessions and meshes in and out of the page.
-import { address } from "../source";
 import { byId, make } from "../ui/dom";
 import { button, choice } from "../ui/fields";
+import type { Backend, Format, Weights } from "./backend";
 import type { Session } from "./session";
-
-export type Format = "glb" | "obj" | "ply";
-export type Weights = "none" | "skin" | "colors";
 
 /** Hand a file to the person. */
 export function offer(blob: Blob, download: string): void {
@@ -64,6 +61,7 @@ export class ExportDialog {
   private readonly go = button("Export", () => void this.run(), "primary");
 
   constructor(
+    private readonly backend: Backend,
     private readonly session: () => Session,
     private readonly name: string,
   ) {
@@ -108,15 +106,12 @@ export class ExportDialog {
   }
 
   private async run(): Promise<void> {
-    const url = address(location, "export");
-    url.searchParams.set("format", this.format);
-    url.searchParams.set("weights", this.weights);
     this.go.disabled = true;
     try {
-      const answer = await fetch(url, { method: "POST", body: JSON.stringify(this.session()) });
-      if (!answer.ok) throw new Error(await answer.text());
-      const archive = answer.headers.get("Content-Type") === "application/zip";
-      offer(await answer.blob(), `${stem(this.name)}_deformed.${archive ? "zip" : this.format}`);
+      const { format } = this; // it may be chosen anew meanwhile
+      const found = await this.backend.export(this.session(), format, this.weights);
+      const ending = found.type === "application/zip" ? "zip" : format;
+      offer(found, `${stem(this.name)}_deformed.${ending}`);
       this.dialog.close();
     } catch (error) {
       this.note.textContent = error instanceof Error ? error.message : String(error);

@@ -4,6 +4,9 @@ import { between, type Check, finite, listOf, object, orNull, text, vector, whol
 import { Malformed, type Vector } from "../protocol";
 import { isMirror, isSession, type Mirror, type Place, type Session } from "./session";
 
+/** Bytes of a message from the page must be fewer; `MOST_EDIT` in geodistill/viewer/server.py. */
+export const MOST_EDIT = 1 << 24;
+
 export type About = "likeness" | "path";
 
 export type FromPage =

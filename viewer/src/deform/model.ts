@@ -13,7 +13,7 @@ import {
   type Transform,
   transformOf,
 } from "./maps";
-import { type Locality, MOST_SITES, type Plan, type Row, type SiteRows } from "./plan";
+import { type Locality, MOST_SITES, type Plan, type SiteRows } from "./plan";
 import { localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
@@ -32,7 +32,8 @@ export class Model {
   /** The handles that weights are there for, which may be those of a session before. */
   private drawn: readonly Site[] = [];
   private mixed: readonly unknown[] = [];
-  private rows = new Map<Uint16Array, Row>();
+  /** Layers on the GPU. */
+  private rows = new Map<Uint16Array, number>();
   private readonly sides = new WeakMap<Site, { planes: readonly Plane[]; seam: number; sides: readonly Side[] }>();
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
 
@@ -75,7 +76,7 @@ export class Model {
   }
 
   /** A handle's transform and its mirror images. */
-  columnsOf(session: Session, index: number): Column[] {
+  private columnsOf(session: Session, index: number): Column[] {
     const site = this.handles[index]!;
     const transform = transformOf(session.handles[index]!, site.center, this.space.origin);
     return columnsOf(index, transform, this.sidesOf(site, session.seam));
@@ -146,21 +147,21 @@ export class Model {
     const before = this.rows;
     this.rows = new Map();
     const used = [
-      ...sites.map(({ likeness, longest }) => ({ data: likeness, longest })),
-      ...[...paths, ...falls].filter((path) => path !== undefined),
+      ...sites.map(({ likeness }) => likeness),
+      ...[...paths, ...falls].flatMap((path) => path?.data ?? []),
     ];
-    const kept = new Set(used.map(({ data }) => data));
-    for (const [data, row] of before)
-      if (kept.has(data)) this.rows.set(data, row);
-      else this.blend.dropRow(row);
-    for (const { data, longest } of used)
-      if (!this.rows.has(data)) this.rows.set(data, this.blend.addRow(data, longest));
-    const row = (data: Uint16Array): Row => this.rows.get(data)!;
+    const kept = new Set(used);
+    for (const [data, layer] of before)
+      if (kept.has(data)) this.rows.set(data, layer);
+      else this.blend.dropRow(layer);
+    for (const data of used)
+      if (!this.rows.has(data)) this.rows.set(data, this.blend.addRow(data));
+    const layer = (data: Uint16Array): number => this.rows.get(data)!;
     this.blend.mix({
       sites: sites.map(
         (site, k): SiteRows => ({
-          likeness: row(site.likeness),
-          path: paths[k] && row(paths[k].data),
+          likeness: layer(site.likeness),
+          path: paths[k] && { layer: layer(paths[k].data), longest: paths[k].longest },
           held: this.space.withImages(site.held, this.planes),
         }),
       ),
@@ -168,7 +169,7 @@ export class Model {
       mix,
       kernel,
       locality: falls.map(
-        (fall, k): Locality | undefined => fall && { path: row(fall.data), power: powers[k]! },
+        (fall, k): Locality | undefined => fall && { path: layer(fall.data), power: powers[k]! },
       ),
     });
   }

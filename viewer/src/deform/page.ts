@@ -29,7 +29,7 @@ export function buildDeformPage(stage: Stage, kind: Deforming, report: (error: u
   const markers = new Markers(stage, controller, model);
   const pointing = new Pointing(stage, picker, gizmo);
   const region = new Region(stage, blend, picker, topology.positions, kind.diagonal);
-  const dialog = new ExportDialog(() => controller.session, stage.scene.name);
+  const dialog = new ExportDialog(kind.backend, () => controller.session, stage.scene.name);
   const paint = new Paint(stage, kind, region);
   const state: PanelState = {
     paint: "own", heat: true, planes: undefined, searching: false, pivot: undefined, kernel: undefined,

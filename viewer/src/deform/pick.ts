@@ -16,14 +16,6 @@ export interface Hit {
   normal: Vector;
 }
 
-/** Faces and depths of a part of the picture; rows from the bottom. */
-export interface Depths {
-  width: number;
-  height: number;
-  /** Of each pixel the face's number + 1, 0 for none, and the bits of its depth. */
-  found: Uint32Array;
-}
-
 export class Picker {
   private readonly program: Program;
   private readonly corners: WebGLTexture;
@@ -59,13 +51,14 @@ export class Picker {
     return face < 0 ? undefined : this.hit(camera, face, x, y);
   }
 
-  /** Everything that is seen, at the given size. */
-  all(camera: THREE.PerspectiveCamera, width: number, height: number): Depths {
-    return { width, height, found: this.draw(camera, [0, 0, 1, 1], width, height) };
+  /** Everything that is seen, at the given size, rows from the bottom: of each pixel the face's
+   *  number + 1, 0 for none, and the bits of its depth. */
+  all(camera: THREE.PerspectiveCamera, width: number, height: number): Uint32Array {
+    return this.draw(camera, [0, 0, 1, 1], width, height);
   }
 
   /** Corners of a face as they are drawn. */
-  corner(face: number): [Vector, Vector, Vector] {
+  private corner(face: number): [Vector, Vector, Vector] {
     const read = (k: number): Vector => {
       const [x, y, z] = this.blend.readPosition(this.faces[3 * face + k]!);
       return [x!, y!, z!];

@@ -4,22 +4,17 @@ import type { Kernel, Mix } from "./solve";
 /** Handles, and anchors, that an edit may have. */
 export const MOST_SITES = 64;
 
-/** A row of distances on the GPU; from `Blend.addRow`. */
-export interface Row {
-  layer: number;
-  longest: number;
-}
-
+/** Rows of distances by their layers on the GPU; from `Blend.addRow`. */
 export interface SiteRows {
-  likeness: Row;
+  likeness: number;
   /** Where it shares its group with others. */
-  path: Row | undefined;
+  path: { layer: number; longest: number } | undefined;
   /** Positions that belong to it wholly. */
   held: ArrayLike<number>;
 }
 
 export interface Locality {
-  path: Row;
+  path: number;
   power: number;
 }
 
@@ -60,13 +55,13 @@ export function packPlan({ sites, handles, mix, locality }: Plan): PackedPlan {
     const last = groups[order[at + 1] ?? -1] !== groups[site];
     // As published nothing is mixed, and the mark says what an anchor is.
     const mark = mix ? Number(last) : site < handles ? 1 : -1;
-    packed.sites.set([likeness.layer, path?.layer ?? -1, mark, path?.longest ?? 0], 4 * at);
+    packed.sites.set([likeness, path?.layer ?? -1, mark, path?.longest ?? 0], 4 * at);
     if (site >= handles) return;
     const first = order.findIndex((other) => groups[other] === groups[site]);
     const count = groups.filter((group) => group === groups[site]).length;
     packed.handles.set([first, mix ? count : 1, at, 0], 4 * site);
     const fall = locality[site];
-    if (fall) packed.falls.set([fall.path.layer, fall.power], 4 * site);
+    if (fall) packed.falls.set([fall.path, fall.power], 4 * site);
   });
   return packed;
 }

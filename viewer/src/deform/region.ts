@@ -117,7 +117,7 @@ export class Region {
   private look(): Seen {
     const { camera, canvas } = this.stage;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    const { found } = this.picker.all(camera, width, height);
+    const found = this.picker.all(camera, width, height);
     const depths = new Float32Array(found.buffer);
     const rows = this.blend.readPositions();
     this.stage.renderer.resetState();

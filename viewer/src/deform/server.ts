@@ -1,8 +1,8 @@
 // The server, asked over the connection.
 import type { Connection } from "../connection";
 import { address } from "../source";
-import { type Backend, Unanswered } from "./backend";
-import { type FromPage, type FromServer, type Positions, readNumbers, readText, type Row } from "./messages";
+import { type Backend, type Format, Unanswered, type Weights } from "./backend";
+import { type FromPage, type FromServer, MOST_EDIT, type Positions, readNumbers, readText, type Row } from "./messages";
 import type { Mirror, Place, Session } from "./session";
 
 type Answer = Row | Positions | Extract<FromServer, { type: "mirrors" }>;
@@ -32,6 +32,10 @@ export class Server implements Backend {
       this.begun();
       this.askAgain();
     };
+  }
+
+  async start(): Promise<void> {
+    // The server says by itself what it has.
   }
 
   likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row> {
@@ -65,9 +69,21 @@ export class Server implements Backend {
     return (await answer.json()) as Session;
   }
 
+  async export(session: Session, format: Format, weights: Weights): Promise<Blob> {
+    const url = address(location, "export");
+    url.searchParams.set("format", format);
+    url.searchParams.set("weights", weights);
+    const answer = await checked(fetch(url, { method: "POST", body: JSON.stringify(session) }));
+    return answer.blob();
+  }
+
   keep(session: Session): number {
     const id = ++this.last;
-    this.connection.send(JSON.stringify({ type: "edit", id, session }));
+    const text = JSON.stringify({ type: "edit", id, session });
+    const reason = tooLarge(text);
+    // Told once the id is known to whom it is told.
+    if (reason) queueMicrotask(() => this.told({ type: "failure", id, reason }));
+    else this.connection.send(text);
     return id;
   }
 
@@ -78,9 +94,12 @@ export class Server implements Backend {
 
   private ask(question: Question): Promise<Answer> {
     const message = { ...question, id: ++this.last } as FromPage;
+    const text = JSON.stringify(message);
+    const reason = tooLarge(text);
+    if (reason) return Promise.reject(new Unanswered(reason));
     return new Promise((resolve, reject) => {
       this.waiting.set(message.id, { message, resolve, reject });
-      this.connection.send(JSON.stringify(message));
+      this.connection.send(text);
     });
   }
 
@@ -96,6 +115,13 @@ export class Server implements Backend {
     if (message.type === "failure") waiting.reject(new Unanswered(message.reason));
     else waiting.resolve(message as Answer);
   }
+}
+
+/** Why a message cannot be sent: the server would end the connection, each time. */
+function tooLarge(text: string): string | undefined {
+  const { length } = new TextEncoder().encode(text);
+  if (length < MOST_EDIT) return undefined;
+  return `the edit has ${(length / 2 ** 20).toFixed(1)} MB, and the server takes less than ${MOST_EDIT >> 20}: choose smaller regions`;
 }
 
 /** Throws Error with the server's words where it refuses. */

@@ -70,21 +70,28 @@ const both =
   (...checks: readonly Check[]): Check =>
   (v) =>
     checks.every((check) => check(v));
-const size = between(1e-9, 1e6);
+const size = both(between(0, MOST_SCALE), (v) => v !== 0);
+const degrees = between(-MOST_DEGREES, MOST_DEGREES);
 const power = between(0, 1000);
 const place = {
   vertex: whole,
-  face: whole,
-  barycentric: vector,
+  face: Number.isSafeInteger, // that the mesh has it is another matter
+  barycentric: both(listOf(between(0, Infinity), 3), (v) => {
+    const [a, b, c] = v as unknown as Vector;
+    return Math.abs(a + b + c - 1) <= 1e-4;
+  }),
   region: both(listOf(whole), (v) => (v as number[]).length > 0),
   position: vector,
 };
+const has = (v: unknown, name: string): boolean => Object.hasOwn(v as object, name);
 const placed: Check = (v) =>
-  ["vertex", "face", "region", "position"].filter((name) => Object.hasOwn(v as object, name)).length === 1;
+  ["vertex", "face", "region", "position"].filter((name) => has(v, name)).length === 1 &&
+  (has(v, "face") || !has(v, "barycentric"));
+const turnedOnce: Check = (v) => !(has(v, "rotate") && has(v, "quaternion"));
 const handle = {
   ...place,
   translate: vector,
-  rotate: vector,
+  rotate: listOf(degrees, 3),
   quaternion: both(listOf(finite, 4), some),
   scale: either(size, listOf(size, 3)),
   pivot: vector,
@@ -93,7 +100,8 @@ const handle = {
 
 export const isMirror = shaped({ normal: both(vector, some) }, { offset: finite });
 
-/** Whether a value is a session, as geodistill.deform.session_file reads it. */
+/** Whether a value is a session as geodistill.deform.session_file writes it, by the rules that it reads
+ *  by. */
 export const isSession = shaped({
   version: oneOf(EMPTY.version),
   mesh: orNull(text),
@@ -105,10 +113,32 @@ export const isSession = shaped({
   locality: power,
   seam: between(1e-6, 1),
   rigidity: both(whole, between(0, 10_000)),
-  handles: listOf(both(object, placed, shaped({}, handle))),
+  handles: listOf(both(object, placed, turnedOnce, shaped({}, handle))),
   anchors: listOf(both(object, placed, shaped({}, place))),
   mirrors: listOf(isMirror),
 }) as (value: unknown) => value is Session;
+
+const OPTIONAL = new Set([
+  "vertex", "face", "barycentric", "region", "position", "rotate", "quaternion", "pivot", "locality",
+]);
+
+/** A session out of a file: what is left out has its default, and so has what a handle or anchor says
+ *  is null. Undefined for anything else. */
+export function readSession(value: unknown): Session | undefined {
+  if (!object(value)) return undefined;
+  const given = (entry: unknown): unknown =>
+    object(entry)
+      ? Object.fromEntries(
+          Object.entries(entry as object).filter(([name, part]) => part !== null || !OPTIONAL.has(name)),
+        )
+      : entry;
+  const session: Record<string, unknown> = { ...EMPTY, ...(value as object) };
+  for (const name of ["handles", "anchors"]) {
+    const entries = session[name];
+    if (Array.isArray(entries)) session[name] = entries.map(given);
+  }
+  return isSession(session) ? session : undefined;
+}
 
 /** Axis times radians. */
 export function rotationOf(handle: Handle): Vector {
@@ -150,6 +180,22 @@ export function placeOf({ vertex, face, barycentric, region, position }: Place):
   if (region !== undefined) return { region };
   if (face !== undefined) return { face, barycentric: barycentric ?? [1 / 3, 1 / 3, 1 / 3] };
   return position === undefined ? {} : { position };
+}
+
+/** Whether a session has nothing that a person has placed. */
+export function isEmpty({ handles, anchors, mirrors }: Session): boolean {
+  return !handles.length && !anchors.length && !mirrors.length;
+}
+
+/** A session and what was made of the empty one meanwhile. */
+export function joined(session: Session, made: Session): Session {
+  const changed = Object.entries(made).filter(([name, value]) => value !== EMPTY[name as keyof Session]);
+  return {
+    ...session,
+    ...Object.fromEntries(changed),
+    handles: [...session.handles, ...made.handles],
+    anchors: [...session.anchors, ...made.anchors],
+  };
 }
 
 /** A session with one of its handles replaced. */

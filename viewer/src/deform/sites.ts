@@ -16,7 +16,6 @@ export interface Site {
   /** Positions that belong to it wholly. */
   held: ArrayLike<number>;
   likeness: Uint16Array;
-  longest: number;
 }
 
 export interface Path {
@@ -97,7 +96,6 @@ export class Sites {
       kernel: { radius, power },
       held: this.topology.held(where),
       likeness: row.data,
-      longest: row.longest,
     };
   }
 

@@ -67,7 +67,7 @@ export async function showDeform(setting: Setting, connection: Connection | unde
   };
   const diagonal = length(sub(scene.high, scene.low));
   const space = new Space(scene.origin, diagonal, rest);
-  const backend = connection ? new Server(connection) : new Baked(setting, topology, space);
+  const backend: Backend = connection ? new Server(connection) : new Baked(setting, topology, space);
   const sites = new Sites(backend, topology, scene.origin);
   const model = new Model(blend, sites, space);
   const put = ({ data }: Positions) => {
@@ -95,7 +95,7 @@ export async function showDeform(setting: Setting, connection: Connection | unde
     },
     overlay: () => undefined,
     settled: () => mesh.settled() && controller.settled,
-    begin: () => backend instanceof Baked && void backend.start(),
+    begin: () => void backend.start(),
     draw() {
       if (blend.flush()) renderer.resetState();
       mesh.draw();

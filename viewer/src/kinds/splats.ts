@@ -66,6 +66,7 @@ export async function showSplats({ stage, scene, load }: Setting): Promise<Kind>
 
   const program = URL.createObjectURL(new Blob([sorterProgram], { type: "text/javascript" }));
   const worker = new Worker(program);
+  URL.revokeObjectURL(program);
   const ask = (request: Request) => worker.postMessage(request);
   ask({ means });
   let sorting = false;
