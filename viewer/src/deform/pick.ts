@@ -2,8 +2,9 @@
 import type * as THREE from "three";
 import { add, cross, dot, scale, sub } from "../framing";
 import type { Vector } from "../protocol";
+import { ROW, rowsFor } from "../rows";
 import type { Blend } from "./blend";
-import { fillRows, makeTexture, plainState, Program, ROW } from "./gpu";
+import { fillRows, makeTexture, plainState, Program } from "./gpu";
 import fragmentCode from "./shaders/pick.frag.glsl";
 import vertexCode from "./shaders/pick.vert.glsl";
 
@@ -39,9 +40,7 @@ export class Picker {
     private readonly faces: Uint32Array,
   ) {
     const gl = renderer.getContext() as WebGL2RenderingContext;
-    const height = Math.ceil(faces.length / ROW);
-    if (height > gl.getParameter(gl.MAX_TEXTURE_SIZE))
-      throw new Error(`${faces.length / 3} faces are more than this GPU takes`);
+    const height = rowsFor(gl, faces.length, "corners");
     this.program = new Program(gl, fragmentCode, vertexCode);
     this.corners = makeTexture(gl, gl.R32UI, ROW, height);
     fillRows(gl, gl.RED_INTEGER, gl.UNSIGNED_INT, 1, faces);
