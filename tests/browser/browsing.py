@@ -7,7 +7,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from geodistill.viewer.scene import describe, describe_edit
 from geodistill.viewer.server import Exhibit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Frame, Page
 
 TOKEN = "the-token-of-the-browser-tests"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
@@ -34,6 +35,7 @@ LOSE = """() => {
   window.graphics = geodistill.stage.renderer.getContext().getExtension("WEBGL_lose_context");
   window.graphics.loseContext();
 }"""
+PATIENCE_SECONDS = 60
 
 
 class Process:
@@ -84,6 +86,40 @@ def show(page: Page, address: str) -> None:
     page.wait_for_selector("#cover.done, #cover.failed", state="attached")
     assert page.locator("#cover.failed").count() == 0, page.locator("#doing").text_content()
     page.evaluate("geodistill.settled()")
+
+
+def until(page: Page | Frame, value: str | Callable[[], Any], wanted: Any = True) -> None:
+    """Let the page go on until a value, of it or of the test, is as wanted."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := page.evaluate(value) if isinstance(value, str) else value()) != wanted:
+        assert time.monotonic() < deadline, f"{value} stays {found!r}, not {wanted!r}"
+        page.evaluate("new Promise(requestAnimationFrame)")
+
+
+@contextlib.contextmanager
+def tab(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A tab of its own; whatever it complains of fails the test."""
+    context = browser.new_context(accept_downloads=True, **options)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda m: complaints.append(m.text) if m.type == "error" and "THREE" in m.text else None,
+    )
+    yield page
+    context.close()
+    assert not complaints
+
+
+def pose(page: Page) -> dict[str, Any]:
+    page.evaluate("geodistill.settled()")
+    return page.evaluate("geodistill.stage.pose")
+
+
+def distance(found: dict[str, Any]) -> float:
+    """How far a pose's eye is from what it looks at."""
+    return float((torch.tensor(found["eye"]) - torch.tensor(found["target"])).norm())
 
 
 def look(page: Page, eye: list[float], target: list[float], up: list[float]) -> None:

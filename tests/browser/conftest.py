@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.browsing import FLAGS, chromium
+from tests.browser.browsing import FLAGS, chromium, tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,14 +32,5 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A tab of 320 x 240; whatever it complains of fails the test."""
-    context = browser.new_context(viewport={"width": 320, "height": 240}, accept_downloads=True)
-    tab = context.new_page()
-    complaints: list[str] = []
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on(
-        "console",
-        lambda m: complaints.append(m.text) if m.type == "error" and "THREE" in m.text else None,
-    )
-    yield tab
-    context.close()
-    assert not complaints
+    with tab(browser, viewport={"width": 320, "height": 240}) as opened:
+        yield opened

@@ -10,65 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from geodistill.deform.session import Session, apply
 from geodistill.deform.session_file import load_session, session_from_dict
 from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import port_of, serving_edit, show
-from tests.browser.test_browser_deform import positions
+from tests.browser.browsing import port_of, serving_edit, show, until
+from tests.browser.deforming import (
+    CANVAS_WIDTH,
+    SIZE,
+    drag,
+    expect_shown,
+    first_hit,
+    positions,
+    reference,
+    rest,
+    saved,
+    session,
+)
 from tests.deform.shapes import blob, sphere
 from tests.deform.test_deform_command import textured
 from tests.viewer.editing import editor_of, features_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-SIZE = {"width": 1374, "height": 700}
-CANVAS_WIDTH = 1100  # beside the panel
-VISIBLE = ".marker.handle:not([hidden])"
-
-
-def session(page: Page) -> Session:
-    """The edit once it is shown."""
-    page.evaluate("geodistill.settled()")
-    return session_from_dict(page.evaluate("geodistill.kind.controller.session"))
-
-
-def reference(found: Session, mesh: Mesh) -> Tensor:
-    """What the edit makes of the mesh."""
-    return apply(found, mesh, features_of(mesh).whitened()).vertices
-
-
-def expect_shown(page: Page, found: Session, mesh: Mesh, editor: Editor) -> None:
-    """The page's GPU has the mesh where the edit brings it."""
-    middle = (mesh.vertices.amax(0) + mesh.vertices.amin(0)) / 2
-    wanted = reference(found, mesh)[editor.surface.first] - middle
-    assert float((positions(page) - wanted).norm(dim=1).max()) < 1e-3 * diagonal(mesh)
-
-
-def middle_of(page: Page, selector: str) -> tuple[float, float]:
-    box = page.locator(selector).bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
-def drag(page: Page, selector: str, by: tuple[float, float]) -> None:
-    """Drag what is there by some pixels."""
-    x, y = middle_of(page, selector)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + by[0], y + by[1], steps=3)
-    page.mouse.up()
-
-
-def saved(page: Page, keys: str, target: Path) -> Path:
-    with page.expect_download() as download:
-        page.keyboard.press(keys)
-    download.value.save_as(target)
-    return target
 
 
 @pytest.fixture
@@ -91,13 +57,13 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
         drag(page, ".marker.handle", (60, -50))
         moved = session(page)
         assert torch.tensor(moved.handles[0].translate).norm() > 0.05 * diagonal(shape)
-        expect_shown(page, moved, shape, editor)
+        expect_shown(page, moved, shape)
         page.mouse.click(560, 500)
         page.keyboard.press("2")
         page.mouse.click(440, 250)
         both = session(page)
         assert len(both.handles) == 2 and len(both.anchors) == 1
-        expect_shown(page, both, shape, editor)
+        expect_shown(page, both, shape)
         assert editor.session == both and editor.revision == 4
         # Undo goes all the way back, and redo to where it was.
         for _ in range(4):
@@ -113,7 +79,7 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
         page.get_by_label("Turn ° z").press("Enter")
         turned = session(page)
         assert turned.handles[0].rotate == (0.0, 0.0, 90.0)
-        expect_shown(page, turned, shape, editor)
+        expect_shown(page, turned, shape)
         kept = load_session(saved(page, "Control+s", tmp_path / "a.json"))
         assert kept == turned
         page.keyboard.press("Control+Delete")
@@ -131,11 +97,6 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
     found = load_mesh(tmp_path / "out.glb")
     assert float((found.vertices - reference(kept, shape)).abs().max()) < 1e-5
     assert found.materials[0].texture is not None
-
-
-def rest(editor: Editor) -> Tensor:
-    low, high = editor.mesh.vertices.amin(0), editor.mesh.vertices.amax(0)
-    return (editor.surface.positions - (low + high) / 2).float()
 
 
 def test_a_picked_place_is_the_face_under_the_pointer(page: Page, shape: Mesh) -> None:
@@ -157,7 +118,6 @@ def test_a_picked_place_is_the_face_under_the_pointer(page: Page, shape: Mesh) -
           return [camera.position.toArray(), at.sub(camera.position).toArray()];
         }"""
         corners = positions(page)[editor.surface.faces].double()
-        hits = 0
         for k in range(24):
             at = [0.04 * (k % 6 - 2.5), 0.06 * (k // 6 - 1.5)]
             found = page.evaluate(pick, at)
@@ -165,23 +125,16 @@ def test_a_picked_place_is_the_face_under_the_pointer(page: Page, shape: Mesh) -
             face, barycentric = first_hit(corners, eye, direction)
             assert found["face"] == face
             assert float((torch.tensor(found["at"]).double() - barycentric).abs().max()) < 1e-3
-            hits += 1
-        assert hits == 24
 
 
-def first_hit(corners: Tensor, eye: Tensor, direction: Tensor) -> tuple[int, Tensor]:
-    """The nearest of all triangles [F, 3, 3] that a ray meets (Moeller and Trumbore, 1997)."""
-    a, b, c = corners.unbind(1)
-    e1, e2, s = b - a, c - a, eye - a
-    p = torch.linalg.cross(direction.expand_as(e2), e2)
-    volume = (e1 * p).sum(1)
-    v = (s * p).sum(1) / volume
-    q = torch.linalg.cross(s, e1)
-    w = (direction * q).sum(1) / volume
-    depth = (e2 * q).sum(1) / volume
-    inside = (v >= 0) & (w >= 0) & (v + w <= 1) & (depth > 0)
-    face = int(torch.where(inside, depth, torch.inf).argmin())
-    return face, torch.stack([1 - v[face] - w[face], v[face], w[face]])
+WATCH = """() => {
+  const what = { subtree: true, childList: true, attributes: true };
+  window.touched = 0;
+  const watch = new MutationObserver((records) => (window.touched += records.length));
+  for (const id of ["modes", "edit"])
+    watch.observe(document.getElementById(id), what);
+}"""
+"""Counts what happens to the tools and to the panel of the edit."""
 
 
 def test_regions_by_brush_and_lasso_are_what_is_seen_there(page: Page, shape: Mesh) -> None:
@@ -217,8 +170,13 @@ def test_regions_by_brush_and_lasso_are_what_is_seen_there(page: Page, shape: Me
         page.keyboard.press("3")
         page.mouse.move(620, 250)
         page.mouse.down()
-        page.mouse.move(640, 260, steps=2)
+        # During a stroke what is selected is shown, and nothing else is touched.
+        page.evaluate(WATCH)
+        page.mouse.move(640, 260, steps=6)
+        until(page, "document.getElementById('selection').hidden", False)
+        assert page.evaluate("window.touched") == 0
         page.mouse.up()
+        until(page, "window.touched > 0")
         page.locator("#selection button").nth(1).click()
         anchors = session(page).anchors
         assert len(anchors) == 1 and anchors[0].region is not None
@@ -266,11 +224,8 @@ def test_two_tabs_share_one_edit(browser: Browser, shape: Mesh) -> None:
         drag(tabs[1], ".marker.handle", (40, 40))
         moved = session(tabs[1])
         assert moved != made
-        for _ in range(200):
-            if session(tabs[0]) == moved:
-                break
-            tabs[0].evaluate("new Promise(requestAnimationFrame)")
-        assert session(tabs[0]) == moved == editor.session
+        until(tabs[0], lambda: session(tabs[0]), moved)
+        assert editor.session == moved
         tabs[0].keyboard.press("Control+z")
         assert session(tabs[0]) == made
         for tab in tabs:
@@ -296,12 +251,8 @@ def test_an_edit_outlives_the_server(page: Page, shape: Mesh) -> None:
         both = session(page)
         assert len(both.handles) == 2
         assert both.handles[0] == session_from_dict(json.loads(json.dumps(moved))).handles[0]
-        expect_shown(page, both, shape, fresh)
-        for _ in range(200):
-            if fresh.session == both:
-                break
-            page.evaluate("new Promise(requestAnimationFrame)")
-        assert fresh.session == both
+        expect_shown(page, both, shape)
+        until(page, lambda: fresh.session, both)
 
 
 def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape: Mesh) -> None:

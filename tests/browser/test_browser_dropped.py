@@ -3,7 +3,7 @@ same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +11,9 @@ import pytest
 from geodistill.deform.session import Handle, Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import LOSE, port_of, serving_edit, show
+from tests.browser.browsing import LOSE, port_of, serving_edit, show, until
+from tests.browser.deforming import SIZE, VISIBLE, SlowEditor, drag, expect_shown, now, session
 from tests.browser.proxy import Proxy
-from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
-from tests.browser.test_browser_slow import SlowEditor, now
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 LOST = "#toast:has-text('Connection lost')"
-FRAMES = 2000
 
 
 def through(address: str, proxy: Proxy) -> str:
@@ -34,15 +32,6 @@ def returned(page: Page, proxy: Proxy) -> None:
     proxy.mend()
     page.evaluate("dispatchEvent(new Event('online'))")
     page.wait_for_selector("#toast", state="hidden")
-
-
-def until(page: Page, reached: Callable[[], bool]) -> None:
-    """Let the page go on until something is so."""
-    for _ in range(FRAMES):
-        if reached():
-            return
-        page.evaluate("new Promise(requestAnimationFrame)")
-    raise AssertionError("it never was")
 
 
 def kept(page: Page, editor: Editor) -> Session:
@@ -90,7 +79,7 @@ def test_edits_made_meanwhile_are_kept(tab: Page, mesh: Mesh, editor: Editor, pr
     tab.wait_for_selector(LOST)
     drag(tab, ".marker.handle", (50, 20))
     moved = session(tab)
-    expect_shown(tab, moved, mesh, editor)
+    expect_shown(tab, moved, mesh)
     tab.keyboard.press("Control+z")
     assert session(tab) == first
     tab.keyboard.press("Control+y")
@@ -104,7 +93,7 @@ def test_edits_made_meanwhile_are_kept(tab: Page, mesh: Mesh, editor: Editor, pr
     found = kept(tab, editor)
     assert found.handles[0] == moved.handles[0]
     assert (len(found.handles), len(found.anchors)) == (2, 1)
-    expect_shown(tab, found, mesh, editor)
+    expect_shown(tab, found, mesh)
     for _ in range(4):
         tab.keyboard.press("Control+z")
     assert kept(tab, editor) == Session()
@@ -125,7 +114,7 @@ def test_what_was_on_its_way_is_not_lost(
     tab.wait_for_selector(LOST)
     returned(tab, proxy)
     assert kept(tab, editor) == moved
-    expect_shown(tab, moved, mesh, editor)
+    expect_shown(tab, moved, mesh)
 
 
 def test_a_question_is_asked_again(page: Page, mesh: Mesh) -> None:
@@ -143,7 +132,7 @@ def test_a_question_is_asked_again(page: Page, mesh: Mesh) -> None:
         returned(page, proxy)
         page.wait_for_selector(VISIBLE)
         drag(page, ".marker.handle", (40, 40))
-        expect_shown(page, kept(page, slow), mesh, slow)
+        expect_shown(page, kept(page, slow), mesh)
         assert slow.questions == 2
         proxy.close()
 
@@ -164,20 +153,20 @@ def test_both_edit_while_one_is_cut(
     returned(tab, proxy)
     # What is written last wins: the edit that came last to the server.
     assert kept(tab, editor) == own
-    until(other, lambda: now(other) == own)
-    expect_shown(other, session(other), mesh, editor)
+    until(other, lambda: now(other), own)
+    expect_shown(other, session(other), mesh)
     # The other one is not lost: it is what undo brings back, everywhere.
     other.keyboard.press("Control+z")
     assert kept(other, editor) == theirs
-    until(tab, lambda: now(tab) == theirs)
-    expect_shown(tab, session(tab), mesh, editor)
+    until(tab, lambda: now(tab), theirs)
+    expect_shown(tab, session(tab), mesh)
     # Nothing was edited this time: the page takes what the others did.
     proxy.cut()
     tab.wait_for_selector(LOST)
     drag(other, ".marker.handle", (30, 30))
     latest = kept(other, editor)
     returned(tab, proxy)
-    until(tab, lambda: now(tab) == latest)
+    until(tab, lambda: now(tab), latest)
     assert editor.session == latest
     other.close()
 
@@ -207,11 +196,11 @@ def test_edits_that_cross_on_their_way(
     until(tab, lambda: "edit" in tab.evaluate("window.heard"))
     assert session(tab) == own
     proxy.release()
-    until(other, lambda: now(other) == own)
-    expect_shown(other, session(other), mesh, editor)
+    until(other, lambda: now(other), own)
+    expect_shown(other, session(other), mesh)
     drag(other, ".marker.handle", (30, 30))
     latest = kept(other, editor)
-    until(tab, lambda: now(tab) == latest)
+    until(tab, lambda: now(tab), latest)
     assert editor.revision == 4  # a handle was added, and moved three times
     other.close()
 
@@ -248,8 +237,8 @@ def test_another_page_removes_what_is_dragged(
     tab.mouse.up()
     found = kept(tab, editor)
     assert len(found.handles) == 1 and found.handles[0].translate != (0, 0, 0)
-    until(other, lambda: now(other) == found)
-    expect_shown(tab, found, mesh, editor)
+    until(other, lambda: now(other), found)
+    expect_shown(tab, found, mesh)
     other.close()
 
 
@@ -268,8 +257,8 @@ def test_the_edit_of_another_mesh_is_left_alone(page: Page, mesh: Mesh) -> None:
         with page.expect_event("load"):
             page.evaluate("dispatchEvent(new Event('online'))")
         page.wait_for_selector("#cover.done", state="attached")
-        until(page, lambda: now(page) == own)
-        expect_shown(page, session(page), other.mesh, other)
+        until(page, lambda: now(page), own)
+        expect_shown(page, session(page), other.mesh)
         assert other.session == own and other.revision == 0
 
 
@@ -290,7 +279,7 @@ def test_graphics_that_are_lost(page: Page, mesh: Mesh, editor: Editor, address:
     page.reload()
     page.wait_for_selector("#cover.done", state="attached")
     until(page, lambda: now(page) == found)
-    expect_shown(page, session(page), mesh, editor)
+    expect_shown(page, session(page), mesh)
 
 
 def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> None:
@@ -321,7 +310,7 @@ def test_a_click_before_the_server_has_said_anything(page: Page, mesh: Mesh) -> 
         page.evaluate("window.hear()")
         found = kept(page, editor)
         assert found.handles[0] == begun.handles[0] and len(found.handles) == 2
-        expect_shown(page, found, mesh, editor)
+        expect_shown(page, found, mesh)
         page.keyboard.press("Control+z")
         assert kept(page, editor) == begun
 
@@ -340,7 +329,7 @@ def test_a_server_started_again_with_an_edit_of_its_own(page: Page, mesh: Mesh) 
     with serving_edit(second, port=port_of(address)):
         page.evaluate("dispatchEvent(new Event('online'))")
         until(page, lambda: now(page) == theirs)
-        expect_shown(page, session(page), mesh, second)
+        expect_shown(page, session(page), mesh)
         assert second.session == theirs and second.revision == 0
         page.keyboard.press("Control+z")
         assert kept(page, second) == own

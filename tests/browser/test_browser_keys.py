@@ -15,8 +15,8 @@ from geodistill.deform.session import Mirror, Session
 from geodistill.deform.session_file import load_session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import drag, session
+from tests.browser.browsing import serving_edit, show, until
+from tests.browser.deforming import drag, session
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -139,17 +139,6 @@ def tab(browser: Browser, address: str) -> Iterator[Page]:
     yield page
     context.close()
     assert not complaints
-
-
-def until(page: Page, value: str, wanted: Any) -> None:
-    """Let the page go on until a value of it is so."""
-    found = None
-    for _ in range(300):
-        found = page.evaluate(value)
-        if found == wanted:
-            return
-        page.evaluate("new Promise(requestAnimationFrame)")
-    raise AssertionError(f"{value} stays {found}, not {wanted}")
 
 
 def sheet(page: Page) -> dict[str, str]:

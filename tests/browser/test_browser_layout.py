@@ -13,7 +13,7 @@ from geodistill.deform.session import Anchor, Handle, Session
 from geodistill.deform.session_file import session_to_dict
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import session
+from tests.browser.deforming import session
 from tests.deform.shapes import blob
 from tests.viewer.editing import features_of
 

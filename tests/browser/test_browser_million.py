@@ -9,16 +9,16 @@ import torch
 
 from geodistill.geometry.mesh import diagonal
 from tests.browser.browsing import picture, serving_edit, show
-from tests.browser.test_browser_application import (
+from tests.browser.deforming import (
     VISIBLE,
+    away,
     drag,
     first_hit,
     middle_of,
-    reference,
+    positions,
     rest,
     session,
 )
-from tests.browser.test_browser_deform import positions
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -65,9 +65,7 @@ def test_a_million_faces(page: Page) -> None:
         assert torch.tensor(moved.handles[0].translate).norm() > 0.03 * diagonal(mesh)
         assert editor.session == moved
         shown = positions(page).double()
-        middle = (mesh.vertices.amax(0) + mesh.vertices.amin(0)) / 2
-        wanted = reference(moved, mesh)[editor.surface.first] - middle
-        off = float((shown - wanted).norm(dim=1).max()) / diagonal(mesh)
+        off = away(page, moved, mesh)
         print(f"a million faces: {off:.2g} diagonals")
         assert off < 1e-3
         x, y = middle_of(page, VISIBLE)

@@ -14,8 +14,7 @@ from geodistill.deform.session_file import session_to_dict
 from geodistill.deform.surface import surface_of
 from geodistill.viewer.wire import pack
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, session
-from tests.browser.test_browser_deform import change
+from tests.browser.deforming import SIZE, VISIBLE, change, drag, expect_shown, session
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -121,7 +120,7 @@ def test_what_no_server_says_is_told(browser: Browser) -> None:
             assert page.locator("#toast").inner_text().strip(), name
         drag(page, ".marker.handle", (50, -40))
         found = session(page)
-        expect_shown(page, found, MESH, editor)
+        expect_shown(page, found, MESH)
         assert editor.session == found and len(found.handles) == 1
     context.close()
 
@@ -156,13 +155,13 @@ def test_an_answer_that_is_none_leaves_the_edit_as_it_is(browser: Browser, name:
         page.mouse.click(560, 500)
         drag(page, VISIBLE, (50, -40))
         found = session(page)
-        expect_shown(page, found, MESH, editor)
+        expect_shown(page, found, MESH)
         if name != "garbage":
             page.keyboard.press("Control+z")
             page.keyboard.press("Control+z")
             page.mouse.click(500, 350)
             drag(page, VISIBLE, (30, -40))
-            expect_shown(page, session(page), MESH, editor)
+            expect_shown(page, session(page), MESH)
     context.close()
 
 
@@ -183,5 +182,5 @@ def test_a_polish_of_another_mesh_is_not_shown(browser: Browser) -> None:
             "session => geodistill.kind.controller.change(session)", session_to_dict(polished)
         )
         page.wait_for_selector("#toast:has-text('another mesh')")
-        expect_shown(page, replace(polished, rigidity=0), MESH, editor)
+        expect_shown(page, replace(polished, rigidity=0), MESH)
     context.close()

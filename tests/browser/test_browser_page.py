@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 
 from geodistill.geometry.mesh_files import save_mesh
 from tests.browser import browsing
-from tests.browser.browsing import Process, picture, port_of, serving, show
+from tests.browser.browsing import Process, distance, picture, port_of, pose, serving, show
 from tests.viewer.viewing import textured_square
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ def square(tmp_path: Path) -> Path:
     return tmp_path / "square.glb"
 
 
-def pose(page: Page) -> dict[str, Any]:
-    page.evaluate("geodistill.settled()")
-    return page.evaluate("geodistill.stage.pose")
-
-
-def away(found: dict[str, Any]) -> float:
-    return float((torch.tensor(found["eye"]) - torch.tensor(found["target"])).norm())
-
-
 def test_drag_turns_wheel_zooms_and_keys_bring_back(page: Page, square: Path) -> None:
     with serving(square) as address:
         show(page, address)
@@ -45,10 +36,10 @@ def test_drag_turns_wheel_zooms_and_keys_bring_back(page: Page, square: Path) ->
         page.mouse.up()
         turned = pose(page)
         assert torch.dist(torch.tensor(turned["eye"]), torch.tensor(first["eye"])) > 0.3
-        assert away(turned) == pytest.approx(away(first), rel=1e-3)
+        assert distance(turned) == pytest.approx(distance(first), rel=1e-3)
         assert turned["target"] == pytest.approx(first["target"], abs=1e-6)
         page.mouse.wheel(0, -400)
-        assert away(pose(page)) < 0.95 * away(first)
+        assert distance(pose(page)) < 0.95 * distance(first)
         page.mouse.down(button="right")
         page.mouse.move(120, 60, steps=4)
         page.mouse.up(button="right")

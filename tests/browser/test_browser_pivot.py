@@ -13,9 +13,8 @@ from torch import Tensor
 from geodistill.deform.session import Handle, Mirror, Session
 from geodistill.deform.session_file import session_to_dict
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, expect_shown, middle_of, session
-from tests.browser.test_browser_deform import MOVES, change, positions
+from tests.browser.browsing import serving_edit, show, until
+from tests.browser.deforming import MOVES, SIZE, change, expect_shown, middle_of, positions, session
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -66,7 +65,7 @@ def test_the_pivot_moves_by_its_arrow_and_the_handle_stays(page: Page, editor: E
         center = editor.surface.positions[editor.surface.welded[1500]]
         assert float((torch.tensor(handle.pivot) - center).norm()) > 0.05
         assert float((held(page, editor) - before).norm()) < 1e-3
-        expect_shown(page, session(page), editor.mesh, editor)
+        expect_shown(page, session(page), editor.mesh)
         assert middle_of(page, ".marker.handle") == pytest.approx((x, y), abs=1)
         low, high = editor.mesh.vertices.amin(0), editor.mesh.vertices.amax(0)
         at = torch.tensor(handle.pivot) + torch.tensor(handle.translate) - (low + high) / 2
@@ -93,7 +92,7 @@ def test_the_pivot_in_numbers_and_back(page: Page, editor: Editor) -> None:
         (handle,) = session(page).handles
         assert handle.pivot is not None and handle.pivot[0] == pytest.approx(0.25, abs=1e-6)
         assert float((held(page, editor) - before).norm()) < 1e-3
-        expect_shown(page, session(page), editor.mesh, editor)
+        expect_shown(page, session(page), editor.mesh)
         page.get_by_text("Centre pivot").click()
         (handle,) = session(page).handles
         assert handle.pivot is None
@@ -117,7 +116,7 @@ def test_the_pivot_of_a_handle_on_a_mirror_plane(page: Page, editor: Editor) -> 
         (handle,) = session(page).handles
         assert handle.pivot is not None
         assert float((positions(page) - before).norm(dim=1).max()) < 2e-3
-        expect_shown(page, session(page), editor.mesh, editor)
+        expect_shown(page, session(page), editor.mesh)
         page.get_by_text("Centre pivot").click()
         assert session(page).handles[0].pivot is None
         assert float((positions(page) - before).norm(dim=1).max()) < 2e-3
@@ -136,8 +135,7 @@ def test_a_session_is_dropped_on_the_page(page: Page, editor: Editor) -> None:
         show(page, address)
         text = json.dumps(session_to_dict(replace(BEGUN, locality=2.0)))
         page.evaluate(DROP, ["edit.json", text])
-        while not page.evaluate("geodistill.kind.controller.session.handles.length"):
-            pass
+        until(page, "geodistill.kind.controller.session.handles.length", 1)
         assert session(page) == replace(BEGUN, locality=2.0)
         page.evaluate(DROP, ["picture.png", "no session"])
         page.wait_for_selector("#toast:has-text('picture.png is no session')")
@@ -163,7 +161,7 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
         page.get_by_role("button", name="Linear").click()
         found = session(page)
         assert (found.method, found.centring, found.blend) == ("cardinal", 0.4, "linear")
-        expect_shown(page, replace(found, centring=0.4), editor.mesh, editor)
+        expect_shown(page, replace(found, centring=0.4), editor.mesh)
         page.get_by_role("button", name="Automatic").click()
         assert session(page).centring is None
         assert page.get_by_role("button", name="Automatic").is_disabled()

@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch import Tensor
 
 from geodistill.deform.session import Anchor, Handle, Session, apply
-from geodistill.deform.session_file import session_from_dict
-from geodistill.deform.surface import surface_of
-from geodistill.geometry.mesh import Mesh, diagonal
+from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.notebook import view
-from tests.browser.browsing import LOSE, show
-from tests.browser.test_browser_deform import SESSIONS, change, positions
+from tests.browser.browsing import LOSE, show, until
+from tests.browser.deforming import (
+    SESSIONS,
+    centred,
+    change,
+    drag,
+    expect_shown,
+    positions,
+    saved,
+    session,
+    wait_ready,
+)
 from tests.deform.shapes import blob, sphere
 from tests.deform.test_deform_command import textured
 from tests.viewer.editing import features_of
@@ -28,34 +35,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-def open_saved(page: Page, mesh: Mesh, session: Session, folder: Path) -> list[str]:
+def open_saved(page: Page, mesh: Mesh, begun: Session, folder: Path) -> list[str]:
     """Save it, end the server, open the file; what the page asks for from then on."""
-    with view(mesh, features_of(mesh), session=session, up="z") as viewer:
+    with view(mesh, features_of(mesh), session=begun, up="z") as viewer:
         viewer.save(folder / "scene.html")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     show(page, (folder / "scene.html").as_uri())
     wait_ready(page)
     return asked
-
-
-def wait_ready(page: Page) -> None:
-    while not page.evaluate("geodistill.kind.controller.ready"):
-        pass
-    page.evaluate("geodistill.settled()")
-
-
-def shown_away(page: Page, session: Session, mesh: Mesh) -> float:
-    """How far the page is from the reference, in diagonals."""
-    found = features_of(mesh)
-    given = found.directions() if session.method == "published" else found.whitened()
-    wanted = centred(apply(session, mesh, given).vertices, mesh)
-    return float((positions(page) - wanted).norm(dim=1).max()) / diagonal(mesh)
-
-
-def centred(vertices: Tensor, mesh: Mesh) -> Tensor:
-    middle = (mesh.vertices.amax(0) + mesh.vertices.amin(0)) / 2
-    return vertices[surface_of(mesh).first] - middle
 
 
 @pytest.mark.parametrize(
@@ -66,7 +54,7 @@ def test_a_saved_page_opens_with_its_edit(page: Page, tmp_path: Path, name: str)
     asked = open_saved(page, mesh, SESSIONS[name], tmp_path)
     rest = float((positions(page) - centred(mesh.vertices, mesh)).norm(dim=1).max())
     assert rest > 0.01
-    assert shown_away(page, SESSIONS[name], mesh) < 1e-3
+    expect_shown(page, SESSIONS[name], mesh)
     assert all(url.startswith(("file:", "blob:")) for url in asked), asked
 
 
@@ -77,27 +65,18 @@ def test_a_saved_page_deforms(page: Page, tmp_path: Path) -> None:
     open_saved(page, mesh, begun, tmp_path)
     page.mouse.click(500, 350)
     page.evaluate("geodistill.settled()")
-    box = page.locator(".marker.handle").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 80, box["y"] - 40, steps=3)
-    page.mouse.up()
-    page.evaluate("geodistill.settled()")
-    found = session_from_dict(page.evaluate("geodistill.kind.controller.session"))
+    drag(page, ".marker.handle", (70, -50))
+    found = session(page)
     assert len(found.handles) == 1 and any(found.handles[0].translate)
     assert found.anchors[0].face is not None and found.locality == 2.0
-    assert shown_away(page, found, mesh) < 1e-3
+    expect_shown(page, found, mesh)
     assert page.locator("[aria-label^='Export (']").count() == 0
-    with page.expect_download() as download:
-        page.keyboard.press("Control+s")
-    download.value.save_as(tmp_path / "edit.json")
+    saved(page, "Control+s", tmp_path / "edit.json")
     page.keyboard.press("Control+Delete")
-    page.evaluate("geodistill.settled()")
-    assert page.evaluate("geodistill.kind.controller.session.handles.length") == 0
+    assert not session(page).handles
     reopen(page, tmp_path / "edit.json")
-    assert session_from_dict(page.evaluate("geodistill.kind.controller.session")) == found
-    assert shown_away(page, found, mesh) < 1e-3
+    assert session(page) == found
+    expect_shown(page, found, mesh)
 
 
 def test_the_session_outlives_the_graphics(page: Page, tmp_path: Path) -> None:
@@ -131,7 +110,7 @@ def test_a_saved_page_refuses_what_is_no_session(page: Page, tmp_path: Path, tex
     (tmp_path / "bad.json").write_text(text, "utf-8")
     reopen(page, tmp_path / "bad.json")
     page.wait_for_selector("#toast:has-text('bad.json')")
-    assert shown_away(page, SESSIONS["one"], mesh) < 1e-3
+    expect_shown(page, SESSIONS["one"], mesh)
 
 
 def test_a_saved_page_knows_mirrors_and_features(page: Page, tmp_path: Path) -> None:
@@ -146,9 +125,8 @@ def test_a_saved_page_knows_mirrors_and_features(page: Page, tmp_path: Path) -> 
     show(page, (tmp_path / "scene.html").as_uri())
     wait_ready(page)
     page.keyboard.press("m")
-    while not page.evaluate("geodistill.kind.controller.session.mirrors.length"):
-        assert page.locator("#toast").is_hidden(), page.locator("#toast").inner_text()
-    (mirror,) = session_from_dict(page.evaluate("geodistill.kind.controller.session")).mirrors
+    until(page, "geodistill.kind.controller.session.mirrors.length", 1)
+    (mirror,) = session(page).mirrors
     assert abs(mirror.normal[0]) > 0.999
     assert bytes(page.evaluate("geodistill.kind.backend.colors().then(Array.from)")) == colors
     change(page, Session(rigidity=3, handles=(Handle(vertex=300, translate=(0.1, 0.0, 0.2)),)))
@@ -168,16 +146,11 @@ def test_a_notebook_shows_the_page(page: Page, tmp_path: Path) -> None:
             frame.locator("#cover.done").wait_for(state="attached")
             assert frame.locator("#name").inner_text() == "mesh"
             inside = page.frames[1]
-            while not inside.evaluate("geodistill.kind.controller.ready"):
-                pass
-            inside.evaluate("geodistill.settled()")
+            wait_ready(inside)
             viewer.session = SESSIONS["two and an anchor"]
-            count = "geodistill.kind.controller.session.handles.length"
-            while inside.evaluate(count) != 2:
-                pass
+            until(inside, "geodistill.kind.controller.session.handles.length", 2)
             inside.evaluate("geodistill.kind.controller.undo()")
-            while len(viewer.session.handles) != 1:
-                inside.evaluate("0")
+            until(inside, lambda: len(viewer.session.handles), 1)
             server.shutdown()
         expected = apply(SESSIONS["one"], mesh, features_of(mesh).whitened()).vertices
         assert torch.allclose(viewer.vertices, expected)

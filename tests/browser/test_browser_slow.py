@@ -3,7 +3,6 @@ says."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,52 +10,27 @@ import pytest
 import torch
 
 from geodistill.deform.session import Anchor, Handle, Session
-from geodistill.deform.session_file import session_from_dict, session_to_dict
+from geodistill.deform.session_file import session_to_dict
 from geodistill.geometry.mesh import Mesh, diagonal
-from geodistill.viewer.editor import Editor
-from geodistill.viewer.edits import RowMessage
 from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, VISIBLE, drag, expect_shown, rest, session
-from tests.browser.test_browser_deform import away, change, positions
+from tests.browser.deforming import (
+    SIZE,
+    VISIBLE,
+    SlowEditor,
+    change,
+    drag,
+    expect_shown,
+    now,
+    positions,
+    rest,
+    session,
+)
 from tests.deform.shapes import blob
-from tests.viewer.editing import features_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-PATIENCE_SECONDS = 60
 GIVE = "session => geodistill.kind.controller.change(session)"
-
-
-class SlowEditor(Editor):
-    """Answers no question before it may."""
-
-    def __init__(self, mesh: Mesh, session: Session | None = None) -> None:
-        super().__init__(mesh, session or Session())
-        self.may_answer, self.asked = threading.Event(), threading.Semaphore(0)
-        self.questions = 0
-        self.bring(features_of(mesh))
-
-    def _row(self, message: RowMessage) -> bytes:
-        self._wait()
-        return super()._row(message)
-
-    def _polished(self, id: int, session: Session) -> bytes:
-        self._wait()
-        return super()._polished(id, session)
-
-    def _wait(self) -> None:
-        self.questions += 1
-        self.asked.release()
-        assert self.may_answer.wait(PATIENCE_SECONDS)
-
-    def expect_asked(self) -> None:
-        assert self.asked.acquire(timeout=PATIENCE_SECONDS)
-
-
-def now(page: Page) -> Session:
-    """The edit, whatever of it is shown."""
-    return session_from_dict(page.evaluate("geodistill.kind.controller.session"))
 
 
 @pytest.fixture
@@ -107,7 +81,7 @@ def test_a_second_handle_before_the_first_was_there(
     found = session(page)
     assert [len(found.handles), len(found.anchors)] == [2, 1]
     assert all(handle.translate != (0, 0, 0) for handle in found.handles)
-    expect_shown(page, found, mesh, shown)
+    expect_shown(page, found, mesh)
     assert shown.session == found
 
 
@@ -121,7 +95,7 @@ def test_removed_before_it_was_there(page: Page, mesh: Mesh, shown: SlowEditor) 
     drag(page, VISIBLE, (40, -40))
     found = session(page)
     assert len(found.handles) == 1
-    expect_shown(page, found, mesh, shown)
+    expect_shown(page, found, mesh)
 
 
 def test_dragged_at_once(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
@@ -138,7 +112,7 @@ def test_dragged_at_once(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
     assert page.evaluate("geodistill.stage.pose") != before
     assert session(page).handles[0].translate == (0, 0, 0)
     drag(page, ".marker.handle", (40, -40))
-    expect_shown(page, session(page), mesh, shown)
+    expect_shown(page, session(page), mesh)
 
 
 def test_others_are_dragged_while_one_is_awaited(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
@@ -154,9 +128,9 @@ def test_others_are_dragged_while_one_is_awaited(page: Page, mesh: Mesh, shown: 
     moved = now(page)
     assert len(moved.handles) == 2 and moved.handles[0] != first.handles[0]
     # What can be shown is shown: the first handle by itself.
-    expect_shown(page, replace(moved, handles=moved.handles[:1]), mesh, shown)
+    expect_shown(page, replace(moved, handles=moved.handles[:1]), mesh)
     shown.may_answer.set()
-    expect_shown(page, session(page), mesh, shown)
+    expect_shown(page, session(page), mesh)
     assert session(page) == moved == shown.session
 
 
@@ -177,7 +151,7 @@ def test_one_is_awaited_while_the_other_is_removed(
     drag(page, VISIBLE, (30, -30))
     found = session(page)
     assert len(found.handles) == 1 and found.handles[0].translate != (0, 0, 0)
-    expect_shown(page, found, mesh, shown)
+    expect_shown(page, found, mesh)
 
 
 def test_the_published_method_waits_too(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
@@ -187,13 +161,14 @@ def test_the_published_method_waits_too(page: Page, mesh: Mesh, shown: SlowEdito
         anchors=(Anchor(vertex=1500),),
     )
     shown.may_answer.set()
-    assert away(page, replace(both, handles=both.handles[:1]), mesh) < 1e-3
+    change(page, one := replace(both, handles=both.handles[:1]))
+    expect_shown(page, one, mesh)
     shown.may_answer.clear()
     page.evaluate(GIVE, session_to_dict(both))
     drag(page, VISIBLE, (-30, -30))
     assert page.locator("#toast").is_hidden(), page.locator("#toast").text_content()
     shown.may_answer.set()
-    assert away(page, session(page), mesh) < 1e-3
+    expect_shown(page, session(page), mesh)
 
 
 def test_a_polish_that_comes_too_late_is_left(page: Page, mesh: Mesh, shown: SlowEditor) -> None:
@@ -208,9 +183,9 @@ def test_a_polish_that_comes_too_late_is_left(page: Page, mesh: Mesh, shown: Slo
     page.keyboard.press("Control+z")
     shown.may_answer.set()
     assert session(page) == lifted
-    expect_shown(page, lifted, mesh, shown)
+    expect_shown(page, lifted, mesh)
     page.keyboard.press("Control+y")
     polished = session(page)
     assert page.evaluate("geodistill.kind.controller.polished") and polished.rigidity == 3
-    expect_shown(page, polished, mesh, shown)
+    expect_shown(page, polished, mesh)
     assert float((positions(page) - rest(shown)).norm(dim=1).max()) > 0.05 * diagonal(mesh)

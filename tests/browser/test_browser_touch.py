@@ -11,9 +11,8 @@ import torch
 from geodistill.deform.session import Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import serving_edit, show
-from tests.browser.test_browser_application import SIZE, VISIBLE, expect_shown, middle_of, session
-from tests.browser.test_browser_page import away, pose
+from tests.browser.browsing import distance, pose, serving_edit, show
+from tests.browser.deforming import SIZE, VISIBLE, expect_shown, middle_of, session
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
@@ -96,7 +95,7 @@ def test_a_tap_places_a_handle_and_a_finger_drags_it(
     assert moved.handles[0].translate != (0, 0, 0) and same(pose(tablet), first)
     after = middle_of(tablet, VISIBLE)
     assert abs(after[0] - x - 60) < 3 and abs(after[1] - y + 50) < 3
-    expect_shown(tablet, moved, mesh, editor)
+    expect_shown(tablet, moved, mesh)
     assert editor.session == moved
     # Beside the mesh: nothing is selected any more.
     fingers.tap(160, 600)
@@ -111,12 +110,12 @@ def test_a_finger_turns_and_two_zoom_and_pan(tablet: Page) -> None:
     fingers.stroke((300, 240), (400, 270))
     turned = pose(tablet)
     assert torch.dist(torch.tensor(turned["eye"]), torch.tensor(first["eye"])) > 0.3
-    assert away(turned) == pytest.approx(away(first), rel=1e-3)
+    assert distance(turned) == pytest.approx(distance(first), rel=1e-3)
     fingers.strokes([(290, 240), (190, 240)], [(350, 240), (450, 240)])
     near = pose(tablet)
-    assert away(near) < 0.7 * away(turned)
+    assert distance(near) < 0.7 * distance(turned)
     fingers.strokes([(190, 240), (290, 240)], [(450, 240), (350, 240)])
-    assert away(pose(tablet)) > 1.3 * away(near)
+    assert distance(pose(tablet)) > 1.3 * distance(near)
     before = pose(tablet)
     fingers.strokes([(290, 240), (290, 340)], [(370, 240), (370, 340)])
     shift = torch.dist(torch.tensor(pose(tablet)["target"]), torch.tensor(before["target"]))
@@ -130,7 +129,7 @@ def test_a_finger_that_rests_while_another_moves_is_no_click(tablet: Page) -> No
     tablet.keyboard.press("i")
     fingers, first = Fingers(tablet), pose(tablet)
     fingers.strokes([(300, 240), (300, 240)], [(360, 240), (500, 240)])
-    assert away(pose(tablet)) < 0.8 * away(first)
+    assert distance(pose(tablet)) < 0.8 * distance(first)
     assert session(tablet) == Session()
     # Nor is the first of two that only touch.
     fingers.strokes([(300, 240), (300, 240)], [(360, 240), (360, 240)])
@@ -150,7 +149,7 @@ def test_fingers_use_the_arrows_and_the_brush(tablet: Page, mesh: Mesh, editor: 
     moved = session(tablet)
     assert moved.handles[0].translate[2] > 0.05 and moved.handles[0].translate[:2] == (0, 0)
     assert same(pose(tablet), first)
-    expect_shown(tablet, moved, mesh, editor)
+    expect_shown(tablet, moved, mesh)
     fingers.tap(*middle_of(tablet, "[aria-label^='Brush (']"))
     tablet.wait_for_selector("[aria-label^='Brush ('][aria-pressed=true]")
     fingers.stroke((540, 300), (580, 340))

@@ -10,6 +10,7 @@ import pickle
 import random
 import re
 import resource
+import shlex
 import struct
 import zipfile
 from pathlib import Path
@@ -133,15 +134,19 @@ def test_an_archive_without_checksums(tmp_path: Path) -> None:
 
 
 class Payload:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
     def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/geodistill_was_here",)
+        return os.system, (f"touch {shlex.quote(str(self.witness))}",)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_class_is_named_and_not_called(tmp_path: Path, layout: str) -> None:
-    witness = Path("/tmp/geodistill_was_here")
-    witness.unlink(missing_ok=True)
-    path = save(tmp_path / "a.pt", {"a": torch.ones(2), "b": Payload()}, layout)
+    witness = tmp_path / "was_here"
+    path = save(tmp_path / "a.pt", {"a": torch.ones(2), "b": Payload(witness)}, layout)
     assert f"holds a {os.system.__module__}.system, which is not read" in refusal(path)
     assert not witness.exists()
 

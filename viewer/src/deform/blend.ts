@@ -1,6 +1,7 @@
 // Weights and positions on the GPU. Weights are mixed when the set of handles changes, positions
 // computed when a handle moves, and the mesh is drawn from them.
-import { fillRows, makeTexture, OUTPUTS, plainState, Program, ROW, Target } from "./gpu";
+import { ROW, rowsFor } from "../rows";
+import { fillRows, makeTexture, OUTPUTS, plainState, Program, Target } from "./gpu";
 import type { Column, Plane } from "./maps";
 import { MOST_PLANES, TEXELS, writeColumn } from "./maps";
 import { MOST_SITES, packPins, packPlan, type Plan } from "./plan";
@@ -59,9 +60,7 @@ export class Blend {
     if (!gl.getExtension("EXT_color_buffer_float"))
       throw new Error("this browser's GPU cannot draw into floating-point textures");
     const count = positions.length / 3;
-    this.height = Math.ceil(count / ROW);
-    if (this.height > gl.getParameter(gl.MAX_TEXTURE_SIZE))
-      throw new Error(`${count} positions are more than this GPU takes`);
+    this.height = rowsFor(gl, count, "positions");
     this.rest = this.texture(gl.RGBA32F);
     const padded = new Float32Array(4 * count);
     for (let i = 0; i < count; i++) {

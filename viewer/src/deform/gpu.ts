@@ -1,9 +1,7 @@
 // Passes that compute into textures, beside three.js in the same context: it must be told afterwards
 // (`renderer.resetState`) that its notion of the state is void.
+import { ROW } from "../rows";
 import screenCode from "./shaders/cover.vert.glsl";
-
-/** Texels in a row; the shaders say the same. */
-export const ROW = 2048;
 
 export class Program {
   private readonly program: WebGLProgram;

@@ -3,7 +3,7 @@ import * as THREE from "three";
 import { add, scale, sub } from "../framing";
 import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
-import { byId, make } from "../ui/dom";
+import { byId, make, placeIn } from "../ui/dom";
 import type { Controller, Selected } from "./controller";
 import { carried } from "./maps";
 import type { Model } from "./model";
@@ -114,10 +114,7 @@ export class Markers {
   /** Where the pointer meets the plane through a point that faces the camera. */
   private inView(event: PointerEvent, point: Vector): Vector {
     const { camera, canvas } = this.stage;
-    const box = canvas.getBoundingClientRect();
-    const x = (2 * (event.clientX - box.left)) / box.width - 1;
-    const y = 1 - (2 * (event.clientY - box.top)) / box.height;
-    const { eye, direction } = ray(camera, x, y);
+    const { eye, direction } = ray(camera, ...placeIn(canvas, event));
     const M = camera.matrixWorld.elements;
     const back: Vector = [M[8]!, M[9]!, M[10]!];
     const along = (v: Vector): number => v[0] * back[0] + v[1] * back[1] + v[2] * back[2];

@@ -2,8 +2,9 @@
 import type * as THREE from "three";
 import { add, cross, dot, scale, sub } from "../framing";
 import type { Vector } from "../protocol";
+import { ROW, rowsFor } from "../rows";
 import type { Blend } from "./blend";
-import { fillRows, makeTexture, plainState, Program, ROW } from "./gpu";
+import { fillRows, makeTexture, plainState, Program } from "./gpu";
 import fragmentCode from "./shaders/pick.frag.glsl";
 import vertexCode from "./shaders/pick.vert.glsl";
 
@@ -31,9 +32,7 @@ export class Picker {
     private readonly faces: Uint32Array,
   ) {
     const gl = renderer.getContext() as WebGL2RenderingContext;
-    const height = Math.ceil(faces.length / ROW);
-    if (height > gl.getParameter(gl.MAX_TEXTURE_SIZE))
-      throw new Error(`${faces.length / 3} faces are more than this GPU takes`);
+    const height = rowsFor(gl, faces.length, "corners");
     this.program = new Program(gl, fragmentCode, vertexCode);
     this.corners = makeTexture(gl, gl.R32UI, ROW, height);
     fillRows(gl, gl.RED_INTEGER, gl.UNSIGNED_INT, 1, faces);
@@ -48,13 +47,17 @@ export class Picker {
     const size = this.renderer.domElement;
     const found = this.draw(camera, [x, y, size.width, size.height], 1, 1);
     const face = found[0]! - 1;
-    return face < 0 ? undefined : this.hit(camera, face, x, y);
+    const hit = face < 0 ? undefined : this.hit(camera, face, x, y);
+    this.renderer.resetState(); // reading corners leaves a state of its own
+    return hit;
   }
 
   /** Everything that is seen, at the given size, rows from the bottom: of each pixel the face's
    *  number + 1, 0 for none, and the bits of its depth. */
   all(camera: THREE.PerspectiveCamera, width: number, height: number): Uint32Array {
-    return this.draw(camera, [0, 0, 1, 1], width, height);
+    const seen = this.draw(camera, [0, 0, 1, 1], width, height);
+    this.renderer.resetState();
+    return seen;
   }
 
   /** Corners of a face as they are drawn. */
@@ -94,7 +97,6 @@ export class Picker {
     const read = new Uint32Array(4 * width * height);
     gl.readPixels(0, 0, width, height, gl.RGBA_INTEGER, gl.UNSIGNED_INT, read);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    this.renderer.resetState();
     return read;
   }
 

@@ -1,5 +1,6 @@
 // Clicks on the mesh, and where one would land.
 import type { Stage } from "../stage";
+import { placeIn } from "../ui/dom";
 import type { Gizmo } from "./gizmo";
 import type { Hit, Picker } from "./pick";
 
@@ -32,10 +33,7 @@ export class Pointing {
   /** What is under the pointer. */
   under(event: PointerEvent): Hit | undefined {
     const { camera, canvas } = this.stage;
-    const box = canvas.getBoundingClientRect();
-    const x = (2 * (event.clientX - box.left)) / box.width - 1;
-    const y = 1 - (2 * (event.clientY - box.top)) / box.height;
-    return this.picker.at(camera, x, y);
+    return this.picker.at(camera, ...placeIn(canvas, event));
   }
 
   private press(begin: PointerEvent): void {

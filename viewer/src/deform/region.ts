@@ -17,14 +17,17 @@ interface Seen {
 }
 
 export class Region {
-  /** Told after the selection has changed. */
+  /** Told after the selection has changed: at the end of a stroke. */
   changed: () => void = () => {};
+  /** Told during a stroke what is new, once a frame at most. */
+  growing: () => void = () => {};
   /** Which positions are selected. */
   readonly selected: Uint8Array;
   tool: RegionTool | undefined;
   radiusPx = 28;
   private readonly trace = byId<HTMLCanvasElement>("trace");
   private count_ = 0;
+  private frame = 0; // that is asked for; 0: none
 
   constructor(
     private readonly stage: Stage,
@@ -57,7 +60,7 @@ export class Region {
   }
 
   clear(): void {
-    this.selected.fill(0);
+    this.empty();
     this.finish();
   }
 
@@ -74,7 +77,7 @@ export class Region {
     const seen = this.look();
     const lasso = this.tool === "lasso";
     const value = begin.altKey ? 0 : 1;
-    if (lasso && value && !begin.shiftKey) this.selected.fill(0);
+    if (lasso && value && !begin.shiftKey) this.empty();
     const path = [this.local(begin)];
     if (!lasso) this.dab(seen, path[0]!, path[0]!, value);
     const move = (event: PointerEvent): void => {
@@ -90,7 +93,7 @@ export class Region {
       this.trace.removeEventListener("pointercancel", end);
       if (lasso)
         seen.index.forEach((position, k) => {
-          if (inside(path, seen.at[2 * k]!, seen.at[2 * k + 1]!)) this.selected[position] = value;
+          if (inside(path, seen.at[2 * k]!, seen.at[2 * k + 1]!)) this.put(position, value);
         });
       this.draw([]);
       this.finish();
@@ -109,9 +112,9 @@ export class Region {
       const [x, y] = [seen.at[2 * k]! - from[0], seen.at[2 * k + 1]! - from[1]];
       const part = Math.min(1, Math.max(0, (x * dx + y * dy) / long));
       const [ax, ay] = [x - part * dx, y - part * dy];
-      if (ax * ax + ay * ay <= reach) this.selected[seen.index[k]!] = value;
+      if (ax * ax + ay * ay <= reach) this.put(seen.index[k]!, value);
     }
-    this.finish();
+    this.grow();
   }
 
   private look(): Seen {
@@ -149,8 +152,26 @@ export class Region {
     return { index: index.subarray(0, count), at: at.subarray(0, 2 * count) };
   }
 
+  private put(position: number, value: number): void {
+    this.count_ += value - this.selected[position]!;
+    this.selected[position] = value;
+  }
+
+  private empty(): void {
+    this.selected.fill(0);
+    this.count_ = 0;
+  }
+
+  private grow(): void {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.growing();
+    });
+  }
+
   private finish(): void {
-    this.count_ = this.selected.reduce((sum, on) => sum + on, 0);
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
     this.changed();
   }
 

@@ -1,5 +1,4 @@
 // What every kind of scene is given, and what it brings.
-import type * as THREE from "three";
 import type { Manifest } from "../protocol";
 import type { NumberArray } from "../source";
 import type { Act, Stage } from "../stage";
@@ -39,15 +38,4 @@ export interface Setting {
   scene: Manifest;
   /** The numbers of the array with this name. */
   load(name: string): Promise<NumberArray>;
-}
-
-/** Rows of this many texels, at least as long as WebGL2 promises; the shaders say the same. */
-export const ROW = 2048;
-
-export function rowsFor(count: number, renderer: THREE.WebGLRenderer): number {
-  const rows = Math.ceil(count / ROW);
-  const most = renderer.capabilities.maxTextureSize;
-  if (rows > most)
-    throw new Error(`${count} elements are more than this GPU takes (${most * ROW})`);
-  return rows;
 }

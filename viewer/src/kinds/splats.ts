@@ -1,18 +1,19 @@
 // Gaussian splats, sorted in a worker and composited in display-referred colours.
 import * as THREE from "three";
+import { ROW, rowsFor } from "../rows";
 import { raw, ScreenPass } from "../screen";
 import copyCode from "../shaders/copy.frag.glsl";
 import fragmentCode from "../shaders/splats.frag.glsl";
 import vertexCode from "../shaders/splats.vert.glsl";
 import type { Request } from "../sort.worker";
 import sorterProgram from "../sort.worker.ts?worker";
-import { type Kind, ROW, rowsFor, type Setting } from "./kind";
+import type { Kind, Setting } from "./kind";
 
 export async function showSplats({ stage, scene, load }: Setting): Promise<Kind> {
   const { renderer, camera } = stage;
   const means = (await load("means")) as Float32Array<ArrayBuffer>;
   const count = means.length / 3;
-  const rows = rowsFor(count, renderer);
+  const rows = rowsFor(renderer.getContext() as WebGL2RenderingContext, count);
   const coefficients = scene.blobs["harmonics"]!.shape[1]!;
   const uniforms = {
     means: { value: texture(joined(means, (await load("opacities")) as Float32Array), rows) },

@@ -16,6 +16,13 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Where a pointer is in an element: -1 to 1 to the right and upwards. */
+export function placeIn(element: Element, event: MouseEvent): [number, number] {
+  const box = element.getBoundingClientRect();
+  const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  return [2 * x - 1, 1 - 2 * y];
+}
+
 /** The value of a variable of the style sheet. */
 export function css(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

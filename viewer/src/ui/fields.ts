@@ -35,7 +35,7 @@ export function told<T>(field: Field<T>, text: string): Field<T> {
 }
 
 /** Tell the style sheet how far a slider is. */
-export function showPart(input: HTMLInputElement): void {
+function showPart(input: HTMLInputElement): void {
   const [low, high] = [Number(input.min), Number(input.max)];
   input.style.setProperty("--part", `${(100 * (input.valueAsNumber - low)) / (high - low)}%`);
 }

@@ -3,7 +3,9 @@ import { axisName, pretty, sub } from "../framing";
 import type { Control, Range, Toggle } from "../kinds/kind";
 import type { Manifest, Vector } from "../protocol";
 import { byId, make } from "./dom";
-import { showPart } from "./fields";
+import { slider, toggle, told } from "./fields";
+
+const STEP = 0.25; // of exponents
 
 /** Show or hide the panel: in a window that is wide enough the scene makes room for it. */
 export function showPanel(on: boolean): void {
@@ -16,40 +18,32 @@ export function addControl(control: Control): Record<string, () => void> {
   return control.type === "toggle" ? addToggle(control) : addRange(control);
 }
 
-function addToggle(control: Toggle): Record<string, () => void> {
-  const input = make("input", { type: "checkbox", checked: control.on });
-  input.addEventListener("change", () => control.set(input.checked));
-  const row = make("label", { className: "row" }, control.label, input);
-  row.title = control.key.toUpperCase();
-  byId("controls").append(row);
-  return { [control.key]: () => input.click() };
+function addToggle({ label, key, on, set }: Toggle): Record<string, () => void> {
+  const change = (next: boolean) => {
+    on = next;
+    field.set(on);
+    set(on);
+  };
+  const field = told(toggle(label, { changed: change }), key.toUpperCase());
+  field.set(on);
+  byId("controls").append(field.element);
+  return { [key]: () => change(!on) };
 }
 
-function addRange(control: Range): Record<string, () => void> {
-  const { low, high, value, keys } = control;
-  const [min, max] = [String(low), String(high)];
-  const input = make("input", { type: "range", min, max, step: "0.25", value: String(value) });
-  const output = make("output", {}, "100 %");
-  const show = () => {
-    const factor = 2 ** Number(input.value);
-    output.textContent = `${Math.round(100 * factor)} %`;
-    showPart(input);
-    control.set(factor);
+function addRange({ label, low, high, value, keys, set }: Range): Record<string, () => void> {
+  let exponent = value;
+  const change = (next: number) => {
+    exponent = Math.min(high, Math.max(low, next));
+    field.set(exponent);
+    set(2 ** exponent);
   };
-  input.addEventListener("input", show);
-  input.addEventListener("dblclick", () => {
-    input.value = String(value);
-    show();
-  });
-  showPart(input);
-  const row = make("label", { className: "row range" }, control.label, output, input);
-  row.title = keys.join(" ");
-  byId("controls").append(row);
-  const step = (by: number) => () => {
-    input.value = String(Number(input.value) + by);
-    show();
-  };
-  return { [keys[0]]: step(-0.25), [keys[1]]: step(0.25) };
+  const text = (shown: number) => `${Math.round(100 * 2 ** shown)} %`;
+  const bounds = { low, high, step: STEP };
+  const field = told(slider(label, bounds, text, { changing: change, changed: change }), keys.join(" "));
+  field.set(value);
+  field.element.addEventListener("dblclick", () => change(value));
+  byId("controls").append(field.element);
+  return { [keys[0]]: () => change(exponent - STEP), [keys[1]]: () => change(exponent + STEP) };
 }
 
 export function showFacts(scene: Manifest, up: Vector): void {

@@ -1,6 +1,7 @@
 // What is seen as a PNG file.
 import type { Frame } from "../stage";
 import { make } from "./dom";
+import { offer, stem } from "./download";
 
 /** With the page's background, or see-through. */
 export async function saveScreenshot(frame: Frame, name: string, opaque: boolean): Promise<void> {
@@ -16,9 +17,7 @@ export async function saveScreenshot(frame: Frame, name: string, opaque: boolean
   }
   const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, "image/png"));
   if (!blob) throw new Error("the picture is too large to be saved");
-  const href = URL.createObjectURL(blob);
-  make("a", { href, download: `${name.replace(/\.\w+$/, "")}.png` }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+  offer(blob, `${stem(name)}.png`);
 }
 
 /** Straight alpha, the first row at the top. */

@@ -12,6 +12,10 @@ export interface Tool {
   note?: string;
   /** Which bar it is in: the one below when left out. */
   group?: "left";
+  /** Whether it is the chosen one, where one of several always is. */
+  pressed?(): boolean;
+  /** Whether there is something for it to do: always when left out. */
+  enabled?(): boolean;
   run(): void;
 }
 
@@ -45,9 +49,12 @@ export function about(topic: string, tools: readonly Omit<Tool, "topic">[]): Too
   return tools.map((tool) => ({ ...tool, topic }));
 }
 
+const buttons = new Map<Tool, HTMLButtonElement>();
+
 export function addTools(tools: readonly Tool[]): void {
   const last = new Map<HTMLElement, string>();
-  for (const { label, key, icon, note, group, topic, run } of tools) {
+  for (const tool of tools) {
+    const { label, key, icon, note, group, topic, run } = tool;
     if (!icon) continue;
     const bar = byId(group === "left" ? "modes" : "tools");
     const title = `${label} (${keyName(key)})`;
@@ -62,6 +69,16 @@ export function addTools(tools: readonly Tool[]): void {
     button.classList.toggle("apart", (last.get(bar) ?? topic) !== topic);
     last.set(bar, topic);
     bar.append(button);
+    buttons.set(tool, button);
+  }
+  refreshTools();
+}
+
+/** Show which tools are chosen, and which have something to do. */
+export function refreshTools(): void {
+  for (const [tool, button] of buttons) {
+    if (tool.pressed) button.setAttribute("aria-pressed", String(tool.pressed()));
+    if (tool.enabled) button.disabled = !tool.enabled();
   }
 }
 
