@@ -10,7 +10,7 @@ import torch
 
 from geodistill.deform.session import Session
 from geodistill.geometry.mesh import Mesh
-from tests.browser.browsing import serving_edit, show, tab, until
+from tests.browser.browsing import picture, serving_edit, show, tab, until
 from tests.browser.deforming import SESSIONS, away, change, positions
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
