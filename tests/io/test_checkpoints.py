@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import itertools
 import os
-import shlex
 import pathlib
 import pickle
 import random
 import re
 import resource
+import shlex
 import struct
 import zipfile
 from pathlib import Path
