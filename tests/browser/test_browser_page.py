@@ -50,7 +50,7 @@ def test_drag_turns_wheel_zooms_and_keys_bring_back(page: Page, square: Path) ->
         assert home["eye"] == pytest.approx(first["eye"], abs=1e-3)
         page.keyboard.press("u")
         assert pose(page)["up"] == [0, 0, 1]
-        assert "+Z" in page.locator("#facts").text_content()
+        assert "+Z" in page.locator("#facts").inner_text()
 
 
 def test_nothing_is_drawn_while_nothing_changes(page: Page, square: Path) -> None:
