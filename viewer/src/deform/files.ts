@@ -1,15 +1,9 @@
 // Sessions and meshes in and out of the page.
 import { byId, make } from "../ui/dom";
+import { offer, stem } from "../ui/download";
 import { button, choice } from "../ui/fields";
 import type { Backend, Format, Weights } from "./backend";
 import type { Session } from "./session";
-
-/** Hand a file to the person. */
-export function offer(blob: Blob, download: string): void {
-  const href = URL.createObjectURL(blob);
-  make("a", { href, download }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10_000);
-}
 
 export function saveSession(session: Session, name: string): void {
   const text = `${JSON.stringify(session, null, 1)}\n`;
@@ -119,8 +113,4 @@ export class ExportDialog {
       this.go.disabled = false;
     }
   }
-}
-
-function stem(name: string): string {
-  return name.replace(/\.\w+$/, "");
 }
