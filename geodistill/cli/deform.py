@@ -88,10 +88,9 @@ class Arguments(Served, Observer):
         for name in scripts if self.script is None else pages:
             if getattr(self, name) != getattr(type(self), name):
                 flag = "--no-open" if name == "open" else f"--{name.replace('_', '-')}"
-                reason = (
-                    "needs --script" if self.script is None else "is for the page, not --script"
-                )
-                raise UsageError(f"{flag} {reason}: leave one of them out")
+                if self.script is None:
+                    raise UsageError(f"{flag} needs --script FILE: add it, or leave {flag} out")
+                raise UsageError(f"{flag} is for the page, not --script: leave one of them out")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

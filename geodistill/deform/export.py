@@ -27,8 +27,9 @@ def save_edit(path: Path, mesh: Mesh, edit: Edit, weights: Weights = "none") -> 
         mesh: as it was.
         edit: of this mesh.
         weights: `attributes`: those of each handle are a column of vertices; `colors`: those of
-            the first three handles are red, green and blue of the vertices too; `skin`: the mesh
-            is written as it was, with joints that pose it by linear blending, eight a vertex.
+            the first three handles are red, green and blue of the vertices too, in the place of
+            textures, which would hide them; `skin`: the mesh is written as it was, with joints
+            that pose it by linear blending, eight a vertex.
 
     Raises UsageError for weights that the format cannot hold, InputError for an unwritable path or
     a skin of an edit that moves nothing.
@@ -40,7 +41,8 @@ def save_edit(path: Path, mesh: Mesh, edit: Edit, weights: Weights = "none") -> 
     elif weights == "attributes":
         save_mesh(path, posed, columns)
     elif weights == "colors":
-        save_mesh(path, replace(posed, colors=_colors(edit.weights)), columns)
+        shown = Mesh(posed.vertices, posed.faces, colors=_colors(edit.weights))
+        save_mesh(path, shown, columns)
     else:
         save_mesh(path, mesh, skin=skin_of(edit))
 

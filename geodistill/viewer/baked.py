@@ -23,7 +23,6 @@ class BakedEdit:
     """What the page is told beside the arrays; viewer/src/protocol.ts has the same name for it."""
 
     session: dict[str, Any]
-    digest: str
     teacher: str
     radius: float
     power: float
@@ -55,7 +54,6 @@ def baked(description: SceneDescription, editor: Editor) -> SceneDescription:
     kernel = subject.automatic
     edit = BakedEdit(
         session_to_dict(session),
-        editor.digest,
         editor.found.teacher,
         kernel.radius,
         kernel.power,

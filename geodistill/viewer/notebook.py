@@ -42,14 +42,16 @@ class Viewer(BackgroundServer):
     def session(self) -> Session:
         """The edit as the pages have it; setting it changes theirs.
 
-        Raises UsageError where nothing is edited, and InputError for a session of another mesh.
+        It may be set to a `geodistill.deform.session.Session` or to the file of one. Raises
+        UsageError where nothing is edited or it is neither, InputError for a session of another
+        mesh.
         """
         return self._editor.session
 
     @session.setter
-    def session(self, session: Session) -> None:
+    def session(self, session: Session | Path | str) -> None:
         editor = self._editor
-        editor.told(editor.change(session))
+        editor.told(editor.change(_session(session)))
 
     @property
     def vertices(self) -> Tensor:
@@ -151,14 +153,22 @@ def _editor(
         given = not isinstance(features, FeatureSet)
         found = load_features(features) if given else features
         found.expect("mesh", digest, count, features if given else "the given set")
-    if session is None or isinstance(session, Session):
-        begun = session or Session()
-    else:
-        begun = load_session(Path(session))
-    editor = Editor(mesh, begun)
+    editor = Editor(mesh, Session() if session is None else _session(session))
     try:
         editor.bring(found)
     except InputError:
         editor.close()
         raise
     return editor
+
+
+def _session(given: Session | Path | str) -> Session:
+    """Raises UsageError for what is none and no file of one, InputError for a bad file."""
+    if isinstance(given, (str, Path)):
+        return load_session(Path(given))
+    if not isinstance(given, Session):
+        kind = type(given).__name__
+        raise UsageError(
+            f"a session is a geodistill.deform.session.Session or a file, not a {kind}"
+        )
+    return given

@@ -17,7 +17,7 @@ from geodistill.cameras import Similarity
 from geodistill.checks import UsageError
 from geodistill.deform.surface import Surface
 from geodistill.geometry.fields import Field
-from geodistill.geometry.mesh import Mesh, vertex_normals
+from geodistill.geometry.mesh import Mesh, mesh_digest, vertex_normals
 from geodistill.geometry.mesh import bounds as mesh_bounds
 from geodistill.geometry.orientation import Axis, Up, Vector, named, up_of
 from geodistill.geometry.points import bounds as point_bounds
@@ -71,6 +71,7 @@ class SceneDescription:
     editable   whether its positions are those of a surface, which handles move; the array `place`
                then says which of them each vertex has, and `order` which of the mesh's faces each
                face is, where these are not their own numbers
+    digest     of an editable mesh
     edit       of a page without a server: the edit that it opens with; see `viewer.baked`
     """
 
@@ -88,6 +89,7 @@ class SceneDescription:
     radius: float | None = None
     near: float | None = None
     editable: bool = False
+    digest: str | None = None
     edit: Mapping[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def describe_edit(
     order = _order(mesh)
     if order is not None:
         arrays["order"] = _array(order.numpy().astype("<u4"), "uint32")
-    return replace(described, arrays=arrays, editable=True)
+    return replace(described, arrays=arrays, editable=True, digest=mesh_digest(mesh))
 
 
 def _name(path: Path) -> str:

@@ -46,6 +46,8 @@ def test_the_edit_is_there_in_python_and_on_the_page() -> None:
         assert torch.equal(viewer.vertices, wanted)
         with pytest.raises(InputError, match="is for the mesh"):
             viewer.session = replace(made, mesh="another")
+        with pytest.raises(UsageError, match="not a dict"):
+            viewer.session = {"handles": []}
         assert viewer.session == made
         assert f'src="{viewer.url}"' in viewer._repr_html_()
         with urllib.request.urlopen(viewer.url) as answer:
@@ -100,7 +102,7 @@ def test_a_page_holds_what_the_server_would_say() -> None:
     session = Session(anchors=(Anchor(position=(0.0, 0.0, -1.0)),), method="published")
     editor = editor_of(mesh, session)
     found = baked(describe_edit(mesh, editor.surface, Path("a.glb")), editor)
-    assert found.edit is not None and found.edit["digest"] == editor.digest
+    assert found.edit is not None and found.digest == editor.digest
     (anchor,) = found.edit["session"]["anchors"]
     assert set(anchor) == {"face", "barycentric"}
     corners = editor.surface.positions[editor.surface.faces[anchor["face"]]]

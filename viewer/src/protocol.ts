@@ -148,6 +148,8 @@ export interface Manifest {
    * their own numbers.
    */
   editable: boolean;
+  /** Of the mesh, where it is. */
+  digest: string | null;
   /** Of a page without a server: the edit it opens with, and what is known of the features. */
   edit: BakedEdit | null;
 }
@@ -158,8 +160,6 @@ export interface Manifest {
  */
 export interface BakedEdit {
   session: Session;
-  /** Of the mesh. */
-  digest: string;
   teacher: string;
   /** The kernel that the features ask for. */
   radius: number;

@@ -18,6 +18,7 @@ export class Baked implements Backend {
   readonly complete = false;
   told: (message: FromServer) => void = () => {};
   private readonly edit: BakedEdit;
+  private readonly digest: string | null;
   private readonly load: Setting["load"];
   private worker: Worker | undefined;
   private readonly waiting = new Map<number, (numbers: Numbers) => void>();
@@ -29,7 +30,7 @@ export class Baked implements Backend {
     private readonly space: Space,
   ) {
     if (!scene.edit) throw new Error("a mesh can be deformed with its server, or saved with its features");
-    [this.edit, this.load] = [scene.edit, load];
+    [this.edit, this.digest, this.load] = [scene.edit, scene.digest, load];
   }
 
   /** Say what a server says first; the features come out of the file while the mesh can be seen. */
@@ -101,7 +102,7 @@ export class Baked implements Backend {
     }
     const session = readSession(value);
     if (!session) throw refused;
-    if (session.mesh !== null && session.mesh !== this.edit.digest)
+    if (session.mesh !== null && session.mesh !== this.digest)
       throw new Error(`${file.name} is a session of another mesh`);
     return session;
   }

@@ -5,8 +5,9 @@ import { button, choice } from "../ui/fields";
 import type { Backend, Format, Weights } from "./backend";
 import type { Session } from "./session";
 
-export function saveSession(session: Session, name: string): void {
-  const text = `${JSON.stringify(session, null, 1)}\n`;
+/** `mesh`: the digest of the mesh it is for. */
+export function saveSession(session: Session, name: string, mesh: string | null): void {
+  const text = `${JSON.stringify({ ...session, mesh }, null, 1)}\n`;
   offer(new Blob([text], { type: "application/json" }), `${stem(name)}.session.json`);
 }
 
@@ -94,7 +95,7 @@ export class ExportDialog {
     const words: Record<Weights, string> = {
       none: "The mesh as it is posed, with its textures.",
       skin: "The mesh at rest with a joint for each handle and its eight largest weights; the pose is that of the joints.",
-      colors: "The posed mesh; the weights of the first handles are its vertex colours.",
+      colors: "The posed mesh; red, green and blue are the weights of the first three handles, in the place of textures.",
     };
     this.note.textContent = words[weights];
   }

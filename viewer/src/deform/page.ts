@@ -90,7 +90,8 @@ export class DeformPage {
   }
 
   save(): void {
-    saveSession(this.kind.controller.session, this.stage.scene.name);
+    const { name, digest } = this.stage.scene;
+    saveSession(this.kind.controller.session, name, digest);
   }
 
   /** Let the person choose a session to open. */
@@ -241,5 +242,6 @@ export class DeformPage {
       throw new Error(`${file.name} is too large for a session: it has ${file.size >> 20} MB`);
     const { backend, controller } = this.kind;
     controller.change(await backend.read(file));
+    this.report(""); // what was wrong with another file
   }
 }

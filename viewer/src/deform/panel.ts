@@ -10,8 +10,10 @@ import {
   LEAST_SCALE,
   localityOf,
   MOST_DEGREES,
+  type Mirror,
   MOST_SCALE,
   rotationOf,
+  sameMirror,
   scaleOf,
   type Session,
   withHandle,
@@ -247,12 +249,14 @@ export class Panel {
   }
 
   private fillPlanes(session: Session, { planes, searching }: PanelState): void {
-    const shown = planes ?? session.mirrors;
+    const found = planes ?? [];
+    const among = (plane: Mirror, all: readonly Mirror[]) => all.some((one) => sameMirror(one, plane));
+    const shown = [...found, ...session.mirrors.filter((plane) => !among(plane, found))];
     const rows = shown.map((plane, k) => {
-      const on = session.mirrors.includes(plane);
+      const on = among(plane, session.mirrors);
       const field = toggle(`Plane ${k + 1} (${plane.normal.map(rounded).join(", ")})`, {
         changed: (wanted) => {
-          const kept = shown.filter((other) => (other === plane ? wanted : session.mirrors.includes(other)));
+          const kept = shown.filter((other) => (other === plane ? wanted : among(other, session.mirrors)));
           this.controller.setMirrors(kept);
         },
       });

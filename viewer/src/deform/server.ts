@@ -126,7 +126,9 @@ function tooLarge(text: string): string | undefined {
 
 /** Throws Error with the server's words where it refuses. */
 async function checked(answer: Promise<Response>): Promise<Response> {
-  const found = await answer;
+  const found = await answer.catch(() => {
+    throw new Error("the server does not answer: it may have ended, start geodistill deform again");
+  });
   if (!found.ok) throw new Error(await found.text());
   return found;
 }

@@ -28,6 +28,10 @@ export interface Mirror {
   offset?: number;
 }
 
+export function sameMirror(one: Mirror, two: Mirror): boolean {
+  return one.normal.every((v, k) => v === two.normal[k]) && (one.offset ?? 0) === (two.offset ?? 0);
+}
+
 export interface Session {
   version: number;
   mesh: string | null;
