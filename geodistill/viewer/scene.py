@@ -68,10 +68,9 @@ class SceneDescription:
     groups     runs of faces with one material: first face, count, material or -1
     radius     of points, in world units
     near       depth up to which no splats are drawn, in world units
-    editable   whether its positions are those of a surface, which handles move; the array `place`
+    digest     of a mesh whose positions are those of a surface, which handles move; `place`
                then says which of them each vertex has, and `order` which of the mesh's faces each
                face is, where these are not their own numbers
-    digest     of an editable mesh
     edit       of a page without a server: the edit that it opens with; see `viewer.baked`
     """
 
@@ -88,7 +87,6 @@ class SceneDescription:
     groups: tuple[tuple[int, int, int], ...] = ()
     radius: float | None = None
     near: float | None = None
-    editable: bool = False
     digest: str | None = None
     edit: Mapping[str, Any] | None = None
 
@@ -132,7 +130,7 @@ def describe_edit(
     order = _order(mesh)
     if order is not None:
         arrays["order"] = _array(order.numpy().astype("<u4"), "uint32")
-    return replace(described, arrays=arrays, editable=True, digest=mesh_digest(mesh))
+    return replace(described, arrays=arrays, digest=mesh_digest(mesh))
 
 
 def _name(path: Path) -> str:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from geodistill.geometry.mesh import Mesh
+from geodistill.viewer.editor import Editor
 from tests.browser.browsing import FLAGS, chromium, tab
+from tests.deform.shapes import blob
+from tests.viewer.editing import editor_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,3 +38,15 @@ def page(browser: Browser) -> Iterator[Page]:
     """A tab of 320 x 240; whatever it complains of fails the test."""
     with tab(browser, viewport={"width": 320, "height": 240}) as opened:
         yield opened
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    """Without any symmetry."""
+    return blob(2)
+
+
+@pytest.fixture
+def editor(mesh: Mesh) -> Editor:
+    """Of this mesh, with features."""
+    return editor_of(mesh)

@@ -41,16 +41,6 @@ def kept(page: Page, editor: Editor) -> Session:
 
 
 @pytest.fixture
-def mesh() -> Mesh:
-    return blob(2)
-
-
-@pytest.fixture
-def editor(mesh: Mesh) -> Editor:
-    return editor_of(mesh)
-
-
-@pytest.fixture
 def address(editor: Editor) -> Iterator[str]:
     with serving_edit(editor) as found:
         yield found

@@ -178,9 +178,11 @@ def test_keys_do_what_the_sheet_says(tab: Page) -> None:
         until(tab, key.value, key.before)
         tab.keyboard.press(key.keys)
         until(tab, key.value, key.after)
+        assert tab.evaluate(key.value) == key.after != key.before
         if key.again is not None:
             tab.keyboard.press(key.keys)
             until(tab, key.value, key.again)
+            assert tab.evaluate(key.value) == key.again
 
 
 def test_keys_of_files(tab: Page, tmp_path: Path) -> None:

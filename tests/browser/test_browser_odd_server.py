@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from geodistill.deform.session_file import session_to_dict
 from geodistill.deform.surface import surface_of
 from geodistill.viewer.wire import pack
 from tests.browser.browsing import serving_edit, show
-from tests.browser.deforming import SIZE, VISIBLE, change, drag, expect_shown, session
+from tests.browser.deforming import SIZE, VISIBLE, change, drag, expect_shown, now, session
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, WebSocketRoute
+    from playwright.sync_api import Browser, Page, WebSocketRoute
+
+    from geodistill.viewer.editor import Editor
 
 MESH = blob(2)
 COUNT = len(surface_of(MESH).positions)
@@ -84,7 +87,8 @@ ODD: dict[str, str | bytes] = {
 class Between:
     """What the server says, and what is said in its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: Page, editor: Editor) -> None:
+        self.page, self.editor = page, editor
         self.route: WebSocketRoute | None = None
         self.instead: dict[str, str | bytes] = {}
 
@@ -104,25 +108,32 @@ class Between:
         self.route.send(message)
 
 
-def test_what_no_server_says_is_told(browser: Browser) -> None:
+@pytest.fixture
+def between(browser: Browser) -> Iterator[Between]:
+    """Of a page and its server."""
     editor = editor_of(MESH)
     context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
-    page, between = context.new_page(), Between()
-    page.route_web_socket("**/socket*", between.take)
+    found = Between(context.new_page(), editor)
+    found.page.route_web_socket("**/socket*", found.take)
     with serving_edit(editor) as address:
-        show(page, address)
-        page.mouse.click(500, 350)
-        session(page)
-        for name, message in ODD.items():
-            page.evaluate("document.getElementById('toast').hidden = true")
-            between.say(message)
-            page.wait_for_selector("#toast:not([hidden])", timeout=10_000)
-            assert page.locator("#toast").inner_text().strip(), name
-        drag(page, ".marker.handle", (50, -40))
-        found = session(page)
-        expect_shown(page, found, MESH)
-        assert editor.session == found and len(found.handles) == 1
+        show(found.page, address)
+        yield found
     context.close()
+
+
+def test_what_no_server_says_is_told(between: Between) -> None:
+    page = between.page
+    page.mouse.click(500, 350)
+    session(page)
+    for name, message in ODD.items():
+        page.evaluate("document.getElementById('toast').hidden = true")
+        between.say(message)
+        page.wait_for_selector("#toast:not([hidden])", timeout=10_000)
+        assert page.locator("#toast").inner_text().strip(), name
+    drag(page, ".marker.handle", (50, -40))
+    found = session(page)
+    expect_shown(page, found, MESH)
+    assert between.editor.session == found and len(found.handles) == 1
 
 
 OTHERS: dict[str, str | bytes] = {
@@ -136,51 +147,40 @@ OTHERS: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_an_answer_that_is_none_leaves_the_edit_as_it_is(browser: Browser, name: str) -> None:
-    editor = editor_of(MESH)
-    context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
-    page, between = context.new_page(), Between()
-    page.route_web_socket("**/socket*", between.take)
-    with serving_edit(editor) as address:
-        show(page, address)
-        between.instead = {'"row"': OTHERS[name]}
-        page.mouse.click(500, 350)
-        page.wait_for_selector("#toast:not([hidden])")
-        if name == "a failure":
-            assert page.locator("#toast").inner_text() == "there is <b>none</b>"
-        between.instead = {}
-        # Undo, and what comes next, are as ever; what failed is asked for again.
+def test_an_answer_that_is_none_leaves_the_edit_as_it_is(between: Between, name: str) -> None:
+    page = between.page
+    between.instead = {'"row"': OTHERS[name]}
+    page.mouse.click(500, 350)
+    page.wait_for_selector("#toast:not([hidden])")
+    if name == "a failure":
+        assert page.locator("#toast").inner_text() == "there is <b>none</b>"
+    between.instead = {}
+    # Undo, and what comes next, are as ever; what failed is asked for again.
+    page.keyboard.press("Control+z")
+    assert session(page) == Session()
+    page.mouse.click(560, 500)
+    drag(page, VISIBLE, (50, -40))
+    found = session(page)
+    expect_shown(page, found, MESH)
+    if name != "garbage":
         page.keyboard.press("Control+z")
-        assert session(page) == Session()
-        page.mouse.click(560, 500)
-        drag(page, VISIBLE, (50, -40))
-        found = session(page)
-        expect_shown(page, found, MESH)
-        if name != "garbage":
-            page.keyboard.press("Control+z")
-            page.keyboard.press("Control+z")
-            page.mouse.click(500, 350)
-            drag(page, VISIBLE, (30, -40))
-            expect_shown(page, session(page), MESH)
-    context.close()
+        page.keyboard.press("Control+z")
+        page.mouse.click(500, 350)
+        drag(page, VISIBLE, (30, -40))
+        expect_shown(page, session(page), MESH)
 
 
-def test_a_polish_of_another_mesh_is_not_shown(browser: Browser) -> None:
-    editor = editor_of(MESH)
-    context = browser.new_context(viewport=SIZE)  # pyright: ignore[reportArgumentType]
-    page, between = context.new_page(), Between()
-    page.route_web_socket("**/socket*", between.take)
-    with serving_edit(editor) as address:
-        show(page, address)
-        change(page, Session(handles=(Handle(vertex=300, translate=(0, 0, 0.3)),)))
-        for id in range(20):  # whichever of them it is
-            between.instead[f'"id": {id}, "count"'] = pack(
-                json.dumps({"type": "positions", "id": id, "count": 1}), b"\0" * 12
-            )
-        polished = replace(session(page), rigidity=3)
-        page.evaluate(
-            "session => geodistill.kind.controller.change(session)", session_to_dict(polished)
+def test_a_polish_of_another_mesh_is_not_shown(between: Between) -> None:
+    page = between.page
+    change(page, Session(handles=(Handle(vertex=300, translate=(0, 0, 0.3)),)))
+    for id in range(20):  # whichever of them it is
+        between.instead[f'"id": {id}, "count"'] = pack(
+            json.dumps({"type": "positions", "id": id, "count": 1}), b"\0" * 12
         )
-        page.wait_for_selector("#toast:has-text('another mesh')")
-        expect_shown(page, replace(polished, rigidity=0), MESH)
-    context.close()
+    polished = replace(session(page), rigidity=3)
+    page.evaluate(
+        "session => geodistill.kind.controller.change(session)", session_to_dict(polished)
+    )
+    page.wait_for_selector("#toast:has-text('another mesh')")
+    assert now(page) == polished
+    expect_shown(page, replace(polished, rigidity=0), MESH)

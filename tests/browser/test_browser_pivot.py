@@ -15,18 +15,11 @@ from geodistill.deform.session_file import session_to_dict
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import serving_edit, show, until
 from tests.browser.deforming import MOVES, SIZE, change, expect_shown, middle_of, positions, session
-from tests.deform.shapes import blob
-from tests.viewer.editing import editor_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 BEGUN = Session(handles=(Handle(vertex=1500, **MOVES),))
-
-
-@pytest.fixture
-def editor() -> Editor:
-    return editor_of(blob(2))
 
 
 def held(page: Page, editor: Editor) -> Tensor:

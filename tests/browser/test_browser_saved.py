@@ -112,6 +112,7 @@ def test_a_saved_page_refuses_what_is_no_session(page: Page, tmp_path: Path, tex
     (tmp_path / "bad.json").write_text(text, "utf-8")
     reopen(page, tmp_path / "bad.json")
     page.wait_for_selector("#toast:has-text('bad.json')")
+    assert session(page) == SESSIONS["one"]
     expect_shown(page, SESSIONS["one"], mesh)
 
 

@@ -25,17 +25,11 @@ from tests.browser.deforming import (
     rest,
     session,
 )
-from tests.deform.shapes import blob
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 GIVE = "session => geodistill.kind.controller.change(session)"
-
-
-@pytest.fixture
-def mesh() -> Mesh:
-    return blob(2)
 
 
 @pytest.fixture

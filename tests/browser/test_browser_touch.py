@@ -13,8 +13,6 @@ from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import distance, pose, serving_edit, show
 from tests.browser.deforming import SIZE, VISIBLE, expect_shown, middle_of, session
-from tests.deform.shapes import blob
-from tests.viewer.editing import editor_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,16 +50,6 @@ class Fingers:
             now = [(a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])) for a, b in paths]
             self.send("Move", *now)
         self.send("End")
-
-
-@pytest.fixture
-def mesh() -> Mesh:
-    return blob(2)
-
-
-@pytest.fixture
-def editor(mesh: Mesh) -> Editor:
-    return editor_of(mesh)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from geodistill.checks import InputError
 from geodistill.deform.session import Anchor, Handle, Mirror, Session, apply
 from geodistill.deform.session_file import session_to_dict
 from geodistill.deform.subject import subject_of
-from geodistill.geometry.mesh import Mesh
+from geodistill.geometry.mesh import Mesh, mesh_digest
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.shade.viewable import MeshView
 from geodistill.viewer.editor import Editor
@@ -266,7 +266,7 @@ def test_a_mesh_with_seams_and_several_materials_is_described_by_its_surface() -
     assert np.abs(positions[places] - two.vertices.numpy()).max() < 1e-6
     faces = arrays["faces"].reshape(-1, 3)
     assert (two.faces.numpy()[order] == faces).all() and (np.sort(order) == range(len(faces))).all()
-    assert described.manifest()["editable"] is True
+    assert described.manifest()["digest"] == mesh_digest(two)
     editor.close()
 
 

@@ -68,7 +68,7 @@ async function main(): Promise<void> {
 async function show(setting: Setting, connection: Connection | undefined): Promise<Kind> {
   switch (setting.scene.kind) {
     case "mesh":
-      if (setting.scene.editable) return showDeform(setting, connection);
+      if (setting.scene.digest !== null) return showDeform(setting, connection);
       return showMesh(setting);
     case "points":
       return showPoints(setting);

@@ -143,12 +143,10 @@ export interface Manifest {
   /** Depth up to which no splats are drawn, in world units. */
   near: number | null;
   /**
-   * Whether its positions are those of a surface, which handles move. `place` then says which of
-   * them each vertex has, and `order` which of the mesh's faces each face is, where these are not
-   * their own numbers.
+   * Of a mesh whose positions are those of a surface, which handles move; null: of no such mesh.
+   * `place` then says which of them each vertex has, and `order` which of the mesh's faces each
+   * face is, where these are not their own numbers.
    */
-  editable: boolean;
-  /** Of the mesh, where it is. */
   digest: string | null;
   /** Of a page without a server: the edit it opens with, and what is known of the features. */
   edit: BakedEdit | null;

@@ -27,15 +27,14 @@ export interface Pose {
 export class Blend {
   readonly width = ROW;
   readonly height: number;
+  /** Positions at rest, and where they are. */
+  readonly rest: WebGLTexture;
   readonly moved: WebGLTexture;
-  /** Rows of the matrices that turn normals. */
   weights: WebGLTexture;
   private layers = 1; // of weights
   private rows: WebGLTexture | undefined;
   private capacity = 0; // of rows
   private readonly data: (Uint16Array | undefined)[] = [];
-  /** The same at rest. */
-  readonly rest: WebGLTexture;
   private readonly total: WebGLTexture;
   private readonly small: Record<"sites" | "handles" | "falls" | "matrix" | "columns", WebGLTexture>;
   // A framebuffer each: none may hold what another's pass reads.
