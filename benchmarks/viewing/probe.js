@@ -21,6 +21,7 @@
     gl: undefined,
     paced: true, // whether each frame is waited for
     fresh: 0, // bytes of an upload without which the mesh is not drawn
+    drawing: true, // whether anything is
 
     /** Wait until the GPU has done everything; milliseconds. */
     drain() {
@@ -64,7 +65,7 @@
   });
 
   function fresh() {
-    return { js: 0, gl: 0, blocked: 0, calls: 0, uploads: [], largest: 0, made: [] };
+    return { js: 0, blocked: 0, calls: 0, uploads: [], largest: 0, made: [] };
   }
 
   function mark(name, at = performance.now()) {
@@ -101,24 +102,24 @@
     const original = Object.getOwnPropertyDescriptor(proto, name).value;
     if (typeof original !== "function" || name === "constructor") continue;
     originals[name] = original;
+    const [draws, upload, maker] = [name.startsWith("draw"), UPLOADS.test(name), MAKERS.test(name)];
     proto[name] = function (...given) {
-      const mesh = name.startsWith("draw") && Math.max(given[1], given[2] ?? 0) > MESH;
+      const mesh = draws && Math.max(given[1], given[2] ?? 0) > MESH;
       if (mesh && work.largest < probe.fresh) return undefined;
-      const begin = performance.now();
-      const result = original.apply(this, given);
-      const spent = performance.now() - begin;
-      work.gl += spent;
-      work.calls++;
-      if (name === "readPixels") {
-        sums.blocked += spent;
-        work.blocked += spent;
-      }
-      if (UPLOADS.test(name)) note(name, given);
-      if (MAKERS.test(name)) work.made.push(name);
       if (mesh) {
         probe.gl = this;
         drawn = true;
       }
+      work.calls++;
+      if (draws && !probe.drawing) return undefined;
+      if (upload) note(name, given);
+      if (maker) work.made.push(name);
+      if (name !== "readPixels") return original.apply(this, given);
+      const begin = performance.now();
+      const result = original.apply(this, given);
+      const spent = performance.now() - begin;
+      sums.blocked += spent;
+      work.blocked += spent;
       return result;
     };
   }

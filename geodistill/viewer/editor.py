@@ -85,7 +85,7 @@ class Editor:
     def __init__(
         self, mesh: Mesh, session: Session, keep: Callable[[Session], None] | None = None
     ) -> None:
-        self.mesh, self.session, self.revision = mesh, session, 0
+        self.mesh, self.session = mesh, session
         self.server = secrets.token_hex(8)
         self.keep = keep
         self.told: Callable[[ToEditor], None] = lambda message: None
@@ -105,7 +105,7 @@ class Editor:
         return [self._state, self.shared()]
 
     def shared(self) -> SharedEdit:
-        return SharedEdit(self.server, self.revision, self.session)
+        return SharedEdit(self.server, self.session)
 
     def advance(self, what: str, done: int, total: int | None) -> None:
         """Features are on their way."""
@@ -141,7 +141,6 @@ class Editor:
             if self.keep is not None:
                 self.keep(replace(session, mesh=self.digest))
             self.session = session
-            self.revision += 1
             return self.shared()
 
     def expect_fit(self, session: Session) -> None:

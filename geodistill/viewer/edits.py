@@ -135,21 +135,19 @@ class MirrorsFound:
 
 @dataclass(frozen=True)
 class SharedEdit:
-    """The edit that the server keeps. `server` names this run of it: revisions begin anew with
-    every other one."""
+    """The edit that the server keeps. `server` names this run of it: another one may have another
+    edit."""
 
     server: str
-    revision: int
     session: Session
     type: ClassVar[str] = "edit"
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The page's own edit has become this revision."""
+    """The page's own edit is kept."""
 
     id: int
-    revision: int
     type: ClassVar[str] = "accepted"
 
 

@@ -102,7 +102,7 @@ class Dialogue:
             await _fail(socket, message.id, str(error))
             return
         self._tell(shared, but=socket)
-        await _send(socket, Accepted(message.id, shared.revision))
+        await _send(socket, Accepted(message.id))
 
     async def _answer(self, socket: Socket, message: FromEditor) -> None:
         try:

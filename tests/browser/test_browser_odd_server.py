@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MESH = blob(2)
 COUNT = len(surface_of(MESH).positions)
-EDIT: dict[str, Any] = {"type": "edit", "server": "s", "revision": 1}
+EDIT: dict[str, Any] = {"type": "edit", "server": "s"}
 READY = {"type": "ready", "teacher": "x", "channels": 3, "radius": 1, "power": 1}
 PLAIN = session_to_dict(Session())
 ROW = {
@@ -57,8 +57,8 @@ ODD: dict[str, str | bytes] = {
     "unknown type": '{"type": "exec"}',
     "a type of all objects": '{"type": "constructor"}',
     "no type": "{}",
-    "no number": '{"type": "accepted", "id": "1", "revision": 1}',
-    "huge number": '{"type": "accepted", "id": 1e300, "revision": 1}',
+    "no number": '{"type": "accepted", "id": "1"}',
+    "huge number": '{"type": "accepted", "id": 1e300}',
     "more": '{"type": "accepted", "id": 1, "revision": 1, "x": 1}',
     "progress without words": '{"type": "progress", "what": null, "done": 0, "total": 1}',
     "ready for nothing": json.dumps({**READY, "radius": None}),

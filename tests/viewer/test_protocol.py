@@ -125,7 +125,7 @@ def test_what_the_deformation_page_reads_is_what_is_sent(text: str) -> None:
         "progress": lambda v: ProgressMessage(**v),
         "ready": lambda v: ReadyMessage(**v),
         "mirrors": lambda v: MirrorsFound(v["id"], mirrors_from_list(v["mirrors"], "mirrors")),
-        "edit": lambda v: SharedEdit(v["server"], v["revision"], session_from_dict(v["session"])),
+        "edit": lambda v: SharedEdit(v["server"], session_from_dict(v["session"])),
         "accepted": lambda v: Accepted(**v),
         "failure": lambda v: FailureMessage(**v),
     }

@@ -1,8 +1,9 @@
 // What page and server say to one another; the server's side is geodistill/viewer/protocol.py, and
 // test/vectors.json holds what both must read and refuse alike.
 
-import { type Check, flag, positive, text, whole } from "./checks";
+import { flag, positive, text, whole } from "./checks";
 import type { Mirror, Session } from "./deform/session";
+import { Malformed, parse, type Shapes, unpack } from "./wire";
 
 export const VERSION = 2;
 
@@ -48,42 +49,25 @@ export interface Picture extends PictureHeader {
   pixels: Uint8ClampedArray<ArrayBuffer>;
 }
 
-export class Malformed extends Error {}
-
-const SHAPES: Record<ServerMessage["type"], Record<string, Check>> = {
+const SHAPES: Shapes<ServerMessage["type"]> = {
   picture: { id: whole, width: positive, height: positive, row: whole, rows: positive, final: flag },
   failure: { id: whole, reason: text },
 };
 
 /** A message of the server. Throws Malformed for anything else. */
 export function readMessage(json: string): ServerMessage {
-  const value: unknown = parse(json);
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new Malformed("a message is a JSON object");
-  const fields = value as Record<string, unknown>;
-  const type = fields["type"];
-  if (typeof type !== "string" || !Object.hasOwn(SHAPES, type))
-    throw new Malformed(`unknown type ${JSON.stringify(type)}`);
-  const shape = SHAPES[type as ServerMessage["type"]];
-  for (const [name, check] of Object.entries(shape))
-    if (!check(fields[name])) throw new Malformed(`${type}: bad ${name}`);
-  for (const name of Object.keys(fields))
-    if (name !== "type" && !Object.hasOwn(shape, name))
-      throw new Malformed(`${type}: unknown ${name}`);
-  const message = fields as unknown as ServerMessage;
+  const message = parse(json, SHAPES) as unknown as ServerMessage;
   if (message.type === "picture" && message.row + message.rows > message.height)
     throw new Malformed("picture: rows beyond its height");
   return message;
 }
 
-/** A picture: the header's length as uint32 (little-endian), the header, the pixels. */
+/** A picture: its pixels behind its header. */
 export function readPicture(data: ArrayBuffer): Picture {
-  if (data.byteLength < 4) throw new Malformed("a picture begins with the length of its header");
-  const length = new DataView(data).getUint32(0, true);
-  if (length > data.byteLength - 4) throw new Malformed("a picture's header is cut off");
-  const header = readMessage(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const { header: text, numbers } = unpack(data);
+  const header = readMessage(text);
   if (header.type !== "picture") throw new Malformed("pixels follow a picture's header only");
-  const pixels = new Uint8ClampedArray(data, 4 + length);
+  const pixels = new Uint8ClampedArray(numbers.buffer, numbers.byteOffset);
   if (pixels.length !== 4 * header.width * header.rows)
     throw new Malformed("a picture's pixels are cut off");
   return { ...header, pixels };
@@ -91,14 +75,6 @@ export function readPicture(data: ArrayBuffer): Picture {
 
 export function encode(message: CameraMessage): string {
   return JSON.stringify(message);
-}
-
-function parse(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch {
-    throw new Malformed("a message is a JSON object");
-  }
 }
 
 // The scene, as GET /scene.json describes it -------------------------------------------------

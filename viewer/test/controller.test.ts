@@ -22,8 +22,8 @@ function page() {
     sent,
     vertices: () => controller.session.handles.map(({ vertex }) => vertex),
     tell: (message: FromServer) => backend.told(message),
-    edit: (server: string, session: Session) => backend.told({ type: "edit", server, revision: 0, session }),
-    accept: () => backend.told({ type: "accepted", id: sent.length, revision: sent.length }),
+    edit: (server: string, session: Session) => backend.told({ type: "edit", server, session }),
+    accept: () => backend.told({ type: "accepted", id: sent.length }),
     begin: () => backend.begun!(),
   };
 }

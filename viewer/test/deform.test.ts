@@ -15,7 +15,8 @@ import { inside } from "../src/deform/region";
 import { moves, rotationOf, withHandle } from "../src/deform/session";
 import { siteDistance, solve, weigh } from "../src/deform/solve";
 import { Topology } from "../src/deform/topology";
-import { Malformed, type Vector } from "../src/protocol";
+import type { Vector } from "../src/protocol";
+import { Malformed } from "../src/wire";
 import vectors from "./vectors.json";
 
 const close = (a: number, b: number, by = 1e-9) => assert.ok(Math.abs(a - b) <= by, `${a} ≠ ${b}`);

@@ -1,7 +1,8 @@
 // The page's side of the protocol, on the same messages as tests/viewer/test_protocol.py.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type CameraMessage, encode, Malformed, readMessage, readPicture } from "../src/protocol";
+import { type CameraMessage, encode, readMessage, readPicture } from "../src/protocol";
+import { Malformed } from "../src/wire";
 import vectors from "./vectors.json";
 
 test("messages of the server are read", () => {

@@ -37,7 +37,7 @@ export class Baked implements Backend {
   async start(): Promise<void> {
     const { session, teacher, radius, power } = this.edit;
     this.told({ type: "progress", what: "Unpacking the features", done: 0, total: null });
-    this.told({ type: "edit", server: "file", revision: 0, session });
+    this.told({ type: "edit", server: "file", session });
     const features = (await this.load("features")) as Uint16Array;
     const channels = features.length / this.topology.positions;
     const beginning: Beginning = {

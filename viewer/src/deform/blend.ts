@@ -51,6 +51,8 @@ export class Blend {
   private readonly planes = new Float32Array(4 * MOST_PLANES);
   private readonly origin = new Float32Array(4);
   private wanted: Pose | undefined;
+  /** What the table holds. */
+  private written: Pick<Pose, "columns" | "linear"> = { columns: [], linear: false };
 
   constructor(
     private readonly gl: WebGL2RenderingContext,
@@ -152,7 +154,11 @@ export class Blend {
     const { gl, deforming } = this;
     const { columns, planes, linear, published } = this.wanted;
     this.wanted = undefined;
-    columns.forEach((column, k) => writeColumn(column, linear, this.table, 4 * TEXELS * k));
+    const before = this.written.linear === linear ? this.written.columns : [];
+    columns.forEach((column, k) => {
+      if (column !== before[k]) writeColumn(column, linear, this.table, 4 * TEXELS * k);
+    });
+    this.written = { columns, linear };
     planes.forEach(({ normal, offset }, k) => this.planes.set([...normal, offset], 4 * k));
     this.origin.fill(0);
     if (published) this.origin.set([...published, 1]);

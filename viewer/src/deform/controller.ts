@@ -40,6 +40,8 @@ export class Controller {
   hopeless: string | undefined;
   /** What the features ask for. */
   kernel: Kernel | undefined;
+  /** Whose features these are. */
+  teacher: { name: string; channels: number } | undefined;
   /** Whether positions are those of the rigid polish. */
   polished = false;
   private history = new History<Session>(EMPTY);
@@ -212,6 +214,7 @@ export class Controller {
     if (message.type === "ready") {
       this.progress = undefined;
       this.kernel = { radius: message.radius, power: message.power };
+      this.teacher = { name: message.teacher, channels: message.channels };
       this.sites.forgetFailures();
     }
     // What the server has refused, it refuses again.

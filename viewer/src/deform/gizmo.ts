@@ -14,6 +14,10 @@ import { type Handle, LEAST_SCALE, MOST_SCALE, scaleOf, type Session, withHandle
 /** `pivot` moves what a handle turns and grows about, and not the mesh. */
 export type GizmoMode = "translate" | "rotate" | "scale" | "pivot";
 
+/** Seen from both sides, which three.js else draws one after the other, with a program looked up for
+ *  each. */
+const FLAT = { side: THREE.DoubleSide, forceSinglePass: true };
+
 export class Gizmo {
   /** Drawn over everything else. */
   readonly scene = new THREE.Scene();
@@ -39,10 +43,10 @@ export class Gizmo {
     this.scene.add(this.held, this.controls.getHelper(), this.planes);
     this.spot = new THREE.Mesh(
       new THREE.RingGeometry(0.72, 1, 40),
-      new THREE.MeshBasicMaterial({ depthTest: false, transparent: true, side: THREE.DoubleSide }),
+      new THREE.MeshBasicMaterial({ depthTest: false, transparent: true, ...FLAT }),
     );
     this.spot.visible = false;
-    const ends = new THREE.BufferGeometry().setAttribute("position", new THREE.BufferAttribute(new Float32Array(6), 3));
+    const ends = new THREE.BufferGeometry().setFromPoints([new THREE.Vector3(), new THREE.Vector3(1, 1, 1)]);
     this.arm = new THREE.Line(ends, new THREE.LineBasicMaterial({ depthTest: false, transparent: true, opacity: 0.8 }));
     this.arm.frustumCulled = false;
     this.scene.add(this.spot, this.arm);
@@ -83,9 +87,9 @@ export class Gizmo {
       this.controls.detach();
       return;
     }
-    const { handle, center, map } = chosen;
+    const { handle, at, map } = chosen;
     const { pivot, rotation, translation } = map;
-    this.reach(map, center);
+    this.reach(at, map);
     this.held.position.set(...add(pivot, translation));
     const angle = Math.hypot(...rotation);
     this.held.quaternion.setFromAxisAngle(
@@ -108,9 +112,9 @@ export class Gizmo {
   setPivot(at: Vector | undefined): void {
     const chosen = this.chosen();
     if (!chosen) return;
-    const { handle, index, center, map } = chosen;
+    const { handle, index, map } = chosen;
     const { origin } = this.stage.scene;
-    const to = carried(map, at ? sub(at, origin) : center);
+    const to = at ? carried(map, sub(at, origin)) : chosen.at;
     const made: Handle = { ...handle, ...withPivot(map, to, origin) };
     if (!at) delete made.pivot;
     this.controller.change(withHandle(this.controller.session, index, made));
@@ -145,8 +149,8 @@ export class Gizmo {
     const side = 0.62 * Math.hypot(...sub(high, low));
     for (const { normal, offset } of this.model.planes) {
       const flat = new THREE.PlaneGeometry(side, side);
-      const look = { color, transparent: true, depthWrite: false, side: THREE.DoubleSide };
-      const sheet = new THREE.Mesh(flat, new THREE.MeshBasicMaterial({ ...look, opacity: 0.1 }));
+      const look = { color, transparent: true, depthWrite: false };
+      const sheet = new THREE.Mesh(flat, new THREE.MeshBasicMaterial({ ...look, ...FLAT, opacity: 0.1 }));
       const edge = new THREE.LineLoop(
         new THREE.BufferGeometry().setFromPoints(
           [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(
@@ -173,13 +177,12 @@ export class Gizmo {
   }
 
   /** The selected handle, once it is known where it is. */
-  private chosen(): { handle: Handle; index: number; center: Vector; map: Transform } | undefined {
+  private chosen(): { handle: Handle; index: number; at: Vector; map: Transform } | undefined {
     const { selected, session } = this.controller;
     if (selected?.kind !== "handle") return undefined;
     const { index } = selected;
-    const [handle, site] = [session.handles[index], this.model.handles[index]];
-    const map = this.model.own(session, index);
-    return handle && site && map && { handle, index, center: site.center, map };
+    const known = this.model.handle(session, index);
+    return known && { handle: session.handles[index]!, index, at: known.at, map: known.own };
   }
 
   private drag(): void {
@@ -202,17 +205,17 @@ export class Gizmo {
         .toArray()
         .map((v) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, Math.abs(v)))) as unknown as Vector;
     const session = withHandle(before, index, made);
-    const center = model.handles[index]?.center;
-    this.turned = model.own(session, index) ?? map;
-    if (center) this.reach(this.turned, center);
+    const moved = model.handle(session, index);
+    if (moved) {
+      this.turned = moved.own;
+      this.reach(moved.at, moved.own);
+    }
     controller.drag(session);
   }
 
-  private reach(map: Transform, center: Vector): void {
-    const ends = this.arm.geometry.getAttribute("position");
-    ends.setXYZ(0, ...carried(map, center));
-    ends.setXYZ(1, ...add(map.pivot, map.translation));
-    ends.needsUpdate = true;
+  private reach(from: Vector, { pivot, translation }: Transform): void {
+    this.arm.position.set(...from);
+    this.arm.scale.set(...sub(add(pivot, translation), from));
   }
 
   private end(): void {

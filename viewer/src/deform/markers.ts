@@ -5,16 +5,22 @@ import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
 import { byId, make, placeIn } from "../ui/dom";
 import type { Controller, Selected } from "./controller";
-import { carried } from "./maps";
 import type { Model } from "./model";
 import { ray } from "./pick";
 import { type Session, withHandle } from "./session";
 
 const CLICK_PX = 3;
 
+interface Dot {
+  element: HTMLButtonElement;
+  what: NonNullable<Selected>;
+  /** Its CSS transform. */
+  placed: string;
+}
+
 export class Markers {
   private readonly box = byId("markers");
-  private readonly dots: HTMLButtonElement[] = [];
+  private readonly dots: Dot[] = [];
   private readonly at = new THREE.Vector3();
   private readonly size = new THREE.Vector2();
 
@@ -33,25 +39,23 @@ export class Markers {
       ...session.handles.map((_, index) => ({ kind: "handle", index }) as const),
       ...session.anchors.map((_, index) => ({ kind: "anchor", index }) as const),
     ];
-    while (this.dots.length > wanted.length) this.dots.pop()!.remove();
+    while (this.dots.length > wanted.length) this.dots.pop()!.element.remove();
     wanted.forEach((what, k) => {
-      const dot = (this.dots[k] ??= this.makeDot());
-      const { kind, index } = what;
+      const dot = (this.dots[k] ??= this.makeDot(what));
+      const { kind, index } = (dot.what = what);
       const chosen = selected?.kind === kind && selected.index === index;
-      dot.className = `marker ${kind}`;
-      dot.dataset["index"] = String(index);
-      dot.setAttribute("aria-pressed", String(chosen));
-      dot.setAttribute("aria-label", `${kind === "handle" ? "Handle" : "Anchor"} ${index + 1}`);
+      dot.element.className = `marker ${kind}`;
+      dot.element.dataset["index"] = String(index);
+      dot.element.setAttribute("aria-pressed", String(chosen));
+      dot.element.setAttribute("aria-label", `${kind === "handle" ? "Handle" : "Anchor"} ${index + 1}`);
     });
     this.place();
   }
 
   /** Where a handle or an anchor is now, relative to the scene's origin. */
-  point(session: Session, kind: "handle" | "anchor", index: number): Vector | undefined {
+  private point(session: Session, { kind, index }: Dot["what"]): Vector | undefined {
     if (kind === "anchor") return this.model.anchors[index]?.center;
-    const center = this.model.handles[index]?.center;
-    const own = this.model.own(session, index);
-    return own && center && carried(own, center);
+    return this.model.handle(session, index)?.at;
   }
 
   private place(): void {
@@ -59,34 +63,34 @@ export class Markers {
     const { session } = this.controller;
     renderer.getSize(this.size); // the canvas's own would have the page laid out first
     for (const dot of this.dots) {
-      const { kind, index } = identity(dot);
-      const point = this.point(session, kind, index);
-      this.at.set(...(point ?? [0, 0, 0])).project(camera);
+      const point = this.point(session, dot.what);
+      if (point) this.at.set(...point).project(camera);
       const seen = point !== undefined && Math.abs(this.at.z) < 1;
-      dot.hidden = !seen;
+      dot.element.hidden = !seen;
       if (!seen) continue;
       const x = (0.5 + 0.5 * this.at.x) * this.size.x;
       const y = (0.5 - 0.5 * this.at.y) * this.size.y;
-      dot.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+      const transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+      if (dot.placed !== transform) dot.element.style.transform = dot.placed = transform;
     }
   }
 
-  private makeDot(): HTMLButtonElement {
-    const dot = make("button", { type: "button" });
-    dot.addEventListener("pointerdown", (event) => this.grab(dot, event));
-    dot.addEventListener("click", () => this.controller.select(identity(dot)));
-    this.box.append(dot);
+  private makeDot(what: Dot["what"]): Dot {
+    const element = make("button", { type: "button" });
+    const dot: Dot = { element, what, placed: "" };
+    element.addEventListener("pointerdown", (event) => this.grab(dot, event));
+    element.addEventListener("click", () => this.controller.select(dot.what));
+    this.box.append(element);
     return dot;
   }
 
-  private grab(dot: HTMLButtonElement, begin: PointerEvent): void {
+  private grab({ element: dot, what }: Dot, begin: PointerEvent): void {
     if (begin.button !== 0) return;
     const { controller, stage } = this;
-    const what = identity(dot);
     const { kind, index } = what;
     controller.select(what);
     const before = controller.session;
-    const start = this.point(before, kind, index);
+    const start = this.point(before, what);
     if (kind !== "handle" || !start) return;
     dot.setPointerCapture(begin.pointerId);
     let dragging = false;
@@ -120,9 +124,4 @@ export class Markers {
     const along = (v: Vector): number => v[0] * back[0] + v[1] * back[1] + v[2] * back[2];
     return add(eye, scale(direction, along(sub(point, eye)) / along(direction)));
   }
-}
-
-function identity(dot: HTMLElement): NonNullable<Selected> {
-  const kind = dot.classList.contains("handle") ? "handle" : "anchor";
-  return { kind, index: Number(dot.dataset["index"]) };
 }

@@ -1,7 +1,9 @@
 // Brings the GPU to where a session is, as far as what it needs is known.
+import type { Vector } from "../protocol";
 import { Unanswered } from "./backend";
 import type { Blend } from "./blend";
 import {
+  carried,
   type Column,
   columnsOf,
   gateAt,
@@ -14,7 +16,7 @@ import {
   transformOf,
 } from "./maps";
 import { type Locality, MOST_SITES, type Plan, type SiteRows } from "./plan";
-import { localityOf, moves, type Place, type Session } from "./session";
+import { type Handle, localityOf, moves, type Place, type Session } from "./session";
 import type { Path, Site, Sites } from "./sites";
 import { type Kernel, siteDistance, solve } from "./solve";
 import type { Space } from "./space";
@@ -22,6 +24,18 @@ import type { Space } from "./space";
 /** Of a session: `places` are asked for, and nothing can be shown before they are there; `paths`
  *  are too, and weights are shown without them. */
 export type Missing = "places" | "paths" | undefined;
+
+/** What a handle does. */
+interface Moved {
+  index: number;
+  sides: readonly Side[];
+  /** Its transform and its mirror images. */
+  columns: readonly Column[];
+  /** What it does where it is: its transform, or what planes that it lies on leave of that. */
+  own: Transform;
+  /** Where its centre is now, relative to the scene's origin. */
+  at: Vector;
+}
 
 export class Model {
   /** Of the session as it is: where handles and anchors are, as far as that is known. */
@@ -35,6 +49,8 @@ export class Model {
   /** Layers on the GPU. */
   private rows = new Map<Uint16Array, number>();
   private readonly sides = new WeakMap<Site, { planes: readonly Plane[]; seam: number; sides: readonly Side[] }>();
+  /** Of handles as they are: one that is dragged is another after each step. */
+  private readonly moved = new WeakMap<Handle, Moved>();
   private readonly apart = new WeakMap<Site, WeakMap<Site, number>>();
 
   constructor(
@@ -68,18 +84,26 @@ export class Model {
     const published = session.method === "published";
     const there = (k: number) => this.drawn[k] && this.drawn[k] === this.handles[k];
     this.columns = session.handles.flatMap((handle, k) =>
-      there(k) && (moves(handle) || published) ? this.columnsOf(session, k) : [],
+      there(k) && (moves(handle) || published) ? this.movedBy(session, k).columns : [],
     );
     const linear = published || session.blend === "linear";
     const { columns, planes } = this;
     this.blend.deform({ columns, planes, linear, published: published ? origin : undefined });
   }
 
-  /** A handle's transform and its mirror images. */
-  private columnsOf(session: Session, index: number): Column[] {
+  private movedBy(session: Session, index: number): Moved {
+    const handle = session.handles[index]!;
     const site = this.handles[index]!;
-    const transform = transformOf(session.handles[index]!, site.center, this.space.origin);
-    return columnsOf(index, transform, this.sidesOf(site, session.seam));
+    const sides = this.sidesOf(site, session.seam);
+    const known = this.moved.get(handle);
+    if (known?.index === index && known.sides === sides) return known;
+    const columns = columnsOf(index, transformOf(handle, site.center, this.space.origin), sides);
+    const heights = this.planes.map((plane) => height(plane, site.center));
+    const share = columns.map(({ gates }) => gateAt(gates, heights));
+    const own = columns[share.indexOf(Math.max(...share))]!.transform;
+    const moved = { index, sides, columns, own, at: carried(own, site.center) };
+    this.moved.set(handle, moved);
+    return moved;
   }
 
   /** They are those of the drag before as long as planes and seam are. */
@@ -94,16 +118,9 @@ export class Model {
     return sides;
   }
 
-  /** What a handle does where it is: its transform, or what planes that it lies on leave of that. */
-  own(session: Session, index: number): Transform | undefined {
-    const center = this.handles[index]?.center;
-    if (!center || !session.handles[index]) return undefined;
-    const heights = this.planes.map((plane) => height(plane, center));
-    const columns = this.columnsOf(session, index);
-    const own = columns.reduce((best, column) =>
-      gateAt(column.gates, heights) > gateAt(best.gates, heights) ? column : best,
-    );
-    return own.transform;
+  /** What a handle does where it is; undefined: it is not known yet where. */
+  handle(session: Session, index: number): Pick<Moved, "own" | "at"> | undefined {
+    return this.handles[index] && session.handles[index] && this.movedBy(session, index);
   }
 
   private mix(session: Session, sites: readonly Site[]): Missing {

@@ -52,6 +52,7 @@ export class Panel {
   private readonly centre: HTMLButtonElement;
   private readonly clear: HTMLButtonElement;
   private readonly automatic: HTMLButtonElement;
+  private readonly teacher = hint("");
   private readonly fields;
 
   /** `complete`: whether the features are there for every method. */
@@ -160,6 +161,7 @@ export class Panel {
       hint("Rotations keep the size of what turns; linear averages positions."),
       rigidity.element,
       hint("Steps towards rigid parts, once a handle is let go."),
+      this.teacher,
     ];
     if (!complete) return both;
     return [
@@ -187,6 +189,8 @@ export class Panel {
     this.back.hidden = !handle;
     this.follow(state.pivot);
     if (handle) fields.near.set(localityOf(session, handle));
+    const { teacher } = controller;
+    this.teacher.textContent = teacher ? `Features of ${teacher.name}, ${teacher.channels} channels.` : "";
     const { radius, falloff, centring } = session;
     this.automatic.disabled = radius === null && falloff === null && centring === null;
     const { kernel } = state;

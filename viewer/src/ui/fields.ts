@@ -82,7 +82,10 @@ export function triple(
   ways: Ways<readonly [number, number, number]>,
 ): Field<readonly [number, number, number]> {
   let shown: readonly number[] = [];
-  const show = (input: HTMLInputElement, k: number) => (input.value = String(Number(shown[k]!.toPrecision(4))));
+  const show = (input: HTMLInputElement, k: number) => {
+    const text = String(Number(shown[k]!.toPrecision(4)));
+    if (input.value !== text) input.value = text;
+  };
   const inputs = ["x", "y", "z"].map((axis, k) => {
     const input = make("input", { type: "number", step: String(step) });
     input.setAttribute("aria-label", `${label} ${axis}`);

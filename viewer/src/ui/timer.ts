@@ -9,6 +9,7 @@ interface TimerExtension {
 export class GpuTimer {
   private readonly extension: TimerExtension | null;
   private readonly running: WebGLQuery[] = [];
+  private readonly spare: WebGLQuery[] = [];
 
   constructor(private readonly gl: WebGL2RenderingContext) {
     this.extension = gl.getExtension("EXT_disjoint_timer_query_webgl2") as TimerExtension | null;
@@ -22,7 +23,7 @@ export class GpuTimer {
       work();
       return;
     }
-    const query = gl.createQuery()!;
+    const query = this.spare.pop() ?? gl.createQuery()!;
     gl.beginQuery(extension.TIME_ELAPSED_EXT, query);
     work();
     gl.endQuery(extension.TIME_ELAPSED_EXT);
@@ -37,7 +38,7 @@ export class GpuTimer {
     this.running.shift();
     const disjoint = gl.getParameter(extension.GPU_DISJOINT_EXT) as boolean;
     const nanoseconds = gl.getQueryParameter(query, gl.QUERY_RESULT) as number;
-    gl.deleteQuery(query);
+    this.spare.push(query);
     return disjoint ? undefined : nanoseconds / 1e6;
   }
 }
