@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Backend } from "../src/deform/backend";
 import { Controller } from "../src/deform/controller";
-import type { FromServer } from "../src/deform/messages";
+import type { FromServer, Positions } from "../src/deform/messages";
 import type { Model } from "../src/deform/model";
 import { EMPTY, type Session } from "../src/deform/session";
 import type { Sites } from "../src/deform/sites";
@@ -72,4 +72,31 @@ test("a server that was started again with nothing, or before all was kept, gets
     edit("b", theirs);
     assert.deepEqual([vertices(), sent], [[3], [at(3), at(3)]]);
   }
+});
+
+test("one polish is computed at a time, and after it that of what the edit is by then", async () => {
+  const asked: Session[] = [];
+  const answers: (() => void)[] = [];
+  const put: number[] = [];
+  const positions = (id: number): Positions => ({ type: "positions", id, count: 0, data: new Float32Array() });
+  const backend = {
+    keep: () => 0,
+    polish: (session: Session) => {
+      asked.push(session);
+      return new Promise<Positions>((resolve) => answers.push(() => resolve(positions(asked.length))));
+    },
+  } as unknown as Backend;
+  const model = { show: () => undefined, columns: [0] } as unknown as Model;
+  const controller = new Controller(backend, { forgetFailures: () => {} } as Sites, model, ({ id }) => put.push(id));
+  const at = (x: number): Session => ({ ...EMPTY, rigidity: 2, handles: [{ vertex: 3, translate: [x, 0, 0] }] });
+  backend.told({ type: "ready", teacher: "lite0", channels: 4, radius: 1, power: 1 });
+  for (const x of [1, 2, 3]) controller.change(at(x));
+  assert.deepEqual(asked, [at(1)]);
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  answers[0]!();
+  await settled();
+  assert.deepEqual([asked, put, controller.settled], [[at(1), at(3)], [], false]);
+  answers[1]!();
+  await settled();
+  assert.deepEqual([asked.length, put, controller.settled], [2, [2], true]);
 });

@@ -187,7 +187,7 @@ export class Controller {
   private startPolish(session: Session): void {
     if (this.missing || this.dragged || this.polished) return;
     if (!session.rigidity || !this.model.columns.length) return;
-    if (this.polish === session) return;
+    if (this.polish) return; // what has changed since is asked for after it
     this.polish = session;
     this.backend
       .polish(session)
@@ -198,8 +198,9 @@ export class Controller {
       })
       .catch((error: Error) => this.failed(error.message))
       .finally(() => {
-        if (this.polish === session) this.polish = undefined;
-        this.changed();
+        this.polish = undefined;
+        if (this.session === session) this.changed();
+        else this.show();
       });
   }
 
