@@ -46,7 +46,8 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
     page: Page, shape: Mesh, tmp_path: Path
 ) -> None:
     page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
-    editor = editor_of(shape)
+    editor, sent = editor_of(shape), []
+    editor.keep = sent.append
     with serving_edit(editor) as address:
         show(page, address)
         assert "Click the surface" in page.locator("#welcome").inner_text()
@@ -64,7 +65,7 @@ def test_an_edit_from_the_first_click_to_the_exported_file(
         both = session(page)
         assert len(both.handles) == 2 and len(both.anchors) == 1
         expect_shown(page, both, shape)
-        assert editor.session == both and editor.revision == 4
+        assert editor.session == both and len(sent) == 4
         # Undo goes all the way back, and redo to where it was.
         for _ in range(4):
             page.keyboard.press("Control+z")
