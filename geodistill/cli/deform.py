@@ -121,11 +121,12 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
 
     started = time.perf_counter()
     output = arguments.output or Path(f"{stem_of(arguments.mesh)}_deformed.glb")
-    picture = output.with_name(f"{output.stem}_sheet.png")
+    picture = output.with_name(f"{output.name}_sheet.png")  # NAME.glb and NAME.obj each have one
     expect_free(
         arguments.overwrite,
-        *(output, picture, arguments.save_session),
+        *(output, picture),
         inputs=(arguments.mesh, script, arguments.features),
+        save_session=arguments.save_session,
     )
     session = load_session(script)
     if not session.handles:

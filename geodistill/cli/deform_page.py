@@ -27,7 +27,7 @@ def show(arguments: Arguments) -> dict[str, Any]:
     page = load_page()  # before any work
     if arguments.save is not None:
         inputs = (arguments.mesh, arguments.features, arguments.session)
-        expect_free(arguments.overwrite, arguments.save, inputs=inputs)
+        expect_free(arguments.overwrite, inputs=inputs, save=arguments.save)
     session = _begun(arguments)
     mesh = load_mesh(arguments.mesh)
     editor = Editor(mesh, session, _keeper(arguments.session))

@@ -86,6 +86,20 @@ def test_vertices_move_and_the_texture_stays(
     assert float(moved[0].norm()) < limit
 
 
+def test_each_format_has_its_own_sheet(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheets = [run(capsys, "-o", f"out{ending}")["sheet"] for ending in (".glb", ".obj")]
+    assert sheets == ["out.glb_sheet.png", "out.obj_sheet.png"]
+    Path("out.ply_sheet.png").write_bytes(b"mine")
+    Path("kept.json").write_bytes(b"mine")
+    for arguments, said in (
+        (["-o", "out.ply"], "out.ply_sheet.png exists: choose another -o"),
+        (["-o", "a.glb", "--save-session", "kept.json"], "exists: choose another --save-session"),
+    ):
+        assert main([*COMMAND, *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert Path("out.ply_sheet.png").read_bytes() == Path("kept.json").read_bytes() == b"mine"
+
+
 def test_a_picture_where_a_texture_would_go_stays(
     sheet: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,7 +138,8 @@ def test_the_command_saves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[
     line = ["deform", given[0], "--features", given[1], "--session", given[2], "--save", str(page)]
     assert cli.main(line) == 0
     assert manifest_of(page)["edit"]["session"]["handles"] == session["handles"]
-    assert cli.main(line) == 2 and "--overwrite" in capsys.readouterr().err
+    assert cli.main(line) == 2
+    assert "exists: choose another --save or pass --overwrite" in capsys.readouterr().err
     assert cli.main([*line[:-1], str(tmp_path / "scene.glb")]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert cli.main([*line[:2], *line[-2:], "--script", given[2]]) == 2
