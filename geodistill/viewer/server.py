@@ -71,7 +71,7 @@ def make_app(exhibit: Exhibit) -> web.Application:
     app[EXHIBIT], app[STUDIO], app[SOCKETS] = exhibit, Studio(exhibit.scene), set()
     if exhibit.editor is not None:
         app[DIALOGUE] = Dialogue(exhibit.editor)
-        add_downloads(app, exhibit.editor)
+        add_downloads(app, exhibit.editor, exhibit.description.name)
     manifest = json.dumps(exhibit.description.manifest(), allow_nan=False).encode()
     arrays = exhibit.description.by_digest()
     policy = CONTENT_POLICY + (NOTEBOOKS if exhibit.framed else "'none'")

@@ -107,7 +107,7 @@ def test_what_the_mesh_does_not_have_is_said() -> None:
 
 
 async def client_of(editor: Editor) -> TestClient:
-    described = describe_edit(editor.mesh, editor.surface, Path("shape.glb"))
+    described = describe_edit(editor.mesh, editor.surface, Path("my shape.1.glb"))
     page = b"<html><!--scene--></html>"
     exhibit = Exhibit(page, MeshView(editor.mesh), described, TOKEN, "127.0.0.1", editor)
     client = TestClient(TestServer(make_app(exhibit)))
@@ -214,11 +214,13 @@ def test_an_exported_mesh_is_the_edited_one(tmp_path: Path, kind: str, weights: 
         assert status == 422 and b"OBJ" in data
         return
     assert status == 200
+    file = tmp_path / f"my_shape.1_deformed.{kind}"
     if mime == "application/zip":
         zipfile.ZipFile(io.BytesIO(data)).extractall(tmp_path)
+        assert all(path.name.startswith("my_shape.1_deformed") for path in tmp_path.iterdir())
     else:
-        (tmp_path / f"mesh.{kind}").write_bytes(data)
-    found = load_mesh(tmp_path / f"mesh.{kind}")
+        file.write_bytes(data)
+    found = load_mesh(file)
     edit = apply(LIFT, mesh, features_of(mesh).whitened())
     assert float((found.vertices - edit.vertices).abs().max()) < 1e-6
     textured_still = len(found.materials) == 1 and found.materials[0].texture is not None
