@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,10 +44,18 @@ def read_session(name: str, text: str) -> Session:
     """The same from the text of a file with this name."""
     parse = _parse_json if name.lower().endswith(".json") else config.parse_yaml
     data = parse(text, name)
-    try:
+    with of_file(name):
         return session_from_dict(data)
+
+
+@contextlib.contextmanager
+def of_file(name: Path | str | None) -> Iterator[None]:
+    """Put the name of a session's file, where there is one, before what is wrong with the session
+    (InputError)."""
+    try:
+        yield
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise error if name is None else InputError(f"{name}: {error}") from None
 
 
 def save_session(path: Path | str, session: Session) -> None:

@@ -16,7 +16,7 @@ from geodistill import config
 from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.export import Weights, save_edit
 from geodistill.deform.session import Session, apply_to
-from geodistill.deform.session_file import read_session, session_to_dict
+from geodistill.deform.session_file import of_file, read_session, session_to_dict
 from geodistill.viewer.editor import Editor
 
 FORMATS = {"glb": "model/gltf-binary", "obj": "model/obj", "ply": "application/octet-stream"}
@@ -75,7 +75,8 @@ async def _sent(request: web.Request, name: str, editor: Editor) -> Session:
         except UnicodeDecodeError:
             raise InputError(f"{name} is not a session: it is not UTF-8 text") from None
         session = read_session(name, text)
-        editor.expect_fit(session)
+        with of_file(name):
+            editor.expect_fit(session)
         return session
 
     return await asyncio.to_thread(read)

@@ -126,6 +126,8 @@ async def run(
         except OSError as error:
             if not (fallback and error.errno == errno.EADDRINUSE):
                 reason = error.strerror or error
+                if error.errno == errno.EADDRINUSE:
+                    reason = "it is in use, choose another port, or 0 for any"
                 raise InputError(f"cannot listen on {host}, port {port}: {reason}") from None
             await _listen(runner, host, 0)
         ready(runner.addresses[0][1])
