@@ -106,7 +106,7 @@ def _yaml(plain: dict[str, Any]) -> str:
             continue
         text += f"{name}:\n"
         for entry in value:
-            lines = [f"{key}: {entry[key]}" for key in ("region",) if key in entry]
+            lines = [f"region: {entry['region']}"] if "region" in entry else []
             rest = {key: inner for key, inner in entry.items() if key != "region"}
             lines += config.to_yaml(rest).splitlines() if rest or not lines else []
             text += "- " + "\n  ".join(lines) + "\n"
