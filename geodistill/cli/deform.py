@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from geodistill.lift.scenes import MeshScene
 
 WRITTEN = (".glb", ".obj", ".ply")
+KEPT = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,9 @@ class Arguments(Served, Observer):
         self._expect_one_way()
         if self.output is not None and self.output.suffix.lower() not in WRITTEN:
             raise UsageError(f"-o {self.output}: meshes are written as {', '.join(WRITTEN)}")
+        for flag, path in (("--session", self.session), ("--save-session", self.save_session)):
+            if path is not None and path.suffix.lower() not in KEPT:
+                raise UsageError(f"{flag} {path}: sessions are written as {', '.join(KEPT)}")
         if self.features is not None:
             for name in ("teacher", "views"):
                 if getattr(self, name) != getattr(Observer, name):
@@ -111,8 +115,17 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     import time
 
     from geodistill.deform.export import save_edit
-    from geodistill.deform.session import apply, features_for, find_mirrors
-    from geodistill.deform.session_file import load_session, save_session
+    from geodistill.deform.session import (
+        apply_to,
+        centring_of,
+        expect_own,
+        expect_room,
+        features_for,
+        find_mirrors,
+    )
+    from geodistill.deform.session_file import load_session, of_file, save_session
+    from geodistill.deform.subject import subject_of
+    from geodistill.deform.surface import surface_of
     from geodistill.geometry.mesh import mesh_digest
     from geodistill.geometry.mesh_files import files_beside, load_mesh
     from geodistill.io.images import write_png
@@ -121,11 +134,12 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
 
     started = time.perf_counter()
     output = arguments.output or Path(f"{stem_of(arguments.mesh)}_deformed.glb")
-    picture = output.with_name(f"{output.stem}_sheet.png")
+    picture = output.with_name(f"{output.name}_sheet.png")  # NAME.glb and NAME.obj each have one
     expect_free(
         arguments.overwrite,
-        *(output, picture, arguments.save_session),
+        *(output, picture),
         inputs=(arguments.mesh, script, arguments.features),
+        save_session=arguments.save_session,
     )
     session = load_session(script)
     if not session.handles:
@@ -136,12 +150,18 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     beside = files_beside(output, mesh)
     expect_free(arguments.overwrite, *beside, inputs=(arguments.mesh,))
     expect_whole(arguments.mesh, (output, picture, arguments.save_session, *beside))
+    surface = surface_of(mesh)
+    with of_file(script):  # before anything is lifted
+        expect_own(session, mesh_digest(mesh))
+        expect_room(session, surface)
     scene = MeshScene(mesh)
     found = lifted(arguments, scene)
     if arguments.symmetric:
         mirrors = find_mirrors(mesh, found.whitened(), arguments.seed)
         session = replace(session, mirrors=mirrors)
-    edit = apply(session, mesh, features_for(session, found))
+    subject = subject_of(mesh, features_for(session, found), centring_of(session), surface)
+    with of_file(script):
+        edit = apply_to(session, subject)
     posed = replace(mesh, vertices=edit.vertices)
     shown = _sheet(scene, posed, edit, arguments)  # before anything is written
     moved = _moved(mesh, posed)

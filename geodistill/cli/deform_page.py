@@ -16,6 +16,7 @@ def show(arguments: Arguments) -> dict[str, Any]:
     """Serve the page until Ctrl-C; the mesh can be looked at while its features are found."""
     from geodistill.cli.options import expect_free
     from geodistill.cli.serving import serve
+    from geodistill.deform.session_file import of_file
     from geodistill.geometry.mesh_files import load_mesh
     from geodistill.shade.viewable import MeshView
     from geodistill.viewer.editor import Editor
@@ -27,10 +28,11 @@ def show(arguments: Arguments) -> dict[str, Any]:
     page = load_page()  # before any work
     if arguments.save is not None:
         inputs = (arguments.mesh, arguments.features, arguments.session)
-        expect_free(arguments.overwrite, arguments.save, inputs=inputs)
+        expect_free(arguments.overwrite, inputs=inputs, save=arguments.save)
     session = _begun(arguments)
     mesh = load_mesh(arguments.mesh)
-    editor = Editor(mesh, session, _keeper(arguments.session))
+    with of_file(arguments.session):
+        editor = Editor(mesh, session, _keeper(arguments.session))
     description = describe_edit(mesh, editor.surface, arguments.mesh, arguments.up)
     if arguments.save is not None:
         return _save(arguments, arguments.save, editor, description)
@@ -56,16 +58,13 @@ def _save(
 
 def _begun(arguments: Arguments) -> Session:
     """The edit to begin with. Raises InputError where it cannot be read, or not be kept there."""
-    from geodistill.checks import InputError, UsageError
+    from geodistill.checks import InputError
     from geodistill.deform.session import Session
     from geodistill.deform.session_file import load_session
 
     path = arguments.session
     if path is None:
         return Session()
-    inputs = [given for given in (arguments.mesh, arguments.features) if given is not None]
-    if path.resolve() in [given.resolve() for given in inputs]:
-        raise UsageError(f"--session {path} is an input: name another file")
     if path.exists():
         return load_session(path)
     if not path.absolute().parent.is_dir():

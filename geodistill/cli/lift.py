@@ -109,8 +109,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     picture = output.with_suffix(".png")
     expect_free(
         arguments.overwrite,
-        *(output, picture, arguments.export, arguments.field),
+        *(output, picture),
         inputs=(arguments.geometry,),
+        export=arguments.export,
+        field=arguments.field,
     )
     scene, cameras = load_scene(arguments.geometry, arguments.device), None
     beside: list[Path] = []

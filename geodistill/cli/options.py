@@ -172,21 +172,31 @@ def stem_of(source: Path) -> str:
     return source.stem if ends else source.name
 
 
-def expect_free(overwrite: bool, *paths: Path | None, inputs: tuple[Path | None, ...] = ()) -> None:
+def expect_free(
+    overwrite: bool,
+    *paths: Path | None,
+    inputs: tuple[Path | None, ...] = (),
+    **others: Path | None,
+) -> None:
     """Raise UsageError if something stands where an output goes, or two outputs would go to one
-    place, or one to where an input is read from; InputError for a folder that takes no files."""
+    place, or one to where an input is read from; InputError for a folder that takes no files.
+
+    `paths` are named by -o, `others` by the options of their names.
+    """
     from geodistill.io.nerfstudio import CONFIG
 
-    given = [path for path in paths if path is not None]
-    places = [path.resolve() for path in given]
+    flags = {f"--{name.replace('_', '-')}": path for name, path in others.items()}
+    asked = [*(("-o", path) for path in paths), *flags.items()]
+    given = [(flag, path, path.resolve()) for flag, path in asked if path is not None]
+    places = [place for _, _, place in given]
     read = {path.resolve() for path in inputs if path is not None}
-    for path, place in zip(given, places, strict=True):
+    for flag, path, place in given:
         if place in read:
             raise UsageError(f"{path} is read from: choose another output")
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
         if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists: choose another -o or pass --overwrite")
+            raise UsageError(f"{path} exists: choose another {flag} or pass --overwrite")
         folder = path.parent
         if path.name == CONFIG and not folder.exists():
             folder = folder.parent  # a run of nerfstudio is a folder of its own, which is made

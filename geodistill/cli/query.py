@@ -93,8 +93,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     file = arguments.geometry or found.source
     expect_free(
         arguments.overwrite,
-        *(output, picture, arguments.export),
+        *(output, picture),
         inputs=(arguments.features, file),
+        export=arguments.export,
     )
     if file is None or not file.exists():
         where = f"it is not at {file} any more" if file else "the file does not say where it is"

@@ -39,7 +39,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     page = load_page()  # before any work
     if arguments.save is not None:
-        expect_free(arguments.overwrite, arguments.save, inputs=(arguments.source,))
+        expect_free(arguments.overwrite, inputs=(arguments.source,), save=arguments.save)
     source = result_file(arguments.source)
     scene = load_viewable(source, arguments.device)
     description = describe(scene, source, arguments.up)

@@ -108,6 +108,8 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not kinds:
         kinds = (Any, ...)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
+        if kinds[0] in _SCALARS and set(map(type, value)) <= {kinds[0]}:
+            return tuple(value)  # as they are, and there may be a million
         kinds = (kinds[0],) * len(value)
     if len(value) != len(kinds):
         raise UsageError(f"'{where}' must have {len(kinds)} values, got {len(value)}")

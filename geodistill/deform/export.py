@@ -29,7 +29,7 @@ def save_edit(path: Path, mesh: Mesh, edit: Edit, weights: Weights = "none") -> 
         weights: `attributes`: those of each handle are a column of vertices; `colors`: those of
             the first three handles are red, green and blue of the vertices too, in the place of
             textures, which would hide them; `skin`: the mesh is written as it was, with joints
-            that pose it by linear blending, eight a vertex.
+            that pose it by linear blending, up to eight a vertex.
 
     Raises UsageError for weights that the format cannot hold, InputError for an unwritable path or
     a skin of an edit that moves nothing.

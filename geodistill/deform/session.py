@@ -308,11 +308,12 @@ def _expect_lengths(handles: tuple[Handle, ...], surface: Surface) -> None:
 def _expect_there(entry: Anchor, surface: Surface) -> None:
     vertices = entry.region or (() if entry.vertex is None else (entry.vertex,))
     count = len(surface.welded)
-    if any(not 0 <= vertex < count for vertex in vertices):
-        raise InputError(f"vertices {shown(list(vertices))} are not all among the mesh's {count}")
+    if beyond := [vertex for vertex in vertices if not 0 <= vertex < count]:
+        what = f"vertex {beyond[0]} is" if len(beyond) == 1 else f"vertices {shown(beyond)} are"
+        raise InputError(f"{what} not of the mesh, whose vertices are 0 to {count - 1}")
     count = len(surface.faces)
     if entry.face is not None and not 0 <= entry.face < count:
-        raise InputError(f"face {entry.face} is not one of the mesh's {count}")
+        raise InputError(f"face {entry.face} is not of the mesh, whose faces are 0 to {count - 1}")
     if entry.position is not None:
         _expect_near(entry.position, surface)
 

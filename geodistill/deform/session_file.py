@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import re
+import secrets
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +23,7 @@ E = TypeVar("E")
 _LISTS: dict[str, type] = {"handles": Handle, "anchors": Anchor, "mirrors": Mirror}
 _TURNS = 36_000.0  # degrees: a hundred turns
 _LARGEST = 1000.0  # scale
+_LONG_REGION = re.compile(r"^- region: (\[[0-9, ]{1000,}\])$", re.MULTILINE)
 _PLACES = ("vertex", "face", "region", "position")
 
 
@@ -40,39 +45,72 @@ def load_session(path: Path | str) -> Session:
 
 def read_session(name: str, text: str) -> Session:
     """The same from the text of a file with this name."""
-    parse = _parse_json if name.lower().endswith(".json") else config.parse_yaml
+    parse = _parse_json if name.lower().endswith(".json") else _parse_yaml
     data = parse(text, name)
-    try:
+    with of_file(name):
         return session_from_dict(data)
+
+
+@contextlib.contextmanager
+def of_file(name: Path | str | None) -> Iterator[None]:
+    """Put the name of a session's file, where there is one, before what is wrong with the session
+    (InputError)."""
+    try:
+        yield
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise error if name is None else InputError(f"{name}: {error}") from None
 
 
 def save_session(path: Path | str, session: Session) -> None:
     """Write a session, atomically: JSON where the name ends so, else YAML."""
     path = Path(path)
-    plain = session_to_dict(session)
-    if path.suffix.lower() == ".json":
-        text = json.dumps(plain, indent=1) + "\n"
-    else:
-        text = config.to_yaml(plain)
-    atomic_write(path, text.encode())
+    write = _json if path.suffix.lower() == ".json" else _yaml
+    atomic_write(path, write(session_to_dict(session)).encode())
 
 
 def session_to_dict(session: Session) -> dict[str, Any]:
     """Plain values; what is left to its default in a handle, anchor or mirror is left out."""
-    plain = config.to_dict(session)
-    for name, kind in _LISTS.items():
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-        plain[name] = [
-            {
-                key: value
-                for key, value in config.to_dict(entry).items()
-                if keeps(defaults, key, value)
-            }
-            for entry in getattr(session, name)
-        ]
-    return plain
+    entries = {
+        name: [_entry_to_dict(kind, entry) for entry in getattr(session, name)]
+        for name, kind in _LISTS.items()
+    }
+    return config.to_dict(dataclasses.replace(session, **dict.fromkeys(_LISTS, ()))) | entries
+
+
+def _entry_to_dict(kind: type, entry: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(kind)
+    given = {f.name: value for f in fields if (value := getattr(entry, f.name)) != f.default}
+    region = given.get("region", ())
+    if set(map(type, region)) == {int}:  # plain already, and there may be a million
+        return config.to_dict({**given, "region": ()}) | {"region": list(region)}
+    return config.to_dict(given)
+
+
+def _json(plain: dict[str, Any]) -> str:
+    """A line for each value, and for each entry of a list: what indents is slow for regions."""
+    lines = []
+    for name, value in plain.items():
+        text = json.dumps(value)
+        if name in _LISTS and value:
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        lines.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _yaml(plain: dict[str, Any]) -> str:
+    """Blocks, but for regions, which are a line each: PyYAML takes seconds for a large one."""
+    text = ""
+    for name, value in plain.items():
+        if name not in _LISTS or not value:
+            text += config.to_yaml({name: value})
+            continue
+        text += f"{name}:\n"
+        for entry in value:
+            lines = [f"region: {entry['region']}"] if "region" in entry else []
+            rest = {key: inner for key, inner in entry.items() if key != "region"}
+            lines += config.to_yaml(rest).splitlines() if rest or not lines else []
+            text += "- " + "\n  ".join(lines) + "\n"
+    return text
 
 
 def session_from_dict(data: dict[str, Any]) -> Session:
@@ -120,11 +158,6 @@ def mirrors_from_list(data: Any, where: str) -> tuple[Mirror, ...]:
     return mirrors
 
 
-def keeps(defaults: dict[str, Any], key: str, value: Any) -> bool:
-    default = defaults[key]
-    return value != (list(default) if isinstance(default, tuple) else default)
-
-
 def _parse_json(text: str, name: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -146,6 +179,29 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
         raise InputError(f"{name} is not valid JSON: a number is too long") from None
     if not isinstance(data, dict):
         raise InputError(f"{name} must hold a JSON object, got {shown(data)}")
+    return data
+
+
+def _parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """YAML, but for the long lines of `_yaml`: PyYAML takes half a minute for a million numbers."""
+    regions: dict[str, list[int]] = {}
+    mark = secrets.token_hex(8)  # which no file holds
+
+    def aside(line: re.Match[str]) -> str:
+        try:
+            numbers = json.loads(line[1])
+        except ValueError:  # YAML may make something of it
+            return line[0]
+        stand_in = f"region {len(regions)} {mark}"
+        regions[stand_in] = numbers
+        return f"- region: {stand_in}"
+
+    data = config.parse_yaml(_LONG_REGION.sub(aside, text), name)
+    for kind in ("handles", "anchors"):
+        entries = data.get(kind)
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and isinstance(region := entry.get("region"), str):
+                entry["region"] = regions.get(region, region)
     return data
 
 
@@ -227,9 +283,9 @@ def _check_place(entry: Anchor, where: str) -> None:
         raise UsageError(
             f"'{where}.barycentric' must be at least 0 and add to 1, got {entry.barycentric}"
         )
-    for vertex in entry.region if entry.region is not None else (entry.vertex or 0,):
-        if vertex < 0:
-            raise UsageError(f"'{where}' names the vertex {vertex}: they are counted from 0")
+    lowest = min(entry.region or (entry.vertex or 0,))
+    if lowest < 0:
+        raise UsageError(f"'{where}' names the vertex {lowest}: they are counted from 0")
     if entry.region == ():
         raise UsageError(f"'{where}.region' must name at least one vertex")
 

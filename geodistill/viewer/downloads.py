@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Awaitable, Callable
@@ -15,19 +16,21 @@ from geodistill import config
 from geodistill.checks import GeodistillError, InputError
 from geodistill.deform.export import Weights, save_edit
 from geodistill.deform.session import Session, apply_to
-from geodistill.deform.session_file import read_session, session_to_dict
+from geodistill.deform.session_file import of_file, read_session, session_to_dict
 from geodistill.viewer.editor import Editor
 
 FORMATS = {"glb": "model/gltf-binary", "obj": "model/obj", "ply": "application/octet-stream"}
 ZIP = "application/zip"
+_LONGEST = 100
+"""Characters of a file's name: systems take 255 bytes."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def add_downloads(app: web.Application, editor: Editor) -> None:
-    """Add what a page of this editor may ask for."""
+def add_downloads(app: web.Application, editor: Editor, name: str) -> None:
+    """Add what a page of this editor, which shows the file of this name, may ask for."""
     app.router.add_post("/session", _saying(lambda request: _session(request, editor)))
-    app.router.add_post("/export", _saying(lambda request: _export(request, editor)))
+    app.router.add_post("/export", _saying(lambda request: _export(request, editor, name)))
     app.router.add_get("/features", _saying(lambda request: _features(request, editor)))
 
 
@@ -50,14 +53,15 @@ async def _session(request: web.Request, editor: Editor) -> web.Response:
     return web.json_response(session_to_dict(session))
 
 
-async def _export(request: web.Request, editor: Editor) -> web.Response:
+async def _export(request: web.Request, editor: Editor, name: str) -> web.Response:
     """A session becomes the mesh that it makes: one file, or several in an archive."""
     kind = request.query.get("format", "glb")
     if kind not in FORMATS:
         raise InputError(f"meshes are exported as {', '.join(FORMATS)}")
     weights = config.convert(Weights, request.query.get("weights", "none"), "weights")
     session = await _sent(request, "session.json", editor)
-    data, mime = await editor.in_background(lambda: exported(editor, session, kind, weights))
+    file = f"{_plain_stem(name)}_deformed.{kind}"
+    data, mime = await editor.in_background(lambda: exported(editor, session, file, weights))
     return web.Response(body=data, content_type=mime)
 
 
@@ -71,20 +75,28 @@ async def _sent(request: web.Request, name: str, editor: Editor) -> Session:
         except UnicodeDecodeError:
             raise InputError(f"{name} is not a session: it is not UTF-8 text") from None
         session = read_session(name, text)
-        editor.expect_fit(session)
+        with of_file(name):
+            editor.expect_fit(session)
         return session
 
     return await asyncio.to_thread(read)
 
 
-def exported(editor: Editor, session: Session, kind: str, weights: Weights) -> tuple[bytes, str]:
-    """The file of a session's mesh and its type; an archive where textures lie beside it."""
+def _plain_stem(name: str) -> str:
+    """A file's name without its ending and without blanks, at which many readers of OBJ end the
+    names of libraries and textures."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).stem)[:_LONGEST]
+
+
+def exported(editor: Editor, session: Session, name: str, weights: Weights) -> tuple[bytes, str]:
+    """The file of this name of a session's mesh, and its type; an archive where textures lie beside
+    it."""
     edit = apply_to(session, editor.subject(session))
     with tempfile.TemporaryDirectory() as folder:
-        save_edit(Path(folder, f"mesh.{kind}"), editor.mesh, edit, weights)
+        save_edit(Path(folder, name), editor.mesh, edit, weights)
         files = sorted(Path(folder).iterdir())
         if len(files) == 1:
-            return files[0].read_bytes(), FORMATS[kind]
+            return files[0].read_bytes(), FORMATS[files[0].suffix[1:]]
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in files:

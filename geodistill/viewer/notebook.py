@@ -10,13 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geodistill.checks import InputError, UsageError, check
+from geodistill import config
+from geodistill.checks import InputError, UsageError, check, shown
 from geodistill.deform.session import Session, apply_to
-from geodistill.deform.session_file import load_session
+from geodistill.deform.session_file import load_session, of_file
+from geodistill.geometry.fields import Field
 from geodistill.geometry.mesh import Mesh, mesh_digest
 from geodistill.geometry.orientation import Axis
+from geodistill.geometry.points import Points
+from geodistill.geometry.splats import Splats
 from geodistill.lift.files import FeatureSet, load_features
-from geodistill.shade.viewable import Scene, load_scene, viewable
+from geodistill.render.viewable import FieldView
+from geodistill.shade.viewable import MeshView, PointView, Scene, SplatView, load_scene, viewable
 from geodistill.viewer.background import BackgroundServer
 from geodistill.viewer.baked import baked
 from geodistill.viewer.editor import Editor
@@ -26,6 +31,7 @@ from geodistill.viewer.scene import describe, describe_edit
 from geodistill.viewer.server import Exhibit
 
 HOST = "127.0.0.1"
+_SCENES = (Mesh, Points, Splats, Field, MeshView, PointView, SplatView, FieldView)
 
 
 class Viewer(BackgroundServer):
@@ -50,8 +56,9 @@ class Viewer(BackgroundServer):
 
     @session.setter
     def session(self, session: Session | Path | str) -> None:
-        editor = self._editor
-        editor.told(editor.change(_session(session)))
+        editor, given = self._editor, _session(session)
+        with of_file(_file(session)):
+            editor.told(editor.change(given))
 
     @property
     def vertices(self) -> Tensor:
@@ -62,14 +69,20 @@ class Viewer(BackgroundServer):
         editor, session = self._editor, self.session
         return apply_to(session, editor.subject(session)).vertices
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write one HTML file that opens without a server or a network, and still deforms.
 
-        Raises UsageError for a radiance field, which is rendered by a server; InputError where the
-        features are too many for a page or the file cannot be written.
+        Raises UsageError for a radiance field, which is rendered by a server, for a name that does
+        not end in .html and for a file that exists, unless it may be overwritten; InputError where
+        the features are too many for a page or the file cannot be written.
         """
+        file: Path = config.convert(Path, path, "path")
+        if file.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"{file}: name a file that ends in .html")
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists: choose another name or pass overwrite=True")
         description, editor = self._exhibit.description, self._exhibit.editor
-        save_html(Path(path), description if editor is None else baked(description, editor))
+        save_html(file, description if editor is None else baked(description, editor))
 
     def wait(self) -> None:
         """Serve until Ctrl-C: what a script ends with."""
@@ -116,28 +129,45 @@ def view(
     Raises:
         InputError: a file is missing or damaged; features or a session of another mesh; the page
             was not built; nothing can listen on the port.
-        UsageError: features or a session of what is no mesh.
+        UsageError: features or a session of what is no mesh; an argument of another kind.
         ShapeError: a tensor of features without a row for each vertex.
     """
     page = load_page()
-    path = Path(scene) if isinstance(scene, (str, Path)) else None
-    shown = load_scene(path) if path is not None else scene
-    assert not isinstance(shown, (str, Path))
-    name = path or Path(type(shown).__name__.lower())
-    editor = None
+    _expect_settings(up, port, height_px)
+    if features is None and session is not None:
+        raise UsageError("a session deforms a mesh by its features: give these too")
+    given, path = _scene(scene)
+    name = path or Path(type(given).__name__.lower())
+    editor, looked_at = None, viewable(given)
     if features is None:
-        if session is not None:
-            raise UsageError("a session deforms a mesh by its features: give these too")
-        looked_at = viewable(shown)
         description = describe(looked_at, name, up)
-    elif isinstance(shown, Mesh):
-        looked_at = viewable(shown)
-        editor = _editor(shown, features, session)
-        description = describe_edit(shown, editor.surface, name, up)
+    elif isinstance(given, Mesh):
+        editor = _editor(given, features, session)
+        description = describe_edit(given, editor.surface, name, up)
     else:
         raise UsageError(f"only meshes are deformed by features, this is a {name.name}")
     exhibit = Exhibit(page, looked_at, description, make_token(), HOST, editor, framed=True)
     return Viewer(exhibit, port, height_px)
+
+
+def _expect_settings(up: Axis | None, port: int, height_px: int) -> None:
+    config.convert(Axis | None, up, "up")
+    if not 0 <= config.convert(int, port, "port") <= 65535:
+        raise UsageError(f"port must be from 0, for any, to 65535, got {port}")
+    if config.convert(int, height_px, "height_px") < 1:
+        raise UsageError(f"height_px must be at least 1, got {height_px}")
+
+
+def _scene(given: Scene | Path | str) -> tuple[Scene, Path | None]:
+    """The scene, and its file where it is from one. Raises UsageError for what is neither."""
+    if isinstance(given, (str, Path)):
+        return load_scene(Path(given)), Path(given)
+    if not isinstance(given, _SCENES):
+        raise UsageError(
+            "a scene is a mesh, points, splats, a field or the path of a file of one, "
+            f"got {shown(given)}"
+        )
+    return given, None
 
 
 def _editor(
@@ -149,17 +179,30 @@ def _editor(
         values = features.detach().cpu().float()
         seen = torch.ones(count, dtype=torch.bool)
         found = FeatureSet(values, seen, "mesh", digest, "given", "given")
+    elif isinstance(features, FeatureSet):
+        found = features
+        found.expect("mesh", digest, count, "the given set")
+    elif isinstance(features, (str, Path)):
+        found = load_features(features)
+        found.expect("mesh", digest, count, features)
     else:
-        given = not isinstance(features, FeatureSet)
-        found = load_features(features) if given else features
-        found.expect("mesh", digest, count, features if given else "the given set")
-    editor = Editor(mesh, Session() if session is None else _session(session))
+        raise UsageError(
+            "features are a geodistill.lift.files.FeatureSet, a tensor [V, C] or the path of a "
+            f"file of them, got {shown(features)}"
+        )
+    begun = Session() if session is None else _session(session)
+    with of_file(_file(session)):
+        editor = Editor(mesh, begun)
     try:
         editor.bring(found)
     except InputError:
         editor.close()
         raise
     return editor
+
+
+def _file(given: Session | Path | str | None) -> Path | str | None:
+    return given if isinstance(given, (str, Path)) else None
 
 
 def _session(given: Session | Path | str) -> Session:

@@ -38,8 +38,8 @@ def save_html(path: Path, description: SceneDescription) -> int:
     """
     if description.kind == "field":
         raise UsageError(
-            "--save: a radiance field is rendered by the server and cannot be in a file by itself; "
-            "convert it to splats or a mesh first"
+            "a radiance field is rendered by the server and cannot be in a file by itself: convert "
+            "it to splats or a mesh first"
         )
     before, after = load_page().split(MARK)
     # "<" in a name must not end the element.

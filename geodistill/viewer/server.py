@@ -71,7 +71,7 @@ def make_app(exhibit: Exhibit) -> web.Application:
     app[EXHIBIT], app[STUDIO], app[SOCKETS] = exhibit, Studio(exhibit.scene), set()
     if exhibit.editor is not None:
         app[DIALOGUE] = Dialogue(exhibit.editor)
-        add_downloads(app, exhibit.editor)
+        add_downloads(app, exhibit.editor, exhibit.description.name)
     manifest = json.dumps(exhibit.description.manifest(), allow_nan=False).encode()
     arrays = exhibit.description.by_digest()
     policy = CONTENT_POLICY + (NOTEBOOKS if exhibit.framed else "'none'")
@@ -126,6 +126,8 @@ async def run(
         except OSError as error:
             if not (fallback and error.errno == errno.EADDRINUSE):
                 reason = error.strerror or error
+                if error.errno == errno.EADDRINUSE:
+                    reason = "it is in use, choose another port, or 0 for any"
                 raise InputError(f"cannot listen on {host}, port {port}: {reason}") from None
             await _listen(runner, host, 0)
         ready(runner.addresses[0][1])

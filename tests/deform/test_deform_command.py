@@ -86,6 +86,20 @@ def test_vertices_move_and_the_texture_stays(
     assert float(moved[0].norm()) < limit
 
 
+def test_each_format_has_its_own_sheet(sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheets = [run(capsys, "-o", f"out{ending}")["sheet"] for ending in (".glb", ".obj")]
+    assert sheets == ["out.glb_sheet.png", "out.obj_sheet.png"]
+    Path("out.ply_sheet.png").write_bytes(b"mine")
+    Path("kept.json").write_bytes(b"mine")
+    for arguments, said in (
+        (["-o", "out.ply"], "out.ply_sheet.png exists: choose another -o"),
+        (["-o", "a.glb", "--save-session", "kept.json"], "exists: choose another --save-session"),
+    ):
+        assert main([*COMMAND, *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert Path("out.ply_sheet.png").read_bytes() == Path("kept.json").read_bytes() == b"mine"
+
+
 def test_a_picture_where_a_texture_would_go_stays(
     sheet: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,12 +232,13 @@ def test_features_are_lifted_where_none_are_given(
     ("arguments", "code", "message"),
     [
         (["--script", "no.yaml"], 1, "no.yaml"),
-        (["--script", "bad.yaml"], 1, "handles[0]"),
+        (["--script", "bad.yaml"], 1, "bad.yaml: handles[0]: vertex 5000 is not of the mesh"),
+        (["--script", "held.yaml"], 1, "held.yaml: anchors[0] holds all of handles[0]"),
         (["-o", "out.stl"], 2, "meshes are written as .glb, .obj, .ply"),
         (["-o", "out.obj", "--weights"], 2, "OBJ has no room for attributes"),
         (["-o", "shape.glb"], 2, "shape.glb is read from"),
         (["-o", "shape.glb", "--overwrite"], 2, "shape.glb is read from"),
-        (["-o", "out.ply", "--save-session", "out.ply"], 2, "two outputs would go to out.ply"),
+        (["-o", "out.ply", "--save-session", "edits.yaml"], 2, "edits.yaml is read from"),
         (["-o", "none/out.ply"], 1, "none"),
         (["--features", "edits.yaml"], 1, "edits.yaml"),
         (["--features", "no.safetensors"], 1, "no.safetensors"),
@@ -238,10 +253,20 @@ def test_bad_edits_leave_nothing_behind(
     message: str,
 ) -> None:
     Path("bad.yaml").write_text("handles:\n  - vertex: 5000\n    translate: [0, 1, 0]\n")
+    Path("held.yaml").write_text("handles:\n  - vertex: 60\nanchors:\n  - vertex: 60\n")
     before = {path.name: path.read_bytes() for path in sheet.iterdir()}
     assert main([*COMMAND, *arguments]) == code
     assert message in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in sheet.iterdir()} == before
+
+
+def test_a_script_that_does_not_fit_is_said_before_anything_is_lifted(
+    sheet: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEODISTILL_CACHE", str(sheet / "cache"))
+    Path("edits.yaml").write_text("handles:\n  - vertex: 5000\n")
+    assert main(["deform", "shape.glb", "--script", "edits.yaml", "--teacher", "none"]) == 1
+    assert "vertex 5000 is not of the mesh, whose vertices are 0 to 120" in capsys.readouterr().err
 
 
 def test_features_of_another_mesh_are_refused(

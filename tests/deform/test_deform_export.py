@@ -17,6 +17,8 @@ from geodistill.deform.export import save_edit, skin_of
 from geodistill.deform.session import Handle, Mirror, Session, apply
 from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.geometry.mesh_files import load_mesh
+from geodistill.io.meshes.glb_file import GlbBuffer
+from geodistill.io.meshes.skin import Skin, skin_attributes
 from tests.deform.shapes import blob, waves
 
 SESSION = Session(
@@ -63,6 +65,13 @@ class Skinned:
         M[:3, 3] = node.get("translation", [0, 0, 0])
         return M
 
+    def parts(self) -> int:
+        """How many times four weights a vertex has."""
+        return sum(
+            name.startswith("JOINTS_")
+            for name in self.json["meshes"][0]["primitives"][0]["attributes"]
+        )
+
     def posed(self) -> np.ndarray:
         """Vertices where the joints bring them."""
         skin = self.json["skins"][0]
@@ -75,7 +84,7 @@ class Skinned:
         given = self.json["meshes"][0]["primitives"][0]["attributes"]
         x = np.c_[self.array(given["POSITION"]), np.ones(self.array(given["POSITION"]).shape[0])]
         out, total = 0.0, 0.0
-        for part in range(2):
+        for part in range(self.parts()):
             joints = self.array(given[f"JOINTS_{part}"])
             shares = self.array(given[f"WEIGHTS_{part}"]).astype(np.float64)
             moved = np.einsum("vkij,vj->vki", maps[joints], x)
@@ -94,9 +103,11 @@ def test_joints_pose_the_mesh(tmp_path: Path, away: float) -> None:
     session = replace(SESSION, handles=(SESSION.handles[0], second), mirrors=shift)
     edit = apply(session, mesh, waves(shape.vertices))
     save_edit(tmp_path / "skin.glb", mesh, edit, "skin")
-    found = Skinned(tmp_path / "skin.glb").posed()
+    skinned = Skinned(tmp_path / "skin.glb")
+    found = skinned.posed()
     limit = 1e-5 * diagonal(mesh) + 2e-7 * away  # weights are floats, and add to 1 as these do
     assert np.abs(found - edit.vertices.numpy()).max() < limit
+    assert skinned.parts() == 2  # two handles, their two images and the rest are five
     assert float((edit.vertices - mesh.vertices).norm(dim=1).max()) > 0.1
     read = load_mesh(tmp_path / "skin.glb")  # as it is posed
     assert float((read.vertices - edit.vertices).abs().max()) < limit
@@ -110,6 +121,31 @@ def test_of_many_handles_the_eight_largest_weights_count(tmp_path: Path) -> None
     away = np.abs(Skinned(tmp_path / "skin.glb").posed() - edit.vertices.numpy()).max()
     assert away < 0.02 * diagonal(mesh)
     assert len(skin_of(edit).names) == 20
+
+
+def test_few_weights_are_the_first_four(tmp_path: Path) -> None:
+    mesh = blob(3)
+    session = replace(SESSION, mirrors=())
+    edit = apply(session, mesh, waves(mesh.vertices))
+    save_edit(tmp_path / "skin.glb", mesh, edit, "skin")
+    skinned = Skinned(tmp_path / "skin.glb")
+    assert skinned.parts() == 1
+    assert np.abs(skinned.posed() - edit.vertices.numpy()).max() < 1e-5 * diagonal(mesh)
+
+
+def test_the_first_four_weights_are_the_largest() -> None:
+    given = np.array([[0.1, 0.2, 0.05, 0.3, 0.25], [0.25, 0.25, 0.25, 0.25, 0.0]], np.float32)
+    maps = np.zeros((5, 3, 4))
+    for weights, parts in ((given, 2), (given[1:], 1)):
+        buffer = GlbBuffer()
+        found = skin_attributes(Skin(tuple("abcde"), np.zeros((5, 3)), maps, weights), buffer)
+        assert len(found) == 2 * parts
+        shares = np.frombuffer(buffer.pieces[found["WEIGHTS_0"]], "<f4").reshape(-1, 4)
+        joints = np.frombuffer(buffer.pieces[found["JOINTS_0"]], "<u2").reshape(-1, 4)
+        assert shares[-1] == pytest.approx(0.25) and sorted(joints[-1]) == [1, 2, 3, 4]
+        if parts == 2:
+            assert shares[0] == pytest.approx([0.3, 0.25, 0.2, 0.1])
+            assert sorted(joints[0][:3]) == [2, 4, 5]
 
 
 def test_skins_need_handles_and_glb(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from geodistill.checks import InputError
 from geodistill.deform import session as sessions
@@ -220,9 +221,16 @@ def test_a_session_of_another_mesh_is_refused() -> None:
 @pytest.mark.parametrize(
     "session, message",
     [
-        (Session(handles=(Handle(vertex=0), Handle(vertex=16))), r"handles\[1\]: vertices \[16\]"),
+        (
+            Session(handles=(Handle(vertex=0), Handle(vertex=16))),
+            r"handles\[1\]: vertex 16 is not of the mesh, whose",
+        ),
         (Session(handles=(Handle(face=99),)), r"handles\[0\]: face 99"),
-        (Session(handles=(Handle(vertex=0),), anchors=(Anchor(region=(3, 40)),)), r"anchors\[0\]"),
+        (
+            Session(handles=(Handle(vertex=0),), anchors=(Anchor(region=(3, 40)),)),
+            r"anchors\[0\]: vertex 40",
+        ),
+        (Session(handles=(Handle(region=(40, 3, 41)),)), r"vertices \[40, 41\] are .* 0 to 15"),
         (Session(handles=(Handle(),)), r"handles\[0\]: one of vertex"),
         (Session(handles=(Handle(position=(0, 0, 2.0)),)), r"handles\[0\]: the surface is 1.41"),
         (Session(handles=(Handle(vertex=0, translate=(0, 1e300, 0)),)), r"handles\[0\].translate"),
@@ -244,6 +252,38 @@ def test_files_read_back_what_was_written(tmp_path: Path, name: str) -> None:
         assert load_session(tmp_path / name) == session
     assert session_from_dict(session_to_dict(FULL)) == FULL
     assert session_to_dict(FULL)["anchors"] == [{"vertex": 9}, {"position": [0.0, 1.0, 2.0]}]
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_large_regions_are_a_line_of_the_file(tmp_path: Path, ending: str) -> None:
+    large = tuple(range(0, 300_000, 75))
+    session = Session(
+        handles=(Handle(region=large, translate=(1e-9, 0.0, 1e20)), Handle(region=large[::-1])),
+        anchors=(Anchor(region=(4, 0, 9)), Anchor(region=large[5:])),
+    )
+    path = tmp_path / f"edit.{ending}"
+    save_session(path, session)
+    assert load_session(path) == session
+    text = path.read_text()
+    assert len(text.splitlines()) < 40
+    # as any reader of the format has it
+    plain = json.loads(text) if ending == "json" else yaml.safe_load(text)
+    assert plain["anchors"] == session_to_dict(session)["anchors"]
+    assert plain["handles"][0]["region"] == list(large)
+
+
+def test_long_regions_that_others_write_are_read_as_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "edit.yaml"
+    numbers = ", ".join(map(str, range(500)))
+    for region, wanted in ((f"[{numbers}, 010]", 8), (f"[{numbers},  7,]", 7)):
+        path.write_text(f"handles:\n- region: {region}\n  scale: 2\n")
+        assert load_session(path).handles == (Handle(region=(*range(500), wanted), scale=2.0),)
+    path.write_text(f"handles:\n- region: [{numbers}]\n  region: [1]\n")
+    with pytest.raises(InputError, match=r"key 'region' is repeated \(line 3\)"):
+        load_session(path)
+    path.write_text(f"anchors:\n- region: [{numbers}, , 2]\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_session(path)
 
 
 def test_a_file_as_a_person_writes_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from geodistill import cli
-from geodistill.deform.session import Handle, Session
+from geodistill.deform.session import Anchor, Handle, Session
 from geodistill.deform.session_file import load_session, save_session, session_to_dict
 from geodistill.geometry.mesh import mesh_digest
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
@@ -79,9 +79,11 @@ def test_edits_of_the_page_are_kept_in_the_session(served: str) -> None:
     "argv, code, text",
     [
         (["--session", "no/edit.json"], 1, "its folder does not exist"),
-        (["--session", "shape.glb"], 2, "is an input"),
-        (["--session", "other.json"], 1, "the session is for the mesh"),
-        (["--session", "page.html"], 1, "page.html"),
+        (["--session", "shape.glb"], 2, "sessions are written as .yaml, .yml, .json"),
+        (["--session", "s.txt"], 2, "--session s.txt: sessions are written as .yaml, .yml, .json"),
+        (["--session", "other.json"], 1, "other.json: the session is for the mesh"),
+        (["--session", "far.json"], 1, "far.json: anchors[0]: vertex 99999 is not of the mesh"),
+        (["--script", "a.yaml", "--save-session", "s.txt"], 2, "--save-session s.txt: sessions"),
         (["--port", "-1"], 2, "--port must be from 0"),
         (["-o", "out.glb"], 2, "--output needs --script"),
         (["--symmetric"], 2, "--symmetric needs --script"),
@@ -94,6 +96,7 @@ def test_what_cannot_be_is_said_in_a_line(
     folder: Path, argv: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_session("other.json", Session(mesh="0123456789abcdef"))
+    save_session("far.json", Session(anchors=(Anchor(vertex=99999),)))
     assert cli.main(["deform", "shape.glb", *argv]) == code
     said = capsys.readouterr().err
     assert text in said and len(said.splitlines()) == 1

@@ -92,7 +92,7 @@ def test_positions_are_answered_with_where_they_lie_on_the_surface() -> None:
 
 def test_what_the_mesh_does_not_have_is_said() -> None:
     editor = editor_of(blob(1))
-    with pytest.raises(InputError, match="not all among"):
+    with pytest.raises(InputError, match="is not of the mesh, whose vertices are 0 to"):
         row(editor, Anchor(vertex=10**6))
     with pytest.raises(InputError, match="session is for the mesh"):
         editor.change(Session(mesh="0123456789abcdef"))
@@ -107,7 +107,7 @@ def test_what_the_mesh_does_not_have_is_said() -> None:
 
 
 async def client_of(editor: Editor) -> TestClient:
-    described = describe_edit(editor.mesh, editor.surface, Path("shape.glb"))
+    described = describe_edit(editor.mesh, editor.surface, Path("my shape.1.glb"))
     page = b"<html><!--scene--></html>"
     exhibit = Exhibit(page, MeshView(editor.mesh), described, TOKEN, "127.0.0.1", editor)
     client = TestClient(TestServer(make_app(exhibit)))
@@ -214,11 +214,13 @@ def test_an_exported_mesh_is_the_edited_one(tmp_path: Path, kind: str, weights: 
         assert status == 422 and b"OBJ" in data
         return
     assert status == 200
+    file = tmp_path / f"my_shape.1_deformed.{kind}"
     if mime == "application/zip":
         zipfile.ZipFile(io.BytesIO(data)).extractall(tmp_path)
+        assert all(path.name.startswith("my_shape.1_deformed") for path in tmp_path.iterdir())
     else:
-        (tmp_path / f"mesh.{kind}").write_bytes(data)
-    found = load_mesh(tmp_path / f"mesh.{kind}")
+        file.write_bytes(data)
+    found = load_mesh(file)
     edit = apply(LIFT, mesh, features_of(mesh).whitened())
     assert float((found.vertices - edit.vertices).abs().max()) < 1e-6
     textured_still = len(found.materials) == 1 and found.materials[0].texture is not None
@@ -236,7 +238,8 @@ def test_sessions_are_read_and_what_is_wrong_with_them_is_said() -> None:
     for name, text, reason in (
         ("a.json", "{", "not valid JSON"),
         ("a.yaml", "handels: []", "did you mean 'handles'"),
-        ("a.json", '{"mesh": "0123"}', "the mesh 0123"),
+        ("a.json", '{"mesh": "0123"}', "a.json: the session is for the mesh 0123"),
+        ("a.yaml", "anchors: [{vertex: 99999}]", "a.yaml: anchors[0]: vertex 99999"),
     ):
         path = f"/session?name={name}"
         status, _, data = asyncio.run(answer(editor_of(blob(1)), path, text))
@@ -295,5 +298,5 @@ def test_features_that_say_nothing_are_not_there_afterwards() -> None:
 
 def test_an_edit_to_begin_with_must_fit() -> None:
     far = Session(handles=(Handle(vertex=10**6),))
-    with pytest.raises(InputError, match=r"handles\[0\]: vertices \[1000000\]"):
+    with pytest.raises(InputError, match=r"handles\[0\]: vertex 1000000 is not"):
         Editor(blob(2), far)

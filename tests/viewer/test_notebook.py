@@ -17,6 +17,7 @@ import geodistill
 from geodistill import cli
 from geodistill.checks import GeodistillError, InputError, ShapeError, UsageError
 from geodistill.deform.session import Anchor, Handle, Session, apply
+from geodistill.deform.session_file import save_session
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
 from geodistill.lift.files import save_features
 from geodistill.viewer import baked as baking
@@ -88,6 +89,12 @@ def test_other_scenes_are_shown(tmp_path: Path) -> None:
         (lambda m: geodistill.view(m, torch.ones(len(m.vertices), 3)), InputError, "the same"),
         (lambda m: geodistill.view(m, "missing.safetensors"), InputError, "missing.safetensors"),
         (lambda m: geodistill.view("missing.glb"), InputError, "missing.glb"),
+        (lambda m: geodistill.view(5), UsageError, "a scene is a mesh, points, .* got 5"),  # pyright: ignore
+        (lambda m: geodistill.view(None), UsageError, "path of a file of one, got None"),  # pyright: ignore
+        (lambda m: geodistill.view(m, m), UsageError, "features are .* got a Mesh"),
+        (lambda m: geodistill.view(m, port=1 << 16), UsageError, "port must be from 0"),
+        (lambda m: geodistill.view(m, up="up"), UsageError, "'up' must be one of x, y"),
+        (lambda m: geodistill.view(m, height_px=0), UsageError, "height_px must be at least 1"),
     ],
 )
 def test_what_cannot_be_shown(
@@ -95,6 +102,33 @@ def test_what_cannot_be_shown(
 ) -> None:
     with pytest.raises(kind, match=reason):
         wrong(blob(2))
+
+
+def test_what_a_session_s_file_lacks_is_said_with_its_name(tmp_path: Path) -> None:
+    mesh = blob(2)
+    save_session(tmp_path / "far.json", Session(anchors=(Anchor(vertex=99999),)))
+    reason = r"far.json: anchors\[0\]: vertex 99999 is not of the mesh"
+    with pytest.raises(InputError, match=reason):
+        geodistill.view(mesh, features_of(mesh), session=tmp_path / "far.json")
+    with geodistill.view(mesh, features_of(mesh)) as viewer:
+        with pytest.raises(InputError, match=reason):
+            viewer.session = tmp_path / "far.json"
+        with pytest.raises(InputError, match=r"listen .* in use, choose another port"):
+            geodistill.view(mesh, port=viewer.port)
+
+
+def test_nothing_is_replaced_unless_it_may_be(tmp_path: Path) -> None:
+    page = tmp_path / "scene.html"
+    page.write_bytes(b"mine")
+    (tmp_path / "mesh.glb").write_bytes(b"mine")
+    with geodistill.view(some_splats(50, 1)) as viewer:
+        with pytest.raises(UsageError, match=r"scene.html exists: .* overwrite=True"):
+            viewer.save(page)
+        with pytest.raises(UsageError, match=r"mesh\.glb: name a file"):
+            viewer.save(tmp_path / "mesh.glb", overwrite=True)
+        assert page.read_bytes() == (tmp_path / "mesh.glb").read_bytes() == b"mine"
+        viewer.save(page, overwrite=True)
+    assert manifest_of(page)["kind"] == "splats"
 
 
 def test_a_page_holds_what_the_server_would_say() -> None:
@@ -138,7 +172,8 @@ def test_the_command_saves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[
     line = ["deform", given[0], "--features", given[1], "--session", given[2], "--save", str(page)]
     assert cli.main(line) == 0
     assert manifest_of(page)["edit"]["session"]["handles"] == session["handles"]
-    assert cli.main(line) == 2 and "--overwrite" in capsys.readouterr().err
+    assert cli.main(line) == 2
+    assert "exists: choose another --save or pass --overwrite" in capsys.readouterr().err
     assert cli.main([*line[:-1], str(tmp_path / "scene.glb")]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert cli.main([*line[:2], *line[-2:], "--script", given[2]]) == 2

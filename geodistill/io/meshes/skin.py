@@ -1,4 +1,4 @@
-"""A mesh's skin in glTF: joints with the maps that they make, and eight weights a vertex.
+"""A mesh's skin in glTF: joints with the maps that they make, and up to eight weights a vertex.
 
 Source: Khronos glTF 2.0 specification, section 3.7.3 (skins).
 """
@@ -15,6 +15,7 @@ from geodistill.io.meshes.glb_file import VERTICES, GlbBuffer
 MOST_WEIGHTS = 8
 REST = "rest"
 """Joint of what no other moves."""
+_NOTHING = 1e-6  # weights below are what rounding leaves of sums of 1
 _SQUARE = 1e-9
 
 
@@ -31,7 +32,9 @@ class Skin:
 def skin_attributes(skin: Skin, buffer: GlbBuffer) -> dict[str, int]:
     """Accessors of the largest weights, among them the rest's, which makes their sum 1.
 
-    What the smaller ones had is added to the larger in proportion, so that sums stay.
+    What the smaller ones had is added to the larger in proportion, so that sums stay. The largest
+    come first, and the second four are there only where a vertex has so many: few programs read
+    them.
     """
     weights = skin.weights.astype(np.float64)
     most = min(MOST_WEIGHTS - 1, weights.shape[1])
@@ -40,12 +43,18 @@ def skin_attributes(skin: Skin, buffer: GlbBuffer) -> dict[str, int]:
     total = weights.sum(axis=1, keepdims=True)
     kept *= total / np.maximum(kept.sum(axis=1, keepdims=True), 1e-30)
     joints = np.zeros((len(weights), MOST_WEIGHTS), np.uint16)
-    shares = np.zeros((len(weights), MOST_WEIGHTS), np.float32)
-    joints[:, 1 : most + 1] = np.where(kept > 0, order + 1, 0)
+    shares = np.zeros((len(weights), MOST_WEIGHTS))
+    joints[:, 1 : most + 1] = order + 1
     shares[:, 1 : most + 1] = kept
     shares[:, 0] = np.clip(1 - total[:, 0], 0, 1)
+    shares[shares < _NOTHING] = 0
+    shares /= shares.sum(axis=1, keepdims=True)
+    joints[shares == 0] = 0
+    falling = np.argsort(-shares, axis=1, kind="stable")
+    joints = np.take_along_axis(joints, falling, axis=1)
+    shares = np.take_along_axis(shares, falling, axis=1).astype(np.float32)
     found = {}
-    for part in range(MOST_WEIGHTS // 4):
+    for part in range(2 if shares[:, 4:].any() else 1):
         columns = slice(4 * part, 4 * part + 4)
         found[f"JOINTS_{part}"] = buffer.accessor(joints[:, columns], VERTICES)
         found[f"WEIGHTS_{part}"] = buffer.accessor(shares[:, columns], VERTICES)

@@ -105,8 +105,8 @@ export class ExportDialog {
     try {
       const { format } = this; // it may be chosen anew meanwhile
       const found = await this.backend.export(this.session(), format, this.weights);
-      const ending = found.type === "application/zip" ? "zip" : format;
-      offer(found, `${stem(this.name)}_deformed.${ending}`);
+      const ending = found.type === "application/zip" ? `_${format}.zip` : `.${format}`;
+      offer(found, `${stem(this.name)}_deformed${ending}`);
       this.dialog.close();
     } catch (error) {
       this.note.textContent = error instanceof Error ? error.message : String(error);
