@@ -16,7 +16,7 @@ from geodistill.deform.session_file import load_session, session_from_dict
 from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import port_of, serving_edit, show, until
+from tests.browser.browsing import distance, port_of, pose, serving_edit, show, until
 from tests.browser.deforming import (
     CANVAS_WIDTH,
     SIZE,
@@ -177,7 +177,22 @@ def test_regions_by_brush_and_lasso_are_what_is_seen_there(page: Page, shape: Me
         assert page.evaluate("window.touched") == 0
         page.mouse.up()
         until(page, "window.touched > 0")
+        # What is no stroke is the camera's, and other tools leave the selection as it is.
+        words, near = page.locator("#selection span").inner_text(), distance(pose(page))
+        page.mouse.wheel(0, -300)
+        assert distance(closer := pose(page)) < 0.9 * near
+        for button, turned in (("right", False), ("middle", None)):
+            page.mouse.down(button=button)
+            page.mouse.move(560, 320, steps=3)
+            page.mouse.up(button=button)
+            assert pose(page) != closer
+            assert turned is not False or distance(pose(page)) == pytest.approx(distance(closer))
+            closer = pose(page)
+        for key in "4123":
+            page.keyboard.press(key)
+            assert page.locator("#selection span").inner_text() == words
         page.locator("#selection button").nth(1).click()
+        assert page.locator("#selection").is_hidden()
         anchors = session(page).anchors
         assert len(anchors) == 1 and anchors[0].region is not None
 

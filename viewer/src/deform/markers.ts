@@ -30,6 +30,8 @@ export class Markers {
     private readonly model: Model,
   ) {
     stage.drawnListeners.add(() => this.place());
+    // A dot is not in the way of zooming.
+    this.box.addEventListener("wheel", (event) => stage.canvas.dispatchEvent(new WheelEvent(event.type, event)));
   }
 
   /** As many dots as the session has places. */

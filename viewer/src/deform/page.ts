@@ -65,7 +65,6 @@ export class DeformPage {
     const tool = next === "brush" || next === "lasso" ? next : undefined;
     this.region.use(tool);
     this.pointing.active = !tool;
-    if (!tool) this.region.clear();
     this.refresh();
   }
 
@@ -167,7 +166,7 @@ export class DeformPage {
     gizmo.showPlanes(css("--accent"));
     this.markers.update();
     panel.update(state);
-    showWelcome(controller, region.tool !== undefined);
+    showWelcome(controller, region.tool !== undefined || region.count > 0);
     refreshTools();
     this.stage.invalidate();
   }
