@@ -49,7 +49,7 @@ export class DeformPage {
   ) {
     const { controller, model, picker, blend, topology, backend } = kind;
     this.gizmo = new Gizmo(stage, controller, model);
-    this.markers = new Markers(stage, controller, model);
+    this.markers = new Markers(stage, controller, model, this.gizmo);
     this.pointing = new Pointing(stage, picker, this.gizmo);
     this.region = new Region(stage, blend, picker, topology.positions, kind.diagonal);
     this.dialog = new ExportDialog(backend, () => controller.session, stage.scene.name);
