@@ -54,7 +54,7 @@ export class DeformPage {
     this.region = new Region(stage, blend, picker, topology.positions, kind.diagonal);
     this.dialog = new ExportDialog(backend, () => controller.session, stage.scene.name);
     this.paint = new Paint(stage, kind, this.region);
-    this.panel = new Panel(controller, this.wishes(), backend.complete);
+    this.panel = new Panel(controller, this.wishes(), backend.complete, kind.diagonal);
     this.fillBar();
     this.listen();
     byId("edit").hidden = false;
@@ -111,6 +111,7 @@ export class DeformPage {
       },
       symmetry: (on) => this.setSymmetry(on),
       pivot: (at) => this.gizmo.setPivot(at),
+      said: this.report,
     };
   }
 
