@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { History } from "../src/deform/history";
 import { nearest } from "../src/deform/gizmo";
 import {
-  apply, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
+  apply, atRightAngles, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
   rotationMatrix, sidesOf, symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
@@ -38,6 +38,12 @@ test("a mirrored map is the map between two reflections, and twice mirrored the 
   const image = mirrored(MAP, PLANE);
   closeTo(carried(image, POINT), reflect(PLANE, carried(MAP, reflect(PLANE, POINT))));
   closeTo(carried(mirrored(image, PLANE), POINT), carried(MAP, POINT));
+});
+
+test("planes are at right angles, or are not", () => {
+  const normals: Vector[] = [[1, 0, 0], [0.01, 1, 0], [0.6, 0.8, 0]];
+  const [x, y, tilted] = normals.map((normal): Plane => ({ normal, offset: 0 }));
+  assert.deepEqual([[], [x!], [x!, y!], [x!, y!, tilted!]].map(atRightAngles), [true, true, true, false]);
 });
 
 test("a symmetrised map is its own mirror image", () => {

@@ -96,7 +96,8 @@ export class DeformPage {
   /** Let the person choose a session to open. */
   choose(): void {
     const opened = async () => {
-      const file = await chosenFile(SESSIONS.join());
+      const readable = this.kind.backend.complete ? SESSIONS : SESSIONS.slice(0, 1);
+      const file = await chosenFile(readable.join());
       if (file) await this.open(file);
     };
     opened().catch(this.report);
