@@ -79,7 +79,7 @@ KEYS: dict[str, Key] = {
     ),
     "Remove what is selected": Key("Delete", HANDLES, 1, 0),
     "Select nothing": Key("Escape", CHOSEN, "handle", ""),
-    "Remove all handles": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
+    "Remove all handles and anchors": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
     "Next axis up": Key("u", UP, "0 0 1", "-1 0 0"),
     "Light or dark": Key(
         "d", "document.documentElement.dataset.theme", "light", "dark", (), "light"
@@ -101,6 +101,17 @@ OTHERS = {
     "Screenshot without background": "A",
 }
 """Keys with a test of their own."""
+GESTURES = {
+    "Turn the view": "drag",
+    "Shift the view": "right drag, two fingers",
+    "Zoom": "wheel, pinch",
+    "Take away from a region": "Alt drag",
+    "Add to a lasso's region": "Shift drag",
+    "Drag in the view's plane": "drag its dot",
+    "Pivot in the view's plane": "the same, in Pivot",
+    "Open a session file": "drop it here",
+}
+"""Which other tests make."""
 
 
 class Symmetric(Editor):
@@ -142,14 +153,14 @@ def tab(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def sheet(page: Page) -> dict[str, str]:
-    """What the help says, without gestures."""
+    """What the help says."""
     rows = (
         "[...document.querySelectorAll('#keys p')].map(p => [...p.children].map(c => c.innerText))"
     )
     page.keyboard.press("?")
     found = page.evaluate(rows)
     page.keyboard.press("Escape")
-    return dict(found[3:])
+    return dict(found)
 
 
 def written(keys: str) -> str:
@@ -159,7 +170,8 @@ def written(keys: str) -> str:
 
 
 def test_the_sheet_has_every_key(tab: Page) -> None:
-    assert sheet(tab) == {name: written(key.keys) for name, key in KEYS.items()} | OTHERS
+    keys = {name: written(key.keys) for name, key in KEYS.items()}
+    assert sheet(tab) == keys | OTHERS | GESTURES
 
 
 def test_keys_do_what_the_sheet_says(tab: Page) -> None:

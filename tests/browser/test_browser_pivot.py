@@ -180,7 +180,9 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
         assert session(page).centring is None
         assert page.get_by_role("button", name="Automatic").is_disabled()
         automatic = session(page)
-        page.get_by_role("button", name="Remove all").click()
+        remove = page.get_by_role("button", name="Remove all")
+        assert "mirrors and settings stay" in (remove.get_attribute("title") or "")
+        remove.click()
         assert session(page) == replace(automatic, handles=())
         page.keyboard.press("Control+z")
         assert session(page) == automatic

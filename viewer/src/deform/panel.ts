@@ -134,6 +134,7 @@ export class Panel {
       () => change((session) => ({ ...session, radius: null, falloff: null, centring: null })),
       "link",
     );
+    this.clear.title = "Handles and anchors; mirrors and settings stay";
     this.back.title = "No move, no turn, its own size";
     this.centre.title = "Turn and grow about the handle itself";
     this.automatic.title = "As the features of this mesh ask for";
