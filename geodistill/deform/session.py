@@ -197,8 +197,8 @@ def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, .
         )
     if not planes:
         raise InputError(
-            "the shape has no mirror plane in which both its surface and its features mirror; those "
-            "of more views may show one"
+            "the shape has no mirror plane in which both its surface and its features mirror; "
+            "features of more views may show one"
         )
     normals = [plane.normal.tolist() for plane in planes]
     return tuple(

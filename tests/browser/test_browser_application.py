@@ -277,8 +277,21 @@ def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape:
         show(page, address)
         editor.advance("lite0, views", 3, 24)
         page.wait_for_selector("#welcome:has-text('lite0, views 3 / 24')")
+        bar = "document.querySelector('#welcome-bar').className + ' ' + "
+        bar += "document.querySelector('#welcome-bar i').style.width"
+        assert page.evaluate(bar) == "bar 12.5%"
+        page.keyboard.press("x")  # which has to wait
+        page.wait_for_selector("#toast:has-text('Export: once the features are there')")
+        export = page.get_by_label("Export (X)")
+        assert export.is_disabled() and not page.locator("#export").is_visible()
+        assert export.get_attribute("data-note") == ": once the features are there"
         page.mouse.click(500, 350)  # waits with the person
-        page.wait_for_selector("#welcome:has-text('as soon as they are there')")
+        page.wait_for_selector("#welcome:has-text('as soon as the features are there')")
+        assert page.locator("#welcome-title").is_hidden()
+        assert page.get_by_label("Pivot x").is_hidden() and page.get_by_label("Move x").is_visible()
+        editor.advance("refinement of the features, steps tried", 7, None)
+        page.wait_for_selector("#welcome:has-text('steps tried 7.')")
+        assert page.evaluate(bar) == "bar busy "
         before: dict[str, Any] = page.evaluate("geodistill.stage.pose")
         page.mouse.move(300, 300)
         page.mouse.down()
@@ -288,7 +301,8 @@ def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape:
         editor.bring(features_of(shape))
         page.wait_for_selector(".marker.handle:not([hidden])")
         found = session(page)
-        assert len(found.handles) == 1
+        assert len(found.handles) == 1 and page.get_by_label("Pivot x").is_visible()
+        assert export.is_enabled() and not export.get_attribute("data-note")
         editor.give_up("the teacher is gone")
         page.wait_for_selector("#toast:has-text('the teacher is gone')")
 
