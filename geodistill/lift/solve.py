@@ -51,10 +51,12 @@ def weighted_mean(views: Sequence[View], channels: slice = slice(None)) -> Lifte
         InputError: no trusted pixel of any view shows the geometry.
     """
     total = mass = None
-    for equations in _each(views):
-        part, weight = equations.adjoint(equations.features(channels)), equations.mass()
-        total = part if total is None else total.add_(part)
-        mass = weight if mass is None else mass.add_(weight)
+    with progress(len(views), "onto the surface, views") as bar:
+        for equations in _each(views):
+            part, weight = equations.adjoint(equations.features(channels)), equations.mass()
+            total = part if total is None else total.add_(part)
+            mass = weight if mass is None else mass.add_(weight)
+            bar.advance()
     if total is None or mass is None or not bool((mass > 0).any()):
         raise InputError(NOTHING_SEEN)
     return Lifted(_divided(total, mass), mass)
@@ -71,7 +73,7 @@ def refined(
         steps = held_out_steps(views, channels)
     start = weighted_mean(views, channels)
     x = start.features
-    with progress(steps, "refinement of the features, steps") as bar:
+    with progress(steps, "refinement, steps") as bar:
         for _ in range(steps):
             x = _sirt_step(views, x, start.mass, channels)
             bar.advance()
@@ -86,7 +88,7 @@ def held_out_steps(views: Sequence[View], channels: slice = slice(None)) -> int:
     used = [view for i, view in enumerate(views) if i % 6 != 2]
     start = weighted_mean(used, channels)
     x, best, chosen = start.features, _error(held, start.features, start.seen, channels), 0
-    with progress(None, "refinement of the features, steps tried") as bar:
+    with progress(None, "refinement, steps tried") as bar:
         for step in range(1, MOST_STEPS + 1):
             x = _sirt_step(used, x, start.mass, channels)
             error = _error(held, x, start.seen, channels)

@@ -79,7 +79,7 @@ KEYS: dict[str, Key] = {
     ),
     "Remove what is selected": Key("Delete", HANDLES, 1, 0),
     "Select nothing": Key("Escape", CHOSEN, "handle", ""),
-    "Remove all handles and anchors": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
+    "Remove all": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
     "Next axis up": Key("u", UP, "0 0 1", "-1 0 0"),
     "Light or dark": Key(
         "d", "document.documentElement.dataset.theme", "light", "dark", (), "light"
@@ -108,7 +108,7 @@ GESTURES = {
     "Take away from a region": "Alt drag",
     "Add to a lasso's region": "Shift drag",
     "Drag in the view's plane": "drag its dot",
-    "Pivot in the view's plane": "the same, in Pivot",
+    "Pivot by hand": "the same, in Pivot",
     "Open a session file": "drop it here",
 }
 """Which other tests make."""

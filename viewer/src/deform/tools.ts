@@ -60,7 +60,7 @@ function editing(page: DeformPage): Made[] {
     { label: "Mirror the edit", key: "m", run: () => page.switchSymmetry() },
     { label: "Select nothing", key: "Escape", run: () => page.escape() },
     { label: "Remove what is selected", key: "Delete", run: () => controller.removeSelected() },
-    { label: "Remove all handles and anchors", key: "ctrl+Delete", run: () => controller.reset() },
+    { label: "Remove all", key: "ctrl+Delete", run: () => controller.reset() },
   ];
 }
 

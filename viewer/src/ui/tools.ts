@@ -48,7 +48,7 @@ const GESTURES: readonly (readonly [topic: string, label: string, keys: string])
   ["Place", "Take away from a region", "Alt drag"],
   ["Place", "Add to a lasso's region", "Shift drag"],
   ["Handle", "Drag in the view's plane", "drag its dot"],
-  ["Handle", "Pivot in the view's plane", "the same, in Pivot"],
+  ["Handle", "Pivot by hand", "the same, in Pivot"],
   ["Files", "Open a session file", "drop it here"],
 ];
 
