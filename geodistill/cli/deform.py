@@ -157,7 +157,11 @@ def _edit(arguments: Arguments, script: Path) -> dict[str, Any]:
     scene = MeshScene(mesh)
     found = lifted(arguments, scene)
     if arguments.symmetric:
-        mirrors = find_mirrors(mesh, found.whitened(), arguments.seed)
+        try:
+            mirrors = find_mirrors(mesh, found.whitened(), arguments.seed)
+        except InputError as error:
+            meant = f"name the plane that is meant under 'mirrors' in {script}"
+            raise InputError(f"{error}: {meant}") from None
         session = replace(session, mirrors=mirrors)
     subject = subject_of(mesh, features_for(session, found), centring_of(session), surface)
     with of_file(script):

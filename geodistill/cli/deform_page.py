@@ -90,7 +90,9 @@ def _find(arguments: Arguments, editor: Editor) -> None:
     def work() -> None:
         try:
             with watching(editor.advance):
-                editor.bring(lifted(arguments, MeshScene(editor.mesh)))
+                found = lifted(arguments, MeshScene(editor.mesh))
+            editor.advance("preparing the handles", 0, None)
+            editor.bring(found)
         except Exception as error:  # the mesh can be looked at without
             known = isinstance(error, GeodistillError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"

@@ -193,13 +193,12 @@ def find_mirrors(mesh: Mesh, features: Tensor, seed: int = 0) -> tuple[Mirror, .
     planes = square_planes(found.planes)
     if not planes and found.axes:
         raise InputError(
-            "the shape is nearly the same all around an axis, through which any plane is a mirror: "
-            "name the one that is meant under 'mirrors'"
+            "the shape is nearly the same all around an axis, through which any plane is a mirror"
         )
     if not planes:
         raise InputError(
-            "the shape has no mirror plane in which both its surface and its features mirror: lift "
-            "from more views, or name the plane that is meant under 'mirrors'"
+            "the shape has no mirror plane in which both its surface and its features mirror; "
+            "features of more views may show one"
         )
     normals = [plane.normal.tolist() for plane in planes]
     return tuple(

@@ -51,10 +51,12 @@ def weighted_mean(views: Sequence[View], channels: slice = slice(None)) -> Lifte
         InputError: no trusted pixel of any view shows the geometry.
     """
     total = mass = None
-    for equations in _each(views):
-        part, weight = equations.adjoint(equations.features(channels)), equations.mass()
-        total = part if total is None else total.add_(part)
-        mass = weight if mass is None else mass.add_(weight)
+    with progress(len(views), "onto the surface, views") as bar:
+        for equations in _each(views):
+            part, weight = equations.adjoint(equations.features(channels)), equations.mass()
+            total = part if total is None else total.add_(part)
+            mass = weight if mass is None else mass.add_(weight)
+            bar.advance()
     if total is None or mass is None or not bool((mass > 0).any()):
         raise InputError(NOTHING_SEEN)
     return Lifted(_divided(total, mass), mass)

@@ -173,7 +173,7 @@ class Editor:
             try:
                 self._mirrors = find_mirrors(self.mesh, found.whitened())
             except InputError as error:
-                self._mirrors = error
+                self._mirrors = InputError(f"{error}: the edit goes on without a mirror")
         if isinstance(self._mirrors, InputError):
             raise self._mirrors
         return self._mirrors

@@ -16,7 +16,7 @@ from geodistill.deform.session_file import load_session, session_from_dict
 from geodistill.geometry.mesh import Mesh, diagonal
 from geodistill.geometry.mesh_files import load_mesh
 from geodistill.viewer.editor import Editor
-from tests.browser.browsing import port_of, serving_edit, show, until
+from tests.browser.browsing import distance, port_of, pose, serving_edit, show, until
 from tests.browser.deforming import (
     CANVAS_WIDTH,
     SIZE,
@@ -178,7 +178,22 @@ def test_regions_by_brush_and_lasso_are_what_is_seen_there(page: Page, shape: Me
         assert page.evaluate("window.touched") == 0
         page.mouse.up()
         until(page, "window.touched > 0")
+        # What is no stroke is the camera's, and other tools leave the selection as it is.
+        words, near = page.locator("#selection span").inner_text(), distance(pose(page))
+        page.mouse.wheel(0, -300)
+        assert distance(closer := pose(page)) < 0.9 * near
+        for button, turned in (("right", False), ("middle", None)):
+            page.mouse.down(button=button)
+            page.mouse.move(560, 320, steps=3)
+            page.mouse.up(button=button)
+            assert pose(page) != closer
+            assert turned is not False or distance(pose(page)) == pytest.approx(distance(closer))
+            closer = pose(page)
+        for key in "4123":
+            page.keyboard.press(key)
+            assert page.locator("#selection span").inner_text() == words
         page.locator("#selection button").nth(1).click()
+        assert page.locator("#selection").is_hidden()
         anchors = session(page).anchors
         assert len(anchors) == 1 and anchors[0].region is not None
 
@@ -263,8 +278,21 @@ def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape:
         show(page, address)
         editor.advance("lite0, views", 3, 24)
         page.wait_for_selector("#welcome:has-text('lite0, views 3 / 24')")
+        bar = "document.querySelector('#welcome-bar').className + ' ' + "
+        bar += "document.querySelector('#welcome-bar i').style.width"
+        assert page.evaluate(bar) == "bar 12.5%"
+        page.keyboard.press("x")  # which has to wait
+        page.wait_for_selector("#toast:has-text('Export: once the features are there')")
+        export = page.get_by_label("Export (X)")
+        assert export.is_disabled() and not page.locator("#export").is_visible()
+        assert export.get_attribute("data-note") == ": once the features are there"
         page.mouse.click(500, 350)  # waits with the person
-        page.wait_for_selector("#welcome:has-text('as soon as they are there')")
+        page.wait_for_selector("#welcome:has-text('as soon as the features are there')")
+        assert page.locator("#welcome-title").is_hidden()
+        assert page.get_by_label("Pivot x").is_hidden() and page.get_by_label("Move x").is_visible()
+        editor.advance("refinement, steps tried", 7, None)
+        page.wait_for_selector("#welcome:has-text('steps tried 7.')")
+        assert page.evaluate(bar) == "bar busy "
         before: dict[str, Any] = page.evaluate("geodistill.stage.pose")
         page.mouse.move(300, 300)
         page.mouse.down()
@@ -274,7 +302,8 @@ def test_a_mesh_can_be_looked_at_while_its_features_are_found(page: Page, shape:
         editor.bring(features_of(shape))
         page.wait_for_selector(".marker.handle:not([hidden])")
         found = session(page)
-        assert len(found.handles) == 1
+        assert len(found.handles) == 1 and page.get_by_label("Pivot x").is_visible()
+        assert export.is_enabled() and not export.get_attribute("data-note")
         editor.give_up("the teacher is gone")
         page.wait_for_selector("#toast:has-text('the teacher is gone')")
 

@@ -79,7 +79,7 @@ KEYS: dict[str, Key] = {
     ),
     "Remove what is selected": Key("Delete", HANDLES, 1, 0),
     "Select nothing": Key("Escape", CHOSEN, "handle", ""),
-    "Remove all handles": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
+    "Remove all": Key("Control+Delete", HANDLES, 1, 0, ("Escape",)),
     "Next axis up": Key("u", UP, "0 0 1", "-1 0 0"),
     "Light or dark": Key(
         "d", "document.documentElement.dataset.theme", "light", "dark", (), "light"
@@ -101,6 +101,17 @@ OTHERS = {
     "Screenshot without background": "A",
 }
 """Keys with a test of their own."""
+GESTURES = {
+    "Turn the view": "drag",
+    "Shift the view": "right drag, two fingers",
+    "Zoom": "wheel, pinch",
+    "Take away from a region": "Alt drag",
+    "Add to a lasso's region": "Shift drag",
+    "Drag in the view's plane": "drag its dot",
+    "Pivot by hand": "the same, in Pivot",
+    "Open a session file": "drop it here",
+}
+"""Which other tests make."""
 
 
 class Symmetric(Editor):
@@ -142,14 +153,14 @@ def tab(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def sheet(page: Page) -> dict[str, str]:
-    """What the help says, without gestures."""
+    """What the help says."""
     rows = (
         "[...document.querySelectorAll('#keys p')].map(p => [...p.children].map(c => c.innerText))"
     )
     page.keyboard.press("?")
     found = page.evaluate(rows)
     page.keyboard.press("Escape")
-    return dict(found[3:])
+    return dict(found)
 
 
 def written(keys: str) -> str:
@@ -159,7 +170,8 @@ def written(keys: str) -> str:
 
 
 def test_the_sheet_has_every_key(tab: Page) -> None:
-    assert sheet(tab) == {name: written(key.keys) for name, key in KEYS.items()} | OTHERS
+    keys = {name: written(key.keys) for name, key in KEYS.items()}
+    assert sheet(tab) == keys | OTHERS | GESTURES
 
 
 def test_keys_do_what_the_sheet_says(tab: Page) -> None:
@@ -294,28 +306,46 @@ def test_keys_belong_to_the_field_that_is_written_into(tab: Page) -> None:
 
 
 ONE = (1.0, 1.0, 1.0)
-NUMBERS: list[tuple[str, str, tuple[float, ...]]] = [
-    ("Size x", "0", (0.001, 1.0, 1.0)),
-    ("Size y", "-3", (1.0, 0.001, 1.0)),
-    ("Size z", "1e9", (1.0, 1.0, 1000.0)),
-    ("Size z", "", ONE),
-    ("Turn ° y", "1e9", (0.0, 36000.0, 0.0)),
+NUMBERS: list[tuple[str, str, tuple[float, ...], str]] = [
+    ("Size x", "0", (0.001, 1.0, 1.0), "Size is at least 0.001"),
+    ("Size y", "-3", (1.0, 0.001, 1.0), "Size is at least 0.001"),
+    ("Size z", "1e9", (1.0, 1.0, 1000.0), "Size is at most 1000"),
+    ("Size z", "", ONE, ""),
+    ("Turn ° y", "1e9", (0.0, 36000.0, 0.0), "Turn ° is at most 36000"),
+    ("Move x", "-0.000123456", (-0.000123456, 0.0, 0.0), ""),
+    ("Move y", "-1234.567", (0.0, -1234.567, 0.0), ""),
 ]
+SAID = "[document.getElementById('toast')].map((e) => e.hidden ? '' : e.textContent)[0]"
+FITS = """() => [...document.querySelectorAll(".triple input")]
+  .every((input) => input.scrollWidth <= input.clientWidth)"""
 
 
 def test_numbers_that_no_edit_has(tab: Page) -> None:
-    for field, text, kept in NUMBERS:
+    for field, text, kept, words in NUMBERS:
         tab.get_by_label(field).fill(text)
         tab.keyboard.press("Enter")
+        assert tab.evaluate(SAID) == words
         handle = session(tab).handles[0]
-        found = handle.scale if field.startswith("Size") else handle.rotate
+        name = {"Size": "scale", "Turn": "rotate", "Move": "translate"}[field.split()[0]]
+        found = getattr(handle, name)
         assert found == kept or (found == 1.0 and kept == ONE)
         shown = [float(tab.get_by_label(f"{field[:-1]}{axis}").input_value()) for axis in "xyz"]
         assert shown == pytest.approx(kept, rel=1e-2)
-        # The server has taken it: the page is still connected.
+        assert tab.evaluate(FITS)
+        # The server has answered, and the page is still connected.
         until(tab, f"{CONTROLLER}.unsaved", False)
-        assert tab.locator("#toast").is_hidden(), tab.locator("#toast").text_content()
+        tab.evaluate("document.getElementById('toast').hidden = true")
         tab.get_by_text("Put back").click()
+    # A number beside the one that is written keeps what there is no room to show.
+    tab.get_by_label("Move x").fill("0.123456")
+    tab.get_by_label("Move y").fill("0.5")
+    tab.keyboard.press("Enter")
+    assert session(tab).handles[0].translate == (0.123456, 0.5, 0.0)
+    assert tab.get_by_label("Move x").input_value() == "0.1235"
+    # What is no number is gone with the pointer.
+    tab.get_by_label("Move y").fill("")
+    tab.get_by_label("Move z").click()
+    assert tab.get_by_label("Move y").input_value() == "0.5"
 
 
 def test_a_move_out_of_all_proportion_is_said(tab: Page) -> None:

@@ -14,7 +14,16 @@ from geodistill.deform.session import Handle, Mirror, Session
 from geodistill.deform.session_file import session_to_dict
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import serving_edit, show, until
-from tests.browser.deforming import MOVES, SIZE, change, expect_shown, middle_of, positions, session
+from tests.browser.deforming import (
+    MOVES,
+    SIZE,
+    change,
+    drag,
+    expect_shown,
+    middle_of,
+    positions,
+    session,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -29,7 +38,9 @@ def held(page: Page, editor: Editor) -> Tensor:
 
 ARM = """() => {
   const arm = geodistill.kind.overlay().children.find(({ type }) => type === "Line");
-  return arm.visible ? [...arm.geometry.getAttribute("position").array] : [];
+  if (!arm.visible) return [];
+  arm.updateMatrixWorld();
+  return [...arm.geometry.clone().applyMatrix4(arm.matrixWorld).getAttribute("position").array];
 }"""
 """The line from the selected handle to its pivot: its ends, where it is seen."""
 
@@ -70,6 +81,16 @@ def test_the_pivot_moves_by_its_arrow_and_the_handle_stays(page: Page, editor: E
         assert page.evaluate(ARM) == ends.reshape(-1).tolist()
         page.keyboard.press("Control+z")
         assert session(page) == BEGUN
+        # The dot, where the pivot is as well, drags it in the view's plane.
+        back = torch.tensor(page.evaluate("geodistill.stage.camera.matrixWorld.elements"))[8:11]
+        drag(page, ".marker.handle", (60, 40))
+        (handle,) = session(page).handles
+        assert handle.pivot is not None
+        ends = torch.tensor(page.evaluate(ARM)).reshape(2, 3)
+        assert float((ends[1] - ends[0]).norm()) > 0.05
+        assert float((ends[1] - ends[0]) @ back) == pytest.approx(0, abs=1e-3)
+        assert float((held(page, editor) - before).norm()) < 1e-3
+        expect_shown(page, session(page), editor.mesh)
 
 
 def test_the_pivot_in_numbers_and_back(page: Page, editor: Editor) -> None:
@@ -159,7 +180,9 @@ def test_method_and_centring_are_found_under_more(page: Page, editor: Editor) ->
         assert session(page).centring is None
         assert page.get_by_role("button", name="Automatic").is_disabled()
         automatic = session(page)
-        page.get_by_role("button", name="Remove all").click()
+        remove = page.get_by_role("button", name="Remove all")
+        assert "mirrors and settings stay" in (remove.get_attribute("title") or "")
+        remove.click()
         assert session(page) == replace(automatic, handles=())
         page.keyboard.press("Control+z")
         assert session(page) == automatic

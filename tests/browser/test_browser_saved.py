@@ -102,16 +102,37 @@ def reopen(page: Page, path: Path) -> None:
     page.evaluate("geodistill.settled()")
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{", '{"handles": [{"vertex": 1, "scale": -1}]}', '{"mesh": "another"}', "7"]
-)
-def test_a_saved_page_refuses_what_is_no_session(page: Page, tmp_path: Path, text: str) -> None:
+REFUSED = [
+    ("bad.json", "[]", "bad.json is no session"),
+    ("bad.json", "{", "bad.json is no session"),
+    ("bad.json", '{"handles": [{"vertex": 1, "scale": -1}]}', "bad.json is no session"),
+    ("bad.json", '{"mesh": "another"}', "bad.json is a session of another mesh"),
+    ("edit.yaml", "handles: []", "without a server reads .json; geodistill deform reads YAML"),
+    ("a.json", '{"handles": [{"position": [0, 0, 1]}]}', "show a.json: handle 1: places by"),
+    (
+        "b.json",
+        '{"anchors": [{"vertex": 1}, {"vertex": 999999}]}',
+        "anchor 2: the mesh has no",
+    ),
+    ("c.json", '{"method": "published"}', "one method and centring only"),
+    ("d.json", '{"centring": 0.2}', "one method and centring only"),
+    ("e.json", json.dumps({"handles": [{"vertex": k} for k in range(65)]}), "up to 64 handles"),
+    (
+        "f.json",
+        '{"mirrors": [{"normal": [1, 0, 0]}, {"normal": [1, 1, 0]}]}',
+        "at right angles",
+    ),
+]
+
+
+def test_a_saved_page_refuses_what_it_cannot_show(page: Page, tmp_path: Path) -> None:
     mesh = blob(2)
     page.set_viewport_size({"width": 1100, "height": 700})
     open_saved(page, mesh, SESSIONS["one"], tmp_path)
-    (tmp_path / "bad.json").write_text(text, "utf-8")
-    reopen(page, tmp_path / "bad.json")
-    page.wait_for_selector("#toast:has-text('bad.json')")
+    for name, text, words in REFUSED:
+        (tmp_path / name).write_text(text, "utf-8")
+        reopen(page, tmp_path / name)
+        page.wait_for_selector(f"#toast:has-text('{words}')")
     assert session(page) == SESSIONS["one"]
     expect_shown(page, SESSIONS["one"], mesh)
 

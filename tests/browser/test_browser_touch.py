@@ -143,6 +143,10 @@ def test_fingers_use_the_arrows_and_the_brush(tablet: Page, mesh: Mesh, editor: 
     fingers.stroke((540, 300), (580, 340))
     words = tablet.locator("#selection span").inner_text()
     assert int(words.split()[0]) > 10 and same(pose(tablet), first)
+    # Two fingers are the camera's, and what the first has painted before is not.
+    fingers.strokes([(500, 350), (450, 350)], [(580, 350), (680, 350)])
+    assert distance(pose(tablet)) < 0.8 * distance(first)
+    assert tablet.locator("#selection span").inner_text() == words
     fingers.tap(*middle_of(tablet, "#selection button.primary"))
     tablet.wait_for_selector(".marker.handle[data-index='1']", state="attached")
     assert session(tablet).handles[1].region is not None

@@ -204,7 +204,8 @@ def test_a_shape_with_an_axis_names_no_plane(
 ) -> None:
     lay(sphere(40), lambda x: torch.ones(len(x), 4))
     assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
-    assert "the same all around an axis" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the same all around an axis" in said and "under 'mirrors' in" in said
     lay(blob(3))
     assert main([*COMMAND, "--symmetric", "-o", "out.ply"]) == 1
     assert "the shape has no mirror plane" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import { byId } from "./ui/dom";
 import { addControl, showFacts, showPanel } from "./ui/panel";
 import { saveScreenshot } from "./ui/screenshot";
 import { Theme } from "./ui/theme";
-import { about, addTools, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp, VIEW } from "./ui/tools";
+import { about, addTools, byKey, fillHelp, ICONS, keyName, listenToKeys, type Tool, toggleHelp, VIEW } from "./ui/tools";
 
 /** What scripts on the page, such as the tests, can do with it. */
 export interface Handle {
@@ -127,7 +127,7 @@ function buildPage(stage: Stage, scene: Manifest, kind: Kind): void {
   const editing: readonly Tool[] = isDeforming(kind) ? buildDeformPage(stage, kind, report) : [];
   const tools = [...editing, ...looking, ...page];
   addTools(tools);
-  const actions = Object.fromEntries(tools.map((tool) => [tool.key, tool.run]));
+  const actions = Object.fromEntries(tools.map((tool) => [tool.key, byKey(tool, report)]));
   for (const control of kind.controls) Object.assign(actions, addControl(control));
   listenToKeys(actions);
   fillHelp([

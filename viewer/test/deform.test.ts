@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { History } from "../src/deform/history";
 import { nearest } from "../src/deform/gizmo";
 import {
-  apply, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
+  apply, atRightAngles, carried, columnsOf, gateAt, height, inverse, mirrored, type Plane, product, reflect, repivoted,
   rotationMatrix, sidesOf, symmetrised, type Transform,
 } from "../src/deform/maps";
 import { readNumbers, readText } from "../src/deform/messages";
@@ -14,8 +14,10 @@ import { intersect } from "../src/deform/pick";
 import { inside } from "../src/deform/region";
 import { moves, rotationOf, withHandle } from "../src/deform/session";
 import { siteDistance, solve, weigh } from "../src/deform/solve";
+import { stepFor } from "../src/deform/panel";
 import { Topology } from "../src/deform/topology";
 import type { Vector } from "../src/protocol";
+import { brief } from "../src/ui/fields";
 import { Malformed } from "../src/wire";
 import vectors from "./vectors.json";
 
@@ -36,6 +38,12 @@ test("a mirrored map is the map between two reflections, and twice mirrored the 
   const image = mirrored(MAP, PLANE);
   closeTo(carried(image, POINT), reflect(PLANE, carried(MAP, reflect(PLANE, POINT))));
   closeTo(carried(mirrored(image, PLANE), POINT), carried(MAP, POINT));
+});
+
+test("planes are at right angles, or are not", () => {
+  const normals: Vector[] = [[1, 0, 0], [0.01, 1, 0], [0.6, 0.8, 0]];
+  const [x, y, tilted] = normals.map((normal): Plane => ({ normal, offset: 0 }));
+  assert.deepEqual([[], [x!], [x!, y!], [x!, y!, tilted!]].map(atRightAngles), [true, true, true, false]);
 });
 
 test("a symmetrised map is its own mirror image", () => {
@@ -243,4 +251,14 @@ test("the pivot of a handle on a plane moves off it, and what it does stays", ()
 test("a matrix times its inverse is none", () => {
   const M = [1.2, 0.3, -0.4, 0.1, 0.9, 2, -0.7, 0.2, 1.1];
   closeTo(product(M, inverse(M)), [1, 0, 0, 0, 1, 0, 0, 0, 1]);
+});
+
+test("numbers are written so that there is room for them, and steps are of the mesh's size", () => {
+  const written: [number, string][] = [
+    [0, "0"], [-0, "0"], [1, "1"], [0.123456, "0.1235"], [-12.3456, "-12.35"], [100_000, "100000"],
+    [1e6, "1e6"], [1_234_567, "1.235e6"], [-1_234_567, "-1.23e6"], [-123_456, "-123500"], [-0.0123456, "-0.0123"],
+    [1e-4, "0.0001"], [1e-5, "1e-5"], [1.23456e-4, "1.23e-4"], [-1.23456e-4, "-1.23e-4"], [-1.23456e-10, "-1.2e-10"],
+  ];
+  for (const [value, text] of written) assert.equal(brief(value), text);
+  assert.deepEqual([3.5, 2.9, 1e6, 1.7e-4].map(stepFor), [0.01, 0.001, 1000, 1e-7]);
 });

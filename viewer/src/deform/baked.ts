@@ -6,8 +6,10 @@ import { type Backend, Unanswered } from "./backend";
 import type { Beginning, Numbers, Question } from "./baked.worker";
 import workerProgram from "./baked.worker.ts?worker";
 import type { Spot } from "./features";
+import { atRightAngles } from "./maps";
 import type { FromServer, Positions, Row } from "./messages";
-import { type Mirror, type Place, placeOf, readSession, type Session } from "./session";
+import { expectRoom } from "./model";
+import { centringOf, type Mirror, type Place, placeOf, readSession, type Session } from "./session";
 import type { Space } from "./space";
 import type { Topology } from "./topology";
 
@@ -59,9 +61,7 @@ export class Baked implements Backend {
   }
 
   async likeness(site: Place, method: Session["method"], centring: number | null): Promise<Row> {
-    const baked = this.edit.session;
-    if (method !== baked.method || centring !== baked.centring)
-      throw new Unanswered("this file has its features for one method and centring only: change them back");
+    this.expectFeatures({ method, centring });
     const spot = this.spotOf(site);
     const numbers = await this.ask({ about: "likeness", spot, first: method === "published" });
     if (!numbers.features.length)
@@ -93,6 +93,8 @@ export class Baked implements Backend {
   }
 
   async read(file: File): Promise<Session> {
+    if (/\.ya?ml$/i.test(file.name))
+      throw new Error(`${file.name}: a page without a server reads .json; geodistill deform reads YAML`);
     const refused = new Error(`${file.name} is no session that this page can read: save it as JSON`);
     let value: unknown;
     try {
@@ -104,6 +106,11 @@ export class Baked implements Backend {
     if (!session) throw refused;
     if (session.mesh !== null && session.mesh !== this.digest)
       throw new Error(`${file.name} is a session of another mesh`);
+    try {
+      this.expectShown(session);
+    } catch (error) {
+      throw new Error(`this page cannot show ${file.name}: ${(error as Unanswered).message}`);
+    }
     return session;
   }
 
@@ -113,6 +120,28 @@ export class Baked implements Backend {
 
   keep(): number {
     return 0; // the file stays as it is: sessions are saved on demand
+  }
+
+  /** Throws Unanswered for what only a server can show. */
+  private expectShown(session: Session): void {
+    this.expectFeatures(session);
+    expectRoom(session);
+    if (!atRightAngles(this.space.planesOf(session.mirrors)))
+      throw new Unanswered("its mirrors are not at right angles to one another");
+    for (const [name, entries] of [["handle", session.handles], ["anchor", session.anchors]] as const)
+      entries.forEach((entry, k) => {
+        try {
+          this.spotOf(entry);
+        } catch (error) {
+          throw new Unanswered(`${name} ${k + 1}: ${(error as Unanswered).message}`);
+        }
+      });
+  }
+
+  private expectFeatures(asked: Pick<Session, "method" | "centring">): void {
+    const baked = this.edit.session;
+    if (asked.method === baked.method && centringOf(asked) === centringOf(baked)) return;
+    throw new Unanswered("its features are of one method and centring only, others need geodistill deform");
   }
 
   private ask(question: Asked): Promise<Numbers> {
@@ -135,7 +164,7 @@ export class Baked implements Backend {
     if (face !== undefined && within([face], faceCount))
       return { positions: this.topology.cornersOf(face), weights: barycentric };
     if (site.position)
-      throw new Unanswered("places by their position need geodistill deform: use vertices or faces");
+      throw new Unanswered("places by their position need geodistill deform, vertices and faces do not");
     throw new Unanswered("the mesh has no such place");
   }
 

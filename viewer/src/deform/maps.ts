@@ -37,6 +37,7 @@ export const MOST_PLANES = 3;
 export const TEXELS = 7;
 
 const ON_PLANE = 1e-3; // of the diagonal
+const RIGHT = 0.02; // cosine up to which two planes are at right angles
 const IDENTITY: Matrix = [1, 0, 0, 0, 1, 0, 0, 0, 1];
 
 export function transformOf(handle: Handle, center: Vector, origin: Vector): Transform {
@@ -55,6 +56,13 @@ export function repivoted(transform: Transform, to: Vector): Transform {
   const back = apply(rotationMatrix(scale(rotation, -1)), sub(sub(to, pivot), translation));
   const moved = add(pivot, apply(inverse(stretch), back));
   return { ...transform, pivot: moved, translation: sub(to, moved) };
+}
+
+/** Whether every two planes are; else images would have images. */
+export function atRightAngles(planes: readonly Plane[]): boolean {
+  return planes.every(({ normal }, k) =>
+    planes.slice(0, k).every((other) => Math.abs(dot(normal, other.normal)) <= RIGHT),
+  );
 }
 
 export function height(plane: Plane, point: Vector): number {

@@ -5,9 +5,10 @@ import type { Vector } from "../protocol";
 import type { Stage } from "../stage";
 import { byId, make, placeIn } from "../ui/dom";
 import type { Controller, Selected } from "./controller";
+import { type Gizmo, withPivot } from "./gizmo";
 import type { Model } from "./model";
 import { ray } from "./pick";
-import { type Session, withHandle } from "./session";
+import { type Handle, type Session, withHandle } from "./session";
 
 const CLICK_PX = 3;
 
@@ -28,8 +29,11 @@ export class Markers {
     private readonly stage: Stage,
     private readonly controller: Controller,
     private readonly model: Model,
+    private readonly gizmo: Gizmo,
   ) {
     stage.drawnListeners.add(() => this.place());
+    // A dot is not in the way of zooming.
+    this.box.addEventListener("wheel", (event) => stage.canvas.dispatchEvent(new WheelEvent(event.type, event)));
   }
 
   /** As many dots as the session has places. */
@@ -93,15 +97,20 @@ export class Markers {
     const start = this.point(before, what);
     if (kind !== "handle" || !start) return;
     dot.setPointerCapture(begin.pointerId);
+    const handle = before.handles[index]!;
+    const { own } = this.model.handle(before, index)!;
+    // In the pivot's mode the dot is in its place mostly, and the handle stays.
+    const shifted = (by: Vector): Partial<Handle> =>
+      this.gizmo.mode === "pivot"
+        ? withPivot(own, add(add(own.pivot, own.translation), by), stage.scene.origin)
+        : { translate: add(handle.translate ?? [0, 0, 0], by) };
     let dragging = false;
     const move = (event: PointerEvent): void => {
       const far = Math.hypot(event.clientX - begin.clientX, event.clientY - begin.clientY);
       if (!dragging && far < CLICK_PX) return;
       dragging = true;
       const shift = sub(this.inView(event, start), this.inView(begin, start));
-      const handle = before.handles[index]!;
-      const translate = add(handle.translate ?? [0, 0, 0], shift);
-      controller.drag(withHandle(before, index, { ...handle, translate }));
+      controller.drag(withHandle(before, index, { ...handle, ...shifted(shift) }));
     };
     const end = (event: PointerEvent): void => {
       dot.removeEventListener("pointermove", move);

@@ -209,7 +209,8 @@ export class Model {
   }
 }
 
-function expectRoom({ handles, anchors, mirrors }: Session): void {
+/** Throws Unanswered for more than pages show. */
+export function expectRoom({ handles, anchors, mirrors }: Session): void {
   if (handles.length > MOST_SITES || anchors.length > MOST_SITES)
     throw new Unanswered(`this page takes up to ${MOST_SITES} handles and as many anchors`);
   if (mirrors.length > MOST_PLANES)

@@ -49,12 +49,12 @@ export class DeformPage {
   ) {
     const { controller, model, picker, blend, topology, backend } = kind;
     this.gizmo = new Gizmo(stage, controller, model);
-    this.markers = new Markers(stage, controller, model);
+    this.markers = new Markers(stage, controller, model, this.gizmo);
     this.pointing = new Pointing(stage, picker, this.gizmo);
     this.region = new Region(stage, blend, picker, topology.positions, kind.diagonal);
     this.dialog = new ExportDialog(backend, () => controller.session, stage.scene.name);
     this.paint = new Paint(stage, kind, this.region);
-    this.panel = new Panel(controller, this.wishes(), backend.complete);
+    this.panel = new Panel(controller, this.wishes(), backend.complete, kind.diagonal);
     this.fillBar();
     this.listen();
     byId("edit").hidden = false;
@@ -65,7 +65,6 @@ export class DeformPage {
     const tool = next === "brush" || next === "lasso" ? next : undefined;
     this.region.use(tool);
     this.pointing.active = !tool;
-    if (!tool) this.region.clear();
     this.refresh();
   }
 
@@ -97,7 +96,8 @@ export class DeformPage {
   /** Let the person choose a session to open. */
   choose(): void {
     const opened = async () => {
-      const file = await chosenFile(SESSIONS.join());
+      const readable = this.kind.backend.complete ? SESSIONS : SESSIONS.slice(0, 1);
+      const file = await chosenFile(readable.join());
       if (file) await this.open(file);
     };
     opened().catch(this.report);
@@ -112,6 +112,7 @@ export class DeformPage {
       },
       symmetry: (on) => this.setSymmetry(on),
       pivot: (at) => this.gizmo.setPivot(at),
+      said: this.report,
     };
   }
 
@@ -167,7 +168,7 @@ export class DeformPage {
     gizmo.showPlanes(css("--accent"));
     this.markers.update();
     panel.update(state);
-    showWelcome(controller, region.tool !== undefined);
+    showWelcome(controller, region.tool !== undefined || region.count > 0);
     refreshTools();
     this.stage.invalidate();
   }

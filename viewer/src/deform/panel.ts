@@ -26,6 +26,8 @@ export interface Wishes {
   symmetry(on: boolean): void;
   /** Turn the selected handle about another point of the mesh's frame; undefined: about itself. */
   pivot(at: Vector | undefined): void;
+  /** Say something for a while. */
+  said(words: string): void;
 }
 
 export interface PanelState {
@@ -55,25 +57,26 @@ export class Panel {
   private readonly teacher = hint("");
   private readonly fields;
 
-  /** `complete`: whether the features are there for every method. */
+  /** `complete`: whether the features are there for every method; `diagonal`: of the mesh. */
   constructor(
     private readonly controller: Controller,
     wishes: Wishes,
     complete: boolean,
+    diagonal: number,
   ) {
     const change = (edit: (session: Session) => Session) => controller.change(edit(controller.session));
     const drag = (edit: (session: Session) => Session) => controller.drag(edit(controller.session));
     const handle = (values: Partial<Handle>) => this.setSelected(values);
     const plain = (v: number) => v.toFixed(v < 10 ? 2 : 1);
+    const { said } = wishes;
+    const lengths = { step: stepFor(diagonal) };
+    const angles = { step: 1, low: -MOST_DEGREES, high: MOST_DEGREES };
+    const sizes = { step: 0.05, low: LEAST_SCALE, high: MOST_SCALE };
     this.fields = {
-      translate: triple("Move", 0.01, { changed: (v) => handle({ translate: v }) }),
-      rotate: triple("Turn °", 1, {
-        changed: (v) => handle({ rotate: within(v, -MOST_DEGREES, MOST_DEGREES) }),
-      }),
-      scale: triple("Size", 0.05, {
-        changed: (v) => handle({ scale: within(v, LEAST_SCALE, MOST_SCALE) }),
-      }),
-      pivot: triple("Pivot", 0.01, { changed: wishes.pivot }),
+      translate: triple("Move", lengths, { changed: (v) => handle({ translate: v }) }, said),
+      rotate: triple("Turn °", angles, { changed: (v) => handle({ rotate: v }) }, said),
+      scale: triple("Size", sizes, { changed: (v) => handle({ scale: v }) }, said),
+      pivot: triple("Pivot", lengths, { changed: wishes.pivot }, said),
       near: told(
         slider("Own locality", { low: 0, high: 12, step: 0.1 }, plain, {
           changed: (v) => handle({ locality: v }),
@@ -131,6 +134,7 @@ export class Panel {
       () => change((session) => ({ ...session, radius: null, falloff: null, centring: null })),
       "link",
     );
+    this.clear.title = "Handles and anchors; mirrors and settings stay";
     this.back.title = "No move, no turn, its own size";
     this.centre.title = "Turn and grow about the handle itself";
     this.automatic.title = "As the features of this mesh ask for";
@@ -184,7 +188,7 @@ export class Panel {
     const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
     this.own.hidden = !selected;
     this.title.textContent = selected ? `${named(selected.kind)} ${selected.index + 1}` : "";
-    for (const name of ["translate", "rotate", "scale", "pivot", "near"] as const)
+    for (const name of ["translate", "rotate", "scale", "near"] as const)
       fields[name].element.hidden = !handle;
     this.back.hidden = !handle;
     this.follow(state.pivot);
@@ -216,10 +220,11 @@ export class Panel {
     const { session, selected } = this.controller;
     const handle = selected?.kind === "handle" ? session.handles[selected.index] : undefined;
     this.centre.hidden = !handle?.pivot;
-    fields.pivot.set(pivot ?? [0, 0, 0]);
+    fields.pivot.element.hidden = !pivot; // not known before the features are there
+    if (pivot) fields.pivot.set(pivot);
     if (!handle) return;
     fields.translate.set(handle.translate ?? [0, 0, 0]);
-    fields.rotate.set(rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector);
+    fields.rotate.set(handle.rotate ?? (rotationOf(handle).map((v) => v * DEGREES) as unknown as Vector));
     fields.scale.set(scaleOf(handle));
   }
 
@@ -272,8 +277,9 @@ export class Panel {
   }
 }
 
-function within(values: Vector, low: number, high: number): Vector {
-  return values.map((v) => Math.min(high, Math.max(low, v))) as unknown as Vector;
+/** A round part of a mesh's diagonal, which is 300 to 3000 of it. */
+export function stepFor(diagonal: number): number {
+  return Number(`1e${Math.floor(Math.log10(diagonal / 300))}`);
 }
 
 /** Without the sign of a zero. */

@@ -28,6 +28,8 @@ export class Region {
   private readonly trace = byId<HTMLCanvasElement>("trace");
   private count_ = 0;
   private frame = 0; // that is asked for; 0: none
+  /** The stroke under way: `drop` makes as if it had not been. */
+  private stroke: { begin: PointerEvent; drop: () => void } | undefined;
 
   constructor(
     private readonly stage: Stage,
@@ -37,11 +39,12 @@ export class Region {
     private readonly diagonal: number,
   ) {
     this.selected = new Uint8Array(positions);
-    this.trace.addEventListener("pointerdown", (event) => this.press(event));
-    this.trace.addEventListener("pointermove", (event) => {
-      if (!event.buttons) this.draw([this.local(event)]);
+    const { canvas } = stage;
+    canvas.addEventListener("pointerdown", (event) => this.press(event), true); // before the camera
+    canvas.addEventListener("pointermove", (event) => {
+      if (this.tool && !this.stroke) this.draw([this.local(event)]);
     });
-    this.trace.addEventListener("pointerleave", () => this.draw([]));
+    canvas.addEventListener("pointerleave", () => this.draw([]));
   }
 
   get count(): number {
@@ -56,6 +59,7 @@ export class Region {
   use(tool: RegionTool | undefined): void {
     this.tool = tool;
     this.trace.hidden = !tool;
+    this.stage.canvas.style.cursor = tool ? (tool === "brush" ? "none" : "crosshair") : "";
     this.draw([]);
   }
 
@@ -71,9 +75,16 @@ export class Region {
     return found;
   }
 
+  /** A press that is no stroke is the camera's. */
   private press(begin: PointerEvent): void {
-    if (begin.button !== 0 || !begin.isPrimary || !this.tool) return;
-    this.trace.setPointerCapture(begin.pointerId);
+    if (!this.tool) return;
+    if (this.stroke && !begin.isPrimary) this.handOver();
+    if (begin.button !== 0 || !begin.isPrimary) return;
+    begin.stopImmediatePropagation();
+    const { canvas } = this.stage;
+    canvas.setPointerCapture(begin.pointerId);
+    this.stage.orbiting = false; // what is seen is where it was seen
+    const before = this.selected.slice();
     const seen = this.look();
     const lasso = this.tool === "lasso";
     const value = begin.altKey ? 0 : 1;
@@ -87,20 +98,40 @@ export class Region {
       if (!lasso) this.dab(seen, from, to, value);
       this.draw(path);
     };
+    const leave = (): void => {
+      canvas.removeEventListener("pointermove", move);
+      canvas.removeEventListener("pointerup", end);
+      canvas.removeEventListener("pointercancel", drop);
+      this.stroke = undefined;
+      this.stage.orbiting = true;
+      this.draw([]);
+      this.finish();
+    };
     const end = (): void => {
-      this.trace.removeEventListener("pointermove", move);
-      this.trace.removeEventListener("pointerup", end);
-      this.trace.removeEventListener("pointercancel", end);
       if (lasso)
         seen.index.forEach((position, k) => {
           if (inside(path, seen.at[2 * k]!, seen.at[2 * k + 1]!)) this.put(position, value);
         });
-      this.draw([]);
-      this.finish();
+      leave();
     };
-    this.trace.addEventListener("pointermove", move);
-    this.trace.addEventListener("pointerup", end);
-    this.trace.addEventListener("pointercancel", end);
+    const drop = (): void => {
+      before.forEach((on, position) => this.put(position, on));
+      leave();
+    };
+    this.stroke = { begin, drop };
+    canvas.addEventListener("pointermove", move);
+    canvas.addEventListener("pointerup", end);
+    canvas.addEventListener("pointercancel", drop);
+  }
+
+  /** A second finger makes a stroke a gesture of the camera, which has not seen the first. */
+  private handOver(): void {
+    const { begin, drop } = this.stroke!;
+    drop();
+    const { tool } = this;
+    this.tool = undefined; // or else the press would be a stroke again
+    this.stage.canvas.dispatchEvent(new PointerEvent(begin.type, begin));
+    this.tool = tool;
   }
 
   /** Select what lies within the brush on its way. */

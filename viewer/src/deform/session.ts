@@ -170,7 +170,7 @@ export function moves(handle: Handle): boolean {
 }
 
 /** How much of what all features share is left out, as geodistill.deform.session has it. */
-export function centringOf({ method, centring }: Session): number {
+export function centringOf({ method, centring }: Pick<Session, "method" | "centring">): number {
   return centring ?? (method === "published" ? 0 : 0.7);
 }
 

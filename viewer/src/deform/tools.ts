@@ -60,12 +60,15 @@ function editing(page: DeformPage): Made[] {
     { label: "Mirror the edit", key: "m", run: () => page.switchSymmetry() },
     { label: "Select nothing", key: "Escape", run: () => page.escape() },
     { label: "Remove what is selected", key: "Delete", run: () => controller.removeSelected() },
-    { label: "Remove all handles", key: "ctrl+Delete", run: () => controller.reset() },
+    { label: "Remove all", key: "ctrl+Delete", run: () => controller.reset() },
   ];
 }
 
 function files(page: DeformPage): Made[] {
-  const exporting = { label: "Export", key: "x", icon: ICONS.export, run: () => page.dialog.open() };
+  const exporting: Made = {
+    label: "Export", key: "x", icon: ICONS.export, awaits: "once the features are there",
+    enabled: () => page.kind.controller.ready, run: () => page.dialog.open(),
+  };
   return [
     { label: "Open a session", key: "ctrl+o", icon: ICONS.open, run: () => page.choose() },
     { label: "Save the session", key: "ctrl+s", icon: ICONS.save, run: () => page.save() },

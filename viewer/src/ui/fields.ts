@@ -75,16 +75,39 @@ export function slider(
   };
 }
 
-/** Three numbers in a row. */
+const MOST_PLAIN = 6; // letters from which an exponent reads better where it is shorter
+const MOST_WIDTH = 6.5; // of what a field has room for, in digits
+
+/** A number in little room: four digits at most, fewer where an exponent would else not fit. */
+export function brief(value: number): string {
+  const texts = [4, 3, 2].flatMap((digits) => {
+    const rounded = Number(value.toPrecision(digits));
+    const [plain, short] = [String(rounded), rounded.toExponential().replace("e+", "e")];
+    return plain.length <= Math.max(MOST_PLAIN, short.length) ? [plain, short] : [short, plain];
+  });
+  const width = (text: string) => text.length - 0.5 * text.replace(/[^.-]/g, "").length;
+  return texts.find((text) => width(text) <= MOST_WIDTH) ?? texts.at(-2)!;
+}
+
+export interface Numbers {
+  /** Of the arrow keys. */
+  step: number;
+  low?: number;
+  high?: number;
+}
+
+/** Three numbers in a row, each cut to its limits, of which `said` is told. */
 export function triple(
   label: string,
-  step: number,
+  { step, low = -Infinity, high = Infinity }: Numbers,
   ways: Ways<readonly [number, number, number]>,
+  said: (words: string) => void,
 ): Field<readonly [number, number, number]> {
-  let shown: readonly number[] = [];
+  let shown: readonly number[] = [0, 0, 0];
   const show = (input: HTMLInputElement, k: number) => {
-    const text = String(Number(shown[k]!.toPrecision(4)));
+    const text = brief(shown[k]!);
     if (input.value !== text) input.value = text;
+    input.title = String(Number(shown[k]!.toPrecision(9)));
   };
   const inputs = ["x", "y", "z"].map((axis, k) => {
     const input = make("input", { type: "number", step: String(step) });
@@ -94,10 +117,17 @@ export function triple(
       if (key === "Escape") show(input, k);
       if (key === "Escape" || key === "Enter") input.blur();
     });
+    input.addEventListener("blur", () => show(input, k));
     input.addEventListener("change", () => {
-      const values = inputs.map((i) => i.valueAsNumber);
-      if (values.every(Number.isFinite)) ways.changed(values as [number, number, number]);
-      else show(input, k);
+      const typed = input.valueAsNumber;
+      const value = Math.min(high, Math.max(low, typed));
+      if (Number.isNaN(value)) return;
+      // The others are what they are, and not what there is room to show of them.
+      shown = shown.with(k, value);
+      ways.changed(shown as [number, number, number]);
+      if (value === typed) return;
+      show(input, k);
+      said(`${label} is at ${value < typed ? "most" : "least"} ${value}`);
     });
     return input;
   });

@@ -16,6 +16,8 @@ export interface Tool {
   pressed?(): boolean;
   /** Whether there is something for it to do: always when left out. */
   enabled?(): boolean;
+  /** When there will be, if that is to be said. */
+  awaits?: string;
   run(): void;
 }
 
@@ -36,13 +38,19 @@ export interface Entry {
   keys: string;
 }
 
-const GESTURES: readonly (readonly [string, string])[] = [
-  ["Turn", "drag"],
-  ["Pan", "right drag, two fingers"],
-  ["Zoom", "wheel, pinch"],
-];
-
 export const VIEW = "View";
+
+/** What is done by hand; a topic's are those of pages that have tools of it. */
+const GESTURES: readonly (readonly [topic: string, label: string, keys: string])[] = [
+  [VIEW, "Turn the view", "drag"],
+  [VIEW, "Shift the view", "right drag, two fingers"],
+  [VIEW, "Zoom", "wheel, pinch"],
+  ["Place", "Take away from a region", "Alt drag"],
+  ["Place", "Add to a lasso's region", "Shift drag"],
+  ["Handle", "Drag in the view's plane", "drag its dot"],
+  ["Handle", "Pivot by hand", "the same, in Pivot"],
+  ["Files", "Open a session file", "drop it here"],
+];
 
 /** Tools of one topic. */
 export function about(topic: string, tools: readonly Omit<Tool, "topic">[]): Tool[] {
@@ -78,8 +86,18 @@ export function addTools(tools: readonly Tool[]): void {
 export function refreshTools(): void {
   for (const [tool, button] of buttons) {
     if (tool.pressed) button.setAttribute("aria-pressed", String(tool.pressed()));
-    if (tool.enabled) button.disabled = !tool.enabled();
+    if (!tool.enabled) continue;
+    button.disabled = !tool.enabled();
+    if (tool.awaits) button.dataset["note"] = button.disabled ? `: ${tool.awaits}` : "";
   }
+}
+
+/** What a tool's key does: nothing while there is nothing to do, of which `said` is told why. */
+export function byKey({ label, enabled, awaits, run }: Tool, said: (words: string) => void): () => void {
+  return () => {
+    if (enabled?.() ?? true) run();
+    else if (awaits) said(`${label}: ${awaits}`);
+  };
 }
 
 export function listenToKeys(actions: Readonly<Record<string, () => void>>): void {
@@ -108,10 +126,10 @@ function isTyping(target: EventTarget | null): boolean {
 }
 
 export function fillHelp(entries: readonly Entry[]): void {
-  const gestures = GESTURES.map(([label, keys]) => ({ topic: VIEW, label, keys }));
-  const all = [...gestures, ...entries];
+  const topics = new Set(entries.map(({ topic }) => topic));
+  const all = [...entries, ...GESTURES.map(([topic, label, keys]) => ({ topic, label, keys }))];
   const row = ({ label, keys }: Entry) => make("p", {}, make("span", {}, label), make("kbd", {}, keys));
-  const parts = Array.from(new Set(all.map(({ topic }) => topic)), (topic) => {
+  const parts = Array.from(topics, (topic) => {
     const rows = all.filter((entry) => entry.topic === topic).map(row);
     return make("section", {}, make("h3", {}, topic), ...rows);
   });
