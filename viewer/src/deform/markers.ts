@@ -24,6 +24,8 @@ export class Markers {
   private readonly dots: Dot[] = [];
   private readonly at = new THREE.Vector3();
   private readonly size = new THREE.Vector2();
+  /** Whether a dot is being dragged. */
+  dragging = false;
 
   constructor(
     private readonly stage: Stage,
@@ -104,11 +106,10 @@ export class Markers {
       this.gizmo.mode === "pivot"
         ? withPivot(own, add(add(own.pivot, own.translation), by), stage.scene.origin)
         : { translate: add(handle.translate ?? [0, 0, 0], by) };
-    let dragging = false;
     const move = (event: PointerEvent): void => {
       const far = Math.hypot(event.clientX - begin.clientX, event.clientY - begin.clientY);
-      if (!dragging && far < CLICK_PX) return;
-      dragging = true;
+      if (!this.dragging && far < CLICK_PX) return;
+      this.dragging = true;
       const shift = sub(this.inView(event, start), this.inView(begin, start));
       controller.drag(withHandle(before, index, { ...handle, ...shifted(shift) }));
     };
@@ -116,7 +117,9 @@ export class Markers {
       dot.removeEventListener("pointermove", move);
       dot.removeEventListener("pointerup", end);
       dot.removeEventListener("pointercancel", end);
-      if (dragging) controller.change(event.type === "pointerup" ? controller.session : before);
+      if (!this.dragging) return;
+      this.dragging = false;
+      controller.change(event.type === "pointerup" ? controller.session : before);
     };
     dot.addEventListener("pointermove", move);
     dot.addEventListener("pointerup", end);

@@ -127,7 +127,7 @@ export class DeformPage {
   }
 
   private listen(): void {
-    const { gizmo, kind, paint, panel, region, stage } = this;
+    const { gizmo, kind, markers, paint, panel, region, stage } = this;
     const { controller } = kind;
     const { changed } = controller;
     const { themed } = kind;
@@ -136,7 +136,8 @@ export class DeformPage {
       this.refresh();
     };
     controller.moved = () => {
-      gizmo.follow(!region.tool);
+      // What is dragged by its dot is seen better without arrows about it.
+      gizmo.follow(!region.tool && (!markers.dragging || gizmo.mode === "pivot"));
       panel.follow(gizmo.pivot);
       stage.invalidate();
     };

@@ -80,13 +80,17 @@ const MOST_WIDTH = 6.5; // of what a field has room for, in digits
 
 /** A number in little room: four digits at most, fewer where an exponent would else not fit. */
 export function brief(value: number): string {
-  const texts = [4, 3, 2].flatMap((digits) => {
+  const width = (text: string) => text.length - 0.5 * text.replace(/[^.-]/g, "").length;
+  let best = "";
+  for (const digits of [4, 3, 2]) {
     const rounded = Number(value.toPrecision(digits));
     const [plain, short] = [String(rounded), rounded.toExponential().replace("e+", "e")];
-    return plain.length <= Math.max(MOST_PLAIN, short.length) ? [plain, short] : [short, plain];
-  });
-  const width = (text: string) => text.length - 0.5 * text.replace(/[^.-]/g, "").length;
-  return texts.find((text) => width(text) <= MOST_WIDTH) ?? texts.at(-2)!;
+    const texts = plain.length <= Math.max(MOST_PLAIN, short.length) ? [plain, short] : [short, plain];
+    const found = texts.find((text) => width(text) <= MOST_WIDTH);
+    if (found) return found;
+    best = texts[0]!;
+  }
+  return best;
 }
 
 export interface Numbers {
@@ -103,11 +107,10 @@ export function triple(
   ways: Ways<readonly [number, number, number]>,
   said: (words: string) => void,
 ): Field<readonly [number, number, number]> {
-  let shown: readonly number[] = [0, 0, 0];
+  let shown: readonly number[] = [NaN, NaN, NaN];
   const show = (input: HTMLInputElement, k: number) => {
     const text = brief(shown[k]!);
     if (input.value !== text) input.value = text;
-    input.title = String(Number(shown[k]!.toPrecision(9)));
   };
   const inputs = ["x", "y", "z"].map((axis, k) => {
     const input = make("input", { type: "number", step: String(step) });
@@ -118,6 +121,7 @@ export function triple(
       if (key === "Escape" || key === "Enter") input.blur();
     });
     input.addEventListener("blur", () => show(input, k));
+    input.addEventListener("pointerenter", () => (input.title = String(Number(shown[k]!.toPrecision(9)))));
     input.addEventListener("change", () => {
       const typed = input.valueAsNumber;
       const value = Math.min(high, Math.max(low, typed));
@@ -134,8 +138,11 @@ export function triple(
   return {
     element: make("div", { className: "triple" }, make("span", {}, label), ...inputs),
     set(values) {
+      const before = shown;
       shown = values;
-      inputs.forEach((input, k) => document.activeElement !== input && show(input, k));
+      inputs.forEach((input, k) => {
+        if (values[k] !== before[k] && document.activeElement !== input) show(input, k);
+      });
     },
   };
 }
