@@ -62,7 +62,7 @@ def label_table(labels: Labels) -> np.ndarray:
         *(labels.bbox, labels.sizes, labels.location, labels.rotation_y),
         *([] if labels.scores is None else [labels.scores]),
     ]
-    return np.column_stack(columns).reshape(len(labels), -1)
+    return np.column_stack(columns)
 
 
 def read_labels(path: Path, scored: bool = False) -> Labels:
