@@ -112,7 +112,7 @@ def direction(yaw: Tensor, offset: float) -> Tensor:
 
 def directed(yaw: Tensor, half: Tensor, offset: float) -> Tensor:
     """Yaws that are right but for half turns, made to point to their half of the circle."""
-    return torch.remainder(yaw - offset, math.pi) + offset + math.pi * half
+    return torch.remainder(yaw - offset, math.pi) + offset + math.pi * half.to(yaw)
 
 
 def _places(low: float, high: float, count: int, placing: Placing) -> Tensor:
