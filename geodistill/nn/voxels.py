@@ -1,4 +1,4 @@
-"""Points gathered into the cells of a grid; nothing is padded: a point says which voxel it is in."""
+"""Points gathered into the cells of a grid, unpadded: each point says which voxel it is in."""
 
 from __future__ import annotations
 
