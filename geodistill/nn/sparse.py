@@ -1,5 +1,5 @@
-"""Sparse 3D convolution in plain torch: which outputs meet which inputs is found by sorted keys, and
-each offset of the kernel is one matrix product.
+"""Sparse 3D convolution in plain torch: sorted keys tell which outputs meet which inputs, and each
+offset of the kernel is one matrix product.
 
 Source: Graham et al., "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks"
 (CVPR 2018); Yan et al., "SECOND" (2018).
