@@ -26,6 +26,7 @@ VERBS = {
     "lift": "geodistill.cli.lift",
     "query": "geodistill.cli.query",
     "deform": "geodistill.cli.deform",
+    "eval": "geodistill.cli.eval",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
     "view": "geodistill.cli.view",
@@ -44,6 +45,7 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
   deform    deform a mesh by handles, in the browser: what looks like them moves with them
+  eval      measure how good detections are: the KITTI benchmark's average precision
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   view      show a scene in the browser
@@ -63,6 +65,7 @@ examples:
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2
   geodistill deform dragon.glb
+  geodistill eval --predictions results --labels kitti/training/label_2
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
   geodistill view lego.glb

@@ -1,0 +1,1 @@
+"""Boxes: their conventions, how they overlap, and which of them to keep."""

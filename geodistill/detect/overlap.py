@@ -1,0 +1,131 @@
+"""How much oriented boxes overlap, on any device: convex polygons are clipped by their corners and
+crossings, many pairs at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import check
+from geodistill.detect.boxes import corners_bev
+
+_CHUNK = 1 << 16  # pairs at a time: a few hundred numbers each
+_TOUCH = 1e-9  # of the boxes' size, by which corners on an edge count as inside
+
+
+def intersection_area(a: Tensor, b: Tensor) -> Tensor:
+    """Areas that boxes a [P, 7] and b [P, 7] share seen from above, pair by pair: float64 [P].
+
+    Computed about the first box's centre, so that nothing depends on where in the world they are.
+
+    Raises ShapeError for other shapes.
+    """
+    check(a=(a, "P 7"), b=(b, "P 7"))
+    parts = zip(a.double().split(_CHUNK), b.double().split(_CHUNK), strict=True)
+    return torch.cat([_shared(*part) for part in parts])
+
+
+def shared_area(a: Tensor, b: Tensor) -> Tensor:
+    """Areas that each of the boxes a [N, 7] shares with each of b [M, 7]: float64 [N, M]."""
+    check(a=(a, "N 7"), b=(b, "M 7"))
+    a, b = a.double(), b.double()
+    # Boxes that are farther apart than their half diagonals do not meet.
+    reach = (a[:, 3:5].norm(dim=1)[:, None] + b[:, 3:5].norm(dim=1)) / 2
+    one, two = (torch.cdist(a[:, :2], b[:, :2]) < reach).nonzero(as_tuple=True)
+    found = a.new_zeros(len(a), len(b))
+    found[one, two] = intersection_area(a[one], b[two])
+    return found
+
+
+def iou_bev(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes a [N, 7] and b [M, 7] seen from above: float64 [N, M]."""
+    shared = shared_area(a, b)
+    return _over_union(shared, a[:, 3:5], b[:, 3:5])
+
+
+def iou_3d(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of the volumes of boxes a [N, 7] and b [M, 7]: float64 [N, M]."""
+    shared = shared_area(a, b)
+    (low_a, high_a), (low_b, high_b) = _ends(a.double()), _ends(b.double())
+    depth = torch.minimum(high_a[:, None], high_b) - torch.maximum(low_a[:, None], low_b)
+    return _over_union(shared * depth.clamp(min=0), a[:, 3:6], b[:, 3:6])
+
+
+def iou_nearest(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union seen from above of boxes a [N, 7] and b [M, 7] whose yaw is taken as
+    the nearest multiple of a right angle, as anchors are matched: [N, M], in the boxes' dtype."""
+    check(a=(a, "N 7"), b=(b, "M 7"))
+    (low_a, high_a), (low_b, high_b) = _upright(a), _upright(b)
+    low = torch.maximum(low_a[:, None], low_b[None])
+    high = torch.minimum(high_a[:, None], high_b[None])
+    shared = (high - low).clamp(min=0).prod(-1)
+    return _over_union(shared, a[:, 3:5], b[:, 3:5])
+
+
+def _ends(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    return boxes[:, 2] - boxes[:, 5] / 2, boxes[:, 2] + boxes[:, 5] / 2
+
+
+def _over_union(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Of boxes of sizes a [N, D] and b [M, D]."""
+    union = a.to(shared).prod(1)[:, None] + b.to(shared).prod(1) - shared
+    return torch.where(union > 0, shared / union, torch.zeros_like(shared))
+
+
+def _upright(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    quarter = torch.remainder(boxes[:, 6], math.pi)
+    swapped = (quarter > math.pi / 4) & (quarter < 3 * math.pi / 4)
+    half = torch.where(swapped[:, None], boxes[:, [4, 3]], boxes[:, 3:5]) / 2
+    return boxes[:, :2] - half, boxes[:, :2] + half
+
+
+def _shared(a: Tensor, b: Tensor) -> Tensor:
+    """Of pairs of boxes, in float64."""
+    shift = a[:, :3].clone()
+    shift[:, 2] = 0
+    p = corners_bev(torch.cat([a[:, :3] - shift, a[:, 3:]], 1))  # [P, 4, 2]
+    q = corners_bev(torch.cat([b[:, :3] - shift, b[:, 3:]], 1))
+    crossings, crossed = _crossings(p, q)
+    points = torch.cat([p, q, crossings], 1)  # [P, 24, 2]
+    real = torch.cat([_within(p, q), _within(q, p), crossed], 1)
+    # About their mean, which is inside of what they span: in order of their angle there, they are
+    # its outline. Points that are none take the place of the first that is one.
+    count = real.sum(1, keepdim=True).clamp(min=1)
+    middle = (points * real[..., None]).sum(1) / count
+    away = points - middle[:, None]
+    angle = torch.atan2(away[..., 1], away[..., 0]).masked_fill(~real, math.inf)
+    order = angle.argsort(1)
+    around = away.gather(1, order[..., None].expand(-1, -1, 2))
+    kept = real.gather(1, order)
+    around = torch.where(kept[..., None], around, around[:, :1])
+    after = around.roll(-1, 1)
+    cross = around[..., 0] * after[..., 1] - around[..., 1] * after[..., 0]
+    area = cross.sum(1) / 2
+    return torch.where(real.sum(1) > 2, area, torch.zeros_like(area)).clamp(min=0)
+
+
+def _crossings(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each edge of one crosses each edge of the other: [P, 16, 2], and whether it does."""
+    start, step = p[:, :, None], (p.roll(-1, 1) - p)[:, :, None]
+    other, along = q[:, None], (q.roll(-1, 1) - q)[:, None]
+    gap = other - start
+    det = _cross(step, along)
+    safe = torch.where(det == 0, torch.ones_like(det), det)
+    t, u = _cross(gap, along) / safe, _cross(gap, step) / safe
+    hit = (det != 0) & (t >= 0) & (t <= 1) & (u >= 0) & (u <= 1)
+    where = start + t[..., None] * step
+    return where.flatten(1, 2), hit.flatten(1, 2)
+
+
+def _within(points: Tensor, box: Tensor) -> Tensor:
+    """Whether points [P, 4, 2] are inside of convex outlines [P, 4, 2], edges included: [P, 4]."""
+    edge = (box.roll(-1, 1) - box)[:, None]
+    side = _cross(edge, points[:, :, None] - box[:, None])
+    size = edge.norm(dim=-1).amax(-1, keepdim=True) ** 2
+    return (side >= -_TOUCH * size).all(-1)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

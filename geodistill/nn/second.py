@@ -1,0 +1,112 @@
+"""SECOND, at any width.
+
+Source: Yan, Mao and Li, "SECOND: Sparsely Embedded Convolutional Detection" (Sensors 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.nn.bev import AnchorHead, Backbone, Neck, Predictions
+from geodistill.nn.pillars import EPSILON, MOMENTUM
+from geodistill.nn.pointpillars import narrowed
+from geodistill.nn.sparse import SparseMap, StridedConv, SubmanifoldConv, Triple
+from geodistill.nn.voxels import VoxelGrid, Voxels, voxel_means
+
+KITTI_GRID = VoxelGrid((0.0, -40.0, -3.0), (70.4, 40.0, 1.0), (0.05, 0.05, 0.1), 5, 16_000)
+STRIDES, DEPTHS, UPS = (1, 2), (5, 5), (1, 2)
+
+
+@dataclass(frozen=True)
+class SecondSettings:
+    """As `PillarSettings`."""
+
+    grid: VoxelGrid = KITTI_GRID
+    classes: int = 3
+    yaws: int = 2
+    values: int = 4
+    compression: int = 1
+
+
+class Normed(nn.Module):
+    """A sparse convolution, batch norm and ReLU."""
+
+    def __init__(self, convolution: SubmanifoldConv | StridedConv) -> None:
+        super().__init__()
+        self.convolution = convolution
+        width = convolution.weight.shape[-1]
+        self.norm = nn.BatchNorm1d(width, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        x = self.convolution(x)
+        return x.with_features(torch.relu(self.norm(x.features)))
+
+
+class SparseEncoder(nn.Module):
+    """From the means of voxels to a map on the ground, eight times as coarse.
+
+    Args:
+        values: of a voxel.
+        width: of a published width, what it is here.
+    """
+
+    def __init__(self, values: int, width: Callable[[int], int]) -> None:
+        super().__init__()
+        w16, w32, w64, w128 = map(width, (16, 32, 64, 128))
+        self.first = Normed(SubmanifoldConv(values, w16))
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(Normed(SubmanifoldConv(w16, w16))),
+                _stage(w16, w32, (1, 1, 1)),
+                _stage(w32, w64, (1, 1, 1)),
+                _stage(w64, w64, (0, 1, 1)),
+            ]
+        )
+        self.last = Normed(StridedConv(w64, w128, (3, 1, 1), (2, 1, 1), (0, 0, 0)))
+
+    def forward(self, x: SparseMap) -> Tensor:
+        """[B, C Z, Y, X], the channels of a height one behind the other: c Z + z."""
+        x = self.first(x)
+        for stage in self.stages:
+            x = stage(x)
+        return self.last(x).dense().flatten(1, 2)
+
+
+class Second(nn.Module):
+    """From voxels to the predictions of every anchor.
+
+    Parts, by the names under which losses tap them: encoder [B, C, H, W], backbone (two maps), neck
+    [B, C, H, W], head.
+    """
+
+    def __init__(self, settings: SecondSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+        def width(published: int) -> int:
+            return narrowed(published, settings.compression)
+
+        stages, joined = [width(128), width(256)], [width(256)] * 2
+        self.encoder = SparseEncoder(settings.values, width)
+        self.backbone = Backbone(2 * width(128), stages, STRIDES, DEPTHS)
+        self.neck = Neck(stages, joined, UPS)
+        self.head = AnchorHead(sum(joined), settings.classes, settings.classes * settings.yaws)
+
+    def forward(self, voxels: Voxels) -> Predictions:
+        return self.head(self.neck(self.backbone(self.encoder(sparse_map(voxels)))))
+
+
+def sparse_map(voxels: Voxels) -> SparseMap:
+    """The mean of each voxel's points, in a grid with one more layer on top, as published."""
+    x, y, z = voxels.grid.cells
+    return SparseMap(voxel_means(voxels.points, voxels), voxels.cells, (z + 1, y, x), voxels.scans)
+
+
+def _stage(channels_in: int, channels_out: int, padding: Triple) -> nn.Sequential:
+    strided = StridedConv(channels_in, channels_out, (3, 3, 3), (2, 2, 2), padding)
+    more = (Normed(SubmanifoldConv(channels_out, channels_out)) for _ in range(2))
+    return nn.Sequential(Normed(strided), *more)

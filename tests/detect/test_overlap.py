@@ -1,0 +1,145 @@
+"""Overlaps of oriented boxes against clipping in exact fractions."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor
+
+from geodistill.checks import ShapeError
+from geodistill.detect.boxes import corners_bev
+from geodistill.detect.overlap import intersection_area, iou_3d, iou_bev, iou_nearest
+from geodistill.detect.suppress import suppress
+from tests.detect.made import random_boxes
+
+Point = tuple[Fraction, Fraction]
+
+
+def clipped(subject: list[Point], clip: list[Point]) -> Fraction:
+    """The area that two counter-clockwise convex polygons share, by Sutherland and Hodgman."""
+    for k in range(len(clip)):
+        (ax, ay), (bx, by) = clip[k - 1], clip[k]
+
+        def side(
+            p: Point, ax: Fraction = ax, ay: Fraction = ay, bx: Fraction = bx, by: Fraction = by
+        ) -> Fraction:
+            return (bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)
+
+        kept: list[Point] = []
+        for i in range(len(subject)):
+            one, two = subject[i - 1], subject[i]
+            s, t = side(one), side(two)
+            if (s < 0) != (t < 0):
+                u = s / (s - t)
+                kept.append((one[0] + u * (two[0] - one[0]), one[1] + u * (two[1] - one[1])))
+            if t >= 0:
+                kept.append(two)
+        subject = kept
+    twice = sum(
+        (
+            subject[i - 1][0] * subject[i][1] - subject[i][0] * subject[i - 1][1]
+            for i in range(len(subject))
+        ),
+        Fraction(0),
+    )
+    return twice / 2
+
+
+def exact(a: Tensor, b: Tensor) -> float:
+    outlines = [
+        [(Fraction(x), Fraction(y)) for x, y in corners_bev(box.double()).tolist()]
+        for box in (a, b)
+    ]
+    return float(clipped(*outlines))
+
+
+def test_areas_are_those_of_exact_clipping() -> None:
+    a, b = random_boxes(400, 0), random_boxes(400, 1)
+    wanted = torch.tensor([exact(*pair) for pair in zip(a, b, strict=True)], dtype=torch.float64)
+    assert (wanted > 0).sum() > 200
+    torch.testing.assert_close(intersection_area(a, b), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("yaw", [0.0, math.pi / 2, 0.3, math.pi / 4, -3.0])
+def test_boxes_that_touch_or_are_one(yaw: float) -> None:
+    box = torch.tensor([[5.0, -3.0, 1.0, 4.0, 2.0, 1.5, yaw]], dtype=torch.float64)
+    along = torch.tensor([math.cos(yaw), math.sin(yaw)], dtype=torch.float64)
+
+    def shifted(by: float) -> Tensor:
+        moved = box.clone()
+        moved[0, :2] += by * along
+        return moved
+
+    assert iou_3d(box, box).item() == pytest.approx(1, abs=1e-12)
+    turned = box.clone()
+    turned[0, 6] += math.pi
+    assert iou_bev(box, turned).item() == pytest.approx(1, abs=1e-12)
+    assert iou_bev(box, shifted(2)).item() == pytest.approx(1 / 3, abs=1e-12)
+    assert iou_bev(box, shifted(4)).item() == pytest.approx(0, abs=1e-12)
+    assert iou_bev(box, shifted(4.001)).item() == 0
+    inner = box.clone()
+    inner[0, 3:6] /= 2
+    assert iou_3d(box, inner).item() == pytest.approx(1 / 8, abs=1e-12)
+
+
+def test_nothing_depends_on_where_the_boxes_are() -> None:
+    a, b = random_boxes(40, 2), random_boxes(30, 3)
+    before = iou_3d(a, b)
+    far = torch.tensor([4e6, -5e6, 300.0, 0, 0, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(iou_3d(a + far, b + far), before, rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(iou_3d(b, a), before.T, rtol=1e-12, atol=1e-12)
+
+
+def test_volumes_share_what_their_heights_do() -> None:
+    a = torch.tensor([[0.0, 0, 0, 2, 2, 2, 0.7]])
+    b = torch.tensor([[0.0, 0, 1.5, 2, 2, 2, 0.7], [0.0, 0, 2.5, 2, 2, 2, 0.7]])
+    torch.testing.assert_close(
+        iou_3d(a, b), torch.tensor([[0.5 / 3.5, 0.0]], dtype=torch.float64), atol=1e-12, rtol=0
+    )
+
+
+def test_boxes_without_extent_overlap_nothing() -> None:
+    flat = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0]])
+    assert iou_bev(flat, flat).item() == 0
+    assert iou_3d(flat, flat).item() == 0
+
+
+def test_none_at_all() -> None:
+    none, some = torch.zeros(0, 7), random_boxes(3, 4)
+    assert iou_bev(none, some).shape == (0, 3)
+    assert iou_3d(some, none).shape == (3, 0)
+    assert suppress(none, torch.zeros(0), 0.5).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("yaw", "swapped"), [(0.1, False), (-0.7, False), (0.8, True), (2.0, True), (3.0, False)]
+)
+def test_anchors_match_the_nearest_upright_box(yaw: float, swapped: bool) -> None:
+    box = torch.tensor([[1.0, 2.0, 0.0, 4.0, 2.0, 1.0, yaw]])
+    upright = torch.tensor(
+        [[1.0, 2.0, 5.0, 2.0 if swapped else 4.0, 4.0 if swapped else 2.0, 1.0, 0]]
+    )
+    assert iou_nearest(box, upright).item() == pytest.approx(1)
+
+
+def test_suppression_keeps_what_a_plain_loop_keeps() -> None:
+    boxes = random_boxes(120, 5)
+    scores = (torch.rand(120, generator=torch.Generator().manual_seed(6)) * 10).round() / 10  # ties
+    overlaps = iou_bev(boxes, boxes)
+    kept: list[int] = []
+    for k in sorted(range(120), key=lambda k: (-scores[k].item(), k)):
+        if all(overlaps[k, other] <= 0.2 for other in kept):
+            kept.append(k)
+    assert suppress(boxes, scores, 0.2).tolist() == kept
+    assert suppress(boxes, scores, 0.2, most=4).tolist() == kept[:4]
+    assert len(kept) < 120
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ShapeError, match="a must have shape"):
+        iou_bev(torch.zeros(3, 5), torch.zeros(3, 7))
+    with pytest.raises(ShapeError, match="scores"):
+        suppress(torch.zeros(3, 7), torch.zeros(4), 0.5)
