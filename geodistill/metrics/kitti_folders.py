@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from geodistill.checks import InputError
 from geodistill.io.kitti import Labels, read_labels
-from geodistill.io.whole_file import read_whole
+from geodistill.io.kitti_frames import split_names
 
 
 def read_frames(
@@ -23,7 +22,7 @@ def read_frames(
 
     Raises InputError for folders without such files, and for a frame that lacks one of its own.
     """
-    names = _split(split) if split is not None else _names(predictions)
+    names = split_names(split) if split is not None else _names(predictions)
     for name in names:
         for folder, what in ((labels, "labels"), (predictions, "predictions")):
             if not (folder / f"{name}.txt").is_file():
@@ -45,15 +44,3 @@ def _names(folder: Path) -> list[str]:
     if not names:
         raise InputError(f"{folder} has no predictions: NAME.txt of each frame")
     return names
-
-
-def _split(path: Path) -> list[str]:
-    names: Sequence[str] = read_whole(path).decode("utf-8", "replace").split()
-    if not names:
-        raise InputError(f"{path} names no frames: one a line is expected")
-    strange = next((name for name in names if Path(name).name != name), None)
-    if strange is not None:
-        raise InputError(f"{path}: {strange[:40]!a} is no name of a frame")
-    if len(set(names)) < len(names):
-        raise InputError(f"{path} names a frame twice")
-    return list(names)

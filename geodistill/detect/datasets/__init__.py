@@ -1,0 +1,48 @@
+"""Data sets of scans with boxes, each in its own layout."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from geodistill.checks import InputError
+from geodistill.detect.scenes import Scene
+
+LAYOUTS = {
+    "training/velodyne": "geodistill.detect.datasets.kitti:Kitti",
+}
+"""A file or folder (a pattern) by which a data set is known, and its class."""
+
+
+class Dataset(Protocol):
+    """Attributes:
+    root: its folder.
+    metric: "kitti" or "nuscenes", by which detections in it are measured.
+    """
+
+    root: Path
+    metric: str
+
+    def frames(self, split: str) -> list[str]:
+        """Names of the frames of a split. Raises UsageError for a split that there is not."""
+        ...
+
+    def scene(self, frame: str) -> Scene:
+        """Raises InputError naming the file that is missing or is not what it should be."""
+        ...
+
+
+def open_dataset(root: Path) -> Any:
+    """The data set in a folder, by its layout.
+
+    Raises InputError for a folder that is none.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder of a data set of scans")
+    for pattern, name in LAYOUTS.items():
+        if any(root.glob(pattern)):
+            module, _, kind = name.partition(":")
+            return getattr(import_module(module), kind)(root)
+    known = ", ".join(LAYOUTS)
+    raise InputError(f"{root} is no data set of scans: none of {known} is in it")

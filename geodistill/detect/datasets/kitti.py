@@ -1,0 +1,167 @@
+"""KITTI's object benchmark as scenes, and detections as its predictions.
+
+What the benchmark labels is what the left colour camera sees: only points in its view are kept, and
+a detection outside of it is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.checks import InputError
+from geodistill.detect.boxes import corners, wrap
+from geodistill.detect.scenes import Detections, Scene
+from geodistill.io.images import image_info
+from geodistill.io.kitti import Labels, make_labels, read_labels
+from geodistill.io.kitti_frames import (
+    IMAGE_SIZE,
+    Calibration,
+    read_calibration,
+    read_scan,
+    read_split,
+)
+
+NEAR_M = 0.1  # what is nearer to the camera's plane is not projected
+
+
+@dataclass(frozen=True)
+class Kitti:
+    """Attributes:
+    root: the folder that holds training/ and ImageSets/.
+    """
+
+    root: Path
+    metric = "kitti"
+
+    @cached_property
+    def folder(self) -> Path:
+        return self.root / "training"
+
+    def frames(self, split: str) -> list[str]:
+        """Raises UsageError for a split that there is not."""
+        return read_split(self.root, split)
+
+    def scene(self, frame: str) -> Scene:
+        """Raises InputError naming the file that is missing or is not what it should be."""
+        calibration, size = self.calibration(frame), self.image_size(frame)
+        points = read_scan(self.folder / "velodyne" / f"{frame}.bin")
+        points = points[in_view(points[:, :3], calibration, size)]
+        labels = self.labels(frame)
+        named = np.array([name != "DontCare" for name in labels.names], bool)
+        boxes = lidar_boxes(labels, calibration)
+        return Scene(
+            frame,
+            torch.from_numpy(points),
+            boxes[torch.from_numpy(named)],
+            tuple(name for name in labels.names if name != "DontCare"),
+            torch.from_numpy(learnable(labels)[named]),
+        )
+
+    def labels(self, frame: str) -> Labels:
+        return read_labels(self.folder / "label_2" / f"{frame}.txt")
+
+    def calibration(self, frame: str) -> Calibration:
+        return read_calibration(self.folder / "calib" / f"{frame}.txt")
+
+    def image_size(self, frame: str) -> tuple[int, int]:
+        """Height and width; those of most images where the frame has none."""
+        path = self.folder / "image_2" / f"{frame}.png"
+        return image_info(path).size if path.is_file() else IMAGE_SIZE
+
+    def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
+        """Detections as the benchmark wants them; those outside of the image are left out."""
+        return kitti_predictions(found, classes, self.calibration(frame), self.image_size(frame))
+
+
+def lidar_boxes(labels: Labels, calibration: Calibration) -> Tensor:
+    """Boxes float32 [N, 7] of labels, in the LiDAR's frame."""
+    lidar_from_camera = np.linalg.inv(calibration.camera_from_lidar)
+    at = labels.location @ lidar_from_camera[:3, :3].T + lidar_from_camera[:3, 3]
+    height, width, length = labels.sizes.T
+    yaw = wrap(torch.from_numpy(-labels.rotation_y - math.pi / 2)).numpy()
+    middle = at[:, 2] + height / 2
+    columns = [at[:, 0], at[:, 1], middle, length, width, height, yaw]
+    return torch.from_numpy(np.column_stack(columns).astype(np.float32))
+
+
+def camera_columns(boxes: Tensor, calibration: Calibration) -> tuple[np.ndarray, ...]:
+    """The inverse of `lidar_boxes`: sizes [N, 3], location [N, 3] and rotation_y [N]."""
+    x, y, z, length, width, height, yaw = boxes.double().numpy().T
+    bottom = np.column_stack([x, y, z - height / 2])
+    camera = calibration.camera_from_lidar
+    location = bottom @ camera[:3, :3].T + camera[:3, 3]
+    rotation = wrap(torch.from_numpy(-yaw - math.pi / 2)).numpy()
+    return np.column_stack([height, width, length]), location, rotation
+
+
+def image_boxes(
+    boxes: Tensor, calibration: Calibration, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Around the corners of boxes [N, 7] in the image: float64 [N, 4] left, top, right, bottom, not
+    clipped, and whether any of it is before the camera and in the image, bool [N]."""
+    camera = calibration.camera_from_lidar
+    around = corners(boxes.double()).numpy() @ camera[:3, :3].T + camera[:3, 3]  # [N, 8, 3]
+    before = around[..., 2] > NEAR_M
+    around[..., 2] = np.maximum(around[..., 2], NEAR_M)
+    pixels, _ = calibration.project(around)
+    found = np.concatenate([pixels.min(1), pixels.max(1)], 1)
+    height, width = size
+    seen = (found[:, 2] > 0) & (found[:, 3] > 0) & (found[:, 0] < width) & (found[:, 1] < height)
+    return found, seen & before.any(1)
+
+
+def clipped(boxes_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes [N, 4] within the image's last pixels."""
+    height, width = size
+    return np.clip(boxes_px, 0, [width - 1, height - 1, width - 1, height - 1])
+
+
+def kitti_predictions(
+    found: Detections,
+    classes: Sequence[str],
+    calibration: Calibration,
+    size: tuple[int, int],
+) -> Labels:
+    """Detections in the LiDAR's frame as predictions in the camera's."""
+    boxes = found.boxes.cpu()
+    around, seen = image_boxes(boxes, calibration, size)
+    kept = torch.from_numpy(seen)
+    sizes, location, rotation = camera_columns(boxes[kept], calibration)
+    alpha = wrap(torch.from_numpy(rotation - np.arctan2(location[:, 0], location[:, 2]))).numpy()
+    unknown = np.full(len(alpha), -1.0)
+    columns = [
+        *(unknown, unknown, alpha, clipped(around[seen], size), sizes, location, rotation),
+        found.scores.cpu()[kept].double().numpy(),
+    ]
+    names = tuple(classes[number] for number in found.labels.cpu()[kept].tolist())
+    return make_labels(names, np.column_stack(columns))
+
+
+def in_view(points: np.ndarray, calibration: Calibration, size: tuple[int, int]) -> np.ndarray:
+    """Whether points [N, 3] of the LiDAR's frame are in the camera's image: bool [N]."""
+    camera = calibration.camera_from_lidar
+    pixels, depth = calibration.project(points @ camera[:3, :3].T + camera[:3, 3])
+    height, width = size
+    inside = (pixels >= 0) & (pixels < [width, height])
+    return inside.all(1) & (depth > NEAR_M)
+
+
+def learnable(labels: Labels) -> np.ndarray:
+    """Objects that at least the benchmark's hard level counts, and is able to: bool [N]."""
+    height = labels.bbox[:, 3] - labels.bbox[:, 1]
+    return (height >= 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)
+
+
+def expect_kitti(root: Path) -> None:
+    """Raise InputError where a folder lacks what the benchmark's has."""
+    for part in ("training/velodyne", "training/label_2", "training/calib", "ImageSets"):
+        if not (root / part).is_dir():
+            raise InputError(f"{root} is no KITTI folder: it has no {part}/")

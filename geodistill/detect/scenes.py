@@ -1,0 +1,61 @@
+"""A scan and the boxes in it, and what a detector says of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geodistill.checks import check
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One scan.
+
+    Attributes:
+        frame: its name in the data set.
+        points: float32 [N, F], x, y and z in metres with z up, reflectance 0 to 1, and what else
+            the data set has.
+        boxes: float32 [M, 7], see `detect.boxes`.
+        names: of the boxes' classes, as the data set has them.
+        learnable: bool [M], boxes that a detector may learn from; of the others nothing is learnt.
+    """
+
+    frame: str
+    points: Tensor
+    boxes: Tensor
+    names: tuple[str, ...]
+    learnable: Tensor
+
+    def __post_init__(self) -> None:
+        check(
+            points=(self.points, "N F"), boxes=(self.boxes, "M 7"), learnable=(self.learnable, "M")
+        )
+
+    def labels(self, classes: tuple[str, ...]) -> Tensor:
+        """Numbers of the boxes' classes among `classes`, -1 for others: int64 [M]."""
+        numbers = {name: number for number, name in enumerate(classes)}
+        return torch.tensor([numbers.get(name, -1) for name in self.names], dtype=torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one scan, best first.
+
+    Attributes:
+        boxes: float32 [K, 7].
+        scores: float32 [K], 0 to 1.
+        labels: int64 [K], numbers of the detector's classes.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        check(boxes=(self.boxes, "K 7"), scores=(self.scores, "K"), labels=(self.labels, "K"))
+
+    def __len__(self) -> int:
+        return len(self.scores)
