@@ -137,11 +137,10 @@ def kitti_predictions(
     sizes, location, rotation = camera_columns(boxes[kept], calibration)
     alpha = wrap(torch.from_numpy(rotation - np.arctan2(location[:, 0], location[:, 2]))).numpy()
     unknown = np.full(len(alpha), -1.0)
-    columns = [
-        *(unknown, unknown, alpha, clipped(around[seen], size), sizes, location, rotation),
-        found.scores.cpu()[kept].double().numpy(),
-    ]
-    names = tuple(classes[number] for number in found.labels.cpu()[kept].tolist())
+    scores = found.scores.cpu()[kept].double().numpy()
+    names = tuple(str(classes[number]) for number in found.labels.cpu()[kept].tolist())
+    bbox = clipped(around[seen], size)
+    columns = (unknown, unknown, alpha, bbox, sizes, location, rotation, scores)
     return make_labels(names, np.column_stack(columns))
 
 
