@@ -199,3 +199,19 @@ def test_differing_keys() -> None:
 def test_unknown_field_type_is_the_programmers_error() -> None:
     with pytest.raises(TypeError, match="no configuration can hold"):
         config.convert(set, "x", "where")
+
+
+@dataclass(frozen=True)
+class Several:
+    all: tuple[Optimiser, ...] = (Optimiser(),)
+
+
+def test_tuples_of_dataclasses(tmp_path: Path) -> None:
+    file = write(tmp_path, "all: [{lr: 1.0}, {betas: [0.1, 0.2]}]\n")
+    made = config.load(Several, file)
+    assert made == Several((Optimiser(1.0), Optimiser(betas=(0.1, 0.2))))
+    assert config.from_dict(Several, config.to_dict(made)) == made
+    with pytest.raises(UsageError, match=r"'all' must be a list of mappings, got 3"):
+        config.from_dict(Several, {"all": 3})
+    with pytest.raises(UsageError, match=r"unknown key 'all.0.rl'"):
+        config.from_dict(Several, {"all": [{"rl": 3}]})

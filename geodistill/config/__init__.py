@@ -2,7 +2,8 @@
 
 Precedence, weakest first: the dataclass's defaults (or a `base` instance), the YAML file, the
 overrides. Everything is strict: an unknown key, a wrong type or a repeated key is an error that
-names it. Fields may be of the types that `values.convert` knows, and dataclasses of such fields.
+names it. Fields may be of the types that `values.convert` knows, dataclasses of such fields, and
+tuples of such dataclasses.
 """
 
 from __future__ import annotations
@@ -145,6 +146,10 @@ def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
     if value is None and type(None) in typing.get_args(hint):
         return None
     kind: Any = nested[0]
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"'{where}' must be a list of mappings, got {shown(value)}")
+        return tuple(_value(kind, item, None, f"{where}.{n}") for n, item in enumerate(value))
     if isinstance(value, kind):
         return value
     return _build(kind, value, default if isinstance(default, kind) else None, f"{where}.")

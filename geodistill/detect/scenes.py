@@ -20,7 +20,9 @@ class Scene:
             the data set has.
         boxes: float32 [M, 7], see `detect.boxes`.
         names: of the boxes' classes, as the data set has them.
-        learnable: bool [M], boxes that a detector may learn from; of the others nothing is learnt.
+        learnable: bool [M], boxes that are good examples: only they are pasted into other scans.
+        trails: float32 [M, T, 7], the same objects in neighbouring frames, in this frame's
+            coordinates; None where they are unknown.
     """
 
     frame: str
@@ -28,6 +30,7 @@ class Scene:
     boxes: Tensor
     names: tuple[str, ...]
     learnable: Tensor
+    trails: Tensor | None = None
 
     def __post_init__(self) -> None:
         check(

@@ -1,0 +1,215 @@
+"""Training scans made from labelled ones: objects pasted in, moved, and the whole turned about.
+
+Source: Yan et al., "SECOND" (Sensors 2018), section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.detect.boxes import inside, wrap
+from geodistill.detect.overlap import shared_area
+from geodistill.detect.scenes import Scene
+
+Random = np.random.Generator
+TRIES = 100  # of a place for an object that is moved
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scan to learn from.
+
+    Attributes:
+        points: float32 [N, F].
+        boxes: float32 [M, 7] of the detector's classes.
+        labels: int64 [M], numbers of their classes.
+        trails: float32 [M, T, 7], the same objects in neighbouring frames; None where unknown.
+    """
+
+    points: Tensor
+    boxes: Tensor
+    labels: Tensor
+    trails: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Paste:
+    """Objects of one class that are brought into each scan from others.
+
+    Attributes:
+        name: of the class.
+        count: how many a scan then has, its own included.
+        least_points: of an object, that it is worth it.
+    """
+
+    name: str
+    count: int
+    least_points: int = 5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Attributes:
+    paste: for each class.
+    shift_m: standard deviation of the way that each object is moved by, along x, y and z.
+    spin_rad: by at most so much each object is turned about itself.
+    flip: probability with which left and right are exchanged.
+    turn_rad: by at most so much the scan is turned about the sensor.
+    scale: least and largest factor of everything.
+    """
+
+    paste: tuple[Paste, ...] = (Paste("Car", 15), Paste("Pedestrian", 15), Paste("Cyclist", 15))
+    shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    spin_rad: float = 0.0
+    flip: float = 0.5
+    turn_rad: float = math.pi / 4
+    scale: tuple[float, float] = (0.95, 1.05)
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """An object with its points [N, F], where they were in its scan; its box is [7]."""
+
+    points: Tensor
+    box: Tensor
+
+
+def cut_out(scene: Scene, classes: Sequence[str]) -> dict[str, list[Cutout]]:
+    """The learnable objects of a scan that have points, by class."""
+    found: dict[str, list[Cutout]] = {name: [] for name in classes}
+    kept = [k for k, name in enumerate(scene.names) if name in found and bool(scene.learnable[k])]
+    within = inside(scene.points[:, :3], scene.boxes[kept])
+    for column, k in enumerate(kept):
+        if (own := within[:, column]).any():
+            found[scene.names[k]].append(Cutout(scene.points[own], scene.boxes[k]))
+    return found
+
+
+def example(scene: Scene, classes: tuple[str, ...]) -> Example:
+    """A scan with the boxes of these classes that have a point in them."""
+    labels = scene.labels(classes)
+    own = labels >= 0
+    own[own.clone()] = inside(scene.points[:, :3], scene.boxes[own]).any(0)
+    trails = None if scene.trails is None else scene.trails[own]
+    return Example(scene.points, scene.boxes[own], labels[own], trails)
+
+
+def augmented(
+    found: Example,
+    settings: Augmentation,
+    classes: Sequence[str],
+    objects: dict[str, list[Cutout]],
+    random: Random,
+) -> Example:
+    """One of the many scans that a scan can be made into; its points come in a random order."""
+    for paste in settings.paste:
+        pool = objects.get(paste.name, [])
+        number = list(classes).index(paste.name) if paste.name in classes else -1
+        wanted = paste.count - int((found.labels == number).sum())
+        if number >= 0 and wanted > 0 and pool:
+            drawn = random.permutation(len(pool))[:wanted]
+            fit = [pool[k] for k in drawn if len(pool[k].points) >= paste.least_points]
+            found = pasted(found, fit, number)
+    if any(settings.shift_m) or settings.spin_rad:
+        found = jostled(found, settings, random)
+    if random.random() < settings.flip:
+        found = flipped(found)
+    found = turned(found, random.uniform(-settings.turn_rad, settings.turn_rad))
+    found = scaled(found, random.uniform(*settings.scale))
+    order = torch.from_numpy(random.permutation(len(found.points)))
+    return replace(found, points=found.points[order])
+
+
+def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
+    """Objects brought into a scan where they collide with none, and what was in their place is
+    gone."""
+    boxes = found.boxes
+    fit: list[Cutout] = []
+    for one in objects:
+        if not (shared_area(one.box[None], boxes) > 0).any():
+            boxes = torch.cat([boxes, one.box[None]])
+            fit.append(one)
+    if not fit:
+        return found
+    new = boxes[len(found.boxes) :]
+    free = ~inside(found.points[:, :3], new).any(1)
+    trails = found.trails
+    if trails is not None:  # what is pasted stands still
+        still = new[:, None].expand(-1, trails.shape[1], -1)
+        trails = torch.cat([trails, still])
+    return Example(
+        torch.cat([*(one.points for one in fit), found.points[free]]),
+        boxes,
+        torch.cat([found.labels, torch.full((len(fit),), label)]),
+        trails,
+    )
+
+
+def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
+    """Each object moved and turned on its own, where it collides with none of the others."""
+    boxes, points = found.boxes.clone(), found.points.clone()
+    trails = None if found.trails is None else found.trails.clone()
+    belongs = inside(points[:, :3], boxes)
+    for k in range(len(boxes)):
+        others = torch.cat([boxes[:k], boxes[k + 1 :]])
+        for _ in range(TRIES):
+            moved = boxes[k].clone()
+            moved[:3] += torch.from_numpy(random.normal(0.0, settings.shift_m)).float()
+            spin = random.uniform(-settings.spin_rad, settings.spin_rad)
+            moved[6] = wrap(moved[6] + spin)
+            if (shared_area(moved[None], others) > 0).any():
+                continue
+            center, goal = boxes[k, :3].clone(), moved[:3]
+            own = belongs[:, k]
+            points[own, :3] = _spun(points[own, :3] - center, spin) + goal
+            if trails is not None:
+                trails[k, :, :3] = _spun(trails[k, :, :3] - center, spin) + goal
+                trails[k, :, 6] = wrap(trails[k, :, 6] + spin)
+            boxes[k] = moved
+            break
+    return Example(points, boxes, found.labels, trails)
+
+
+def flipped(found: Example) -> Example:
+    """Left and right exchanged."""
+
+    def points(xyz: Tensor) -> Tensor:
+        return xyz * xyz.new_tensor([1.0, -1.0, 1.0])
+
+    return _mapped(found, points, 1.0, lambda yaw: -yaw)
+
+
+def turned(found: Example, angle: float) -> Example:
+    """Turned about the sensor's z axis by an angle in radians, from x towards y."""
+    return _mapped(found, lambda xyz: _spun(xyz, angle), 1.0, lambda yaw: yaw + angle)
+
+
+def scaled(found: Example, factor: float) -> Example:
+    return _mapped(found, lambda xyz: xyz * factor, factor, lambda yaw: yaw)
+
+
+def _mapped(
+    found: Example,
+    place: Callable[[Tensor], Tensor],
+    size: float,
+    yaw: Callable[[Tensor], Tensor],
+) -> Example:
+    def boxes(old: Tensor) -> Tensor:
+        parts = [place(old[..., :3]), old[..., 3:6] * size, wrap(yaw(old[..., 6:]))]
+        return torch.cat(parts, -1)
+
+    points = torch.cat([place(found.points[:, :3]), found.points[:, 3:]], 1)
+    trails = None if found.trails is None else boxes(found.trails)
+    return Example(points, boxes(found.boxes), found.labels, trails)
+
+
+def _spun(xyz: Tensor, angle: float) -> Tensor:
+    cos, sin = math.cos(angle), math.sin(angle)
+    x, y, z = xyz.unbind(-1)
+    return torch.stack([x * cos - y * sin, x * sin + y * cos, z], -1)
