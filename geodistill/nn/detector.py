@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.detect.anchors import (
     KITTI,
@@ -30,7 +31,7 @@ from geodistill.detect.scenes import Detections
 from geodistill.detect.suppress import suppress
 from geodistill.detect.targets import NOTHING, Targets, assign
 from geodistill.nn.bev import Predictions
-from geodistill.nn.pillars import Coordinates
+from geodistill.nn.pillars import MOMENTUM, Coordinates
 from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars
 from geodistill.nn.second import Second, SecondSettings
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
@@ -84,6 +85,8 @@ class DetectorSettings:
     normaliser: the loss is over the positive anchors of the "batch", as in mmdetection3d, or of
         each "scan", as in OpenPCDet.
     coordinates: see `nn.pillars.PillarEncoder`.
+    momentum: weight of a new batch in the running statistics of the batch norms; where a training
+        has few hundred steps, a larger one than the published is needed.
     choice: of detections.
     weights: of the losses.
     """
@@ -99,6 +102,7 @@ class DetectorSettings:
     forced: Literal["any", "negative"] = "any"
     normaliser: Literal["batch", "scan"] = "batch"
     coordinates: Coordinates = "absolute"
+    momentum: float = MOMENTUM
     choice: Choice = field(default_factory=Choice)
     weights: Weights = field(default_factory=Weights)
 
@@ -135,6 +139,9 @@ class Detector(nn.Module):
             self.network = Second(SecondSettings(*shape))
         else:
             self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = settings.momentum
         stride = STRIDE[settings.architecture]
         x, y, _ = grid.cells
         area = (*grid.low[:2], *grid.high[:2])
@@ -196,8 +203,8 @@ class Detector(nn.Module):
         """What each scan's losses are multiplied by, [B]."""
         positive = (label >= 0).sum(1).clamp(min=1)
         if self.settings.normaliser == "batch":
-            return (1 / positive.sum()).expand(len(label))
-        return 1 / positive / len(label)
+            return (1 / dist.all_sum(positive.sum().float())).expand(len(label))
+        return 1 / positive / (len(label) * dist.world())
 
     @torch.no_grad()
     def detections(self, predictions: Predictions) -> list[Detections]:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from geodistill.nn.synced import moments, remember
 from geodistill.nn.voxels import Voxels, voxel_means
 
 Coordinates = Literal["absolute", "mmdet3d_legacy"]
@@ -69,14 +70,8 @@ class PillarEncoder(nn.Module):
         """What batch norm multiplies by and adds, over the points and `places - N` zeros."""
         norm = self.norm
         if self.training:
-            mean = found.sum(0) / places
-            square = (found - mean).square().sum(0) + (places - len(found)) * mean.square()
-            variance = square / places
-            with torch.no_grad():
-                unbiased = variance * (places / max(places - 1, 1))
-                norm.running_mean.lerp_(mean.to(norm.running_mean), MOMENTUM)  # type: ignore[union-attr]
-                norm.running_var.lerp_(unbiased.to(norm.running_var), MOMENTUM)  # type: ignore[union-attr]
-                norm.num_batches_tracked += 1  # type: ignore[operator]
+            mean, variance, count = moments(found, [0], places)
+            remember(norm, mean, variance, count)
         else:
             mean, variance = norm.running_mean, norm.running_var
         scale = norm.weight * torch.rsqrt(variance + norm.eps)  # type: ignore[operator]

@@ -30,7 +30,7 @@ CHECKPOINT, DONE = "checkpoint.safetensors", "DONE"
 WORK, LOCK = ".work", ".lock"
 BESIDE = ".run"
 """What the run folder of a file adds to its name."""
-RESULTS = ("field.safetensors", "splats.ply", "mesh.glb")
+RESULTS = ("field.safetensors", "splats.ply", "mesh.glb", "detector.safetensors")
 """What results are called inside of run folders."""
 OTHER_FORMATS = (
     *(".pth", ".pt", ".th", ".ckpt", ".npz", ".npy", ".ply", ".splat", ".spz", ".ingp"),

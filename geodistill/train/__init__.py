@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from geodistill import kernels
+from geodistill import dist, kernels
 from geodistill.checks import InputError, UsageError
 from geodistill.log import progress
 from geodistill.runs import Run
@@ -98,7 +98,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
     unit = "steps" if budget.steps else "seconds"
     with HeldInterrupts() as interrupts, progress(total_ticks, f"{what}, {unit}") as bar:
         while (
-            not interrupts.noted
+            not (stopped := dist.any_rank(interrupts.noted))
             and (done := budget.progress(step)) < 1.0
             and not job.finished(step)
         ):
@@ -120,7 +120,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
                 _expect_finite(total, what, step)
                 checkpoint(job, budget, run, step)
                 saved = time.perf_counter()
-        if not interrupts.noted:
+        if not stopped:
             bar.advance(total_ticks - shown)
         _expect_finite(total, what, step)
         if run is not None:
@@ -142,8 +142,8 @@ def checkpoint(job: Job, budget: Budget, run: Run, step: int) -> None:
 
 
 def _resume(job: Job, budget: Budget, run: Run | None) -> int:
-    saved = run.latest() if run is not None else None
-    if run is None or saved is None:
+    saved = dist.of_first(run.latest() if run is not None else None)
+    if saved is None:
         budget.restart(0.0)
         return 0
     step, tensors, extra = saved
@@ -151,8 +151,9 @@ def _resume(job: Job, budget: Budget, run: Run | None) -> int:
         job.load(tensors, extra["job"])
         job.optimiser.load(tensors, extra["updates"])
     except (KeyError, RuntimeError) as error:
+        place = f" in {run.folder}" if run is not None else ""
         raise InputError(
-            f"the checkpoint in {run.folder} was written by another version ({error}): pass "
+            f"the checkpoint{place} was written by another version ({error}): pass "
             "--overwrite to begin again"
         ) from None
     budget.restart(extra["seconds"])

@@ -1,0 +1,102 @@
+"""Several processes at one job, as torchrun starts them; one process is the same code, alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as ranks
+
+from geodistill.checks import InputError
+
+
+def start() -> None:
+    """Join the other ranks, if torchrun has started this process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not ranks.is_initialized():
+        ranks.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def stop() -> None:
+    if ranks.is_initialized():
+        ranks.destroy_process_group()
+
+
+def world() -> int:
+    """How many ranks there are."""
+    return ranks.get_world_size() if ranks.is_initialized() else 1
+
+
+def rank() -> int:
+    return ranks.get_rank() if ranks.is_initialized() else 0
+
+
+def all_sum(values: Tensor) -> Tensor:
+    """The sum over all ranks, differentiable: what each rank's loss says of it reaches all.
+
+    Raises InputError where another rank has ended.
+    """
+    return _AllSum.apply(values) if world() > 1 else values  # type: ignore[no-any-return]
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Make the gradients those of the sum of all ranks' losses."""
+    if world() == 1:
+        return
+    own = [p for p in parameters if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+    flat = torch.cat([grad.flatten() for grad in grads])
+    with _together():
+        ranks.all_reduce(flat)
+    for p, part in zip(own, flat.split([p.numel() for p in own]), strict=True):
+        p.grad = part.view_as(p)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether it is so in any of the ranks."""
+    if world() == 1:
+        return flag
+    value = torch.tensor(float(flag), device="cuda" if torch.cuda.is_available() else "cpu")
+    with _together():
+        ranks.all_reduce(value)
+    return bool(value > 0)
+
+
+def of_first(value: Any) -> Any:
+    """What rank 0 has, in all ranks."""
+    if world() == 1:
+        return value
+    held = [value]
+    with _together():
+        ranks.broadcast_object_list(held)
+    return held[0]
+
+
+class _AllSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.detach().clone()
+        with _together():
+            ranks.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        total = grads[0].contiguous().clone()
+        with _together():
+            ranks.all_reduce(total)
+        return total
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f"rank {rank()} lost another rank ({str(error).splitlines()[0][:80]}): start the "
+            "command again, it goes on from its last checkpoint"
+        ) from None

@@ -1,0 +1,1 @@
+"""Training of 3D detectors from labelled scans."""

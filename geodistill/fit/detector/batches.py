@@ -1,0 +1,131 @@
+"""Batches of training scans: each is a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.detect.augment import Augmentation, Cutout, Example, augmented, cut_out, example
+from geodistill.detect.datasets import Dataset
+from geodistill.detect.targets import Targets
+from geodistill.log import progress
+from geodistill.nn.voxels import VoxelGrid, Voxels
+
+ORDER, CHANGE = 0, 1  # what a stream of random numbers is for
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B scans as a detector learns from them.
+
+    Attributes:
+        voxels: of their points.
+        boxes: [M, 7] of each scan.
+        labels: int64 [M] of each.
+        targets: of each.
+        trails: [M, T, 7] of each, see `Example`; None where they are unknown.
+        frames: how many scans all ranks together have in this step.
+    """
+
+    voxels: Voxels
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    targets: list[Targets]
+    trails: list[Tensor] | None
+    frames: int
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Training scans, step by step.
+
+    Attributes:
+        dataset, frames: what is learnt from.
+        classes: of the detector.
+        grid: of its voxels; boxes whose middle is outside of it are left out.
+        augmentation: of each scan, or None.
+        objects: what is pasted.
+        size: of a batch, over all ranks.
+        seed: of the order and of the changes.
+        rank, world: which part of each batch is this process's.
+    """
+
+    dataset: Dataset
+    frames: Sequence[str]
+    classes: tuple[str, ...]
+    grid: VoxelGrid
+    augmentation: Augmentation | None
+    objects: dict[str, list[Cutout]]
+    size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def steps(self, epochs: int) -> int:
+        return -(-epochs * len(self.frames) // self.size)
+
+    def examples(self, step: int) -> list[Example]:
+        """This rank's part of a step's scans."""
+        return [self._example(k) for k in self._places(step)[self.rank :: self.world]]
+
+    def count(self, step: int) -> int:
+        return len(self._places(step))
+
+    def _places(self, step: int) -> range:
+        return range(step * self.size, (step + 1) * self.size)
+
+    def _example(self, place: int) -> Example:
+        epoch, within = divmod(place, len(self.frames))
+        order = np.random.default_rng([self.seed, ORDER, epoch]).permutation(len(self.frames))
+        scene = self.dataset.scene(self.frames[int(order[within])])
+        found = example(scene, self.classes)
+        if self.augmentation is not None:
+            random = np.random.default_rng([self.seed, CHANGE, place])
+            found = augmented(found, self.augmentation, self.classes, self.objects, random)
+        return inside_grid(found, self.grid)
+
+
+class Ahead(torch.utils.data.IterableDataset):
+    """The examples of all steps from one on, for workers that prepare them ahead."""
+
+    def __init__(self, feed: Feed, first: int, steps: int) -> None:
+        self.feed, self.first, self.steps = feed, first, steps
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        worker = torch.utils.data.get_worker_info()
+        start, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for step in range(self.first + start, self.steps, stride):
+            yield self.feed.examples(step)
+
+
+def stream(feed: Feed, first: int, steps: int, workers: int) -> Iterator[list[Example]]:
+    """Examples of the steps from `first` on, in order, made by so many processes."""
+    ahead = Ahead(feed, first, steps)
+    if workers == 0:
+        return iter(ahead)
+    return iter(torch.utils.data.DataLoader(ahead, batch_size=None, num_workers=workers))
+
+
+def inside_grid(found: Example, grid: VoxelGrid) -> Example:
+    """Without the boxes whose middle is not above the grid."""
+    low, high = found.boxes.new_tensor(grid.low[:2]), found.boxes.new_tensor(grid.high[:2])
+    kept = ((found.boxes[:, :2] >= low) & (found.boxes[:, :2] < high)).all(1)
+    trails = None if found.trails is None else found.trails[kept]
+    return Example(found.points, found.boxes[kept], found.labels[kept], trails)
+
+
+def objects_of(
+    dataset: Dataset, frames: Sequence[str], classes: tuple[str, ...]
+) -> dict[str, list[Cutout]]:
+    """All that can be pasted, by class."""
+    found: dict[str, list[Cutout]] = {name: [] for name in classes}
+    with progress(len(frames), "objects to paste, scans") as bar:
+        for frame in frames:
+            for name, more in cut_out(dataset.scene(frame), classes).items():
+                found[name] += more
+            bar.advance()
+    return found

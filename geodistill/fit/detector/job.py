@@ -1,0 +1,200 @@
+"""One detector in training: the job that `train` drives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from geodistill import dist
+from geodistill.detect.augment import Example
+from geodistill.detect.datasets import Dataset
+from geodistill.fit.detector.batches import Batch, Feed, stream
+from geodistill.metrics.detectors import detect, headline, measure
+from geodistill.nn.bev import Predictions
+from geodistill.nn.detector import Detector
+from geodistill.nn.detector_files import save_detector
+from geodistill.runs import Run
+from geodistill.train.adamw import AdamW, OneCycle
+
+BEST = "best.safetensors"
+
+
+class Guide(Protocol):
+    """What a student learns besides the labels, from a teacher."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained with the student and thrown away afterwards."""
+        ...
+
+    def labels(self, batch: Batch, student: Detector) -> Batch:
+        """The batch with labels that the teacher adds, if it does."""
+        ...
+
+    def loss(
+        self, batch: Batch, predictions: Predictions, progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """After the student has seen the batch: what more it loses, and what to report."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Attributes:
+    dataset, frames: what is measured on.
+    every: after so many steps; at the end in any case.
+    """
+
+    dataset: Dataset
+    frames: Sequence[str]
+    every: int
+
+
+class DetectorJob:
+    """Attributes:
+    detector: the student, or the teacher to be.
+    shadow: the mean of its last states, which is what is kept; the detector itself where there is
+        no mean.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        feed: Feed,
+        steps: int,
+        cycle: OneCycle,
+        mean: float = 0.0,
+        workers: int = 0,
+        guide: Guide | None = None,
+        validation: Validation | None = None,
+        run: Run | None = None,
+    ) -> None:
+        self.detector, self.feed, self.steps, self.guide = detector, feed, steps, guide
+        self.validation, self.run, self.workers, self.mean = validation, run, workers, mean
+        self.shadow = detector
+        if mean:
+            self.shadow = Detector(detector.settings).to(detector.anchors.device)
+            self.shadow.load_state_dict(detector.state_dict())
+        trained = [*detector.parameters()]
+        if guide is not None:
+            trained += [p for p in guide.module.parameters() if p.requires_grad]
+        self.adamw = AdamW(trained, cycle)
+        self.cycle = cycle
+        self.best: float | None = None
+        self.measured = 0  # the step that was measured last
+        self.values: dict[str, float] = {}
+        self._examples: Iterator[list[Example]] | None = None
+        self._next = -1
+
+    @property
+    def optimiser(self) -> AdamW:
+        return self.adamw
+
+    def lr_scale(self, progress: float) -> float:
+        return self.cycle.rate(progress)
+
+    def before(self, step: int, progress: float) -> None:
+        self._average()
+        self.adamw.beta = self.cycle.beta(progress)
+        every = self.validation.every if self.validation else 0
+        if every and step and step % every == 0 and step != self.measured:
+            self.validate(step)
+
+    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        self.detector.train()
+        batch = self._batch(step)
+        if self.guide is not None:
+            batch = self.guide.labels(batch, self.detector)
+        predictions = self.detector(batch.voxels)
+        parts = self.detector.losses(predictions, batch.targets)
+        total = torch.stack(list(parts.values())).sum()
+        metrics = {name: float(value.detach()) for name, value in parts.items()}
+        if self.guide is not None:
+            more, said = self.guide.loss(batch, predictions, progress)
+            total = total + more
+            metrics |= said
+        return total, {**metrics, "gradient": self.adamw.norm}
+
+    def finished(self, step: int) -> bool:
+        return False
+
+    def validate(self, step: int) -> None:
+        """Measure the detector as it is kept, and keep it as the best if it is."""
+        self.measured = step
+        if self.validation is None or dist.rank() > 0:
+            return
+        own = self.validation
+        found = detect(self.shadow, own.dataset, own.frames)
+        self.values = measure(own.dataset, own.frames, found, self.detector.classes)
+        score = headline(self.values, self.detector.classes)
+        if self.run is not None:
+            self.run.log(step, score=score, **self.values)
+        if self.best is None or score > self.best:
+            self.best = score
+            if self.run is not None:
+                save_detector(self.run.path(BEST), self.shadow)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        modules: dict[str, nn.Module] = {"detector": self.detector}
+        if self.guide is not None:
+            modules["guide"] = self.guide.module
+        if self.mean:
+            modules["shadow"] = self.shadow
+        tensors = {
+            f"{part}.{name}": value
+            for part, module in modules.items()
+            for name, value in module.state_dict().items()
+        }
+        return tensors, {"best": self.best, "measured": self.measured, "values": self.values}
+
+    def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            head = f"{name}."
+            return {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+
+        self.detector.load_state_dict(part("detector"))
+        if self.guide is not None:
+            self.guide.module.load_state_dict(part("guide"))
+        if self.mean:
+            self.shadow.load_state_dict(part("shadow"))
+        self.best, self.measured, self.values = extra["best"], extra["measured"], extra["values"]
+
+    def complete(self) -> None:
+        """After the last step: the mean with it, and the last measurement."""
+        self._average()
+        if self.measured != self.steps:
+            self.validate(self.steps)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take the detector, as the last step left it, into the mean."""
+        count = self.adamw.count
+        if not self.mean or count == 0:
+            return
+        keep = min(self.mean, (1 + count) / (10 + count))
+        for own, new in zip(
+            self.shadow.state_dict().values(), self.detector.state_dict().values(), strict=True
+        ):
+            if own.is_floating_point():
+                own.lerp_(new, 1 - keep)
+            else:
+                own.copy_(new)
+
+    def _batch(self, step: int) -> Batch:
+        if self._examples is None or self._next != step:
+            self._examples = stream(self.feed, step, self.steps, self.workers)
+        self._next = step + 1
+        found = next(self._examples)
+        device = self.detector.anchors.device
+        voxels = self.detector.prepare([one.points for one in found])
+        boxes, labels = [one.boxes.to(device) for one in found], [one.labels for one in found]
+        labels = [one.to(device) for one in labels]
+        known = all(one.trails is not None for one in found)
+        trails = [one.trails.to(device) for one in found if one.trails is not None]
+        targets = self.detector.targets(boxes, labels)
+        count = self.feed.count(step)
+        return Batch(voxels, boxes, labels, targets, trails if known else None, count)

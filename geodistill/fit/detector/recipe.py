@@ -1,0 +1,48 @@
+"""What a detector is trained by, as files of recipes have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from geodistill.checks import UsageError
+from geodistill.detect.augment import Augmentation
+from geodistill.nn.detector import DetectorSettings
+from geodistill.train.adamw import OneCycle
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Attributes:
+    detector: what is trained.
+    epochs: how often each scan is seen.
+    batch: scans of a step, over all processes.
+    cycle: of the optimiser.
+    augmentation: of training scans; None for none.
+    mean: weight of the past in the running mean of the weights that is kept; 0 keeps the last.
+    measure_every: epochs between measurements; 0 measures at the end only.
+    train, val: splits of the data set.
+    workers: processes that prepare scans ahead; 0 prepares them in the one that trains.
+    seed: of weights, order and augmentation.
+    losses: from a teacher, each a mapping with `loss`, its name, and its options.
+    """
+
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    epochs: int = 80
+    batch: int = 6
+    cycle: OneCycle = field(default_factory=OneCycle)
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    mean: float = 0.0
+    measure_every: int = 0
+    train: str = "train"
+    val: str = "val"
+    workers: int = 0
+    seed: int = 0
+    losses: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch", 1), ("workers", 0), ("measure_every", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.mean < 1:
+            raise UsageError(f"mean must be in [0, 1), got {self.mean}")

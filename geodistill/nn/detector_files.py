@@ -1,0 +1,60 @@
+"""Detectors in files: safetensors with their settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geodistill import config
+from geodistill.checks import InputError, UsageError
+from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.runs import load_tensors, result_file, save_tensors
+
+FORMAT = "geodistill-detector"
+NAME = "detector.safetensors"
+
+
+def save_detector(path: Path, detector: Detector) -> None:
+    """Write a detector, atomically."""
+    settings = config.to_dict(detector.settings)
+    save_tensors(path, detector.state_dict(), {"format": FORMAT, "settings": settings})
+
+
+def load_detector(path: Path) -> Detector:
+    """The detector in a file or in a finished run's folder, in eval mode.
+
+    Raises InputError where it is none.
+    """
+    path = result_file(path)
+    tensors, metadata = load_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} is no detector, but {metadata.get('format', 'something else')}")
+    try:
+        detector = Detector(config.from_dict(DetectorSettings, metadata["settings"]))
+    except (KeyError, UsageError) as error:
+        raise InputError(f"{path} is a detector of another version: {error}") from None
+    load_weights(detector, tensors, path)
+    return detector.eval()
+
+
+def load_weights(detector: Detector, tensors: dict, path: Path) -> None:
+    """Raises InputError saying which tensors are missing, unknown or of another shape."""
+    own = detector.state_dict()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = [
+        f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if tensors[name].shape != own[name].shape
+    ]
+    wrong = [
+        f"{len(names)} {what} (such as {names[0]})"
+        for names, what in (
+            (missing, "tensors are missing"),
+            (unknown, "are unknown"),
+            (sorted(shapes), "have another shape"),
+        )
+        if names
+    ]
+    if wrong:
+        kind = detector.settings.architecture
+        raise InputError(f"{path} does not fit a {kind} detector: {', '.join(wrong)}")
+    detector.load_state_dict(tensors)
