@@ -76,15 +76,12 @@ class Hits:
 def meet(rays: Rays, placed: Placed) -> Pairs:
     """All pairs of a beam and a solid that it meets."""
     ray, part = _windows(rays, placed)
-    flat = np.array([one.planes is not None for one in placed.parts], bool)
-    found = []
-    for kind, test in ((True, _planes), (False, _ellipsoids)):
-        own = flat[part] == kind
-        r, p = ray[own], part[own]
-        distance, cosine = test(rays.directions[r], p, placed)
-        met = np.isfinite(distance)
-        found.append((r[met], p[met], distance[met], cosine[met]))
-    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    flat = np.array([one.planes is not None for one in placed.parts], bool)[part]
+    distance, cosine = np.full(len(ray), np.inf), np.zeros(len(ray))
+    for own, test in ((flat, _planes), (~flat, _ellipsoids)):
+        distance[own], cosine[own] = test(rays.directions[ray[own]], part[own], placed)
+    met = np.isfinite(distance)
+    return Pairs(ray[met], part[met], distance[met], cosine[met])
 
 
 def first(count: int, pairs: Pairs, ground: tuple[Array, Array]) -> Hits:
