@@ -93,9 +93,7 @@ def _solid_pairs(pairs: Pairs, placed: Placed, random: np.random.Generator) -> P
     """Without the beams that go through what is partly clear."""
     clear = np.array([part.material.clear for part in placed.parts])[pairs.part]
     kept = random.random(len(clear)) >= clear
-    return Pairs(
-        *(column[kept] for column in (pairs.ray, pairs.part, pairs.distance, pairs.cosine))
-    )
+    return Pairs(pairs.ray[kept], pairs.part[kept], pairs.distance[kept], pairs.cosine[kept])
 
 
 def _returns(
