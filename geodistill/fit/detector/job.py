@@ -13,7 +13,7 @@ from geodistill import dist
 from geodistill.detect.augment import Example
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, stream
-from geodistill.metrics.detectors import detect, headline, measure
+from geodistill.metrics.detectors import detect, flat, headline, measure
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
@@ -129,7 +129,8 @@ class DetectorJob:
             return
         own = self.validation
         found = detect(self.shadow, own.dataset, own.frames)
-        self.values = measure(own.dataset, own.frames, found, self.detector.classes)
+        report = measure(own.dataset, own.frames, found, self.detector.classes)
+        self.values = flat(report)
         score = headline(self.values, self.detector.classes)
         if self.run is not None:
             self.run.log(step, score=score, **self.values)
