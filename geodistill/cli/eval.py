@@ -140,8 +140,14 @@ def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] 
 
 
 def report(result: dict[str, Any]) -> str:
+    head = f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent"
+    return "\n".join([head, "", *tables(result)])
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """A table for each class of flat values, and what few objects allow."""
     names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
-    lines = [f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent", ""]
+    lines: list[str] = []
     for name in names:
         counts = [result[f"{name}/count/{level}"] for level in _LEVELS]
         heads = "".join(
@@ -158,7 +164,8 @@ def report(result: dict[str, Any]) -> str:
             ]
             lines.append(f"  {view:<10}" + "".join(f"{value:>20}" for value in values))
         lines.append("")
-    return "\n".join([*lines, *_caps(result, names)]).rstrip()
+    few = _caps(result, names)
+    return [*lines, *few] if few else lines[:-1]
 
 
 def _caps(result: dict[str, Any], names: list[str]) -> list[str]:
