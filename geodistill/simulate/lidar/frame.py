@@ -80,7 +80,7 @@ def simulate(sensor: Sensor, seed: int, number: int, around: bool = False) -> Fr
     things = street.things
     placed = placed_parts([(t.shape.parts, t.place, rotation(t.yaw)) for t in things])
     pairs = _solid_pairs(meet(rays, placed), placed, random)
-    ground = meet_ground(rays, street.ground.height, sensor.range_m)
+    ground = meet_ground(rays, street.ground.height, street.ground.bounds, sensor.range_m)
     hits = first(len(rays.directions), pairs, ground)
     points, owner = _returns(sensor, rays, hits, placed, street.ground, random)
     shown = _share_shown(things, pairs, hits, placed)
@@ -93,9 +93,7 @@ def _solid_pairs(pairs: Pairs, placed: Placed, random: np.random.Generator) -> P
     """Without the beams that go through what is partly clear."""
     clear = np.array([part.material.clear for part in placed.parts])[pairs.part]
     kept = random.random(len(clear)) >= clear
-    return Pairs(
-        *(column[kept] for column in (pairs.ray, pairs.part, pairs.distance, pairs.cosine))
-    )
+    return Pairs(pairs.ray[kept], pairs.part[kept], pairs.distance[kept], pairs.cosine[kept])
 
 
 def _returns(

@@ -113,9 +113,7 @@ def _solid(
 
 def _slanted(axis: int, sign: float, half: float, z: float, back: float) -> tuple[float, ...]:
     """The side through the bottom's edge and through the top's, which is `back` behind it."""
-    normal = np.zeros(3)
-    normal[axis], normal[2] = sign * 2 * z, back
-    normal /= np.linalg.norm(normal)
-    edge = np.zeros(3)
-    edge[axis], edge[2] = sign * half, -z
-    return (*normal, float(normal @ edge))
+    length = math.hypot(2 * z, back)
+    out, up = sign * 2 * z / length, back / length
+    normal = (out, 0.0, up) if axis == 0 else (0.0, out, up)
+    return (*normal, out * sign * half - up * z)

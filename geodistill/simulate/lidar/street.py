@@ -65,6 +65,14 @@ class Ground:
             z = z + amplitude * (np.sin(kx * x + ky * y + phase) - math.sin(phase))
         return z
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which z of the surface stays."""
+        swings = [(amplitude, math.sin(phase)) for amplitude, _, _, phase in self.waves]
+        low = sum(-amplitude * (1 + at) for amplitude, at in swings) - SENSOR_M
+        high = sum(amplitude * (1 - at) for amplitude, at in swings) + KERB_M - SENSOR_M
+        return low - 0.01, high + 0.01
+
     def along(self, x: Array, y: Array) -> tuple[Array, Array]:
         """How far along the road places are, and how far to the left of its middle."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
