@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.detect.boxes import wrap
-from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes
+from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes, in_view
 from geodistill.io.kitti import Labels, make_labels
 from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration
 from geodistill.simulate.lidar.cast import (
@@ -56,7 +56,8 @@ _BASE_LOSS, _FAR_LOSS, _GRAZING_LOSS = 0.03, 0.35, 0.25
 class Frame:
     """Attributes:
     points: float32 [N, 4], x, y, z and reflectance.
-    labels: of the objects in the image that have a point.
+    labels: of the objects in the image that have a point there; others have none, not even one of
+        unknown occlusion.
     boxes: float64 [M, 7] of the labels, in the LiDAR's frame.
     trails: float64 [M, T, 7], where they are at `TRAIL_S`, in this frame's coordinates as the
         LiDAR then would be.
@@ -84,7 +85,8 @@ def simulate(sensor: Sensor, seed: int, number: int, around: bool = False) -> Fr
     hits = first(len(rays.directions), pairs, ground)
     points, owner = _returns(sensor, rays, hits, placed, street.ground, random)
     shown = _share_shown(things, pairs, hits, placed)
-    count = np.bincount(owner[owner >= 0], minlength=len(things))
+    seen = (owner >= 0) & in_view(points[:, :3], CALIBRATION, IMAGE_SIZE)
+    count = np.bincount(owner[seen], minlength=len(things))
     labels, boxes, trails = _labels(street, shown, count)
     return Frame(points, labels, boxes, trails)
 
