@@ -117,7 +117,7 @@ def range_view(
     at = np.floor(place(xyz[order])).astype(int)
     tone = np.sqrt(np.clip(away[order] / far_m, 0, 1))[:, None]
     colors = (_NEAR_RGB + tone * (_FAR_RGB - _NEAR_RGB)).astype(np.uint8)
-    for down in (0, 1):
+    for down in (0, 1, 2):  # rings are some pixels apart
         row, column = at[:, 1] + down, at[:, 0]
         seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         canvas[row[seen], column[seen]] = colors[seen]

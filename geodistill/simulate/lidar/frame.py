@@ -92,10 +92,13 @@ def simulate(sensor: Sensor, seed: int, number: int, around: bool = False) -> Fr
 
 
 def _solid_pairs(pairs: Pairs, placed: Placed, random: np.random.Generator) -> Pairs:
-    """Without the beams that go through what is partly clear."""
-    clear = np.array([part.material.clear for part in placed.parts])[pairs.part]
+    """Without the beams that go through what is partly clear; others go in a little."""
+    of_part = np.array([(p.material.clear, p.material.depth_m) for p in placed.parts])
+    clear, depth = of_part.reshape(-1, 2)[pairs.part].T
     kept = random.random(len(clear)) >= clear
-    return Pairs(pairs.ray[kept], pairs.part[kept], pairs.distance[kept], pairs.cosine[kept])
+    deeper = depth[kept] * np.minimum(random.exponential(1, int(kept.sum())), 3)
+    distance = pairs.distance[kept] + deeper
+    return Pairs(pairs.ray[kept], pairs.part[kept], distance, pairs.cosine[kept])
 
 
 def _returns(
@@ -123,6 +126,11 @@ def _returns(
     seen = (hits.part != NOTHING) & (hits.distance < sensor.range_m)
     kept = np.flatnonzero(seen & (random.random(len(lost)) >= lost))
     distance = hits.distance[kept] + random.normal(0, sensor.noise_m, len(kept))
+    grass = np.zeros(len(reflectance))
+    grass[below] = np.where(road, 0, ground.grass_m)
+    # Blades send a beam back before it reaches the soil, at a grazing angle farther before.
+    before = grass[kept] * random.random(len(kept)) / np.maximum(hits.cosine[kept], 0.05)
+    distance -= np.minimum(before, 0.1 * distance)
     xyz = rays.directions[kept] * distance[:, None]
     echo = reflectance[kept] * (0.4 + 0.6 * hits.cosine[kept]) + random.normal(0, 0.03, len(kept))
     echo = np.clip(echo, 0, 0.99).round(2)

@@ -17,7 +17,7 @@ Random = np.random.Generator
 
 GLASS, TYRE, PLATE = Material(0.08, 0.75), Material(0.06), Material(0.95)
 CHROME, LAMP = Material(0.5, 0.2), Material(0.75)
-BARK, LEAVES, HEDGE = Material(0.25), Material(0.35, 0.45), Material(0.3, 0.15)
+BARK, LEAVES, HEDGE = Material(0.25), Material(0.35, 0.45, 0.4), Material(0.3, 0.15, 0.06)
 SKIN, SPOKES, STEEL = Material(0.4), Material(0.2, 0.6), Material(0.35)
 WALL, WOOD = Material(0.4), Material(0.3)
 
@@ -173,6 +173,23 @@ def pedestrian(random: Random) -> Shape:
         parts.append(block((-0.2, 0, shoulder - 0.25), (0.2, 0.3, 0.42), _cloth(random)))
     length = max(0.45, stride + 0.4) + (0.1 if len(parts) > 6 else 0.0)
     return Shape((length, chest + 0.22, height), parts)
+
+
+def sitting(random: Random) -> Shape:
+    """Someone on a bench or a step, looking along x."""
+    height, seat = _about(random, 1.28, 0.06), _about(random, 0.45, 0.03)
+    cloth, trousers = _cloth(random), _cloth(random)
+    trunk = height - seat - 0.2
+    parts = [
+        ellipsoid((-0.2, 0, seat + trunk / 2), (0.28, 0.44, trunk * 1.1), cloth),
+        ellipsoid((-0.16, 0, height - 0.12), (0.21, 0.17, 0.25), SKIN),
+        block((-0.25, 0, seat - 0.06), (0.4, 1.4, 0.06), WOOD),
+    ]
+    for side in (-1, 1):
+        parts.append(ellipsoid((0.05, side * 0.11, seat + 0.06), (0.55, 0.16, 0.16), trousers))
+        parts.append(ellipsoid((0.3, side * 0.11, seat / 2), (0.13, 0.13, seat * 1.05), trousers))
+        parts.append(ellipsoid((-0.05, side * 0.25, seat + 0.3), (0.4, 0.1, 0.12), cloth))
+    return Shape((0.85, 0.62, height), parts)
 
 
 def cyclist(random: Random) -> Shape:

@@ -20,10 +20,12 @@ class Material:
     """Attributes:
     reflectance: of a beam that comes in at a right angle, 0 to 1.
     clear: share of beams that are not sent back at all: glass, spokes, leaves.
+    depth_m: how far beams go into it on average: leaves.
     """
 
     reflectance: float
     clear: float = 0.0
+    depth_m: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
