@@ -19,7 +19,8 @@ _EDGES = (
     *((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4)),
     *((0, 4), (1, 5), (2, 6), (3, 7)),
 )
-_NEAR_RGB, _FAR_RGB = np.array([255.0, 225, 120]), np.array([70.0, 60, 160])
+_AWAY_M = (3.0, 8.0, 20.0, 60.0)
+_AWAY_RGB = ((255, 235, 130), (245, 140, 90), (190, 80, 150), (70, 70, 190))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +85,11 @@ def bird_view(
 def range_view(
     points: Tensor,
     outlines: Sequence[Outlines],
-    area: tuple[float, float, float, float] = (-26.0, -42.0, 4.0, 42.0),
+    area: tuple[float, float, float, float] = (-20.0, -42.0, 4.0, 42.0),
     px_per_degree: float = 7.15,
-    far_m: float = 60.0,
 ) -> Tensor:
-    """A scan as its sensor has it: azimuth from left to right, elevation upwards, points darker the
-    farther they are.
+    """A scan as its sensor has it: azimuth from left to right, elevation upwards, points from yellow
+    to blue the farther they are.
 
     Args:
         points: [N, F], x, y and z in metres.
@@ -115,8 +115,8 @@ def range_view(
     away = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-away, kind="stable")
     at = np.floor(place(xyz[order])).astype(int)
-    tone = np.sqrt(np.clip(away[order] / far_m, 0, 1))[:, None]
-    colors = (_NEAR_RGB + tone * (_FAR_RGB - _NEAR_RGB)).astype(np.uint8)
+    tones = [np.interp(away[order], _AWAY_M, tone) for tone in zip(*_AWAY_RGB, strict=True)]
+    colors = np.stack(tones, 1).astype(np.uint8)
     for down in (0, 1, 2):  # rings are some pixels apart
         row, column = at[:, 1] + down, at[:, 0]
         seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)

@@ -76,7 +76,11 @@ def simulate(sensor: Sensor, seed: int, number: int, around: bool = False) -> Fr
         around: a whole turn; else the sector that the camera sees.
     """
     random = np.random.default_rng([seed, number])
-    street = make_street(random)
+    return scan(sensor, make_street(random), random, around)
+
+
+def scan(sensor: Sensor, street: Street, random: np.random.Generator, around: bool) -> Frame:
+    """A turn of a sensor, or the camera's sector of it, and what is labelled in it."""
     rays = fire(sensor, 180.0 if around else VIEW_DEG, random)
     things = street.things
     placed = placed_parts([(t.shape.parts, t.place, rotation(t.yaw)) for t in things])
@@ -129,7 +133,7 @@ def _returns(
     grass = np.zeros(len(reflectance))
     grass[below] = np.where(road, 0, ground.grass_m)
     # Blades send a beam back before it reaches the soil, at a grazing angle farther before.
-    before = grass[kept] * random.random(len(kept)) / np.maximum(hits.cosine[kept], 0.05)
+    before = grass[kept] * random.random(len(kept)) ** 2 / np.maximum(hits.cosine[kept], 0.15)
     distance -= np.minimum(before, 0.1 * distance)
     xyz = rays.directions[kept] * distance[:, None]
     echo = reflectance[kept] * (0.4 + 0.6 * hits.cosine[kept]) + random.normal(0, 0.03, len(kept))

@@ -69,17 +69,19 @@ def block(
         *(_slanted(0, 1.0, x, z, front), _slanted(0, -1.0, x, z, back)),
         *(_slanted(1, 1.0, y, z, side), _slanted(1, -1.0, y, z, side)),
     ]
-    return _solid(center, size, material, turn, normals)
+    wider = [2 * max(-front, -back, 0.0), 2 * max(-side, 0.0), 0.0]
+    half = (np.array(size) + wider) / 2
+    return _solid(center, half, material, turn, normals)
 
 
 def column(center: Triple, radius: float, height: float, material: Material) -> Part:
     """An upright prism of six sides, as wide as a cylinder on average."""
-    apothem = radius * 0.95
+    apothem, edge = radius * 0.95, radius * 0.95 / math.cos(math.pi / 6)
     normals: list[tuple[float, ...]] = [(0, 0, 1, height / 2), (0, 0, -1, height / 2)]
     for k in range(6):
         normals.append((math.cos(k * math.pi / 3), math.sin(k * math.pi / 3), 0, apothem))
-    size = (2 * radius, 2 * radius, height)
-    return _solid(center, size, material, (0.0, 0.0, 0.0), normals)
+    half = np.array([edge, edge, height / 2])
+    return _solid(center, half, material, (0.0, 0.0, 0.0), normals)
 
 
 def ellipsoid(
@@ -102,7 +104,7 @@ def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
 
 def _solid(
     center: Triple,
-    size: Triple,
+    half: Array,
     material: Material,
     turn: Triple,
     normals: Sequence[tuple[float, ...]],
@@ -110,7 +112,7 @@ def _solid(
     planes = np.zeros((PLANES, 4))
     planes[:, 3] = 1.0
     planes[: len(normals)] = normals
-    return Part(np.array(center), rotation(*turn), np.array(size) / 2, planes, material)
+    return Part(np.array(center), rotation(*turn), half, planes, material)
 
 
 def _slanted(axis: int, sign: float, half: float, z: float, back: float) -> tuple[float, ...]:
