@@ -92,6 +92,16 @@ def ellipsoid(
     return Part(np.array(center), rotation(*turn), half, None, material)
 
 
+def bounds(parts: Sequence[Part]) -> tuple[Array, Array]:
+    """Least and largest x, y and z of parts, [3] each."""
+    center = np.array([part.center for part in parts])
+    reach = []
+    for part in parts:
+        axes = np.abs(part.rotation) * part.half
+        reach.append(axes.sum(1) if part.planes is not None else np.linalg.norm(axes, axis=1))
+    return (center - reach).min(0), (center + reach).max(0)
+
+
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
     """Turns about z, then y, then x of the turned axes: [3, 3]."""
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
