@@ -74,10 +74,10 @@ def bird_view(
     draw = ImageDraw.Draw(image)
     for one in outlines:
         around = place(corners_bev(one.boxes.cpu().double()).numpy())
-        for k, corners in enumerate(around):
-            _outline(draw, corners, one)
+        for k, plan in enumerate(around):
+            _outline(draw, plan, one)
             if one.texts:
-                x, y = corners[:, 0].max() + 3, corners[:, 1].min() - 4
+                x, y = plan[:, 0].max() + 3, plan[:, 1].min() - 4
                 draw.text((float(x), float(y)), one.texts[k], fill=one.color)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
@@ -88,8 +88,8 @@ def range_view(
     area: tuple[float, float, float, float] = (-20.0, -42.0, 4.0, 42.0),
     px_per_degree: float = 7.15,
 ) -> Tensor:
-    """A scan as its sensor has it: azimuth from left to right, elevation upwards, points from yellow
-    to blue the farther they are.
+    """A scan as its sensor has it: azimuth to the right, elevation upwards, points from yellow to
+    blue the farther they are.
 
     Args:
         points: [N, F], x, y and z in metres.

@@ -158,9 +158,7 @@ def test_far_dark_and_grazed_surfaces_lose_more_beams() -> None:
 def test_things_do_not_overlap_and_stand_on_the_ground() -> None:
     for seed in range(4):
         street = make_street(np.random.default_rng(seed))
-        boxes = np.array(
-            [[*one.place[:2], *one.shape.size[:2], one.yaw] for one in street.things]
-        )
+        boxes = np.array([[*one.place[:2], *one.shape.size[:2], one.yaw] for one in street.things])
         for k, box in enumerate(boxes[1:], 1):
             assert not meets(box, boxes[:k], 0.0)
         for one in street.things:
