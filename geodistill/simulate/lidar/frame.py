@@ -184,7 +184,7 @@ def _labels(
 
 def _box(thing: Thing) -> list[float]:
     length, width, height = thing.shape.size
-    x, y, z = thing.place
+    x, y, z = thing.place.tolist()
     return [x, y, z + height / 2, length, width, height, thing.yaw]
 
 
