@@ -1,7 +1,7 @@
 """PointDistiller: local graphs of the teacher's features, learnt where they matter.
 
-Source: Zhang, Dong, Tai and Ma, "PointDistiller: Structured Knowledge Distillation Towards Efficient
-and Compact 3D Detection" (CVPR 2023).
+Source: Zhang, Dong, Tai and Ma, "PointDistiller: Structured Knowledge Distillation Towards
+Efficient and Compact 3D Detection" (CVPR 2023).
 """
 
 from __future__ import annotations

@@ -110,3 +110,7 @@ def expect_alike(name: str, teacher: Any, student: Any) -> None:
             f"{name} compares features of the same places: at its tap the teacher gives {kinds[0]} "
             f"and the student {kinds[1]}"
         )
+
+
+def _kind(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
