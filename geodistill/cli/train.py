@@ -130,14 +130,18 @@ def load_detector(path: Path) -> Detector:
 def read_recipe(arguments: Taught) -> Recipe:
     from geodistill import config
     from geodistill.fit.detector.recipe import Recipe
+    from geodistill.log import say
 
     recipe = config.load(Recipe, recipe_file(arguments.recipe), arguments.set)
     if arguments.loss:
         recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
+    if arguments.loss and not arguments.teacher:
+        raise UsageError("--loss is from a teacher: name one by --teacher RUN")
     if recipe.losses and not arguments.teacher:
-        raise UsageError(f"{arguments.recipe} has losses from a teacher: name one by --teacher RUN")
+        say(f"{arguments.recipe} has losses from a teacher, and none is named: labels teach alone")
+        recipe = replace(recipe, losses=())
     if arguments.teacher and not recipe.losses:
         raise UsageError(
             f"{arguments.recipe} has no losses from a teacher: leave --teacher out, or add some: "

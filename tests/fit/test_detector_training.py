@@ -139,9 +139,7 @@ def test_workers_prepare_the_same(root: Path, tmp_path: Path) -> None:
 def test_no_object_to_learn_from(root: Path) -> None:
     other = replace(RECIPE.detector.anchors[0], name="Tram")
     recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=(other,)))
-    with pytest.raises(
-        InputError, match="no object of the classes Tram has a point in"
-    ):
+    with pytest.raises(InputError, match="no object of the classes Tram has a point in"):
         train_detector(recipe, open_dataset(root))
 
 
