@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ CHOICES: dict[Toolbox, Choice] = {
     "mmdet3d": Choice(0.1, 100, 0.01, 50, by_class=True),
     "openpcdet": Choice(0.1, 4096, 0.01, 500, by_class=False),
 }
+_MOST_CELLS = 1 << 23  # on the ground
+_NO_LIMIT = 1 << 30
 _OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the scans end at 69.12
 
 
@@ -75,15 +77,17 @@ def from_openpcdet(config: Mapping[str, Any], start: DetectorSettings) -> Detect
     given = head["ANCHOR_GENERATOR_CONFIG"]
     anchors = [
         ClassAnchors(
-            one["class_name"],
-            _numbers(*one["anchor_sizes"]),
-            *_numbers(one["anchor_bottom_heights"]),
-            float(one["matched_threshold"]),
-            float(one["unmatched_threshold"]),
-            _numbers(one["anchor_rotations"]),
+            name=str(one["class_name"]),
+            size=_numbers(*one["anchor_sizes"]),
+            bottom=float(_one(one["anchor_bottom_heights"])),
+            positive=float(one["matched_threshold"]),
+            negative=float(one["unmatched_threshold"]),
+            yaws=_numbers(one["anchor_rotations"]),
         )
         for one in given
     ]
+    if config.get("CLASS_NAMES", names := [one.name for one in anchors]) != names:
+        raise ValueError(f"the anchors' classes {names} are not CLASS_NAMES")
     centers = {bool(one.get("align_center", False)) for one in given}
     data = config.get("DATA_CONFIG", {})
     steps = [s for s in data.get("DATA_PROCESSOR", ()) if "VOXEL_SIZE" in s]
@@ -182,8 +186,11 @@ def _with_grid(
 ) -> DetectorSettings:
     *low, a, b, c = _numbers(span)
     x, y, z = _numbers(size)
-    train, test = map(int, most_voxels)
-    grid = VoxelGrid((low[0], low[1], low[2]), (a, b, c), (x, y, z), int(most_points), train)
+    train, test = map(_limit, most_voxels)
+    most = _limit(most_points)
+    grid = VoxelGrid((low[0], low[1], low[2]), (a, b, c), (x, y, z), most, train)
+    if min(x, y, z) <= 0 or not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
+        raise ValueError(f"voxels of {x} x {y} x {z} m")
     return replace(settings, grid=grid, most_voxels_detecting=test)
 
 
@@ -193,11 +200,19 @@ def _offset(offset: Any, limit: Any) -> float:
     return float(offset)
 
 
+def _limit(count: Any) -> int:
+    """-1 is none, as for mmdetection3d's dynamic voxels."""
+    return int(count) if int(count) >= 0 else _NO_LIMIT
+
+
 def _numbers(values: Any) -> Any:
-    return tuple(float(value) for value in values)
+    found = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"numbers {found}")
+    return found
 
 
-def _one(values: set[Any]) -> Any:
+def _one(values: Collection[Any]) -> Any:
     (value,) = values
     return value
 
