@@ -11,7 +11,7 @@ from geodistill import config, log
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.anchors import KITTI, ClassAnchors
 from geodistill.io.checkpoints import load_checkpoint
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.detector import STRIDE, Detector, DetectorSettings
 from geodistill.nn.toolboxes.layouts import (
     HeadOrder,
     State,
@@ -32,6 +32,7 @@ from geodistill.nn.toolboxes.settings import (
 )
 from geodistill.nn.voxels import VoxelGrid
 
+_MOST_ANCHORS = 1 << 24
 _MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -63,7 +64,7 @@ def read_detector(
     Args:
         anchors: of the classes in the order of the file, in the place of these settings'; yaws are
             in this package's convention.
-        grid: of voxels, in the place of these settings'.
+        grid: of voxels, which anchors cover, in the place of these settings'.
         convention: of the boxes that it was trained with; mmdet3d-0 is mmdetection3d before 1.0.
             None: as the version in the file says, and the newer where it says none.
 
@@ -88,6 +89,7 @@ def read_detector(
         values=shape.values,
         anchors=anchors or settings.anchors,
         grid=grid or settings.grid,
+        area=None if grid else settings.area,
     )
     settings, order = _ordered(settings, shape, path, convention)
     try:
@@ -166,9 +168,12 @@ def _ordered(
     if known != {(shape.classes, shape.yaws)}:
         names = ", ".join(one.name for one in anchors) or "none"
         raise InputError(
-            f"{path} has a head of {shape.classes} classes with {shape.yaws} anchors each, known are "
-            f"those of {names}: say its anchors, in its order"
+            f"{path} has a head of {shape.classes} classes with {shape.yaws} anchors each, but the "
+            f"anchors that are known are those of {names}: say its own, in its order"
         )
+    x, y, _ = settings.grid.cells
+    if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[settings.architecture] ** 2:
+        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
     usual = [one.name for one in KITTI]
     order = list(range(shape.classes))
     if {one.name for one in anchors} <= {*usual}:
