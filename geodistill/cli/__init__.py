@@ -26,6 +26,8 @@ VERBS = {
     "lift": "geodistill.cli.lift",
     "query": "geodistill.cli.query",
     "deform": "geodistill.cli.deform",
+    "simulate": "geodistill.cli.simulate",
+    "train": "geodistill.cli.train",
     "eval": "geodistill.cli.eval",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
@@ -34,7 +36,7 @@ VERBS = {
     "doctor": "geodistill.cli.doctor",
 }
 
-RESUMABLE = ("convert", "fit")
+RESUMABLE = ("convert", "fit", "simulate", "train")
 
 HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
@@ -45,6 +47,8 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   lift      lift the features of an image teacher onto a geometry
   query     ask lifted features what is like a place, a text, or one another
   deform    deform a mesh by handles, in the browser: what looks like them moves with them
+  simulate  make labelled LiDAR scans of generated streets
+  train     train a 3D detector, alone or taught by a larger one
   eval      measure how good detections are: the KITTI benchmark's average precision
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene

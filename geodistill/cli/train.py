@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional
 
 if TYPE_CHECKING:
     from geodistill.fit.detector.recipe import Recipe
+    from geodistill.nn.detector import Detector
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 
@@ -39,6 +40,10 @@ class Arguments(Common):
     set: Annotated[
         tuple[str, ...], Option("a key of the recipe, such as epochs=10", metavar="KEY=VALUE")
     ] = ()
+    loss: Annotated[
+        tuple[str, ...],
+        Option("a loss from the teacher, in the place of the recipe's; several by repeating it"),
+    ] = ()
     seed: Annotated[int | None, Option("in the place of the recipe's")] = None
     device: Annotated[str, Option("cpu, cuda or cuda:N; auto takes a GPU if there is one")] = "auto"
     overwrite: Annotated[bool, Option("replace what is at -o", setting=False)] = False
@@ -47,16 +52,28 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill import config
     from geodistill.detect.datasets import open_dataset
+    from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.training import train_detector
     from geodistill.metrics.detectors import headline
+    from geodistill.nn.detector_files import fingerprint, load_detector
     from geodistill.runs import Run
 
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
     settings["data"] = str(arguments.data.resolve())
-    with Run.open(arguments.output, "train", settings, arguments.overwrite) as opened:
-        detector, values = train_detector(recipe, dataset, opened, device_of(arguments.device))
+    teachers = [load_detector(Path(name)) for name in arguments.teacher]
+    device = device_of(arguments.device)
+
+    def guide_of(student: Detector) -> Teaching:
+        return Teaching(student, teachers, recipe.losses)
+
+    inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
+    with Run.open(
+        arguments.output, "train", settings, arguments.overwrite, inputs=inputs
+    ) as opened:
+        taught = guide_of if teachers else None
+        detector, values = train_detector(recipe, dataset, opened, device, taught)
         result = {
             "output": str(arguments.output),
             "parameters": sum(p.numel() for p in detector.parameters()),
@@ -72,10 +89,17 @@ def read_recipe(arguments: Arguments) -> Recipe:
     from geodistill.fit.detector.recipe import Recipe
 
     recipe = config.load(Recipe, recipe_file(arguments.recipe), arguments.set)
+    if arguments.loss:
+        recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
     if recipe.losses and not arguments.teacher:
-        recipe = replace(recipe, losses=())
+        raise UsageError(f"{arguments.recipe} has losses from a teacher: name one by --teacher RUN")
+    if arguments.teacher and not recipe.losses:
+        raise UsageError(
+            f"{arguments.recipe} has no losses from a teacher: leave --teacher out, or add some: "
+            "--loss point_distiller"
+        )
     return recipe
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from geodistill.detect.boxes import inside, wrap
-from geodistill.detect.overlap import shared_area
+from geodistill.detect.overlap import meet
 from geodistill.detect.scenes import Scene
 
 Random = np.random.Generator
@@ -129,23 +129,24 @@ def augmented(
 def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
     """Objects brought into a scan where they collide with none, and what was in their place is
     gone."""
-    boxes = found.boxes
-    fit: list[Cutout] = []
-    for one in objects:
-        if not (shared_area(one.box[None], boxes) > 0).any():
-            boxes = torch.cat([boxes, one.box[None]])
-            fit.append(one)
+    fit: list[int] = []
+    if objects:
+        new = torch.stack([one.box for one in objects])
+        taken, among = meet(new, found.boxes).any(1), meet(new, new)
+        for k in range(len(objects)):
+            if not taken[k] and not among[k, fit].any():
+                fit.append(k)
     if not fit:
         return found
-    new = boxes[len(found.boxes) :]
+    new = new[fit]
     free = ~inside(found.points[:, :3], new).any(1)
     trails = found.trails
     if trails is not None:  # what is pasted stands still
         still = new[:, None].expand(-1, trails.shape[1], -1)
         trails = torch.cat([trails, still])
     return Example(
-        torch.cat([*(one.points for one in fit), found.points[free]]),
-        boxes,
+        torch.cat([*(objects[k].points for k in fit), found.points[free]]),
+        torch.cat([found.boxes, new]),
         torch.cat([found.labels, torch.full((len(fit),), label)]),
         trails,
     )
@@ -163,7 +164,7 @@ def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
             moved[:3] += torch.from_numpy(random.normal(0.0, settings.shift_m)).float()
             spin = random.uniform(-settings.spin_rad, settings.spin_rad)
             moved[6] = wrap(moved[6] + spin)
-            if (shared_area(moved[None], others) > 0).any():
+            if meet(moved[None], others).any():
                 continue
             center, goal = boxes[k, :3].clone(), moved[:3]
             own = belongs[:, k]

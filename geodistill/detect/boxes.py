@@ -52,12 +52,19 @@ def inside(points: Tensor, boxes: Tensor) -> Tensor:
     Raises ShapeError for other shapes.
     """
     check(points=(points, "N 3"), boxes=(boxes, "M 7"))
-    away = points[:, None] - boxes[None, :, :3]
-    cos, sin = boxes[:, 6].cos(), boxes[:, 6].sin()
-    along = away[..., 0] * cos + away[..., 1] * sin
-    across = away[..., 1] * cos - away[..., 0] * sin
-    local = torch.stack([along, across, away[..., 2]], -1)
-    return (local.abs() <= boxes[None, :, 3:6] / 2).all(-1)
+    # Only pairs that are near each other along both axes are looked at closely.
+    reach = boxes[:, 3:5].norm(dim=1) / 2 * 1.001
+    near = (points[:, :1] - boxes[:, 0]).abs() <= reach
+    near &= (points[:, 1:2] - boxes[:, 1]).abs() <= reach
+    point, box = near.nonzero(as_tuple=True)
+    own = boxes[box]
+    away = points[point] - own[:, :3]
+    cos, sin = own[:, 6].cos(), own[:, 6].sin()
+    along = away[:, 0] * cos + away[:, 1] * sin
+    across = away[:, 1] * cos - away[:, 0] * sin
+    local = torch.stack([along, across, away[:, 2]], 1)
+    near[point, box] = (local.abs() <= own[:, 3:6] / 2).all(1)
+    return near
 
 
 def to_convention(boxes: Tensor, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from geodistill import config
@@ -58,3 +59,12 @@ def load_weights(detector: Detector, tensors: dict, path: Path) -> None:
         kind = detector.settings.architecture
         raise InputError(f"{path} does not fit a {kind} detector: {', '.join(wrong)}")
     detector.load_state_dict(tensors)
+
+
+def fingerprint(detector: Detector) -> str:
+    """The same for the same settings and weights only."""
+    digest = hashlib.sha256(repr(config.to_dict(detector.settings)).encode())
+    for name, value in sorted(detector.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

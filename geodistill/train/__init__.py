@@ -125,6 +125,8 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
         _expect_finite(total, what, step)
         if run is not None:
             checkpoint(job, budget, run, step)
+    if stopped:  # by another rank: here nothing was noted
+        raise KeyboardInterrupt
     return step
 
 

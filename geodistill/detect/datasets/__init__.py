@@ -16,13 +16,15 @@ LAYOUTS = {
 
 
 class Dataset(Protocol):
-    """Attributes:
-    root: its folder.
-    metric: "kitti" or "nuscenes", by which detections in it are measured.
-    """
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        ...
 
-    root: Path
-    metric: str
+    @property
+    def metric(self) -> str:
+        """By which detections in it are measured: "kitti" or "nuscenes"."""
+        ...
 
     def frames(self, split: str) -> list[str]:
         """Names of the frames of a split. Raises UsageError for a split that there is not."""

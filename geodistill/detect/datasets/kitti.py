@@ -6,6 +6,7 @@ a detection outside of it is none.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from geodistill.io.kitti_frames import (
     read_scan,
     read_split,
 )
+from geodistill.io.whole_file import read_whole
 
 NEAR_M = 0.1  # what is nearer to the camera's plane is not projected
 
@@ -57,13 +59,29 @@ class Kitti:
         labels = self.labels(frame)
         named = np.array([name != "DontCare" for name in labels.names], bool)
         boxes = lidar_boxes(labels, calibration)
+        trails = self._trails(frame, len(labels))
         return Scene(
             frame,
             torch.from_numpy(points),
             boxes[torch.from_numpy(named)],
             tuple(name for name in labels.names if name != "DontCare"),
             torch.from_numpy(learnable(labels)[named]),
+            None if trails is None else trails[torch.from_numpy(named)],
         )
+
+    def _trails(self, frame: str, count: int) -> Tensor | None:
+        """Where the objects are in neighbouring frames, which simulated data sets know."""
+        path = self.folder / "trails" / f"{frame}.json"
+        if not path.is_file():
+            return None
+        try:
+            found = torch.tensor(json.loads(read_whole(path))["boxes"], dtype=torch.float32)
+            found = found.reshape(count, -1, 7)
+        except (ValueError, KeyError, TypeError, RuntimeError):
+            raise InputError(
+                f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers"
+            ) from None
+        return found
 
     def labels(self, frame: str) -> Labels:
         return read_labels(self.folder / "label_2" / f"{frame}.txt")

@@ -1,0 +1,63 @@
+"""Sheets of scans seen from above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.detect.picture import COLORS, FOUND, LABELLED, Outlines, bird_view
+from geodistill.detect.scenes import Detections, Scene
+
+AREA = (0.0, -25.0, 50.0, 25.0)
+CLASSES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck")
+
+
+def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
+    """Scans with their labels, a colour for each class; two beside each other."""
+    views = []
+    for frame in frames:
+        scene = dataset.scene(frame)
+        names = [*CLASSES, *(name for name in dict.fromkeys(scene.names) if name not in CLASSES)]
+        outlines = [
+            Outlines(
+                scene.boxes[[k for k, own in enumerate(scene.names) if own == name]],
+                COLORS[number % len(COLORS)],
+            )
+            for number, name in enumerate(names)
+        ]
+        views.append(bird_view(scene.points, outlines, AREA))
+    return sheet(views)
+
+
+def compared(scene: Scene, found: Detections, classes: Sequence[str]) -> Tensor:
+    """A scan with its labels (white, dashed) and what was found (with scores)."""
+    known = [k for k, name in enumerate(scene.names) if name in classes]
+    texts = [
+        f"{classes[label]} {score:.2f}"
+        for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+    ]
+    outlines = [
+        Outlines(found.boxes, FOUND, texts),
+        Outlines(scene.boxes[known], LABELLED, dashed=True),
+    ]
+    return bird_view(scene.points, outlines, AREA)
+
+
+def sheet(views: Sequence[Tensor], gap: int = 8) -> Tensor:
+    """Pictures of one size two beside each other, with lines between them."""
+    rows = []
+    for k in range(0, len(views), 2):
+        pair = [*views[k : k + 2]]
+        if len(pair) == 1 and len(views) > 1:
+            pair.append(torch.ones_like(pair[0]))
+        parts = [pair[0]]
+        for other in pair[1:]:
+            parts += [torch.ones(len(other), gap, 3), other]
+        rows.append(torch.cat(parts, 1))
+    parts = [rows[0]]
+    for row in rows[1:]:
+        parts += [torch.ones(gap, row.shape[1], 3), row]
+    return torch.cat(parts)

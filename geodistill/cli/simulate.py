@@ -1,0 +1,86 @@
+"""`geodistill simulate`: data sets made here, in the field's own formats."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Common, Option, Positional
+
+_SAMPLE = 50  # scans whose numbers are reported
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Make labelled scans of generated streets: a folder as that of KITTI's object benchmark."""
+
+    kind: Annotated[Literal["lidar"], Positional("what is made: lidar", metavar="lidar")]
+    output: Annotated[Path, Option("the data set's folder", short="-o", metavar="DIR")]
+    frames: Annotated[int, Option("how many scans")] = 1000
+    val_share: Annotated[float, Option("share of the scans that is held out, the last")] = 0.2
+    sensor: Annotated[Literal["hdl-64e", "hdl-32e", "vlp-16"], Option("whose beams are cast")] = (
+        "hdl-64e"
+    )
+    around: Annotated[bool, Option("whole turns, not the sector that the camera sees")] = False
+    seed: Annotated[int, Option("other streets for each")] = 0
+    workers: Annotated[int | None, Option("processes (default: one for each core)")] = None
+    picture: Annotated[
+        Path | None, Option("first scans from above, with their labels", metavar="FILE.png")
+    ] = None
+    overwrite: Annotated[bool, Option("make every scan anew")] = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, got {self.workers}")
+        if self.picture is not None and self.picture.suffix.lower() != ".png":
+            raise UsageError(f"--picture {self.picture}: pictures are PNG files, NAME.png")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    import time
+
+    from geodistill.detect.datasets.kitti import Kitti
+    from geodistill.simulate.lidar.statistics import statistics
+    from geodistill.simulate.lidar.write import Simulation, write_dataset
+
+    wanted = Simulation(
+        *(arguments.frames, arguments.val_share, arguments.sensor),
+        *(arguments.around, arguments.seed),
+    )
+    workers = arguments.workers or len(os.sched_getaffinity(0))
+    started = time.perf_counter()
+    written = write_dataset(arguments.output, wanted, workers, arguments.overwrite)
+    seconds = time.perf_counter() - started
+    dataset = Kitti(arguments.output)
+    names = dataset.frames("trainval")
+    if arguments.picture is not None:
+        from geodistill.cli.scan_pictures import labelled_sheet
+        from geodistill.io.images import write_png
+
+        write_png(arguments.picture, labelled_sheet(dataset, names[:4]))
+    return {
+        "output": str(arguments.output),
+        "frames": wanted.frames,
+        "written": written,
+        "seconds": seconds,
+        "statistics": statistics(dataset, names[:_SAMPLE]),
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    from geodistill.simulate.lidar.statistics import REAL
+
+    found = result["statistics"]
+    lines = [f"{result['output']}: {result['frames']:,} scans, {result['written']:,} made now"]
+    lines += ["", f"{'mean of a scan':<24}{'here':>10}{'KITTI 000008':>15}"]
+    for name, real in REAL.items():
+        lines.append(f"{name:<24}{_number(found[name]):>10}{_number(real):>15}")
+    objects = ", ".join(f"{name} {count:.1f}" for name, count in found["objects"].items())
+    return "\n".join([*lines, "", f"objects in a scan: {objects}"])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

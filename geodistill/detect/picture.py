@@ -1,0 +1,86 @@
+"""Pictures of scans from above, with boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from geodistill.detect.boxes import corners_bev
+
+BACKGROUND, LABELLED, FOUND, WRONG = (18, 20, 26), (245, 245, 245), (80, 220, 120), (255, 110, 90)
+COLORS = ((90, 200, 255), (255, 190, 70), (190, 255, 110), (255, 130, 220), (170, 150, 255))
+"""Of classes, one after the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outlines:
+    """Boxes that are drawn alike.
+
+    Attributes:
+        boxes: [M, 7].
+        color: red, green and blue, 0 to 255.
+        texts: beside each box; none for no texts.
+        dashed: whether outlines have gaps.
+    """
+
+    boxes: Tensor
+    color: tuple[int, int, int]
+    texts: Sequence[str] = ()
+    dashed: bool = False
+
+
+def bird_view(
+    points: Tensor,
+    outlines: Sequence[Outlines],
+    area: tuple[float, float, float, float],
+    px_per_m: float = 12.0,
+) -> Tensor:
+    """A scan from above: x up, y to the left, points brighter the higher they are.
+
+    Args:
+        points: [N, F], x, y and z in metres.
+        area: least x and y, largest x and y in metres.
+
+    Returns:
+        float32 [H, W, 3], 0 to 1.
+    """
+    low_x, low_y, high_x, high_y = area
+    width, height = round((high_y - low_y) * px_per_m), round((high_x - low_x) * px_per_m)
+
+    def place(xy: np.ndarray) -> np.ndarray:
+        return np.stack([(high_y - xy[..., 1]) * px_per_m, (high_x - xy[..., 0]) * px_per_m], -1)
+
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = BACKGROUND
+    xyz = points[:, :3].cpu().double().numpy()
+    xyz = xyz[np.argsort(xyz[:, 2], kind="stable")]
+    at = np.floor(place(xyz)).astype(int)
+    seen = ((at >= 0) & (at < [width, height])).all(1)
+    tone = np.clip((xyz[seen, 2] + 2.0) / 3.5, 0, 1)[:, None]
+    low, high = np.array([70.0, 80, 110]), np.array([255.0, 225, 150])
+    canvas[at[seen, 1], at[seen, 0]] = (low + tone * (high - low)).astype(np.uint8)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for one in outlines:
+        around = place(corners_bev(one.boxes.cpu().double()).numpy())
+        for k, corners in enumerate(around):
+            _outline(draw, corners, one)
+            if one.texts:
+                x, y = corners[:, 0].max() + 3, corners[:, 1].min() - 4
+                draw.text((float(x), float(y)), one.texts[k], fill=one.color)
+    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def _outline(draw: ImageDraw.ImageDraw, corners: np.ndarray, one: Outlines) -> None:
+    """Four sides, and a line from the middle to the front."""
+    ends = [(corners[k], corners[(k + 1) % 4]) for k in range(4)]
+    ends.append((corners.mean(0), (corners[0] + corners[1]) / 2))
+    for start, end in ends:
+        parts = np.linspace(start, end, 12) if one.dashed else np.stack([start, end])
+        for a, b in zip(parts[::2], parts[1::2], strict=True):
+            draw.line([*map(float, a), *map(float, b)], fill=one.color, width=1)

@@ -1,0 +1,56 @@
+"""Losses by which a student learns from a teacher's features, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from geodistill import config
+from geodistill.checks import UsageError, choose
+from geodistill.distill.losses.base import Loss, LossSettings, Seen
+
+LOSSES = {
+    "hint": "geodistill.distill.losses.hint:Hint",
+    "attention": "geodistill.distill.losses.attention:Attention",
+    "channels": "geodistill.distill.losses.channels:Channels",
+    "logits": "geodistill.distill.losses.logits:Logits",
+    "point_distiller": "geodistill.distill.point_distiller:PointDistiller",
+}
+
+__all__ = ["LOSSES", "Loss", "LossSettings", "Seen", "build_loss", "loss_settings"]
+
+
+def _class_of(name: str) -> type[Loss]:
+    module, _, kind = choose("loss", name, LOSSES).partition(":")
+    return getattr(import_module(module), kind)
+
+
+def loss_settings(options: Any) -> tuple[type[Loss], Any]:
+    """The class and the settings of a loss that a recipe names: a mapping with `loss`, its name,
+    and its options.
+
+    Raises UsageError for an unknown loss or option.
+    """
+    if not isinstance(options, Mapping) or "loss" not in options:
+        raise UsageError(
+            f"a loss of a recipe is a mapping with 'loss', its name, got {config.shown(options)}"
+        )
+    name = str(options["loss"])
+    kind = _class_of(name)
+    rest = {key: value for key, value in options.items() if key not in ("loss", "teacher")}
+    try:
+        return kind, config.from_dict(kind.Settings, rest)
+    except UsageError as error:
+        raise UsageError(f"loss {name}: {error}") from None
+
+
+def build_loss(options: Any, teacher: Any, student: Any) -> Loss:
+    """Make a loss.
+
+    Args:
+        options: see `loss_settings`.
+        teacher, student: what they put out at the loss's tap for an example.
+    """
+    kind, settings = loss_settings(options)
+    return kind(settings, teacher, student)  # type: ignore[call-arg]

@@ -1,0 +1,116 @@
+"""What every loss between a teacher's and a student's features has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from geodistill.checks import UsageError
+from geodistill.detect.targets import Targets
+from geodistill.nn.voxels import Voxels
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A batch of B scans that teacher and student both saw.
+
+    Attributes:
+        voxels: of their points.
+        boxes: [M, 7] of each scan.
+        labels: int64 [M] of each.
+        targets: of each, what the anchors learn.
+        anchors: [H, W, C, R, 7].
+        area: least x and y, largest x and y of the maps, in metres.
+        trails: [M, T, 7] of each, the same objects in neighbouring frames, in this one's
+            coordinates; None where they are unknown.
+    """
+
+    voxels: Voxels
+    boxes: Sequence[Tensor]
+    labels: Sequence[Tensor]
+    targets: Sequence[Targets]
+    anchors: Tensor
+    area: tuple[float, float, float, float]
+    trails: Sequence[Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Attributes:
+    tap: the part of both networks whose outputs are compared, by its dotted name.
+    weight: of the loss.
+    """
+
+    tap: str = "neck"
+    weight: float = 1.0
+
+
+class Loss(nn.Module, ABC):
+    """A loss at one tap; its parameters, if it has any, are trained with the student and not kept.
+
+    Made with its settings, and with what teacher and student put out at the tap for one example.
+    """
+
+    Settings: ClassVar[type[LossSettings]] = LossSettings
+    settings: Any
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @abstractmethod
+    def forward(self, teacher: Any, student: Any, seen: Seen, progress: float) -> Tensor:
+        """The loss, without its weight, of outputs at the tap.
+
+        Args:
+            teacher, student: [V, C] of voxels, maps [B, C, H, W], or predictions.
+            seen: what they are outputs for.
+            progress: share of the training that is done.
+        """
+
+    def report(self) -> dict[str, float]:
+        """Numbers of the last call that are worth a line in metrics.jsonl."""
+        return {}
+
+
+def adapter(student: Tensor, teacher: Tensor) -> nn.Module:
+    """A linear map of the student's channels to the teacher's, of features like these examples:
+    [V, C] or [B, C, H, W]. The identity where they are as many."""
+    wide, narrow = teacher.shape[1], student.shape[1]
+    if wide == narrow:
+        return nn.Identity()
+    return nn.Linear(narrow, wide) if student.dim() == 2 else nn.Conv2d(narrow, wide, 1)
+
+
+def expect_maps(name: str, teacher: Any, student: Any) -> None:
+    """Raise UsageError where outputs are not maps [B, C, H, W] of one size."""
+    kinds = [
+        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
+    ]
+    maps = all(isinstance(x, Tensor) and x.dim() == 4 for x in (teacher, student))
+    if not maps or teacher.shape[2:] != student.shape[2:]:
+        raise UsageError(
+            f"{name} compares maps of one height and width: at its tap the teacher gives {kinds[0]}"
+            f" and the student {kinds[1]}"
+        )
+
+
+def expect_alike(name: str, teacher: Any, student: Any) -> None:
+    """Raise UsageError where outputs are not tensors alike but for their channels, dimension 1."""
+    kinds = [
+        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
+    ]
+    tensors = isinstance(teacher, Tensor) and isinstance(student, Tensor)
+    if not tensors or len(teacher) != len(student) or teacher.shape[2:] != student.shape[2:]:
+        raise UsageError(
+            f"{name} compares features of the same places: at its tap the teacher gives {kinds[0]} "
+            f"and the student {kinds[1]}"
+        )
+
+
+def _kind(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__

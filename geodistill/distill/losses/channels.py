@@ -1,0 +1,43 @@
+"""Where each channel is strong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSettings(LossSettings):
+    """Attributes:
+    temperature: of each channel's distribution over the places.
+    """
+
+    temperature: float = 1.0
+
+
+class Channels(Loss):
+    """Channel-wise distillation: each channel of a map is a distribution over its places, and that
+    of the student, mapped linearly to as many channels, is to be that of the teacher.
+
+    Source: Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction" (ICCV 2021),
+    equations 4 and 5: tau^2 / C times the Kullback-Leibler divergences' sum.
+    """
+
+    Settings = ChannelSettings
+
+    def __init__(self, settings: ChannelSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        expect_maps("channels", teacher, student)
+        self.adapter = adapter(student, teacher)
+
+    def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        tau = self.settings.temperature
+        wanted = torch.log_softmax(teacher.flatten(2) / tau, 2)
+        found = torch.log_softmax(self.adapter(student).flatten(2) / tau, 2)
+        divergence = (wanted.exp() * (wanted - found)).sum(2)
+        return tau * tau * divergence.mean()

@@ -1,0 +1,59 @@
+"""What the heads say of the anchors that have an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import UsageError
+from geodistill.detect.anchors import BETA
+from geodistill.distill.losses.base import Loss, LossSettings, Seen
+from geodistill.nn.bev import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitSettings(LossSettings):
+    """Attributes:
+    classes: weight of the classes' squared difference.
+    codes: weight of the boxes' smooth L1.
+    """
+
+    tap: str = "head"
+    classes: float = 15.0
+    codes: float = 0.2
+
+
+class Logits(Loss):
+    """The student's probabilities and boxes towards the teacher's, at pivotal positions: the
+    anchors to which an object is assigned.
+
+    Source: Yang et al., "Towards Efficient 3D Object Detection with Knowledge Distillation"
+    (NeurIPS 2022), section 4.2, with the weights of its detectors with anchors.
+    """
+
+    Settings = LogitSettings
+
+    def __init__(self, settings: LogitSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        shapes = [getattr(x, "logits", torch.zeros(0)).shape for x in (teacher, student)]
+        if not isinstance(teacher, Predictions) or shapes[0] != shapes[1]:
+            raise UsageError(
+                f"logits compares heads of the same anchors: the teacher gives {list(shapes[0])} "
+                f"and the student {list(shapes[1])}"
+            )
+
+    def forward(
+        self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
+    ) -> Tensor:
+        own = torch.stack([one.label for one in seen.targets]) >= 0
+        count = own.sum().clamp(min=1)
+        away = teacher.logits[own].sigmoid() - student.logits[own].sigmoid()
+        classes = away.square().sum() / count
+        turn = teacher.codes[own] - student.codes[own]
+        turn = torch.cat([turn[:, :6], turn[:, 6:].sin()], 1)
+        codes = F.smooth_l1_loss(turn, torch.zeros_like(turn), beta=BETA, reduction="sum") / count
+        return self.settings.classes * classes + self.settings.codes * codes

@@ -1,0 +1,85 @@
+"""Outputs of the parts of a network, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.checks import UsageError, suggest
+from geodistill.nn.bev import Predictions
+
+
+class Taps:
+    """Keeps what named parts of a network put out whenever it runs.
+
+    Attributes:
+        outputs: by the parts' names, of the last run.
+    """
+
+    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+        """Raises UsageError for a part that the network does not have."""
+        self.outputs: dict[str, Any] = {}
+        parts = dict(network.named_modules())
+        self._handles = []
+        for name in dict.fromkeys(names):
+            if name not in parts or not name:
+                top = ", ".join(child for child, _ in network.named_children())
+                near = suggest(name, parts)
+                raise UsageError(
+                    f"the network has no part '{name}'{near}; its parts are {top}, and what is in "
+                    "them, such as backbone.stages.0"
+                )
+            self._handles.append(parts[name].register_forward_hook(self._keep(name)))
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, name: str) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.outputs[name] = output
+
+        return keep
+
+
+class _AllSeen(Exception):
+    """Ends a run when nothing more of it is wanted."""
+
+
+@torch.no_grad()
+def run_until(network: nn.Module, batch: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Run a network just so far that all named parts have put something out: by name, detached.
+
+    Raises UsageError for a part that the network does not have.
+    """
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        return {}
+    taps = Taps(network, wanted)
+
+    def stop(module: nn.Module, inputs: Any, output: Any) -> None:
+        if len(taps.outputs) == len(wanted):
+            raise _AllSeen
+
+    parts = dict(network.named_modules())
+    stops = [parts[name].register_forward_hook(stop) for name in wanted]
+    try:
+        network(batch)
+    except _AllSeen:
+        pass
+    finally:
+        taps.remove()
+        for handle in stops:
+            handle.remove()
+    return {name: detached(value) for name, value in taps.outputs.items()}
+
+
+def detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Predictions):
+        return Predictions(value.logits.detach(), value.codes.detach(), value.halves.detach())
+    return [detached(item) for item in value]

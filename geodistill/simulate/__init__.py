@@ -1,0 +1,1 @@
+"""Data sets made here, in the field's own formats."""

@@ -1,0 +1,1 @@
+"""A spinning LiDAR in generated streets."""
