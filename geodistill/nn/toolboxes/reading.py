@@ -82,22 +82,27 @@ def read_detector(
     if not convention.startswith(toolbox):
         raise UsageError(f"{path} is of {toolbox}: its boxes are not those of {convention}")
     names = tuple(one.name for one in anchors) if anchors else _names(meta, toolbox, shape)
-    settings = _configured(path, published(architecture, convention), meta, convention, names)
+    usual = published(architecture, convention)
+    found = _configured(path, usual, meta, convention, names)
+    settings = found or usual
+    if anchors is None:
+        by_name = {one.name: one for one in usual.anchors}
+        known = tuple(by_name[name] for name in names if name in by_name)
+        anchors = found.anchors if found else known
+    classes, order = _ordered(anchors, shape, path, convention)
     settings = replace(
         settings,
         compression=shape.compression,
         values=shape.values,
-        anchors=anchors or settings.anchors,
+        anchors=classes,
         grid=grid or settings.grid,
         area=None if grid else settings.area,
     )
-    settings, order = _ordered(settings, shape, path, convention)
-    try:
-        detector = Detector(settings)
-    except UsageError as error:
-        raise InputError(f"{path}: {error}") from None
-    arranged = _arranged(values, detector, order, convention, path)
-    detector.network.load_state_dict(arranged)
+    x, y, _ = settings.grid.cells
+    if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[architecture] ** 2:
+        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
+    detector = Detector(settings)
+    detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
     return ToolboxDetector(toolbox, convention, detector.eval())
 
 
@@ -127,8 +132,9 @@ def _configured(
     meta: Mapping[str, Any],
     convention: Convention,
     names: tuple[str, ...],
-) -> DetectorSettings:
-    """Settings of the file's config where it has one, and its classes in its order."""
+) -> DetectorSettings | None:
+    """Settings of the file's config, its classes in the order of the file; None where there is
+    no config that is understood."""
     if convention == "openpcdet":
         beside = path.with_suffix(".yaml")
         if beside.is_file():
@@ -151,8 +157,7 @@ def _configured(
                 f"{path}: the config in it is not understood ({_said(error)}): published "
                 "settings are taken"
             )
-    by_name = {one.name: one for one in settings.anchors}
-    return replace(settings, anchors=tuple(by_name[name] for name in names if name in by_name))
+    return None
 
 
 def _said(error: BaseException) -> str:
@@ -160,27 +165,22 @@ def _said(error: BaseException) -> str:
 
 
 def _ordered(
-    settings: DetectorSettings, shape: Shape, path: Path, convention: Convention
-) -> tuple[DetectorSettings, HeadOrder]:
+    anchors: tuple[ClassAnchors, ...], shape: Shape, path: Path, convention: Convention
+) -> tuple[tuple[ClassAnchors, ...], HeadOrder]:
     """Classes in the order of this package, and where they are in the file."""
-    anchors = settings.anchors
-    known = {(len(anchors), len(one.yaws)) for one in anchors}
-    if known != {(shape.classes, shape.yaws)}:
+    if {(len(anchors), len(one.yaws)) for one in anchors} != {(shape.classes, shape.yaws)}:
         names = ", ".join(one.name for one in anchors) or "none"
         raise InputError(
             f"{path} has a head of {shape.classes} classes with {shape.yaws} anchors each, but the "
             f"anchors that are known are those of {names}: say its own, in its order"
         )
-    x, y, _ = settings.grid.cells
-    if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[settings.architecture] ** 2:
-        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
     usual = [one.name for one in KITTI]
     order = list(range(shape.classes))
     if {one.name for one in anchors} <= {*usual}:
         order.sort(key=lambda k: usual.index(anchors[k].name))
     yaws = range(shape.yaws)
     turned = reversed(yaws) if convention == "mmdet3d-0" else yaws
-    return replace(settings, anchors=tuple(anchors[k] for k in order)), HeadOrder(order, [*turned])
+    return tuple(anchors[k] for k in order), HeadOrder(order, [*turned])
 
 
 def _arranged(
