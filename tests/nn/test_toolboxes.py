@@ -199,7 +199,12 @@ def test_mmdetection3d_detects_the_same(tmp_path: Path, architecture: str, layou
     assert (read.toolbox, read.convention) == ("mmdet3d", "mmdet3d")
     assert settings.architecture == architecture and settings.compression == 16
     assert settings.placing == ("centers" if architecture == "pointpillars" else "ends")
+    # Published settings are the same, but for the grid.
+    plain = save_mmdet3d(tmp_path / "b.pth", oracle)
+    assert read_detector(plain).detector.settings.grid.cells[0] in (432, 1408)
+    published_ones = read_detector(plain, grid=settings.grid).detector
     compare(oracle, read.detector, ORDERS["mmdet3d"], "mmdet3d")
+    compare(oracle, published_ones, ORDERS["mmdet3d"], "mmdet3d")
 
 
 @pytest.mark.parametrize("architecture", ["pointpillars", "second"])
