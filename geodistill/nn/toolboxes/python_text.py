@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any
 
 from geodistill.checks import InputError
@@ -28,7 +29,10 @@ def assigned(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where} is longer than settings are ({LONGEST} characters)")
     found: dict[str, Any] = {}
     try:
-        for statement in ast.parse(text).body:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python about the text
+            tree = ast.parse(text)
+        for statement in tree.body:
             if isinstance(statement, ast.Assign):
                 value = _value(statement.value, found)
                 found |= {t.id: value for t in statement.targets if isinstance(t, ast.Name)}
