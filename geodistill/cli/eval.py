@@ -1,4 +1,4 @@
-"""`geodistill eval`: how good detections are."""
+"""`geodistill eval`: how good a detector, or its detections, are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import UsageError
-from geodistill.cli.arguments import Common, Option
+from geodistill.checks import InputError, UsageError
+from geodistill.cli.arguments import Common, Option, Positional
 
 if TYPE_CHECKING:
     from geodistill.metrics.kitti import KittiReport
@@ -17,46 +17,137 @@ _LEVELS = ("easy", "moderate", "hard")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Measure detections by the KITTI benchmark's average precision (AP, percent)."""
+    """Measure a detector, or files of detections, by the KITTI benchmark's average precision (AP,
+    percent)."""
 
-    predictions: Annotated[
-        Path, Option("text files of detections, 16 columns, one file a frame", metavar="DIR")
-    ]
-    labels: Annotated[Path, Option("text files of labels, such as label_2", metavar="DIR")]
-    split: Annotated[
+    model: Annotated[
         Path | None,
-        Option("names of frames, such as ImageSets/val.txt (default: those predicted)"),
+        Positional("a detector's run or file; or --predictions and --labels", metavar="RUN"),
     ] = None
-    classes: Annotated[str, Option("names, with commas between them")] = "Car,Pedestrian,Cyclist"
+    data: Annotated[
+        Path | None, Option("data set of RUN (default: that of its training)", metavar="DIR")
+    ] = None
+    predictions: Annotated[
+        Path | None,
+        Option("text files of detections, 16 columns, one file a frame", metavar="DIR"),
+    ] = None
+    labels: Annotated[
+        Path | None, Option("text files of labels, such as label_2", metavar="DIR")
+    ] = None
+    split: Annotated[
+        str | None,
+        Option(
+            "of RUN's data set (default: val); or a file of names of frames, such as "
+            "ImageSets/val.txt (default: those predicted)"
+        ),
+    ] = None
+    classes: Annotated[
+        str | None, Option("names, with commas between them (default: RUN's, or KITTI's)")
+    ] = None
     loose: Annotated[
         bool, Option("overlap of 0.5 for Car and 0.25 for others, from above and in 3D")
     ] = False
+    output: Annotated[
+        Path | None,
+        Option("folder for pictures and RUN's detections", short="-o", metavar="DIR"),
+    ] = None
 
     def __post_init__(self) -> None:
-        if not self.names():
+        if self.model is None and (self.predictions is None or self.labels is None):
+            raise UsageError("name a RUN, or --predictions DIR and --labels DIR")
+        if self.model is not None and (self.predictions or self.labels):
+            raise UsageError("a RUN detects by itself: leave --predictions and --labels out")
+        if self.model is None and self.data is not None:
+            raise UsageError("--data is of a RUN: name one, or leave it out")
+        if self.classes is not None and not self.names(()):
             raise UsageError("--classes names no class: write Car,Pedestrian")
 
-    def names(self) -> tuple[str, ...]:
+    def names(self, default: tuple[str, ...]) -> tuple[str, ...]:
+        if self.classes is None:
+            return default
         return tuple(name.strip() for name in self.classes.split(",") if name.strip())
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    from geodistill.metrics.kitti import OVERLAPS, evaluate
+    from geodistill.metrics.detectors import flat
+
+    frames, names, report = (_of_files if arguments.model is None else _of_model)(arguments)
+    if arguments.output is not None:
+        from geodistill.io.images import write_png
+        from geodistill.metrics.curve_picture import curve_picture
+        from geodistill.runs import make_folder
+
+        make_folder(arguments.output)
+        write_png(arguments.output / "curves.png", curve_picture(report, names))
+    return {"frames": len(frames), **flat(report)}
+
+
+def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+    from geodistill.metrics.kitti import CLASSES, evaluate
     from geodistill.metrics.kitti_folders import read_frames
 
-    frames, labels, predictions = read_frames(
-        arguments.labels, arguments.predictions, arguments.split
-    )
-    names = arguments.names()
+    assert arguments.predictions is not None and arguments.labels is not None
+    split = None if arguments.split is None else Path(arguments.split)
+    frames, labels, predictions = read_frames(arguments.labels, arguments.predictions, split)
+    names = arguments.names(CLASSES)
+    return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
+
+
+def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+    from geodistill.cli.scan_pictures import compared, sheet
+    from geodistill.detect.datasets import open_dataset
+    from geodistill.io.images import write_png
+    from geodistill.metrics.detectors import detect, predictions, write_predictions
+    from geodistill.metrics.kitti import evaluate
+    from geodistill.nn.detector_files import load_detector
+    from geodistill.runs import make_folder
+
+    assert arguments.model is not None
+    detector = load_detector(arguments.model)
+    dataset = open_dataset(arguments.data or _data_of(arguments.model))
+    names = arguments.names(detector.classes)
+    frames = dataset.frames(arguments.split or "val")
+    found = detect(detector, dataset, frames)
+    predicted = predictions(dataset, frames, found, detector.classes)
+    if arguments.output is not None:
+        write_predictions(arguments.output / "predictions", frames, predicted)
+        make_folder(arguments.output)
+        pairs = list(zip(frames, found, strict=True))[:4]
+        views = [compared(dataset.scene(f), one, detector.classes) for f, one in pairs]
+        write_png(arguments.output / "scans.png", sheet(views))
+    labels = [dataset.labels(frame) for frame in frames]
+    return frames, names, evaluate(labels, predicted, names, _overlaps(arguments, names))
+
+
+def _data_of(model: Path) -> Path:
+    """The data set that a run was trained on."""
+    from geodistill.config import read_yaml
+
+    path = model / "config.yaml"
+    data = read_yaml(path).get("data") if path.is_file() else None
+    if not isinstance(data, str):
+        raise InputError(f"{model} does not say what it was trained on: name a data set by --data")
+    return Path(data)
+
+
+def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] | None:
+    from geodistill.metrics.kitti import OVERLAPS
+
+    if not arguments.loose:
+        return None
     least = {name.lower(): OVERLAPS.get(name.lower(), 0.5) for name in names}
-    loose = {name: 0.5 if limit > 0.5 else 0.25 for name, limit in least.items()}
-    found = evaluate(labels, predictions, names, loose if arguments.loose else None)
-    return {"frames": len(frames), **_counts(found), **found.values()}
+    return {name: 0.5 if limit > 0.5 else 0.25 for name, limit in least.items()}
 
 
 def report(result: dict[str, Any]) -> str:
+    head = f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent"
+    return "\n".join([head, "", *tables(result)])
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """A table for each class of flat values, and what few objects allow."""
     names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
-    lines = [f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent", ""]
+    lines: list[str] = []
     for name in names:
         counts = [result[f"{name}/count/{level}"] for level in _LEVELS]
         heads = "".join(
@@ -73,11 +164,8 @@ def report(result: dict[str, Any]) -> str:
             ]
             lines.append(f"  {view:<10}" + "".join(f"{value:>20}" for value in values))
         lines.append("")
-    return "\n".join([*lines, *_caps(result, names)]).rstrip()
-
-
-def _counts(found: KittiReport) -> dict[str, int]:
-    return {f"{name}/count/{level}": count for (name, level), count in found.counts.items()}
+    few = _caps(result, names)
+    return [*lines, *few] if few else lines[:-1]
 
 
 def _caps(result: dict[str, Any], names: list[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,32 +12,26 @@ from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional
 
 if TYPE_CHECKING:
+    from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.recipe import Recipe
     from geodistill.nn.detector import Detector
+    from geodistill.runs import Run
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
-    """Train a 3D detector by a recipe; with --teacher the recipe's losses teach it as well.
-
-    Under torchrun all processes share each batch.
-    """
+class Taught(Common):
+    """What says how a detector is trained, and by whom."""
 
     recipe: Annotated[
         Path,
         Positional("a YAML file, or one that is shipped: detector/pillars_4x", metavar="RECIPE"),
     ]
     data: Annotated[Path, Option("folder of the data set: KITTI, nuScenes, custom", metavar="DIR")]
-    output: Annotated[Path, Option("the run's folder", short="-o", setting=False, metavar="DIR")]
     teacher: Annotated[
         tuple[str, ...],
-        Option(
-            "a detector's run or file, or a checkpoint of mmdetection3d or OpenPCDet; "
-            "several by repeating it",
-            metavar="RUN",
-        ),
+        Option("a detector's run or file; several by repeating it", metavar="RUN"),
     ] = ()
     set: Annotated[
         tuple[str, ...], Option("a key of the recipe, such as epochs=10", metavar="KEY=VALUE")
@@ -46,16 +42,28 @@ class Arguments(Common):
     ] = ()
     seed: Annotated[int | None, Option("in the place of the recipe's")] = None
     device: Annotated[str, Option("cpu, cuda or cuda:N; auto takes a GPU if there is one")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Taught):
+    """Train a 3D detector by a recipe; with --teacher the recipe's losses teach it as well.
+
+    Under torchrun all processes share each batch.
+    """
+
+    output: Annotated[Path, Option("the run's folder", short="-o", setting=False, metavar="DIR")]
+    cache: Annotated[
+        Path | None, Option("batches that geodistill cache has made by this recipe", metavar="DIR")
+    ] = None
     overwrite: Annotated[bool, Option("replace what is at -o", setting=False)] = False
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    from geodistill import config
+    from geodistill import config, dist
     from geodistill.detect.datasets import open_dataset
-    from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.training import train_detector
-    from geodistill.metrics.detectors import headline
-    from geodistill.nn.detector_files import fingerprint, load_detector
+    from geodistill.metrics.detectors import flat, headline
+    from geodistill.nn.detector_files import fingerprint
     from geodistill.runs import Run
 
     recipe = read_recipe(arguments)
@@ -63,28 +71,63 @@ def run(arguments: Arguments) -> dict[str, Any]:
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
     settings["data"] = str(arguments.data.resolve())
     teachers = [load_detector(Path(name)) for name in arguments.teacher]
-    device = device_of(arguments.device)
-
-    def guide_of(student: Detector) -> Teaching:
-        return Teaching(student, teachers, recipe.losses)
-
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
-    with Run.open(
-        arguments.output, "train", settings, arguments.overwrite, inputs=inputs
-    ) as opened:
-        taught = guide_of if teachers else None
-        detector, values = train_detector(recipe, dataset, opened, device, taught)
-        result = {
+    dist.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(dist.stop)
+        opened = None
+        if dist.rank() == 0:
+            opened = Run.open(
+                arguments.output, "train", settings, arguments.overwrite, inputs=inputs
+            )
+            stack.enter_context(opened)
+        detector, found = train_detector(
+            *(recipe, dataset, opened, device_of(arguments.device)),
+            guide_of=guide_of(teachers, recipe),
+            cache=arguments.cache,
+        )
+        result: dict[str, Any] = {
             "output": str(arguments.output),
             "parameters": sum(p.numel() for p in detector.parameters()),
-            "score": headline(values, detector.classes),
-            **values,
         }
-        opened.finish(result)
+        if opened is not None and found is not None:
+            values = flat(found)
+            result |= {"score": headline(values, detector.classes), **values}
+            _draw(opened, detector, dataset, recipe, found)
+            opened.finish(result)
     return result
 
 
-def read_recipe(arguments: Arguments) -> Recipe:
+def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: Any) -> None:
+    """What was found in the first held-out scans, and precision over recall."""
+    from geodistill.cli.scan_pictures import compared, sheet
+    from geodistill.io.images import write_png
+    from geodistill.metrics.curve_picture import curve_picture
+    from geodistill.metrics.detectors import detect
+
+    frames = dataset.frames(recipe.val)[:4]
+    seen = zip(frames, detect(detector, dataset, frames), strict=True)
+    views = [compared(dataset.scene(frame), one, detector.classes) for frame, one in seen]
+    write_png(opened.path("scans.png"), sheet(views))
+    write_png(opened.path("curves.png"), curve_picture(found, detector.classes))
+
+
+def guide_of(teachers: Sequence[Detector], recipe: Recipe) -> Callable[[Detector], Teaching] | None:
+    """Of a student, what it learns from teachers."""
+    from geodistill.distill.detectors import Teaching
+
+    if not teachers:
+        return None
+    return lambda student: Teaching(student, teachers, recipe.losses)
+
+
+def load_detector(path: Path) -> Detector:
+    from geodistill.nn.detector_files import load_detector as load
+
+    return load(path)
+
+
+def read_recipe(arguments: Taught) -> Recipe:
     from geodistill import config
     from geodistill.fit.detector.recipe import Recipe
 
@@ -124,6 +167,9 @@ def device_of(name: str) -> str:
 
 
 def report(result: dict[str, Any]) -> str:
+    from geodistill.cli.eval import tables
+
     lines = [f"{result['output']}: {result['parameters']:,} parameters"]
-    lines.append(f"mean of the classes' moderate 3D AP40: {result['score']:.2f}")
+    if "score" in result:
+        lines += ["", *tables(result), "", f"mean of moderate 3D AP40: {result['score']:.2f}"]
     return "\n".join(lines)

@@ -11,14 +11,14 @@ import torch
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import Labels, write_labels
 from geodistill.log import progress
-from geodistill.metrics import kitti
+from geodistill.metrics.kitti import KittiReport, evaluate
 from geodistill.nn.detector import Detector
 from geodistill.runs import make_folder
 
 
 @torch.no_grad()
 def detect(detector: Detector, dataset: Any, frames: Sequence[str]) -> list[Detections]:
-    """What a detector, in eval mode, finds in frames of a data set."""
+    """What a detector finds in frames of a data set."""
     training = detector.training
     detector.eval()
     found = []
@@ -32,24 +32,31 @@ def detect(detector: Detector, dataset: Any, frames: Sequence[str]) -> list[Dete
 
 
 def measure(
-    dataset: Any,
-    frames: Sequence[str],
-    found: Sequence[Detections],
-    classes: Sequence[str],
-    folder: Path | None = None,
-) -> dict[str, float]:
-    """Flat values of the data set's metric, such as "Car/3d/AP40/moderate".
+    dataset: Any, frames: Sequence[str], found: Sequence[Detections], classes: Sequence[str]
+) -> KittiReport:
+    """Average precision of detections by the data set's metric."""
+    labels = [dataset.labels(frame) for frame in frames]
+    return evaluate(labels, predictions(dataset, frames, found, classes), classes)
 
-    Args:
-        folder: where predictions are written, one file a frame; None for nowhere.
-    """
-    predictions = [
+
+def predictions(
+    dataset: Any, frames: Sequence[str], found: Sequence[Detections], classes: Sequence[str]
+) -> list[Labels]:
+    """Detections as the metric reads them."""
+    return [
         dataset.predictions(frame, one, classes) for frame, one in zip(frames, found, strict=True)
     ]
-    if folder is not None:
-        _write(folder, frames, predictions)
-    labels = [dataset.labels(frame) for frame in frames]
-    report = kitti.evaluate(labels, predictions, classes)
+
+
+def write_predictions(folder: Path, frames: Sequence[str], found: Sequence[Labels]) -> None:
+    """One file for each frame, NAME.txt."""
+    make_folder(folder)
+    for frame, one in zip(frames, found, strict=True):
+        write_labels(folder / f"{frame}.txt", one)
+
+
+def flat(report: KittiReport) -> dict[str, float]:
+    """Values such as "Car/3d/AP40/moderate" and "Car/count/moderate"."""
     counts = {f"{name}/count/{level}": n for (name, level), n in report.counts.items()}
     return {**counts, **report.values()}
 
@@ -57,9 +64,3 @@ def measure(
 def headline(values: dict[str, float], classes: Sequence[str]) -> float:
     """The one number by which runs are compared: the mean of the classes' moderate 3D AP40."""
     return sum(values[f"{name}/3d/AP40/moderate"] for name in classes) / len(classes)
-
-
-def _write(folder: Path, frames: Sequence[str], predictions: Sequence[Labels]) -> None:
-    make_folder(folder)
-    for frame, one in zip(frames, predictions, strict=True):
-        write_labels(folder / f"{frame}.txt", one)

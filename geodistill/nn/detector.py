@@ -141,6 +141,7 @@ class Detector(nn.Module):
             self.network = Second(SecondSettings(*shape))
         else:
             self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.momentum = settings.momentum
