@@ -141,10 +141,11 @@ class Detector(nn.Module):
             self.network = Second(SecondSettings(*shape))
         else:
             self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
-        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.momentum = settings.momentum
+            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # sparse kernels have no such
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stride = STRIDE[settings.architecture]
         x, y, _ = grid.cells
         area = settings.area or (*grid.low[:2], *grid.high[:2])

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from geodistill.checks import InputError, UsageError
 from geodistill.cli import main
-from geodistill.detect.anchors import KITTI, ClassAnchors, decode, directed
-from geodistill.detect.boxes import from_convention, to_convention, wrap
+from geodistill.detect.anchors import KITTI, decode, directed
+from geodistill.detect.boxes import from_convention, wrap
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.toolboxes import is_toolbox_checkpoint, read_detector, write_detector
@@ -491,14 +491,6 @@ def test_info_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "is no PointPillars or SECOND" in ran("info", other, code=1)["error"]
 
 
-def test_boxes_of_either_convention_are_turned_by_hand() -> None:
-    """One box: a car ahead that faces right."""
-    own = torch.tensor([[10.0, 0, -1, 4, 2, 1.5, -math.pi / 2]])
-    old = to_convention(own, "mmdet3d-0")
-    torch.testing.assert_close(old, torch.tensor([[10.0, 0, -1.75, 2, 4, 1.5, 0]]))
-
-
 def test_yaws_are_those_of_other_boxes() -> None:
     anchors = published("pointpillars", "mmdet3d-0").anchors
-    assert isinstance(anchors[0], ClassAnchors)
     assert anchors[0].yaws == pytest.approx((math.pi / 2 - 1.57, math.pi / 2))

@@ -73,7 +73,10 @@ def write_detector(
         state = to_absolute(state)
     state = with_sparse_layout(state, _LAYOUT[toolbox], reading=False)
     names = theirs(state, toolbox)
-    kept = OrderedDict((names[name], tensor.clone()) for name, tensor in state.items())
+    kept = OrderedDict(
+        (names[name], tensor.clone(memory_format=torch.contiguous_format))
+        for name, tensor in state.items()
+    )
     _tell(path, settings, toolbox)
     if toolbox == "openpcdet":
         text = openpcdet_config(settings, anchors)
