@@ -48,7 +48,7 @@ def rows() -> list[Row]:
     added = taught / own - 1
     return [
         Row(
-            "PointDistiller (2,000 graphs of 32) over PointPillars 4x's own step, 432 x 496, batch 2",
+            "PointDistiller (2,000 graphs of 32) over PointPillars 4x's step, 432 x 496, batch 2",
             f"{added:.0%} ({taught:.2f} over {own:.2f} CPU-s)",
             f"<= {MOST:.0%}",
             added <= MOST,
