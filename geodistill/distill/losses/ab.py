@@ -27,7 +27,7 @@ class Ab(Loss):
     active, and of relu(margin + s)^2 where it is not.
 
     Source: Heo et al., "Knowledge Transfer via Distillation of Activation Boundaries Formed by
-    Hidden Neurons" (AAAI 2019), equation 5.
+    Hidden Neurons" (AAAI 2019).
     """
 
     Settings = AbSettings

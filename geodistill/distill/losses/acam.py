@@ -41,7 +41,7 @@ class Acam(Loss):
     features' squares by each mask, and the Dice overlap of masks of a kind.
 
     Source: Lan and Tian, "ACAM-KD: Adaptive and Cooperative Attention Masking for Knowledge
-    Distillation" (ICCV 2025), equations 3 to 9; the squares under a mask are averaged by it.
+    Distillation" (ICCV 2025); the squares under a mask are averaged by it.
     """
 
     Settings = AcamSettings
@@ -58,7 +58,8 @@ class Acam(Loss):
         self.channels = nn.Parameter(torch.randn(settings.masks, wide))
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        size = tuple(min(n, self.settings.side) for n in teacher.shape[2:])
+        side = self.settings.side
+        size = min(teacher.shape[2], side), min(teacher.shape[3], side)
         t, s = (
             F.adaptive_avg_pool2d(x, size).flatten(2).mT for x in (teacher, self.adapter(student))
         )  # [B, P, C]

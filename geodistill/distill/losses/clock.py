@@ -27,7 +27,7 @@ class Clock(Loss):
     channels and the scans. Its queries need a decoder, which detectors with anchors do not have.
 
     Source: Lan and Tian, "CLoCKDistill: Consistent Location-and-Context-aware Knowledge
-    Distillation for DETRs" (2025), equations 3 to 5.
+    Distillation for DETRs" (2025).
     """
 
     Settings = ClockSettings

@@ -66,7 +66,7 @@ class Fgd(Loss):
     each.
 
     Source: Yang et al., "Focal and Global Knowledge Distillation for Detectors" (CVPR 2022),
-    equations 3 to 12, with its weights for detectors of one stage.
+    with its weights for detectors of one stage.
     """
 
     Settings = FgdSettings

@@ -64,8 +64,8 @@ class Gid(Loss):
     score, without those that overlap a better one. Three parts: the mean square of their features,
     the smooth L1 between their relative distances, and the responses of the anchors in them.
 
-    Source: Dai et al., "General Instance Distillation for Object Detection" (CVPR 2021), equations
-    1 to 9; weights of its parts are 1, as features and heads here are others.
+    Source: Dai et al., "General Instance Distillation for Object Detection" (CVPR 2021); weights of
+    its parts are 1, as features and heads here are others.
     """
 
     Settings = GidSettings

@@ -53,7 +53,7 @@ def shares(boxes: Sequence[Tensor], area: Area, size: tuple[int, int], like: Ten
     """Of each scan's boxes [M, 7].
 
     Source: Yang et al., "Focal and Global Knowledge Distillation for Detectors" (CVPR 2022),
-    equations 4 and 5, with boxes that are turned.
+    with boxes that are turned.
     """
     found = like.new_zeros(len(boxes), *size)
     for k, own in enumerate(boxes):

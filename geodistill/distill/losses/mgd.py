@@ -30,7 +30,7 @@ class Mgd(Loss):
     """Masked generative distillation: the mean square between the teacher's map and what two
     convolutions make of the student's, random places of which are hidden.
 
-    Source: Yang et al., "Masked Generative Distillation" (ECCV 2022), equations 2 to 4; the mean
+    Source: Yang et al., "Masked Generative Distillation" (ECCV 2022); the mean
     takes the place of the sum.
     """
 

@@ -16,8 +16,8 @@ class Nd(Loss):
     """mean_i [ 1 - s_i . e_k / max(|s_i|, |t_i|) ] over the places i of objects of class k: e_k is
     the direction of the mean of the teacher's features of the class, in these scans.
 
-    Source: Wang et al., "Improving Knowledge Distillation via Regularizing Feature Norm and
-    Direction" (2023), equation 9.
+    Source: Wang et al., "Improving Knowledge Distillation via Regularizing Feature Direction
+    and Norm" (ECCV 2024).
     """
 
     def __init__(self, settings: LossSettings, teacher: Any, student: Any) -> None:

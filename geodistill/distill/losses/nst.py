@@ -22,7 +22,7 @@ class Nst(Loss):
     There may be more of one than of the other.
 
     Source: Huang and Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer"
-    (2017), equation 7 with the polynomial kernel of section 4.1.
+    (2017), with the polynomial kernel.
     """
 
     Settings = NstSettings

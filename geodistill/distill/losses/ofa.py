@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
-from geodistill.nn.bev import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class Ofa(Loss):
         -(1 + p_y(teacher))^gamma log p_y - sum_(c != y) p_c(teacher) log p_c.
 
     Source: Hao et al., "One-for-All: Bridge the Gap Between Heterogeneous Architectures in
-    Knowledge Distillation" (NeurIPS 2023), equations 6 and 7.
+    Knowledge Distillation" (NeurIPS 2023).
     """
 
     Settings = OfaSettings

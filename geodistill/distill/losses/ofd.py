@@ -27,8 +27,8 @@ class Ofd(Loss):
     The margin m_c of a channel is the mean of the teacher's negative values, of these scans: the
     expectation that the paper also computes from its batch norm.
 
-    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019), equations 2
-    to 4.
+    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019),
+    section 3.
     """
 
     Settings = OfdSettings

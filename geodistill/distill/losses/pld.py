@@ -25,7 +25,8 @@ class Pld(Loss):
 
     with a the teacher's softmax in that order. The mean over such anchors.
 
-    Source: Romanov et al., "PLD: A Choice-Theoretic List-Wise Knowledge Distillation" (2025).
+    Source: Bassam, Zhu and Bian, "PLD: A Choice-Theoretic List-Wise Knowledge Distillation"
+    (NeurIPS 2025).
     """
 
     Settings = PldSettings
