@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from geodistill.cli.arguments import Option
-from geodistill.cli.train import Taught, device_of, guide_of, load_detector, read_recipe
+from geodistill.cli.train import Taught, device_of, guide_of, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,13 @@ class Arguments(Taught):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.cli.detector_files import open_detector
     from geodistill.detect.datasets import open_dataset
     from geodistill.fit.detector.training import cache_batches
 
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
-    teachers = [load_detector(Path(name)) for name in arguments.teacher]
+    teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     steps, written = cache_batches(
         recipe, dataset, arguments.output, device_of(arguments.device), guide_of(teachers, recipe)
     )

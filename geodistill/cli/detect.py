@@ -44,14 +44,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     import torch
 
+    from geodistill.cli.detector_files import open_detector
     from geodistill.io.scans import read_points
-    from geodistill.nn.detector_files import load_detector
 
     files = _outputs(arguments)
     for file in files:
         if file.exists() and not arguments.overwrite:
             raise UsageError(f"{file} exists: pass --overwrite, or another -o")
-    detector = load_detector(arguments.model).to(arguments.device)
+    detector = open_detector(arguments.model).detector.to(arguments.device)
     values = detector.settings.values
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
     started = time.perf_counter()

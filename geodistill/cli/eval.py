@@ -22,7 +22,7 @@ class Arguments(Common):
 
     model: Annotated[
         Path | None,
-        Positional("a detector's run or file; or --predictions and --labels", metavar="RUN"),
+        Positional("a detector's run, file or checkpoint; else --predictions", metavar="RUN"),
     ] = None
     data: Annotated[
         Path | None, Option("data set of RUN (default: that of its training)", metavar="DIR")
@@ -94,16 +94,16 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiRe
 
 
 def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+    from geodistill.cli.detector_files import open_detector
     from geodistill.cli.scan_pictures import compared, sheet
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
     from geodistill.metrics.detectors import detect, predictions, write_predictions
     from geodistill.metrics.kitti import evaluate
-    from geodistill.nn.detector_files import load_detector
     from geodistill.runs import make_folder
 
     assert arguments.model is not None
-    detector = load_detector(arguments.model)
+    detector = open_detector(arguments.model).detector
     dataset = open_dataset(arguments.data or _data_of(arguments.model))
     names = arguments.names(detector.classes)
     frames = dataset.frames(arguments.split or "val")

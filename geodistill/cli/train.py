@@ -31,7 +31,11 @@ class Taught(Common):
     data: Annotated[Path, Option("folder of the data set: KITTI, nuScenes, custom", metavar="DIR")]
     teacher: Annotated[
         tuple[str, ...],
-        Option("a detector's run or file; several by repeating it", metavar="RUN"),
+        Option(
+            "a detector's run or file, or a checkpoint of mmdetection3d or OpenPCDet; "
+            "several by repeating it",
+            metavar="RUN",
+        ),
     ] = ()
     set: Annotated[
         tuple[str, ...], Option("a key of the recipe, such as epochs=10", metavar="KEY=VALUE")
@@ -60,6 +64,7 @@ class Arguments(Taught):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill import config, dist
+    from geodistill.cli.detector_files import open_detector
     from geodistill.detect.datasets import open_dataset
     from geodistill.fit.detector.training import train_detector
     from geodistill.metrics.detectors import flat, headline
@@ -70,7 +75,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
     settings["data"] = str(arguments.data.resolve())
-    teachers = [load_detector(Path(name)) for name in arguments.teacher]
+    teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
     dist.start()
     with contextlib.ExitStack() as stack:
@@ -121,23 +126,21 @@ def guide_of(teachers: Sequence[Detector], recipe: Recipe) -> Callable[[Detector
     return lambda student: Teaching(student, teachers, recipe.losses)
 
 
-def load_detector(path: Path) -> Detector:
-    from geodistill.nn.detector_files import load_detector as load
-
-    return load(path)
-
-
 def read_recipe(arguments: Taught) -> Recipe:
     from geodistill import config
     from geodistill.fit.detector.recipe import Recipe
+    from geodistill.log import say
 
     recipe = config.load(Recipe, recipe_file(arguments.recipe), arguments.set)
     if arguments.loss:
         recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
+    if arguments.loss and not arguments.teacher:
+        raise UsageError("--loss is from a teacher: name one by --teacher RUN")
     if recipe.losses and not arguments.teacher:
-        raise UsageError(f"{arguments.recipe} has losses from a teacher: name one by --teacher RUN")
+        say(f"{arguments.recipe} has losses from a teacher, and none is named: labels teach alone")
+        recipe = replace(recipe, losses=())
     if arguments.teacher and not recipe.losses:
         raise UsageError(
             f"{arguments.recipe} has no losses from a teacher: leave --teacher out, or add some: "
