@@ -130,9 +130,7 @@ def test_errors_say_what_does_not_fit() -> None:
         build_loss({"loss": "simalarity"}, teacher, teacher)
     with pytest.raises(UsageError, match=r"nothing at 'backbone.stages.1.16' is negative"):
         build_loss({"loss": "ab"}, teacher.relu(), teacher)
-    with pytest.raises(
-        UsageError, match=r"teacher gives \(2, 8, 16, 16\) and the student \(2, 8"
-    ):
+    with pytest.raises(UsageError, match=r"teacher gives \(2, 8, 16, 16\) and the student \(2, 8"):
         build_loss({"loss": "mgd"}, teacher, other)
     with pytest.raises(UsageError, match="heads of the same anchors: the teacher gives"):
         build_loss({"loss": "kd"}, heads(0), teacher)
