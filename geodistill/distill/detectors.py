@@ -46,10 +46,15 @@ class Teaching:
             expect_same_input(student, teacher)
             teacher.requires_grad_(False).eval()
             teacher.to(student.anchors.device)
-        taps = [loss_settings(options)[1].tap for options in losses]
-        self.names = list(dict.fromkeys(taps))
+        taps = [loss_settings(options)[1].taps for options in losses]
+        self.names = list(dict.fromkeys(tap for several in taps for tap in several))
         self._wanted = [
-            [tap for tap, own in zip(taps, self.of, strict=True) if own == number]
+            [
+                tap
+                for several, own in zip(taps, self.of, strict=True)
+                if own == number
+                for tap in several
+            ]
             for number in range(len(teachers))
         ]
         example = _example(student)
@@ -58,8 +63,8 @@ class Teaching:
         ]
         seen = _eval_outputs(student, example, self.names)
         losses_built: list[Loss] = [
-            build_loss(options, shown[own][tap], seen[tap])
-            for options, own, tap in zip(losses, self.of, taps, strict=True)
+            build_loss(options, _picked(shown[own], several), _picked(seen, several))
+            for options, own, several in zip(losses, self.of, taps, strict=True)
         ]
         self.losses = nn.ModuleList(losses_built).to(student.anchors.device)
         synced(self.losses)
@@ -90,8 +95,9 @@ class Teaching:
         said: dict[str, float] = {}
         for name, own, loss in zip(self._names, self.of, self.losses, strict=True):
             assert isinstance(loss, Loss)
-            tap, weight = loss.settings.tap, loss.settings.weight
-            found = loss(shown[own][tap], self._taps.outputs[tap], seen, progress)
+            taps, weight = loss.settings.taps, loss.settings.weight
+            given = _picked(shown[own], taps), _picked(self._taps.outputs, taps)
+            found = loss(*given, seen, progress)
             total = total + weight * found * self._share(batch)
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
@@ -135,6 +141,11 @@ def _number(options: Any, count: int) -> int:
     if not isinstance(number, int) or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")
     return number
+
+
+def _picked(outputs: dict[str, Any], taps: Sequence[str]) -> Any:
+    """What a loss is given: of one tap its output, of several a tuple."""
+    return outputs[taps[0]] if len(taps) == 1 else tuple(outputs[tap] for tap in taps)
 
 
 def _example(student: Detector) -> Any:
