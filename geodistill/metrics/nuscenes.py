@@ -12,8 +12,9 @@ All frames are matched at once: round k matches the k-th detection of every fram
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,18 +183,14 @@ def _matched(one: _Side, two: _Side, wanted: Numbers, offered: Numbers) -> Numbe
 
     Detections, best first, take the nearest object of their frame that is free.
     """
-    pairs = [*_near(one, two, wanted, offered)]
-    truth, found, away = (
-        np.concatenate([part[k] for part in pairs]) if pairs else np.zeros(0, np.int64)
-        for k in range(3)
-    )
+    truth, found, away = _near(one, two, wanted, offered)
     rounds = _ranks(two.frame[offered[found]], found)
     order = np.lexsort((truth, away, found, rounds))  # equally near ones: the first
     truth, found, away, rounds = (part[order] for part in (truth, found, away, rounds))
     match = np.full((len(offered), len(DISTANCES_M)), -1)
     taken = np.zeros((len(one.frame), len(DISTANCES_M)), bool)
     ends = np.searchsorted(rounds, np.arange(int(rounds.max(initial=-1)) + 2))
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    for start, end in pairwise(ends.tolist()):
         own, near = truth[start:end], away[start:end]
         free = (near[:, None] < DISTANCES_M) & ~taken[own]
         starts = np.flatnonzero(np.diff(found[start:end], prepend=-1))
@@ -209,24 +206,24 @@ def _matched(one: _Side, two: _Side, wanted: Numbers, offered: Numbers) -> Numbe
 
 def _near(
     one: _Side, two: _Side, wanted: Numbers, offered: Numbers
-) -> Iterator[tuple[Numbers, Numbers, Array]]:
+) -> tuple[Numbers, Numbers, Array]:
     """Pairs of one frame that could match: objects, places in `offered`, and how far apart."""
-    frames = one.frame[wanted]
-    first, last = (
-        np.searchsorted(frames, two.frame[offered], side=side) for side in ("left", "right")
-    )
-    count = last - first
-    parts = np.cumsum(count) // _PAIRS
+    frames, own = one.frame[wanted], two.frame[offered]
+    first = np.searchsorted(frames, own)
+    count = np.searchsorted(frames, own, side="right") - first
+    parts = count.cumsum() // _PAIRS
+    truths, founds, aways = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for part in np.unique(parts[count > 0]):
-        places = np.flatnonzero((parts == part) & (count > 0))
-        own = count[places]
-        found = np.repeat(places, own)
-        within = np.arange(len(found)) - np.repeat(own.cumsum() - own, own)
-        truth = wanted[first[found] + within]
-        step = two.at[offered[found]] - one.at[truth]
-        away = np.sqrt((step**2).sum(1))
+        places = np.flatnonzero(parts == part)
+        found = np.repeat(places, count[places])
+        starts = np.repeat(count[places].cumsum() - count[places], count[places])
+        truth = wanted[first[found] + np.arange(len(found)) - starts]
+        away = np.sqrt(((two.at[offered[found]] - one.at[truth]) ** 2).sum(1))
         kept = away < max(DISTANCES_M)
-        yield truth[kept], found[kept], away[kept]
+        truths.append(truth[kept])
+        founds.append(found[kept])
+        aways.append(away[kept])
+    return np.concatenate(truths), np.concatenate(founds), np.concatenate(aways)
 
 
 def _ranks(frames: Numbers, found: Numbers) -> Numbers:

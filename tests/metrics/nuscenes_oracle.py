@@ -68,7 +68,8 @@ def one_class(
     wanted = [kept(frame, name) for frame in truths]
     count = sum(map(len, wanted))
     listed = [(f, j) for f, frame in enumerate(predictions) for j in kept(frame, name)]
-    scores = [float(predictions[f].scores[j]) for f, j in listed]
+    own = [[] if frame.scores is None else frame.scores.tolist() for frame in predictions]
+    scores = [own[f][j] for f, j in listed]
     order = [k for _, k in sorted((score, k) for k, score in enumerate(scores))][::-1]
     taken: set[tuple[int, int]] = set()
     true, hits, hit_scores = [], [], []
