@@ -186,13 +186,14 @@ def _matched(one: _Side, two: _Side, wanted: Numbers, offered: Numbers) -> Numbe
     truth, found, away = _near(one, two, wanted, offered)
     rounds = _ranks(two.frame[offered[found]], found)
     order = np.lexsort((truth, away, found, rounds))  # equally near ones: the first
-    truth, found, away, rounds = (part[order] for part in (truth, found, away, rounds))
+    truth, found, rounds = (part[order] for part in (truth, found, rounds))
+    near = away[order, None] < DISTANCES_M  # [P, 4]
     match = np.full((len(offered), len(DISTANCES_M)), -1)
     taken = np.zeros((len(one.frame), len(DISTANCES_M)), bool)
     ends = np.searchsorted(rounds, np.arange(int(rounds.max(initial=-1)) + 2))
     for start, end in pairwise(ends.tolist()):
-        own, near = truth[start:end], away[start:end]
-        free = (near[:, None] < DISTANCES_M) & ~taken[own]
+        own = truth[start:end]
+        free = near[start:end] & ~taken[own]
         starts = np.flatnonzero(np.diff(found[start:end], prepend=-1))
         # Of each detection the first that is free: the largest of numbers that fall.
         rank = np.arange(len(own), 0, -1)[:, None] * free
