@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,3 +51,12 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def chosen(self, kept: np.ndarray) -> Objects:
+        """Those of a mask, bool [N]."""
+        arrays = {k: v[kept] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        names, own = (
+            None if texts is None else tuple(t for t, k in zip(texts, kept, strict=True) if k)
+            for texts in (self.names, self.attributes)
+        )
+        return replace(self, names=names, attributes=own, **arrays)
