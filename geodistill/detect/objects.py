@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -55,8 +56,6 @@ class Objects:
     def chosen(self, kept: np.ndarray) -> Objects:
         """Those of a mask, bool [N]."""
         arrays = {k: v[kept] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
-        names, own = (
-            None if texts is None else tuple(t for t, k in zip(texts, kept, strict=True) if k)
-            for texts in (self.names, self.attributes)
-        )
-        return replace(self, names=names, attributes=own, **arrays)
+        names = tuple(compress(self.names, kept))
+        attributes = None if self.attributes is None else tuple(compress(self.attributes, kept))
+        return replace(self, names=names, attributes=attributes, **arrays)

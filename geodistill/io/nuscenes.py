@@ -60,7 +60,7 @@ class Annotations:
         sample: int64 [A], places among the samples.
         instance: int64 [A], which object it is: the same number in all its samples.
         categories: of the instances, their names.
-        attribute: int64 [A], places among `attributes`.
+        attribute: int64 [A], places among `attributes`, -1 for several.
         attributes: names, the first "" for none.
         boxes: float64 [A, 10], x, y, z in the global frame, width, length, height in metres, and a
             quaternion w, x, y, z.
@@ -182,15 +182,14 @@ def _annotations(folder: Path, samples: dict[str, int]) -> Annotations:
     fields = ("sample_token", "instance_token", "attribute_tokens", "translation", "size")
     rest = ("rotation", "num_lidar_pts", "num_radar_pts")
     for row, (sample, instance, own, at, size, turn, lidar, radar) in _rows(path, *fields, *rest):
-        if not isinstance(own, list) or len(own) > 1:
-            raise InputError(
-                f"{path}, record {row}: attribute_tokens must be a list of one or none"
-            )
+        if not isinstance(own, list):
+            raise InputError(f"{path}, record {row}: attribute_tokens is {shown(own)}, not a list")
+        named = [_place(path, row, "attribute_tokens", token, attributes) + 1 for token in own]
         numbers.extend(
             (
                 _place(path, row, "sample_token", sample, samples),
                 _place(path, row, "instance_token", instance, instances),
-                1 + _place(path, row, "attribute_tokens", own[0], attributes) if own else 0,
+                -1 if len(named) > 1 else sum(named),
                 _whole(path, row, lidar),
                 _whole(path, row, radar),
             )

@@ -64,7 +64,7 @@ class Nuscenes:
     def version(self) -> Path:
         """The folder of the tables. Raises UsageError where several could be meant."""
         if (self.root / "sample_annotation.json").is_file():
-            return self.root
+            return self.root.resolve()
         found = sorted(path.parent for path in self.root.glob("v1.0-*/sample_annotation.json"))
         if not found:
             raise InputError(f"{self.root} is no folder of nuScenes: it has no v1.0-*/")
@@ -121,8 +121,7 @@ class Nuscenes:
 
     def _scenes(self, split: str) -> set[str]:
         everything = set(self.tables.scenes)
-        parent = self.root.parent if self.version == self.root else self.root
-        path = parent / "splits" / f"{split}.txt"
+        path = self.version.parent / "splits" / f"{split}.txt"
         if path.is_file():
             named = set(split_names(path))
             lost = sorted(named - everything)
@@ -131,10 +130,10 @@ class Nuscenes:
             return named
         known = splits(self.version.name, everything)
         if split not in known:
+            listed = ", ".join(sorted(known)) or "none"
             raise UsageError(
-                f"{self.version} has no split '{split}'{suggest(split, known)} (known: "
-                f"{', '.join(sorted(known)) or 'none'}): write the names of its scenes into {path}, "
-                "one a line"
+                f"{self.version} has no split '{split}'{suggest(split, known)} (known: {listed}): "
+                f"write the names of its scenes into {path}, one a line"
             )
         return known[split]
 
@@ -165,6 +164,8 @@ class Nuscenes:
         own = self._annotations(frame)
         names = [NAMES.get(found.categories[k], "") for k in found.instance[own]]
         own = own[np.array([name != "" for name in names], bool)]
+        if (found.attribute[own] < 0).any():
+            raise InputError(f"{self.version}: an object of {frame} has several attributes")
         boxes = found.boxes[own]
         objects = Objects(
             tuple(name for name in names if name),
