@@ -146,12 +146,11 @@ class Nuscenes:
         own = self._annotations(frame)
         boxes = self._lidar_boxes(key, own)
         before, after = (self._lidar_boxes(key, part[own]) for part in self._neighbours)
-        kinds = [tables.annotations.categories[k] for k in tables.annotations.instance[own]]
         return Scene(
             frame,
             torch.from_numpy(self._points(key)),
             boxes,
-            tuple(NAMES.get(kind, kind) for kind in kinds),
+            tuple(NAMES.get(kind, kind) for kind in self._categories(own)),
             torch.from_numpy(tables.annotations.points[own, 0] > 0),
             torch.stack([before, after], 1),
         )
@@ -162,7 +161,7 @@ class Nuscenes:
         tables, key = self.tables, self._key_sweep(frame)
         found = tables.annotations
         own = self._annotations(frame)
-        names = [NAMES.get(found.categories[k], "") for k in found.instance[own]]
+        names = [NAMES.get(kind, "") for kind in self._categories(own)]
         own = own[np.array([name != "" for name in names], bool)]
         if (found.attribute[own] < 0).any():
             raise InputError(f"{self.version}: an object of {frame} has several attributes")
@@ -174,7 +173,7 @@ class Nuscenes:
             _yaws(_rotations(boxes[:, 6:])),
             self._distances(key, boxes),
             self._velocities(own),
-            tuple(found.attributes[k] for k in found.attribute[own]),
+            tuple(found.attributes[k] for k in found.attribute[own].tolist()),
             points=found.points[own].sum(1),
         )
         return self._free_of_racks(frame, objects)
@@ -212,6 +211,10 @@ class Nuscenes:
         order, starts = self._boxes_of
         sample = self._samples[frame]
         return order[starts[sample] : starts[sample + 1]]
+
+    def _categories(self, own: np.ndarray) -> list[str]:
+        found = self.tables.annotations
+        return [found.categories[k] for k in found.instance[own].tolist()]
 
     def _points(self, key: int) -> np.ndarray:
         sweeps = self.tables.sweeps
@@ -267,7 +270,7 @@ class Nuscenes:
         """Without the bicycles and motorcycles in racks, which nobody has labelled one by one."""
         found = self.tables.annotations
         own = self._annotations(frame)
-        racks = own[np.array([found.categories[k] == RACK for k in found.instance[own]], bool)]
+        racks = own[np.array([kind == RACK for kind in self._categories(own)], bool)]
         boxes = found.boxes[racks]
         yaws = _yaws(_rotations(boxes[:, 6:]))
         table = torch.from_numpy(np.column_stack([boxes[:, :3], boxes[:, [4, 3, 5]], yaws]))
