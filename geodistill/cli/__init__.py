@@ -28,7 +28,9 @@ VERBS = {
     "deform": "geodistill.cli.deform",
     "simulate": "geodistill.cli.simulate",
     "train": "geodistill.cli.train",
+    "cache": "geodistill.cli.cache",
     "eval": "geodistill.cli.eval",
+    "detect": "geodistill.cli.detect",
     "compare": "geodistill.cli.compare",
     "render": "geodistill.cli.render",
     "view": "geodistill.cli.view",
@@ -36,7 +38,7 @@ VERBS = {
     "doctor": "geodistill.cli.doctor",
 }
 
-RESUMABLE = ("convert", "fit", "simulate", "train")
+RESUMABLE = ("convert", "fit", "simulate", "train", "cache")
 
 HELP = """\
 usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
@@ -49,7 +51,9 @@ usage: geodistill VERB [ARGUMENTS]      geodistill VERB --help for one verb
   deform    deform a mesh by handles, in the browser: what looks like them moves with them
   simulate  make labelled LiDAR scans of generated streets
   train     train a 3D detector, alone or taught by a larger one
-  eval      measure how good detections are: the KITTI benchmark's average precision
+  cache     store a training's batches and its teacher's outputs for many students
+  eval      measure how good a detector is: the KITTI benchmark's average precision
+  detect    find the boxes of objects in a LiDAR scan
   compare   measure how alike two representations of one scene are
   render    make pictures or a video of a scene
   view      show a scene in the browser
@@ -69,7 +73,10 @@ examples:
   geodistill lift dragon.glb --teacher lite0 -o dragon.safetensors
   geodistill query dragon.safetensors --click 66,62,-2
   geodistill deform dragon.glb
-  geodistill eval --predictions results --labels kitti/training/label_2
+  geodistill simulate lidar -o streets
+  geodistill train detector/pillars_small --data streets -o teacher
+  geodistill eval teacher -o report
+  geodistill detect scan.bin --model teacher -o boxes.json
   geodistill compare lego_ngp lego_plenoxels -o sheet.png
   geodistill render lego_plenoxels --orbit 120 -o orbit.mp4
   geodistill view lego.glb

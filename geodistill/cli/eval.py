@@ -22,7 +22,9 @@ class Arguments(Common):
 
     model: Annotated[
         Path | None,
-        Positional("a detector's run or file; or --predictions and --labels", metavar="RUN"),
+        Positional(
+            "a detector's run, file or checkpoint; or --predictions and --labels", metavar="RUN"
+        ),
     ] = None
     data: Annotated[
         Path | None, Option("data set of RUN (default: that of its training)", metavar="DIR")
@@ -94,16 +96,16 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiRe
 
 
 def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+    from geodistill.cli.detector_files import open_detector
     from geodistill.cli.scan_pictures import compared, sheet
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
     from geodistill.metrics.detectors import detect, predictions, write_predictions
     from geodistill.metrics.kitti import evaluate
-    from geodistill.nn.detector_files import load_detector
     from geodistill.runs import make_folder
 
     assert arguments.model is not None
-    detector = load_detector(arguments.model)
+    detector = open_detector(arguments.model).detector
     dataset = open_dataset(arguments.data or _data_of(arguments.model))
     names = arguments.names(detector.classes)
     frames = dataset.frames(arguments.split or "val")
@@ -140,8 +142,14 @@ def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] 
 
 
 def report(result: dict[str, Any]) -> str:
+    head = f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent"
+    return "\n".join([head, "", *tables(result)])
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """A table for each class of flat values, and what few objects allow."""
     names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
-    lines = [f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent", ""]
+    lines: list[str] = []
     for name in names:
         counts = [result[f"{name}/count/{level}"] for level in _LEVELS]
         heads = "".join(
@@ -158,7 +166,8 @@ def report(result: dict[str, Any]) -> str:
             ]
             lines.append(f"  {view:<10}" + "".join(f"{value:>20}" for value in values))
         lines.append("")
-    return "\n".join([*lines, *_caps(result, names)]).rstrip()
+    few = _caps(result, names)
+    return [*lines, *few] if few else lines[:-1]
 
 
 def _caps(result: dict[str, Any], names: list[str]) -> list[str]:

@@ -26,11 +26,13 @@ Axes = Literal["opencv", "opengl", "blender", "y-up", "z-up"]
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Write a mesh, points, splats or a field in another file format, which OUT's ending names.
-    What it is stays: `convert` makes something else of it.
+    """Write a mesh, points, splats, a field or a detector in another file format, which OUT's
+    ending names. What it is stays: `convert` makes something else of it.
     """
 
-    source: Annotated[Path, Positional("a mesh, points, splats or a field", metavar="IN")]
+    source: Annotated[
+        Path, Positional("a mesh, points, splats, a field or a detector", metavar="IN")
+    ]
     output: Annotated[
         Path, Option("NAME.ply, NAME.spz, NAME.glb, ...", short="-o", metavar="OUT", setting=False)
     ]
@@ -52,6 +54,10 @@ class Arguments(Common):
     ] = None
     max_splats: Annotated[
         int | None, Option("keep the N splats that cover most, by size and opacity")
+    ] = None
+    toolbox: Annotated[
+        Literal["mmdet3d", "openpcdet"] | None,
+        Option("of a detector: write NAME.pth for this one, and its config beside it"),
     ] = None
     overwrite: Annotated[bool, Option("replace OUT", setting=False)] = False
 
@@ -75,6 +81,7 @@ class Arguments(Common):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.cli.detector_files import export_detector, holds_detector
     from geodistill.geometry.kinds import kind_of
     from geodistill.io.nerfstudio import files_of_run
     from geodistill.runs import result_file
@@ -82,6 +89,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     source = result_file(arguments.source)
     if not source.exists():
         raise InputError(f"{source} does not exist: check the path")
+    if holds_detector(source):
+        _expect_no_geometry(arguments)
+        return export_detector(source, arguments.output, arguments.toolbox, arguments.overwrite)
+    if arguments.toolbox:
+        raise UsageError("--toolbox is for detectors")
     arguments = replace(arguments, source=source)
     read = (source, *files_of_run(source))
     expect_free(arguments.overwrite, arguments.output, inputs=read)
@@ -91,6 +103,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise UsageError("--prune, --floaters and --max-splats are for splats")
     makers = {"splats": _splats, "mesh": _mesh, "points": _points, "field": _field}
     return makers[kind](arguments)
+
+
+def _expect_no_geometry(arguments: Arguments) -> None:
+    given = (arguments.prune, arguments.floaters, arguments.max_splats)
+    if arguments.crop or arguments.frame != "original" or any(v is not None for v in given):
+        raise UsageError("a detector has no geometry: it takes --toolbox alone")
 
 
 def report(result: dict[str, Any]) -> str:

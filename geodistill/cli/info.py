@@ -12,22 +12,25 @@ from geodistill.cli.report import pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Say what a field, a mesh, a point cloud, a splat file, a run folder or features hold."""
+    """Say what a field, mesh, point cloud, splats, a detector, a run folder or features hold."""
 
     file: Annotated[
         Path,
         Positional(
-            "a field, mesh, point cloud, splats, a checkpoint, a run folder, or what lift and "
-            "query write",
+            "a field, mesh, point cloud, splats, a detector, a checkpoint, a run folder, or what "
+            "lift and query write",
             metavar="FILE",
         ),
     ]
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
+    from geodistill.cli.detector_files import describe_detector, holds_detector
     from geodistill.geometry.describe import describe
+    from geodistill.runs import result_file
 
-    return describe(arguments.file)
+    path = result_file(arguments.file)
+    return describe_detector(path) if holds_detector(path) else describe(path)
 
 
 def report(result: dict[str, Any]) -> str:

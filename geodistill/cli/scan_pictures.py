@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.detect.picture import COLORS, FOUND, LABELLED, Outlines, bird_view
+from geodistill.detect.picture import COLORS, FOUND, LABELLED, Outlines, bird_view, range_view
 from geodistill.detect.scenes import Detections, Scene
 
 AREA = (0.0, -25.0, 50.0, 25.0)
@@ -16,7 +16,8 @@ CLASSES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck")
 
 
 def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
-    """Scans with their labels, a colour for each class; two beside each other."""
+    """Scans with their labels, a colour for each class, from above and from the sensor; two beside
+    each other."""
     views = []
     for frame in frames:
         scene = dataset.scene(frame)
@@ -28,7 +29,8 @@ def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
             )
             for number, name in enumerate(names)
         ]
-        views.append(bird_view(scene.points, outlines, AREA))
+        above = bird_view(scene.points, outlines, AREA)
+        views.append(torch.cat([above, range_view(scene.points, outlines)[:, : above.shape[1]]]))
     return sheet(views)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Common, Option, Positional
+
+if TYPE_CHECKING:
+    from geodistill.io.kitti import Labels
 
 _SAMPLE = 50  # scans whose numbers are reported
 
@@ -50,12 +54,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
         *(arguments.frames, arguments.val_share, arguments.sensor),
         *(arguments.around, arguments.seed),
     )
-    workers = arguments.workers or len(os.sched_getaffinity(0))
+    workers = arguments.workers or _cores()
     started = time.perf_counter()
     written = write_dataset(arguments.output, wanted, workers, arguments.overwrite)
     seconds = time.perf_counter() - started
     dataset = Kitti(arguments.output)
     names = dataset.frames("trainval")
+    held_out = dataset.frames("val") if (arguments.output / "ImageSets/val.txt").is_file() else []
     if arguments.picture is not None:
         from geodistill.cli.scan_pictures import labelled_sheet
         from geodistill.io.images import write_png
@@ -66,11 +71,27 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "frames": wanted.frames,
         "written": written,
         "seconds": seconds,
+        "scans_per_second": written / seconds if written else None,
         "statistics": statistics(dataset, names[:_SAMPLE]),
+        "val_objects": _counts([dataset.labels(name) for name in held_out]),
     }
 
 
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _counts(frames: Sequence[Labels]) -> dict[str, dict[str, int]]:
+    """Objects that the benchmark counts, by class and level."""
+    from geodistill.metrics.kitti import CLASSES, LEVELS, count_valid
+
+    return {name: dict(zip(LEVELS, count_valid(frames, name), strict=True)) for name in CLASSES}
+
+
 def report(result: dict[str, Any]) -> str:
+    from geodistill.metrics.kitti import LEVELS
     from geodistill.simulate.lidar.statistics import REAL
 
     found = result["statistics"]
@@ -79,7 +100,14 @@ def report(result: dict[str, Any]) -> str:
     for name, real in REAL.items():
         lines.append(f"{name:<24}{_number(found[name]):>10}{_number(real):>15}")
     objects = ", ".join(f"{name} {count:.1f}" for name, count in found["objects"].items())
-    return "\n".join([*lines, "", f"objects in a scan: {objects}"])
+    lines += ["", f"objects in a scan: {objects}"]
+    counts = result["val_objects"]
+    lines += ["", f"{'objects that count, val':<24}" + "".join(f"{one:>10}" for one in LEVELS)]
+    for name, own in counts.items():
+        lines.append(f"{name:<24}" + "".join(f"{own[level]:>10,}" for level in LEVELS))
+    if result["scans_per_second"] is not None:
+        lines += ["", f"{result['scans_per_second']:.1f} scans a second"]
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:

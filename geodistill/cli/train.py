@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,25 +12,23 @@ from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional
 
 if TYPE_CHECKING:
+    from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.recipe import Recipe
     from geodistill.nn.detector import Detector
+    from geodistill.runs import Run
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
-    """Train a 3D detector by a recipe; with --teacher the recipe's losses teach it as well.
-
-    Under torchrun all processes share each batch.
-    """
+class Taught(Common):
+    """What says how a detector is trained, and by whom."""
 
     recipe: Annotated[
         Path,
         Positional("a YAML file, or one that is shipped: detector/pillars_4x", metavar="RECIPE"),
     ]
     data: Annotated[Path, Option("folder of the data set: KITTI, nuScenes, custom", metavar="DIR")]
-    output: Annotated[Path, Option("the run's folder", short="-o", setting=False, metavar="DIR")]
     teacher: Annotated[
         tuple[str, ...],
         Option(
@@ -46,55 +46,101 @@ class Arguments(Common):
     ] = ()
     seed: Annotated[int | None, Option("in the place of the recipe's")] = None
     device: Annotated[str, Option("cpu, cuda or cuda:N; auto takes a GPU if there is one")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Taught):
+    """Train a 3D detector by a recipe; with --teacher the recipe's losses teach it as well.
+
+    Under torchrun all processes share each batch.
+    """
+
+    output: Annotated[Path, Option("the run's folder", short="-o", setting=False, metavar="DIR")]
+    cache: Annotated[
+        Path | None, Option("batches that geodistill cache has made by this recipe", metavar="DIR")
+    ] = None
     overwrite: Annotated[bool, Option("replace what is at -o", setting=False)] = False
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    from geodistill import config
+    from geodistill import config, dist
+    from geodistill.cli.detector_files import open_detector
     from geodistill.detect.datasets import open_dataset
-    from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.training import train_detector
-    from geodistill.metrics.detectors import headline
-    from geodistill.nn.detector_files import fingerprint, load_detector
+    from geodistill.metrics.detectors import flat, headline
+    from geodistill.nn.detector_files import fingerprint
     from geodistill.runs import Run
 
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
     settings["data"] = str(arguments.data.resolve())
-    teachers = [load_detector(Path(name)) for name in arguments.teacher]
-    device = device_of(arguments.device)
-
-    def guide_of(student: Detector) -> Teaching:
-        return Teaching(student, teachers, recipe.losses)
-
+    teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
-    with Run.open(
-        arguments.output, "train", settings, arguments.overwrite, inputs=inputs
-    ) as opened:
-        taught = guide_of if teachers else None
-        detector, values = train_detector(recipe, dataset, opened, device, taught)
-        result = {
+    dist.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(dist.stop)
+        opened = None
+        if dist.rank() == 0:
+            opened = Run.open(
+                arguments.output, "train", settings, arguments.overwrite, inputs=inputs
+            )
+            stack.enter_context(opened)
+        detector, found = train_detector(
+            *(recipe, dataset, opened, device_of(arguments.device)),
+            guide_of=guide_of(teachers, recipe),
+            cache=arguments.cache,
+        )
+        result: dict[str, Any] = {
             "output": str(arguments.output),
             "parameters": sum(p.numel() for p in detector.parameters()),
-            "score": headline(values, detector.classes),
-            **values,
         }
-        opened.finish(result)
+        if opened is not None and found is not None:
+            values = flat(found)
+            result |= {"score": headline(values, detector.classes), **values}
+            _draw(opened, detector, dataset, recipe, found)
+            opened.finish(result)
     return result
 
 
-def read_recipe(arguments: Arguments) -> Recipe:
+def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: Any) -> None:
+    """What was found in the first held-out scans, and precision over recall."""
+    from geodistill.cli.scan_pictures import compared, sheet
+    from geodistill.io.images import write_png
+    from geodistill.metrics.curve_picture import curve_picture
+    from geodistill.metrics.detectors import detect
+
+    frames = dataset.frames(recipe.val)[:4]
+    seen = zip(frames, detect(detector, dataset, frames), strict=True)
+    views = [compared(dataset.scene(frame), one, detector.classes) for frame, one in seen]
+    write_png(opened.path("scans.png"), sheet(views))
+    write_png(opened.path("curves.png"), curve_picture(found, detector.classes))
+
+
+def guide_of(teachers: Sequence[Detector], recipe: Recipe) -> Callable[[Detector], Teaching] | None:
+    """Of a student, what it learns from teachers."""
+    from geodistill.distill.detectors import Teaching
+
+    if not teachers:
+        return None
+    return lambda student: Teaching(student, teachers, recipe.losses)
+
+
+def read_recipe(arguments: Taught) -> Recipe:
     from geodistill import config
     from geodistill.fit.detector.recipe import Recipe
+    from geodistill.log import say
 
     recipe = config.load(Recipe, recipe_file(arguments.recipe), arguments.set)
     if arguments.loss:
         recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
+    if arguments.loss and not arguments.teacher:
+        raise UsageError("--loss is from a teacher: name one by --teacher RUN")
     if recipe.losses and not arguments.teacher:
-        raise UsageError(f"{arguments.recipe} has losses from a teacher: name one by --teacher RUN")
+        say(f"{arguments.recipe} has losses from a teacher, and none is named: labels teach alone")
+        recipe = replace(recipe, losses=())
     if arguments.teacher and not recipe.losses:
         raise UsageError(
             f"{arguments.recipe} has no losses from a teacher: leave --teacher out, or add some: "
@@ -124,6 +170,9 @@ def device_of(name: str) -> str:
 
 
 def report(result: dict[str, Any]) -> str:
+    from geodistill.cli.eval import tables
+
     lines = [f"{result['output']}: {result['parameters']:,} parameters"]
-    lines.append(f"mean of the classes' moderate 3D AP40: {result['score']:.2f}")
+    if "score" in result:
+        lines += ["", *tables(result), "", f"mean of moderate 3D AP40: {result['score']:.2f}"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Pictures of scans from above, with boxes."""
+"""Pictures of scans from above and from the sensor, with boxes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from geodistill.detect.boxes import corners_bev
+from geodistill.detect.boxes import corners, corners_bev
 
 BACKGROUND, LABELLED, FOUND, WRONG = (18, 20, 26), (245, 245, 245), (80, 220, 120), (255, 110, 90)
 COLORS = ((90, 200, 255), (255, 190, 70), (190, 255, 110), (255, 130, 220), (170, 150, 255))
 """Of classes, one after the other."""
+_EDGES = (
+    *((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4)),
+    *((0, 4), (1, 5), (2, 6), (3, 7)),
+)
+_AWAY_M = (3.0, 8.0, 20.0, 60.0)
+_AWAY_RGB = ((255, 235, 130), (245, 140, 90), (190, 80, 150), (70, 70, 190))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +74,62 @@ def bird_view(
     draw = ImageDraw.Draw(image)
     for one in outlines:
         around = place(corners_bev(one.boxes.cpu().double()).numpy())
-        for k, corners in enumerate(around):
-            _outline(draw, corners, one)
+        for k, plan in enumerate(around):
+            _outline(draw, plan, one)
             if one.texts:
-                x, y = corners[:, 0].max() + 3, corners[:, 1].min() - 4
+                x, y = plan[:, 0].max() + 3, plan[:, 1].min() - 4
                 draw.text((float(x), float(y)), one.texts[k], fill=one.color)
+    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def range_view(
+    points: Tensor,
+    outlines: Sequence[Outlines],
+    area: tuple[float, float, float, float] = (-20.0, -42.0, 4.0, 42.0),
+    px_per_degree: float = 7.15,
+) -> Tensor:
+    """A scan as its sensor has it: azimuth to the right, elevation upwards, points from yellow to
+    blue the farther they are.
+
+    Args:
+        points: [N, F], x, y and z in metres.
+        area: least elevation and azimuth, largest elevation and azimuth in degrees.
+
+    Returns:
+        float32 [H, W, 3], 0 to 1.
+    """
+    low_up, low_left, high_up, high_left = area
+    width, height = (
+        round((high - low) * px_per_degree)
+        for low, high in ((low_left, high_left), (low_up, high_up))
+    )
+
+    def place(xyz: np.ndarray) -> np.ndarray:
+        left = np.degrees(np.arctan2(xyz[..., 1], xyz[..., 0]))
+        up = np.degrees(np.arctan2(xyz[..., 2], np.hypot(xyz[..., 0], xyz[..., 1])))
+        return np.stack([(high_left - left) * px_per_degree, (high_up - up) * px_per_degree], -1)
+
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = BACKGROUND
+    xyz = points[:, :3].cpu().double().numpy()
+    away = np.linalg.norm(xyz, axis=1)
+    order = np.argsort(-away, kind="stable")
+    at = np.floor(place(xyz[order])).astype(int)
+    tones = [np.interp(away[order], _AWAY_M, tone) for tone in zip(*_AWAY_RGB, strict=True)]
+    colors = np.stack(tones, 1).astype(np.uint8)
+    for down in (0, 1, 2):  # rings are some pixels apart
+        row, column = at[:, 1] + down, at[:, 0]
+        seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        canvas[row[seen], column[seen]] = colors[seen]
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for one in outlines:
+        for around in corners(one.boxes.cpu().double()).numpy():
+            for start, end in _EDGES:
+                between = np.linspace(around[start], around[end], 9)
+                if (between[:, 0] > 0).all():  # what reaches behind would cross the whole picture
+                    line = [(float(x), float(y)) for x, y in place(between)]
+                    draw.line(line, fill=one.color, width=1)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 

@@ -14,6 +14,7 @@ from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
+from geodistill.nn.detector_files import fingerprint
 from geodistill.nn.synced import synced
 
 
@@ -71,16 +72,16 @@ class Teaching:
     def module(self) -> nn.Module:
         return self.losses
 
+    def teachers_seen(self) -> tuple[str, ...]:
+        return tuple(fingerprint(teacher) for teacher in self.teachers)
+
     def labels(self, batch: Batch, student: Detector) -> Batch:
         return batch
 
     def loss(
         self, batch: Batch, predictions: Predictions, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        shown = [
-            run_until(teacher.network, batch.voxels, names)
-            for teacher, names in zip(self.teachers, self._wanted, strict=True)
-        ]
+        shown = self.outputs(batch)
         seen = Seen(
             *(batch.voxels, batch.boxes, batch.labels, batch.targets),
             *(self.student.anchors, self._area, batch.trails),
@@ -95,6 +96,17 @@ class Teaching:
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
         return total, said
+
+    def outputs(self, batch: Batch) -> list[dict[str, Any]]:
+        """What each teacher puts out at the taps that are compared with it."""
+        found = []
+        for number, (teacher, names) in enumerate(zip(self.teachers, self._wanted, strict=True)):
+            held = {
+                tap: batch.taught[number, tap] for tap in names if (number, tap) in batch.taught
+            }
+            missing = [tap for tap in names if tap not in held]
+            found.append(held | run_until(teacher.network, batch.voxels, missing))
+        return found
 
     def _share(self, batch: Batch) -> float:
         """This rank's part of the scans, as a loss is a mean over them."""

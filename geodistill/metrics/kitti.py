@@ -91,6 +91,18 @@ def cap40(count: int) -> float:
     return 100.0 * max(min(count, POSITIONS) - 1, 0) / (POSITIONS - 1)
 
 
+def count_valid(labels: Sequence[Labels], name: str) -> tuple[int, ...]:
+    """How many objects of a class count at each level."""
+    counts = [0] * len(LEVELS)
+    for frame in labels:
+        own = _names([frame]) == name.lower()
+        height = frame.bbox[:, 3] - frame.bbox[:, 1]
+        for level in range(len(LEVELS)):
+            within = _within(height, frame.occlusion, frame.truncation, level)
+            counts[level] += int((own & within).sum())
+    return tuple(counts)
+
+
 def evaluate(
     labels: Sequence[Labels],
     predictions: Sequence[Labels],
@@ -169,11 +181,7 @@ class _Scene:
 
     def label_state(self, name: str, level: int) -> NDArray[np.int8]:
         own = self.label_names == name
-        hard = (
-            (self.occlusion > MOST_OCCLUSION[level])
-            | (self.truncation > MOST_TRUNCATION[level])
-            | (self.heights[0] <= LEAST_HEIGHT_PX[level])
-        )
+        hard = ~_within(self.heights[0], self.occlusion, self.truncation, level)
         similar = self.label_names == IGNORED.get(name, "")
         state = np.full(len(own), _OTHER, np.int8)
         state[own & ~hard] = _COUNTS
@@ -188,6 +196,15 @@ class _Scene:
     def says_alpha(self, name: str) -> bool:
         own = self.alphas[1][self.prediction_names == name]
         return bool(len(own)) and bool((own != _UNKNOWN).all())
+
+
+def _within(height: Array, occlusion: Array, truncation: Array, level: int) -> NDArray[np.bool_]:
+    """Whether objects are as easy to see as a level asks for."""
+    return (
+        (height > LEAST_HEIGHT_PX[level])
+        & (occlusion <= MOST_OCCLUSION[level])
+        & (truncation <= MOST_TRUNCATION[level])
+    )
 
 
 def _curves(

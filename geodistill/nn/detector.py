@@ -78,6 +78,7 @@ class DetectorSettings:
     values: of a point: x, y, z, reflectance and what else.
     anchors: of each class, in the order of the network's outputs.
     placing: see `detect.anchors.anchor_grid`.
+    area: that anchors cover: least x and y, largest x and y in metres; None: the grid's.
     offset: in radians, where the first half of the circle begins: pi / 4 in OpenPCDet, -pi / 2 in
         mmdetection3d.
     forced: with which overlap a box claims its best anchors: "any", as in OpenPCDet, or from the
@@ -98,6 +99,7 @@ class DetectorSettings:
     values: int = 4
     anchors: tuple[ClassAnchors, ...] = KITTI
     placing: Placing = "centers"
+    area: tuple[float, float, float, float] | None = None
     offset: float = math.pi / 4
     forced: Literal["any", "negative"] = "any"
     normaliser: Literal["batch", "scan"] = "batch"
@@ -142,9 +144,11 @@ class Detector(nn.Module):
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.momentum = settings.momentum
+            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # sparse kernels have no such
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stride = STRIDE[settings.architecture]
         x, y, _ = grid.cells
-        area = (*grid.low[:2], *grid.high[:2])
+        area = settings.area or (*grid.low[:2], *grid.high[:2])
         anchors = anchor_grid(settings.anchors, area, (y // stride, x // stride), settings.placing)
         self.register_buffer("anchors", anchors, persistent=False)
 

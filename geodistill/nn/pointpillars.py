@@ -19,7 +19,7 @@ from geodistill.nn.voxels import VoxelGrid, Voxels
 
 KITTI_GRID = VoxelGrid((0.0, -39.68, -3.0), (69.12, 39.68, 1.0), (0.16, 0.16, 4.0), 32, 16_000)
 Compression = Literal[1, 2, 4, 8, 16]
-_DIVISORS = {1: 1.0, 2: 1.4, 4: 2.0, 8: 2.8, 16: 4.0}
+DIVISORS = {1: 1.0, 2: 1.4, 4: 2.0, 8: 2.8, 16: 4.0}
 STRIDES, DEPTHS, UPS = (2, 2, 2), (3, 5, 5), (1, 2, 4)
 
 
@@ -29,10 +29,10 @@ def narrowed(width: int, compression: int) -> int:
 
     Raises UsageError for a compression that is not published.
     """
-    if compression not in _DIVISORS:
-        known = ", ".join(map(str, _DIVISORS))
+    if compression not in DIVISORS:
+        known = ", ".join(map(str, DIVISORS))
         raise UsageError(f"compression must be one of {known}, got {compression}")
-    return math.floor(width / _DIVISORS[compression])
+    return math.floor(width / DIVISORS[compression])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from geodistill.detect.augment import Augmentation, Cutout, Example, augmented, 
 from geodistill.detect.datasets import Dataset
 from geodistill.detect.targets import Targets
 from geodistill.log import progress
+from geodistill.nn.detector import Detector
 from geodistill.nn.voxels import VoxelGrid, Voxels
 
 ORDER, CHANGE = 0, 1  # what a stream of random numbers is for
@@ -29,6 +31,7 @@ class Batch:
         targets: of each.
         trails: [M, T, 7] of each, see `Example`; None where they are unknown.
         frames: how many scans all ranks together have in this step.
+        taught: what teachers put out for it, by their number and the tap, where it is stored.
     """
 
     voxels: Voxels
@@ -37,6 +40,7 @@ class Batch:
     targets: list[Targets]
     trails: list[Tensor] | None
     frames: int
+    taught: dict[tuple[int, str], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,18 @@ def stream(feed: Feed, first: int, steps: int, workers: int) -> Iterator[list[Ex
     if workers == 0:
         return iter(ahead)
     return iter(torch.utils.data.DataLoader(ahead, batch_size=None, num_workers=workers))
+
+
+def batch_of(detector: Detector, found: Sequence[Example], frames: int) -> Batch:
+    """Examples as a detector learns from them, on its device."""
+    device = detector.anchors.device
+    voxels = detector.prepare([one.points for one in found])
+    boxes, labels = [one.boxes.to(device) for one in found], [one.labels for one in found]
+    labels = [one.to(device) for one in labels]
+    trails = [one.trails.to(device) for one in found if one.trails is not None]
+    targets = detector.targets(boxes, labels)
+    known = len(trails) == len(found)
+    return Batch(voxels, boxes, labels, targets, trails if known else None, frames)
 
 
 def inside_grid(found: Example, grid: VoxelGrid) -> Example:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from geodistill import dist
 from geodistill.detect.augment import Example
 from geodistill.detect.datasets import Dataset
-from geodistill.fit.detector.batches import Batch, Feed, stream
+from geodistill.fit.detector.batches import Batch, Feed, batch_of, stream
+from geodistill.fit.detector.stored import Store
 from geodistill.metrics.detectors import detect, flat, headline, measure
+from geodistill.metrics.kitti import KittiReport
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
@@ -33,6 +35,14 @@ class Guide(Protocol):
 
     def labels(self, batch: Batch, student: Detector) -> Batch:
         """The batch with labels that the teacher adds, if it does."""
+        ...
+
+    def outputs(self, batch: Batch) -> list[dict[str, Any]]:
+        """What each teacher puts out for a batch, by tap."""
+        ...
+
+    def teachers_seen(self) -> tuple[str, ...]:
+        """Fingerprints of the teachers."""
         ...
 
     def loss(
@@ -72,9 +82,11 @@ class DetectorJob:
         guide: Guide | None = None,
         validation: Validation | None = None,
         run: Run | None = None,
+        store: Store | None = None,
     ) -> None:
         self.detector, self.feed, self.steps, self.guide = detector, feed, steps, guide
-        self.validation, self.run, self.workers, self.mean = validation, run, workers, mean
+        self.validation, self.run, self.store = validation, run, store
+        self.workers, self.mean = workers, mean
         self.shadow = detector
         if mean:
             self.shadow = Detector(detector.settings).to(detector.anchors.device)
@@ -86,7 +98,7 @@ class DetectorJob:
         self.cycle = cycle
         self.best: float | None = None
         self.measured = 0  # the step that was measured last
-        self.values: dict[str, float] = {}
+        self.report: KittiReport | None = None
         self._examples: Iterator[list[Example]] | None = None
         self._next = -1
 
@@ -129,11 +141,11 @@ class DetectorJob:
             return
         own = self.validation
         found = detect(self.shadow, own.dataset, own.frames)
-        report = measure(own.dataset, own.frames, found, self.detector.classes)
-        self.values = flat(report)
-        score = headline(self.values, self.detector.classes)
+        self.report = measure(own.dataset, own.frames, found, self.detector.classes)
+        values = flat(self.report)
+        score = headline(values, self.detector.classes)
         if self.run is not None:
-            self.run.log(step, score=score, **self.values)
+            self.run.log(step, score=score, **values)
         if self.best is None or score > self.best:
             self.best = score
             if self.run is not None:
@@ -150,7 +162,7 @@ class DetectorJob:
             for part, module in modules.items()
             for name, value in module.state_dict().items()
         }
-        return tensors, {"best": self.best, "measured": self.measured, "values": self.values}
+        return tensors, {"best": self.best, "measured": self.measured}
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
         def part(name: str) -> dict[str, Tensor]:
@@ -162,12 +174,12 @@ class DetectorJob:
             self.guide.module.load_state_dict(part("guide"))
         if self.mean:
             self.shadow.load_state_dict(part("shadow"))
-        self.best, self.measured, self.values = extra["best"], extra["measured"], extra["values"]
+        self.best, self.measured = extra["best"], extra["measured"]
 
     def complete(self) -> None:
         """After the last step: the mean with it, and the last measurement."""
         self._average()
-        if self.measured != self.steps:
+        if self.measured != self.steps or self.report is None:
             self.validate(self.steps)
 
     @torch.no_grad()
@@ -186,16 +198,9 @@ class DetectorJob:
                 own.copy_(new)
 
     def _batch(self, step: int) -> Batch:
+        if self.store is not None:
+            return self.store.read(step, self.detector)
         if self._examples is None or self._next != step:
             self._examples = stream(self.feed, step, self.steps, self.workers)
         self._next = step + 1
-        found = next(self._examples)
-        device = self.detector.anchors.device
-        voxels = self.detector.prepare([one.points for one in found])
-        boxes, labels = [one.boxes.to(device) for one in found], [one.labels for one in found]
-        labels = [one.to(device) for one in labels]
-        known = all(one.trails is not None for one in found)
-        trails = [one.trails.to(device) for one in found if one.trails is not None]
-        targets = self.detector.targets(boxes, labels)
-        count = self.feed.count(step)
-        return Batch(voxels, boxes, labels, targets, trails if known else None, count)
+        return batch_of(self.detector, next(self._examples), self.feed.count(step))

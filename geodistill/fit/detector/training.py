@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,12 @@ import torch
 from geodistill import dist
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.datasets import Dataset
-from geodistill.fit.detector.batches import Feed, objects_of
+from geodistill.fit.detector.batches import Batch, Feed, batch_of, objects_of
 from geodistill.fit.detector.job import DetectorJob, Guide, Validation
 from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.stored import Store, fill, store_key
+from geodistill.log import progress
+from geodistill.metrics.kitti import KittiReport
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import NAME, save_detector
 from geodistill.nn.synced import synced
@@ -26,7 +30,8 @@ def train_detector(
     run: Run | None = None,
     device: str = "cpu",
     guide_of: Callable[[Detector], Guide] | None = None,
-) -> tuple[Detector, dict[str, Any]]:
+    cache: Path | None = None,
+) -> tuple[Detector, KittiReport | None]:
     """Train a detector; an interrupted run is continued.
 
     Args:
@@ -35,50 +40,97 @@ def train_detector(
         run: where checkpoints, metrics.jsonl, best.safetensors and detector.safetensors go.
         device: where it is trained.
         guide_of: of the new detector, what a teacher adds to its loss.
+        cache: folder of batches that `cache_batches` has made by the same recipe.
 
     Returns:
-        The detector that is kept, in eval mode, and the metric's values on the val split.
+        The detector that is kept, in eval mode, and its measure on the val split (rank 0).
 
-    Raises InputError where no box of the detector's classes is in the training scans, or where
-    training diverges.
+    Raises:
+        UsageError: a cache of other settings or teachers.
+        InputError: no box of the detector's classes is in the training scans, or training diverges.
     """
+    detector = new_detector(recipe, device)
+    guide = guide_of(detector) if guide_of is not None else None
+    held_out = dataset.frames(recipe.val)
+    feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
+    store = None
+    if cache is not None:
+        store = Store(cache, store_key(feed, detector))
+        store.expect(guide.teachers_seen() if guide is not None else ())
+    steps = feed.steps(recipe.epochs)
+    every = recipe.measure_every * len(feed.frames) // recipe.batch
+    job = DetectorJob(
+        *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.workers),
+        guide=guide,
+        validation=Validation(dataset, held_out, every),
+        run=run,
+        store=store,
+    )
+    train(job, Budget(steps=steps), run, recipe.detector.architecture)
+    job.complete()
+    if run is not None:
+        save_detector(run.path(NAME), job.shadow)
+    return job.shadow.eval(), job.report
+
+
+def cache_batches(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: Path,
+    device: str = "cpu",
+    guide_of: Callable[[Detector], Guide] | None = None,
+) -> tuple[int, int]:
+    """Store all batches of a recipe, and what its teachers put out for them; what is there is kept.
+
+    Returns:
+        How many steps there are, and how many were written now.
+
+    Raises UsageError for a folder that holds something else.
+    """
+    detector = new_detector(recipe, device)
+    guide = guide_of(detector) if guide_of is not None else None
+    feed = make_feed(recipe, dataset, detector, with_objects=True)
+    teachers = guide.teachers_seen() if guide is not None else ()
+    store = Store(folder, store_key(feed, detector), tuple(teachers))
+    store.open()
+    detector.train()
+    steps = feed.steps(recipe.epochs)
+
+    def batch(step: int) -> Batch:
+        return batch_of(detector, feed.examples(step), feed.count(step))
+
+    def outputs(made: Batch) -> list[dict[str, Any]]:
+        return guide.outputs(made) if guide is not None else []
+
+    with progress(steps, "batches") as bar:
+        written = fill(store, steps, batch, outputs, bar.advance)
+    return steps, written
+
+
+def new_detector(recipe: Recipe, device: str) -> Detector:
+    """With the weights of the recipe's seed."""
     if recipe.batch % dist.world():
         raise UsageError(f"a batch of {recipe.batch} cannot be shared by {dist.world()} ranks")
     torch.manual_seed(recipe.seed)
     detector = Detector(recipe.detector).to(device)
     synced(detector)
-    guide = guide_of(detector) if guide_of is not None else None
-    frames, held_out = dataset.frames(recipe.train), dataset.frames(recipe.val)
-    objects = objects_of(dataset, frames, detector.classes)
-    if not any(objects.values()):
-        names = ", ".join(detector.classes)
-        raise InputError(
-            f"{dataset.root}: no object of the classes {names} has a point in the {len(frames):,} "
-            f"scans of '{recipe.train}'"
-        )
-    feed = Feed(
-        dataset,
-        frames,
-        detector.classes,
-        recipe.detector.grid,
-        recipe.augmentation,
-        objects if recipe.augmentation is not None else {},
-        recipe.batch,
-        recipe.seed,
-        dist.rank(),
-        dist.world(),
+    return detector
+
+
+def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects: bool) -> Feed:
+    """The scans of a recipe. Raises InputError where none of its classes is in them."""
+    frames = dataset.frames(recipe.train)
+    objects = {}
+    if with_objects:
+        objects = objects_of(dataset, frames, detector.classes)
+        if not any(objects.values()):
+            names = ", ".join(detector.classes)
+            raise InputError(
+                f"{dataset.root}: no object of the classes {names} has a point in the "
+                f"{len(frames):,} scans of '{recipe.train}'"
+            )
+    return Feed(
+        *(dataset, frames, detector.classes, recipe.detector.grid, recipe.augmentation),
+        *(objects if recipe.augmentation is not None else {}, recipe.batch, recipe.seed),
+        *(dist.rank(), dist.world()),
     )
-    steps = feed.steps(recipe.epochs)
-    every = recipe.measure_every * len(frames) // recipe.batch
-    validation = Validation(dataset, held_out, every)
-    job = DetectorJob(
-        *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.workers),
-        guide=guide,
-        validation=validation,
-        run=run,
-    )
-    train(job, Budget(steps=steps), run, f"{recipe.detector.architecture}")
-    job.complete()
-    if run is not None:
-        save_detector(run.path(NAME), job.shadow)
-    return job.shadow.eval(), job.values

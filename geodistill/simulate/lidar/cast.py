@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,9 @@ Height = Callable[[Array, Array], Array]
 NOTHING, GROUND = -2, -1
 _CORNERS = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], float)
 _TINY = 1e-12
+_NEAR_M = 0.3  # nothing is nearer to the sensor's axis
+_JITTER = 2  # columns by which a firing's azimuth may be off
+_STRIDE = 1.08  # along a beam that looks for the ground
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,24 +104,31 @@ def first(count: int, pairs: Pairs, ground: tuple[Array, Array]) -> Hits:
     return Hits(distance, cosine, part)
 
 
-def meet_ground(rays: Rays, height: Height, reach: float) -> tuple[Array, Array]:
+def meet_ground(
+    rays: Rays, height: Height, bounds: tuple[float, float], reach: float
+) -> tuple[Array, Array]:
     """Distances at which beams meet a surface z = height(x, y), infinite beyond `reach`, and the
-    cosines there. Hills that are narrower than a tenth of their distance may be missed."""
+    cosines there. Hills that are narrower than a twelfth of their distance may be missed.
+
+    Args:
+        bounds: between which the surface's z stays, both below the sensor.
+    """
     v = rays.directions
-    far = np.full(len(v), np.inf)
-    cosine = np.zeros(len(v))
-    down = np.flatnonzero(v[:, 2] < 0.03)
-    steps = np.geomspace(1.5, reach, 40)
-    low = np.full(len(down), steps[0])
-    high = np.full(len(down), np.inf)
-    active = np.arange(len(down))
-    for before, after in pairwise(steps):
-        under = _above(v[down[active]], after, height) <= 0
-        now = active[under]
-        low[now], high[now] = before, after
-        active = active[~under]
-    met = np.isfinite(high)
-    own, a, b = down[met], low[met], high[met]
+    far, cosine = np.full(len(v), np.inf), np.zeros(len(v))
+    low, high = bounds
+    own = np.flatnonzero(v[:, 2] * reach < high)
+    last = np.minimum(low / v[own, 2], reach)
+    before = high / v[own, 2]
+    a, b = before.copy(), np.full(len(own), np.inf)
+    active = np.arange(len(own))
+    while len(active):
+        after = np.minimum(before[active] * _STRIDE, last[active])
+        under = _above(v[own[active]], after, height) <= 0
+        a[active], before[active] = before[active], after
+        b[active[under]] = after[under]
+        active = active[~under & (after < last[active])]
+    met = np.isfinite(b)
+    own, a, b = own[met], a[met], b[met]
     fa, fb = _above(v[own], a, height), _above(v[own], b, height)
     for _ in range(4):  # false position, with the Illinois rule's halving
         c = np.where(fa - fb > _TINY, (a * -fb + b * fa) / np.maximum(fa - fb, _TINY), b)
@@ -129,8 +138,7 @@ def meet_ground(rays: Rays, height: Height, reach: float) -> tuple[Array, Array]
         a, fa = np.where(under, a, c), np.where(under, fa / 2, fc)
     far[own] = b
     at = v[own] * b[:, None]
-    normal = _normals(at, height)
-    cosine[own] = np.abs((v[own] * normal).sum(1))
+    cosine[own] = np.abs((v[own] * _normals(at, height)).sum(1))
     return far, cosine
 
 
@@ -151,32 +159,45 @@ def _windows(rays: Rays, placed: Placed) -> tuple[Ints, Ints]:
     half = np.array([part.half for part in placed.parts])
     local = _CORNERS[None] * half[:, None]
     corners = local @ placed.rotations.transpose(0, 2, 1) + placed.centers[:, None]
-    azimuth = np.arctan2(corners[..., 1], corners[..., 0])
-    middle = np.arctan2(placed.centers[:, 1], placed.centers[:, 0])[:, None]
-    away = np.mod(azimuth - middle + np.pi, 2 * np.pi) - np.pi
-    left, right = middle[:, 0] + away.max(1), middle[:, 0] + away.min(1)
-    c0 = np.floor((rays.first - left) / rays.step).astype(np.int64) - 1
-    c1 = np.ceil((rays.first - right) / rays.step).astype(np.int64) + 2
-    if not rays.closed:
-        c0, c1 = np.clip(c0, 0, rays.columns), np.clip(c1, 0, rays.columns)
-    wide = np.clip(c1 - c0, 0, rays.columns)
-    flat = np.linalg.norm(corners[..., :2], axis=2)
-    # A corner's distance is not the least: that of the box is at least this.
-    nearest = np.maximum(
-        np.linalg.norm(placed.centers[:, :2], axis=1) - np.linalg.norm(half, axis=1), 0.3
-    )
+    r0, r1 = _rows(rays, placed, corners)
+    c0, c1 = _columns(rays, placed, corners)
+    # What reaches over the last column of a turn goes on at the first.
+    shifts = [rays.turn * k for k in (-1, 0, 1)]
+    start = np.concatenate([np.maximum(c0 + shift, 0) for shift in shifts])
+    end = np.concatenate([np.minimum(c1 + shift, rays.columns) for shift in shifts])
+    wide = np.maximum(end - start, 0)
+    own = np.tile(np.arange(len(half)), len(shifts))
+    count = np.maximum(r1 - r0, 0)[own] * wide
+    window = np.repeat(np.arange(len(count)), count)
+    within = np.arange(len(window)) - np.repeat(count.cumsum() - count, count)
+    part, wide = own[window], np.maximum(wide, 1)[window]
+    row, column = r0[part] + within // wide, start[window] + within % wide
+    return row * rays.columns + column, part
+
+
+def _rows(rays: Rays, placed: Placed, corners: Array) -> tuple[Ints, Ints]:
+    """First rings of boxes, and those behind their last."""
+    plan = np.linalg.norm(corners[..., :2], axis=2)
+    middle = placed.centers[:, :2]
+    spread = np.linalg.norm(corners[..., :2] - middle[:, None], axis=2).max(1)
+    nearest = np.maximum(np.linalg.norm(middle, axis=1) - spread, _NEAR_M)
     top, bottom = corners[..., 2].max(1), corners[..., 2].min(1)
-    highest = np.arctan2(top, np.where(top > 0, nearest, flat.max(1)))
-    lowest = np.arctan2(bottom, np.where(bottom < 0, nearest, flat.max(1)))
+    highest = np.arctan2(top, np.where(top > 0, nearest, plan.max(1)))
+    lowest = np.arctan2(bottom, np.where(bottom < 0, nearest, plan.max(1)))
     falling = -rays.elevations
-    r0 = np.searchsorted(falling, -highest)
-    r1 = np.searchsorted(falling, -lowest, side="right")
-    count = np.maximum(r1 - r0, 0) * wide
-    part = np.repeat(np.arange(len(count)), count)
-    within = np.arange(len(part)) - np.repeat(count.cumsum() - count, count)
-    row = r0[part] + within // np.maximum(wide[part], 1)
-    columns = c0[part] + within % np.maximum(wide[part], 1)
-    return row * rays.columns + np.mod(columns, rays.columns), part
+    return np.searchsorted(falling, -highest), np.searchsorted(falling, -lowest, side="right")
+
+
+def _columns(rays: Rays, placed: Placed, corners: Array) -> tuple[Ints, Ints]:
+    """First columns of boxes, and those behind their last, one turn at most; not wrapped."""
+    azimuth = np.arctan2(corners[..., 1], corners[..., 0])
+    middle = np.arctan2(placed.centers[:, 1], placed.centers[:, 0])
+    away = np.mod(azimuth - middle[:, None] + np.pi, 2 * np.pi) - np.pi
+    left, right = middle + away.max(1), middle + away.min(1)
+    c0 = np.floor((rays.first - left) / rays.step).astype(np.int64) - _JITTER
+    c1 = np.ceil((rays.first - right) / rays.step).astype(np.int64) + _JITTER + 1
+    above = (left - right >= np.pi) | (c1 - c0 > rays.turn)  # the sensor is over or under it
+    return np.where(above, 0, c0), np.where(above, rays.turn, c1)
 
 
 def _planes(v: Array, part: Ints, placed: Placed) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.detect.boxes import wrap
-from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes
+from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes, in_view
 from geodistill.io.kitti import Labels, make_labels
 from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration
 from geodistill.simulate.lidar.cast import (
@@ -56,7 +56,8 @@ _BASE_LOSS, _FAR_LOSS, _GRAZING_LOSS = 0.03, 0.35, 0.25
 class Frame:
     """Attributes:
     points: float32 [N, 4], x, y, z and reflectance.
-    labels: of the objects in the image that have a point.
+    labels: of the objects in the image that have a point there; others have none, not even one of
+        unknown occlusion.
     boxes: float64 [M, 7] of the labels, in the LiDAR's frame.
     trails: float64 [M, T, 7], where they are at `TRAIL_S`, in this frame's coordinates as the
         LiDAR then would be.
@@ -75,25 +76,33 @@ def simulate(sensor: Sensor, seed: int, number: int, around: bool = False) -> Fr
         around: a whole turn; else the sector that the camera sees.
     """
     random = np.random.default_rng([seed, number])
-    street = make_street(random)
+    return scan(sensor, make_street(random), random, around)
+
+
+def scan(sensor: Sensor, street: Street, random: np.random.Generator, around: bool) -> Frame:
+    """A turn of a sensor, or the camera's sector of it, and what is labelled in it."""
     rays = fire(sensor, 180.0 if around else VIEW_DEG, random)
     things = street.things
     placed = placed_parts([(t.shape.parts, t.place, rotation(t.yaw)) for t in things])
     pairs = _solid_pairs(meet(rays, placed), placed, random)
-    ground = meet_ground(rays, street.ground.height, sensor.range_m)
+    ground = meet_ground(rays, street.ground.height, street.ground.bounds, sensor.range_m)
     hits = first(len(rays.directions), pairs, ground)
     points, owner = _returns(sensor, rays, hits, placed, street.ground, random)
     shown = _share_shown(things, pairs, hits, placed)
-    count = np.bincount(owner[owner >= 0], minlength=len(things))
+    seen = (owner >= 0) & in_view(points[:, :3], CALIBRATION, IMAGE_SIZE)
+    count = np.bincount(owner[seen], minlength=len(things))
     labels, boxes, trails = _labels(street, shown, count)
     return Frame(points, labels, boxes, trails)
 
 
 def _solid_pairs(pairs: Pairs, placed: Placed, random: np.random.Generator) -> Pairs:
-    """Without the beams that go through what is partly clear."""
-    clear = np.array([part.material.clear for part in placed.parts])[pairs.part]
+    """Without the beams that go through what is partly clear; others go in a little."""
+    of_part = np.array([(p.material.clear, p.material.depth_m) for p in placed.parts])
+    clear, depth = of_part.reshape(-1, 2)[pairs.part].T
     kept = random.random(len(clear)) >= clear
-    return Pairs(pairs.ray[kept], pairs.part[kept], pairs.distance[kept], pairs.cosine[kept])
+    deeper = depth[kept] * np.minimum(random.exponential(1, int(kept.sum())), 3)
+    distance = pairs.distance[kept] + deeper
+    return Pairs(pairs.ray[kept], pairs.part[kept], distance, pairs.cosine[kept])
 
 
 def _returns(
@@ -121,6 +130,11 @@ def _returns(
     seen = (hits.part != NOTHING) & (hits.distance < sensor.range_m)
     kept = np.flatnonzero(seen & (random.random(len(lost)) >= lost))
     distance = hits.distance[kept] + random.normal(0, sensor.noise_m, len(kept))
+    grass = np.zeros(len(reflectance))
+    grass[below] = np.where(road, 0, ground.grass_m)
+    # Blades send a beam back before it reaches the soil, at a grazing angle farther before.
+    before = grass[kept] * random.random(len(kept)) ** 2 / np.maximum(hits.cosine[kept], 0.15)
+    distance -= np.minimum(before, 0.1 * distance)
     xyz = rays.directions[kept] * distance[:, None]
     echo = reflectance[kept] * (0.4 + 0.6 * hits.cosine[kept]) + random.normal(0, 0.03, len(kept))
     echo = np.clip(echo, 0, 0.99).round(2)
@@ -170,7 +184,7 @@ def _labels(
 
 def _box(thing: Thing) -> list[float]:
     length, width, height = thing.shape.size
-    x, y, z = thing.place
+    x, y, z = thing.place.tolist()
     return [x, y, z + height / 2, length, width, height, thing.yaw]
 
 

@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 class Sensor:
     """Attributes:
     elevations_deg: of the beams, from the highest to the lowest.
-    step_deg: between two firings of a beam, at 10 turns a second.
+    turn: firings of a beam in a turn, at 10 turns a second.
     range_m: beyond which nothing is seen.
     noise_m: standard deviation of a measured range.
     jitter_deg: of a firing's azimuth.
     """
 
     elevations_deg: tuple[float, ...]
-    step_deg: float
+    turn: int
     range_m: float
     noise_m: float = 0.02
     jitter_deg: float = 0.02
@@ -41,7 +41,7 @@ SENSORS = {
             *(-16.62, -17.12, -17.63, -18.14, -18.56, -19.16, -19.67, -20.18, -20.69, -21.2),
             *(-21.71, -22.23, -22.74, -23.25, -23.76, -24.28, -24.71),
         ),
-        0.1728,
+        2083,
         120.0,
     ),
     "hdl-32e": Sensor(
@@ -50,10 +50,10 @@ SENSORS = {
             *(-6.67, -8.0, -9.33, -10.67, -12.0, -13.33, -14.67, -16.0, -17.33, -18.67, -20.0),
             *(-21.33, -22.67, -24.0, -25.33, -26.67, -28.0, -29.33, -30.67),
         ),
-        0.1600,
+        2250,
         100.0,
     ),
-    "vlp-16": Sensor(tuple(float(15 - 2 * k) for k in range(16)), 0.2, 100.0, 0.03),
+    "vlp-16": Sensor(tuple(float(15 - 2 * k) for k in range(16)), 1800, 100.0, 0.03),
 }
 
 
@@ -67,7 +67,7 @@ class Rays:
         first: azimuth in radians of the first column; they run clockwise seen from above.
         step: between columns, in radians.
         columns: A.
-        closed: whether the last column is beside the first.
+        turn: columns of a whole turn.
     """
 
     directions: Array
@@ -75,15 +75,14 @@ class Rays:
     first: float
     step: float
     columns: int
-    closed: bool
+    turn: int
 
 
 def fire(sensor: Sensor, half_angle_deg: float, random: np.random.Generator) -> Rays:
     """The firings within so many degrees of straight ahead to both sides; 180: of a whole turn."""
-    step = math.radians(sensor.step_deg)
-    closed = half_angle_deg >= 180
-    half = math.pi if closed else math.radians(half_angle_deg)
-    columns = round(2 * half / step)
+    step = 2 * math.pi / sensor.turn
+    columns = min(round(2 * math.radians(half_angle_deg) / step), sensor.turn)
+    half = step * columns / 2
     elevations = np.radians(sensor.elevations_deg)
     azimuth = half - step * np.arange(columns)
     jitter = random.normal(0, math.radians(sensor.jitter_deg), (len(elevations), columns))
@@ -91,4 +90,4 @@ def fire(sensor: Sensor, half_angle_deg: float, random: np.random.Generator) -> 
     flat = np.cos(elevations)[:, None]
     up = np.broadcast_to(np.sin(elevations)[:, None], azimuth.shape)
     directions = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), up], -1)
-    return Rays(directions.reshape(-1, 3), elevations, half, step, columns, closed)
+    return Rays(directions.reshape(-1, 3), elevations, half, step, columns, sensor.turn)

@@ -7,17 +7,17 @@ Sizes are drawn about the means of KITTI's labels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geodistill.simulate.lidar.solids import Material, Part, block, column, ellipsoid
+from geodistill.simulate.lidar.solids import Material, Part, block, bounds, column, ellipsoid
 
 Random = np.random.Generator
 
 GLASS, TYRE, PLATE = Material(0.08, 0.75), Material(0.06), Material(0.95)
 CHROME, LAMP = Material(0.5, 0.2), Material(0.75)
-BARK, LEAVES, HEDGE = Material(0.25), Material(0.35, 0.45), Material(0.3, 0.15)
+BARK, LEAVES, HEDGE = Material(0.25), Material(0.35, 0.45, 0.4), Material(0.3, 0.15, 0.06)
 SKIN, SPOKES, STEEL = Material(0.4), Material(0.2, 0.6), Material(0.35)
 WALL, WOOD = Material(0.4), Material(0.3)
 
@@ -31,6 +31,15 @@ class Shape:
 
     size: tuple[float, float, float]
     parts: list[Part]
+
+
+def _fitted(parts: list[Part], beside: list[Part] | None = None) -> Shape:
+    """Parts with the box around them, moved over its middle, and others that move along."""
+    low, high = bounds(parts)
+    middle = np.array([*(low + high)[:2] / 2, 0.0])
+    moved = [replace(part, center=part.center - middle) for part in [*parts, *(beside or [])]]
+    length, width, height = (float(value) for value in (*(high - low)[:2], high[2]))
+    return Shape((length, width, height), moved)
 
 
 def _about(random: Random, mean: float, deviation: float) -> float:
@@ -99,8 +108,8 @@ def van(random: Random) -> Shape:
             narrower=(0.5, 0.05, 0.06),
         ),
         block(
-            (length / 2 - nose / 2, 0, floor + 0.4),
-            (nose, width, 0.8),
+            (length / 2 - nose / 2 - 0.2, 0, floor + 0.4),
+            (nose + 0.4, width, 0.8),
             paint,
             narrower=(0.1, 0, 0.05),
         ),
@@ -141,7 +150,7 @@ def _wheels(x: float, y: float, radius: float, wide: float) -> list[Part]:
 def pedestrian(random: Random) -> Shape:
     """Someone who stands or walks, perhaps with a bag."""
     height = _about(random, 1.74, 0.11)
-    stride = float(random.uniform(0.0, 0.42))
+    stride = float(random.uniform(0.08, 0.45))  # of a foot, before or behind the hip
     swing = stride * random.uniform(0.3, 1.0)
     cloth, trousers = _cloth(random), _cloth(random)
     hip, shoulder = 0.48 * height, 0.82 * height
@@ -151,16 +160,18 @@ def pedestrian(random: Random) -> Shape:
         ellipsoid((0.03, 0, height - 0.12), (0.21, 0.17, 0.25), SKIN),
     ]
     for side in (-1, 1):
-        angle = math.atan2(side * stride, hip)
+        angle = math.atan2(-side * stride, hip)
         parts.append(
             ellipsoid(
                 (side * stride / 2, side * 0.1, hip / 2),
-                (0.17, 0.17, hip * 1.05),
+                (0.17, 0.17, 1.02 * math.hypot(stride, hip)),
                 trousers,
                 (0, angle, 0),
             )
         )
-        arm = math.atan2(-side * swing, 0.6)
+        shoe = (side * stride + 0.05, side * 0.1, 0.05)
+        parts.append(ellipsoid(shoe, (0.27, 0.1, 0.1), trousers))
+        arm = math.atan2(side * swing, 0.6)
         parts.append(
             ellipsoid(
                 (-side * swing / 2, side * (chest / 2 + 0.04), shoulder - 0.3),
@@ -171,8 +182,23 @@ def pedestrian(random: Random) -> Shape:
         )
     if random.random() < 0.25:
         parts.append(block((-0.2, 0, shoulder - 0.25), (0.2, 0.3, 0.42), _cloth(random)))
-    length = max(0.45, stride + 0.4) + (0.1 if len(parts) > 6 else 0.0)
-    return Shape((length, chest + 0.22, height), parts)
+    return _fitted(parts)
+
+
+def sitting(random: Random) -> Shape:
+    """Someone on a bench or a step, looking along x."""
+    height, seat = _about(random, 1.28, 0.06), _about(random, 0.45, 0.03)
+    cloth, trousers = _cloth(random), _cloth(random)
+    trunk = height - seat - 0.2
+    parts = [
+        ellipsoid((-0.2, 0, seat + trunk / 2), (0.28, 0.44, trunk * 1.1), cloth),
+        ellipsoid((-0.16, 0, height - 0.12), (0.21, 0.17, 0.25), SKIN),
+    ]
+    for side in (-1, 1):
+        parts.append(ellipsoid((0.05, side * 0.11, seat + 0.06), (0.55, 0.16, 0.16), trousers))
+        parts.append(ellipsoid((0.3, side * 0.11, seat / 2), (0.13, 0.13, seat * 1.05), trousers))
+        parts.append(ellipsoid((-0.05, side * 0.25, seat + 0.3), (0.4, 0.1, 0.12), cloth))
+    return _fitted(parts, [block((-0.25, 0, seat - 0.06), (0.4, 1.4, 0.06), WOOD)])
 
 
 def cyclist(random: Random) -> Shape:
@@ -182,7 +208,7 @@ def cyclist(random: Random) -> Shape:
     cloth, trousers, saddle = _cloth(random), _cloth(random), 0.95
     trunk = height - saddle - 0.28 * math.cos(lean)
     reach = trunk * math.tan(lean) * 0.6
-    hip = -0.22
+    hip, elbow = -0.22, _about(random, 0.25, 0.03)
     parts = _bicycle(length)
     parts += [
         ellipsoid(
@@ -209,13 +235,13 @@ def cyclist(random: Random) -> Shape:
         )
         parts.append(
             ellipsoid(
-                (hip + reach + 0.22, side * 0.2, saddle + trunk * 0.55),
+                (hip + reach + 0.22, side * elbow, saddle + trunk * 0.55),
                 (0.6, 0.1, 0.1),
                 cloth,
                 (0, 0.7, 0),
             )
         )
-    return Shape((length, _about(random, 0.58, 0.04), height), parts)
+    return _fitted(parts)
 
 
 def bicycle(random: Random) -> Shape:
@@ -231,7 +257,7 @@ def _bicycle(length: float) -> list[Part]:
         ellipsoid((x, 0, wheel), (2 * wheel, 0.05, 2 * wheel), SPOKES),
         ellipsoid((-x, 0, wheel), (2 * wheel, 0.05, 2 * wheel), SPOKES),
         block((0, 0, 0.55), (0.65, 0.05, 0.1), STEEL, (0, -0.1, 0)),
-        block((-0.1, 0, 0.6), (0.05, 0.05, 0.7), STEEL, (0, 0.25, 0)),
+        block((-0.1, 0, 0.6), (0.05, 0.05, 0.7), STEEL, (0, -0.25, 0)),
         block((x - 0.1, 0, 0.75), (0.05, 0.05, 0.7), STEEL, (0, -0.25, 0)),
         block((x - 0.2, 0, 1.0), (0.05, 0.5, 0.05), STEEL),
     ]

@@ -20,10 +20,12 @@ class Material:
     """Attributes:
     reflectance: of a beam that comes in at a right angle, 0 to 1.
     clear: share of beams that are not sent back at all: glass, spokes, leaves.
+    depth_m: how far beams go into it on average: leaves.
     """
 
     reflectance: float
     clear: float = 0.0
+    depth_m: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +69,19 @@ def block(
         *(_slanted(0, 1.0, x, z, front), _slanted(0, -1.0, x, z, back)),
         *(_slanted(1, 1.0, y, z, side), _slanted(1, -1.0, y, z, side)),
     ]
-    return _solid(center, size, material, turn, normals)
+    wider = [2 * max(-front, -back, 0.0), 2 * max(-side, 0.0), 0.0]
+    half = (np.array(size) + wider) / 2
+    return _solid(center, half, material, turn, normals)
 
 
 def column(center: Triple, radius: float, height: float, material: Material) -> Part:
     """An upright prism of six sides, as wide as a cylinder on average."""
-    apothem = radius * 0.95
+    apothem, edge = radius * 0.95, radius * 0.95 / math.cos(math.pi / 6)
     normals: list[tuple[float, ...]] = [(0, 0, 1, height / 2), (0, 0, -1, height / 2)]
     for k in range(6):
         normals.append((math.cos(k * math.pi / 3), math.sin(k * math.pi / 3), 0, apothem))
-    size = (2 * radius, 2 * radius, height)
-    return _solid(center, size, material, (0.0, 0.0, 0.0), normals)
+    half = np.array([edge, edge, height / 2])
+    return _solid(center, half, material, (0.0, 0.0, 0.0), normals)
 
 
 def ellipsoid(
@@ -86,6 +90,16 @@ def ellipsoid(
     """With the given diameters along its own axes."""
     half = np.array(size) / 2
     return Part(np.array(center), rotation(*turn), half, None, material)
+
+
+def bounds(parts: Sequence[Part]) -> tuple[Array, Array]:
+    """Least and largest x, y and z of parts, [3] each."""
+    center = np.array([part.center for part in parts])
+    reach = []
+    for part in parts:
+        axes = np.abs(part.rotation) * part.half
+        reach.append(axes.sum(1) if part.planes is not None else np.linalg.norm(axes, axis=1))
+    return (center - reach).min(0), (center + reach).max(0)
 
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
@@ -100,7 +114,7 @@ def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
 
 def _solid(
     center: Triple,
-    size: Triple,
+    half: Array,
     material: Material,
     turn: Triple,
     normals: Sequence[tuple[float, ...]],
@@ -108,14 +122,12 @@ def _solid(
     planes = np.zeros((PLANES, 4))
     planes[:, 3] = 1.0
     planes[: len(normals)] = normals
-    return Part(np.array(center), rotation(*turn), np.array(size) / 2, planes, material)
+    return Part(np.array(center), rotation(*turn), half, planes, material)
 
 
 def _slanted(axis: int, sign: float, half: float, z: float, back: float) -> tuple[float, ...]:
     """The side through the bottom's edge and through the top's, which is `back` behind it."""
-    normal = np.zeros(3)
-    normal[axis], normal[2] = sign * 2 * z, back
-    normal /= np.linalg.norm(normal)
-    edge = np.zeros(3)
-    edge[axis], edge[2] = sign * half, -z
-    return (*normal, float(normal @ edge))
+    length = math.hypot(2 * z, back)
+    out, up = sign * 2 * z / length, back / length
+    normal = (out, 0.0, up) if axis == 0 else (0.0, out, up)
+    return (*normal, out * sign * half - up * z)

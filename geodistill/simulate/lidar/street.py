@@ -18,6 +18,7 @@ SENSOR_M = 1.73
 """Height of the sensor above the road."""
 KERB_M = 0.12
 REACH_M = 75.0
+_BACKDROP_M = 105.0
 _MARGIN_M = 0.25  # between two things
 
 
@@ -47,6 +48,7 @@ class Ground:
         offset: of the sensor from the road's middle, in metres, to the left.
         bend: curvature, 1 / m.
         half: half the road's width in metres.
+        grass_m: how high it stands beside the road; 0: pavements.
         waves: amplitude in metres, wave numbers along x and y in 1 / m, and phase of each wave.
     """
 
@@ -54,6 +56,7 @@ class Ground:
     offset: float
     bend: float
     half: float
+    grass_m: float
     waves: tuple[tuple[float, float, float, float], ...]
 
     def height(self, x: Array, y: Array) -> Array:
@@ -64,6 +67,14 @@ class Ground:
         for amplitude, kx, ky, phase in self.waves:
             z = z + amplitude * (np.sin(kx * x + ky * y + phase) - math.sin(phase))
         return z
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which z of the surface stays."""
+        swings = [(amplitude, math.sin(phase)) for amplitude, _, _, phase in self.waves]
+        low = sum(-amplitude * (1 + at) for amplitude, at in swings) - SENSOR_M
+        high = sum(amplitude * (1 - at) for amplitude, at in swings) + KERB_M - SENSOR_M
+        return low - 0.01, high + 0.01
 
     def along(self, x: Array, y: Array) -> tuple[Array, Array]:
         """How far along the road places are, and how far to the left of its middle."""
@@ -93,10 +104,10 @@ class Street:
 
 def make_street(random: Random) -> Street:
     """A street, another for each state of the random numbers."""
-    half = float(random.uniform(3.4, 6.5))
+    half = float(random.uniform(2.9, 5.2))
     waves = tuple(
         (
-            float(random.uniform(0.01, 0.06)),
+            float(random.uniform(0.01, 0.09)),
             float(random.normal(0, 0.12)),
             float(random.normal(0, 0.12)),
             float(random.uniform(0, 2 * math.pi)),
@@ -108,10 +119,12 @@ def make_street(random: Random) -> Street:
         float(random.uniform(-0.6, 0.1)) * half,
         float(random.normal(0, 0.0025)),
         half,
+        float(random.choice([0.0, 0.0, random.uniform(0.03, 0.12)])),
         waves,
     )
     builder = _Builder(ground, random)
     builder.fronts()
+    builder.backdrop()
     builder.furniture()
     builder.vehicles()
     builder.people()
@@ -126,7 +139,7 @@ class _Builder:
         self.things: list[Thing] = []
         own = np.array([0.0, 0.0, 5.0, 2.2, 0.0])  # the car that carries the sensor
         self.taken: list[Array] = [own]
-        self.side_m = float(random.uniform(2.0, 5.0))  # width of the pavements
+        self.side_m = float(random.uniform(1.3, 3.8))  # width of the pavements
 
     def put(
         self,
@@ -139,7 +152,7 @@ class _Builder:
     ) -> bool:
         """Put a thing at a place along and across the road, turned so far from its direction."""
         x, y, yaw = self.ground.place(s, across)
-        if math.hypot(x, y) > REACH_M or x < -10:
+        if math.hypot(x, y) > _BACKDROP_M or x < -10:
             return False
         shape = make(self.random)
         yaw = (yaw + turn + math.pi) % (2 * math.pi) - math.pi
@@ -155,7 +168,7 @@ class _Builder:
         """Buildings, walls, hedges and trees at the back of the pavements."""
         random = self.random
         for side in (-1, 1):
-            built = random.random() < 0.75
+            built = random.random() < 0.7
             s = float(random.uniform(-15, -5))
             while s < REACH_M:
                 if built and random.random() < 0.8:
@@ -171,6 +184,17 @@ class _Builder:
                     at = s + float(random.uniform(0, 10))
                     self.put(shapes.tree, None, at, self._edge(side, random.uniform(1, 9)), 0.0)
                 s += 10
+
+    def backdrop(self) -> None:
+        """What closes the street: houses across it, or a row of trees."""
+        random = self.random
+        s, kind = float(random.uniform(72, 95)), float(random.random())
+        if kind < 0.3:
+            for across in (-20, 0, 20):
+                self.put(shapes.building, None, s, across + random.normal(), math.pi / 2)
+        elif kind < 0.75:
+            for across in range(-24, 25, 4):
+                self.put(shapes.tree, None, s + random.normal(), across + random.normal(), 0.0)
 
     def furniture(self) -> None:
         """What stands about on the pavements, some of it like people and cars."""
@@ -196,7 +220,7 @@ class _Builder:
         random, half = self.random, self.ground.half
         kinds = [(shapes.car, "Car"), (shapes.van, "Van"), (shapes.truck, "Truck")]
         for side in (-1, 1):
-            busy, across = float(random.choice([0.1, 0.4, 0.8])), random.random() < 0.2
+            busy, across = float(random.choice([0.1, 0.35, 0.65])), random.random() < 0.2
             s = float(random.uniform(-2, 8))
             while s < 68:
                 if random.random() < busy:
@@ -207,7 +231,7 @@ class _Builder:
                         turn, place = turn + math.pi / 2, side * (half + 1.2)
                     self.put(make, name, s, place, turn)
                 s += (3.0 if across else 5.6) + float(random.exponential(0.6))
-        for _ in range(int(random.poisson(3.5))):
+        for _ in range(int(random.poisson(2.4))):
             lane = int(random.choice([-1, 1]))
             make, name = kinds[int(random.choice(3, p=[0.88, 0.07, 0.05]))]
             turn = (0.0 if lane < 0 else math.pi) + float(random.normal(0, 0.05))
@@ -231,6 +255,12 @@ class _Builder:
             for _ in range(int(random.choice([1, 1, 1, 2, 3]))):
                 at = s + float(random.normal(0, 0.9)), away + float(random.normal(0, 0.6))
                 self.put(shapes.pedestrian, "Pedestrian", *at, turn, float(random.uniform(0, 1.6)))
+        if random.random() < 0.15:
+            side = int(random.choice([-1, 1]))
+            away = float(random.uniform(0.6, self.side_m))
+            turn = -side * math.pi / 2 + float(random.normal(0, 0.2))  # towards the road
+            s = float(random.uniform(5, 35))
+            self.put(shapes.sitting, "Person_sitting", s, side * (half + away), turn)
         for _ in range(int(random.poisson(4.5))):
             side = int(random.choice([-1, 1]))
             place = side * (half - float(random.choice([0.5, 2.4, -1.0])))

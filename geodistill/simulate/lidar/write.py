@@ -6,21 +6,29 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from geodistill.checks import InputError, UsageError, choose
 from geodistill.io.kitti import write_labels
 from geodistill.io.kitti_frames import write_calibration, write_scan
 from geodistill.log import progress
 from geodistill.runs import atomic_write, make_folder
+from geodistill.runs.files import write_error
 from geodistill.runs.lock import Lock
 from geodistill.simulate.lidar.frame import CALIBRATION, TRAIL_S, simulate
 from geodistill.simulate.lidar.sensor import SENSORS
 
 SETTINGS, LOCK = "simulation.json", ".lock"
-VERSION = 1  # of what a seed gives
+PARTS = (
+    *("ImageSets", "training/label_2", "training/velodyne"),
+    *("training/calib", "training/trails"),
+)
+WHOLE = "ImageSets/trainval.txt"  # is written last
+VERSION = 2  # of what a seed gives
 CHUNK = 4  # frames that a process takes at a time
 
 
@@ -51,8 +59,12 @@ class Simulation:
 def write_dataset(root: Path, wanted: Simulation, workers: int, overwrite: bool = False) -> int:
     """Write scans, labels, calibrations, trails and splits.
 
-    A scan is written before its labels: a frame with labels is whole. Frames that are there are
-    kept, if they are of the same simulation.
+    A scan is written before its labels: a frame with labels is whole; splits are written last.
+    Frames that are there are kept, if they are of the same simulation.
+
+    Args:
+        workers: processes; what is written is the same for any number.
+        overwrite: remove a data set that is whole, or of another simulation, and make it anew.
 
     Returns:
         How many frames were written now.
@@ -60,17 +72,19 @@ def write_dataset(root: Path, wanted: Simulation, workers: int, overwrite: bool 
     Raises UsageError where the folder holds something else, InputError where the system refuses.
     """
     _expect_own(root, wanted, overwrite)
-    for part in ("velodyne", "label_2", "calib", "trails"):
-        make_folder(root / "training" / part)
-    make_folder(root / "ImageSets")
+    make_folder(root)
     lock = Lock(root / LOCK)
     try:
         settings = {"version": VERSION, **asdict(wanted)}
+        if overwrite and ((root / WHOLE).is_file() or _found(root) != settings):
+            _clear(root)
         atomic_write(root / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
+        for part in PARTS:
+            make_folder(root / part)
         missing = [
             k
             for k in range(wanted.frames)
-            if overwrite or not (root / "training" / "label_2" / f"{k:06d}.txt").is_file()
+            if not (root / "training" / "label_2" / f"{k:06d}.txt").is_file()
         ]
         with progress(wanted.frames, "simulating, scans") as bar:
             bar.advance(wanted.frames - len(missing))
@@ -92,8 +106,14 @@ def _written(
         return
     with _processes(min(workers, len(chunks))) as pool:
         futures = [pool.submit(_write_frames, root, wanted, chunk) for chunk in chunks]
-        for future in futures:
-            yield future.result()
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"a process that simulates into {root} was ended from outside (out of memory?): "
+                "the same command goes on, perhaps with fewer --workers"
+            ) from None
 
 
 @contextmanager
@@ -130,6 +150,8 @@ def _write_splits(root: Path, wanted: Simulation) -> None:
     names = [f"{k:06d}" for k in range(wanted.frames)]
     learnt = wanted.frames - round(wanted.frames * wanted.val_share)
     for split, own in (("train", names[:learnt]), ("val", names[learnt:]), ("trainval", names)):
+        if not own:
+            continue
         text = "".join(f"{name}\n" for name in own)
         atomic_write(root / "ImageSets" / f"{split}.txt", text.encode())
 
@@ -137,16 +159,33 @@ def _write_splits(root: Path, wanted: Simulation) -> None:
 def _expect_own(root: Path, wanted: Simulation, overwrite: bool) -> None:
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder: choose another -o")
-    path = root / SETTINGS
-    if not path.is_file():
-        if root.is_dir() and any(one.name != LOCK for one in root.iterdir()):
+    found = _found(root)
+    if found is None:
+        if root.is_dir() and any(one.name[0] != "." for one in root.iterdir()):
             raise UsageError(f"{root} holds something that is no simulation: choose another -o")
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{path} is damaged: remove the folder, or choose another -o") from None
     if not overwrite and found != {"version": VERSION, **asdict(wanted)}:
         raise UsageError(
             f"{root} holds a simulation with other settings: pass --overwrite, or another -o"
         )
+
+
+def _found(root: Path) -> Any:
+    """The settings of the simulation in a folder, None for none."""
+    path = root / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{path} is damaged: remove the folder, or choose another -o") from None
+
+
+def _clear(root: Path) -> None:
+    """Remove all frames; splits and labels go first, so that none is taken for whole."""
+    for part in PARTS:
+        for path in sorted((root / part).glob("*.*")):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise write_error(path, error) from None

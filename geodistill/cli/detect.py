@@ -1,0 +1,117 @@
+"""`geodistill detect`: the boxes that a detector finds in a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from geodistill.checks import UsageError
+from geodistill.cli.arguments import Common, Option, Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Find boxes in a scan: x, y and z of their middle, length, width and height in metres, yaw in
+    radians from x towards y, in the scan's frame."""
+
+    scan: Annotated[Path, Positional("NAME.bin, NAME.npy or NAME.pcd", metavar="SCAN")]
+    model: Annotated[
+        Path,
+        Option(
+            "a detector's run or file, or a checkpoint of mmdetection3d or OpenPCDet", metavar="RUN"
+        ),
+    ]
+    output: Annotated[
+        Path | None, Option("boxes (NAME.json), and beside it a picture, NAME.png", short="-o")
+    ] = None
+    least_score: Annotated[float | None, Option("from 0 to 1 (default: the model's)")] = None
+    intensity_scale: Annotated[
+        float, Option("what intensities are divided by: 255 where they go up to that")
+    ] = 1.0
+    device: Annotated[str, Option("cpu, cuda or cuda:N")] = "cpu"
+    overwrite: Annotated[bool, Option("replace what is at -o")] = False
+
+    def __post_init__(self) -> None:
+        if self.output is not None and self.output.suffix.lower() != ".json":
+            raise UsageError(f"-o {self.output}: boxes are written as NAME.json")
+        if not self.intensity_scale > 0:
+            raise UsageError(f"--intensity-scale must be above 0, got {self.intensity_scale}")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    import time
+
+    import torch
+
+    from geodistill.cli.detector_files import open_detector
+    from geodistill.io.scans import read_points
+
+    files = _outputs(arguments)
+    for file in files:
+        if file.exists() and not arguments.overwrite:
+            raise UsageError(f"{file} exists: pass --overwrite, or another -o")
+    detector = open_detector(arguments.model).detector.to(arguments.device)
+    values = detector.settings.values
+    points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
+    started = time.perf_counter()
+    with torch.no_grad():
+        found = detector.detections(detector(detector.prepare([points])))[0]
+    seconds = time.perf_counter() - started
+    boxes = [
+        {
+            "class": detector.classes[label],
+            "score": round(score, 4),
+            "center": [round(value, 3) for value in box[:3]],
+            "size": [round(value, 3) for value in box[3:6]],
+            "yaw": round(box[6], 4),
+        }
+        for box, score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+        if arguments.least_score is None or score >= arguments.least_score
+    ]
+    if files:
+        _write(files, points, boxes)
+    return {"points": len(points), "seconds": seconds, "boxes": boxes}
+
+
+def _outputs(arguments: Arguments) -> list[Path]:
+    if arguments.output is None:
+        return []
+    return [arguments.output, arguments.output.with_suffix(".png")]
+
+
+def _write(files: list[Path], points: Any, boxes: list[dict[str, Any]]) -> None:
+    import json
+
+    import torch
+
+    from geodistill.detect.picture import COLORS, Outlines, bird_view
+    from geodistill.io.images import write_png
+    from geodistill.runs import atomic_write
+
+    atomic_write(files[0], (json.dumps(boxes, indent=1) + "\n").encode())
+    outlines = []
+    for number, name in enumerate(dict.fromkeys(box["class"] for box in boxes)):
+        own = [box for box in boxes if box["class"] == name]
+        rows = torch.tensor([[*box["center"], *box["size"], box["yaw"]] for box in own])
+        texts = [f"{name} {box['score']:.2f}" for box in own]
+        outlines.append(Outlines(rows, COLORS[number % len(COLORS)], texts))
+    reach = float(points[:, :2].abs().quantile(0.99)) if len(points) else 10.0
+    low = min(0.0, float(points[:, 0].min())) if len(points) else 0.0
+    area = (max(low, -reach), -reach, reach, reach)
+    write_png(files[1], bird_view(points, outlines, area))
+
+
+def report(result: dict[str, Any]) -> str:
+    boxes = result["boxes"]
+    head = f"{len(boxes)} boxes in {result['points']:,} points, {1000 * result['seconds']:.0f} ms"
+    lines = [
+        f"{box['class']:<12}{box['score']:>6.2f}"
+        + "".join(f"{value:>9.2f}" for value in [*box["center"], *box["size"], box["yaw"]])
+        for box in boxes
+    ]
+    names = ("x", "y", "z", "length", "width", "height", "yaw")
+    columns = f"{'class':<12}{'score':>6}" + "".join(f"{name:>9}" for name in names)
+    return "\n".join([head, columns, *lines] if boxes else [head])

@@ -1,0 +1,103 @@
+"""Detectors in any file that one is in: for `info` and `export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodistill.checks import UsageError
+from geodistill.cli.options import expect_free
+
+if TYPE_CHECKING:
+    from geodistill.nn.detector import Detector
+    from geodistill.nn.toolboxes.names import Toolbox
+
+_CHECKPOINTS = (".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A detector, and whose file it is in."""
+
+    detector: Detector
+    origin: str
+
+
+def holds_detector(path: Path) -> bool:
+    """Whether a file, as `runs.result_file` gives it, holds a detector of whichever kind.
+
+    Raises InputError for a damaged one.
+    """
+    from geodistill.nn.detector_files import FORMAT
+    from geodistill.nn.toolboxes import is_toolbox_checkpoint
+    from geodistill.runs import read_metadata
+
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in _CHECKPOINTS:
+        return is_toolbox_checkpoint(path)
+    return path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT
+
+
+def open_detector(path: Path) -> Opened:
+    """Raises InputError for a damaged one, or one of an unknown architecture."""
+    from geodistill.nn.detector_files import load_detector
+    from geodistill.nn.toolboxes import read_detector
+
+    if path.suffix.lower() not in _CHECKPOINTS:
+        return Opened(load_detector(path), "geodistill")
+    found = read_detector(path)
+    before = " before 1.0, converted" if found.convention == "mmdet3d-0" else ""
+    return Opened(found.detector, f"{found.toolbox}{before}")
+
+
+def describe_detector(path: Path) -> dict[str, Any]:
+    """What `info` says of one."""
+    opened = open_detector(path)
+    settings = opened.detector.settings
+    grid = settings.grid
+    return {
+        "kind": "detector",
+        "origin": opened.origin,
+        "architecture": settings.architecture,
+        "compression": settings.compression,
+        "parameters": sum(p.numel() for p in opened.detector.parameters()),
+        "classes": [*settings.classes],
+        "values": settings.values,
+        "bounds": [[*grid.low], [*grid.high]],
+        "voxel": [*grid.size],
+        "anchors": len(opened.detector.anchors.reshape(-1, 7)),
+        "placing": settings.placing,
+        "coordinates": settings.coordinates,
+        "direction_offset": settings.offset,
+    }
+
+
+def export_detector(
+    source: Path, output: Path, toolbox: Toolbox | None, overwrite: bool
+) -> dict[str, Any]:
+    """Write it in another program's layout, or in this one's."""
+    from geodistill.nn.detector_files import save_detector
+    from geodistill.nn.toolboxes import checkpoint_files, write_detector
+
+    ending = ".safetensors" if toolbox is None else ".pth"
+    if output.suffix.lower() != ending:
+        more = "; --toolbox mmdet3d or openpcdet writes NAME.pth" if toolbox is None else ""
+        raise UsageError(f"-o {output}: this detector is written as NAME{ending}{more}")
+    files = [output] if toolbox is None else [*checkpoint_files(output, toolbox)]
+    expect_free(overwrite, *files, inputs=(source,))
+    opened = open_detector(source)
+    if toolbox is None:
+        save_detector(output, opened.detector)
+    else:
+        write_detector(output, opened.detector, toolbox)
+    settings = opened.detector.settings
+    return {
+        "output": str(output),
+        **({"config": str(files[1])} if toolbox else {}),
+        "architecture": settings.architecture,
+        "compression": settings.compression,
+        "classes": [*settings.classes],
+        "bytes": sum(path.stat().st_size for path in files),
+    }

@@ -1,0 +1,212 @@
+"""Prepared batches in a folder, with what teachers say of them: students that learn from the same
+scans share them.
+
+A batch is a function of the recipe and the step, so what is stored is what would be made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill import config
+from geodistill.checks import InputError, UsageError
+from geodistill.detect.targets import Targets
+from geodistill.fit.detector.batches import Batch, Feed
+from geodistill.nn.bev import Predictions
+from geodistill.nn.detector import Detector
+from geodistill.nn.voxels import Voxels
+from geodistill.runs import atomic_write, load_tensors, make_folder, save_tensors
+
+KEY = "cache.json"
+Outputs = dict[str, Any]
+"""Of a teacher, by tap: tensors or predictions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Attributes:
+    folder: with a file for each step.
+    key: what the batches are made by; other settings make others.
+    teachers: fingerprints, in the order of the recipe's.
+    """
+
+    folder: Path
+    key: str
+    teachers: tuple[str, ...] = ()
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"{step // 1000:03d}" / f"{step:06d}.safetensors"
+
+    def has(self, step: int) -> bool:
+        return self.path(step).is_file()
+
+    def open(self) -> None:
+        """Make the folder, or see that it holds the same.
+
+        Raises UsageError for a folder of other settings or of another teacher.
+        """
+        path = self.folder / KEY
+        wanted = {"batches": self.key, "teachers": list(self.teachers)}
+        if path.is_file():
+            self._expect(wanted)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UsageError(f"{self.folder} holds something that is no cache: choose another -o")
+        else:
+            make_folder(self.folder)
+            atomic_write(path, (json.dumps(wanted, indent=1) + "\n").encode())
+
+    def expect(self, teachers: Sequence[str]) -> None:
+        """Raise where the folder is no cache, or of other batches or teachers than a student's."""
+        if not (self.folder / KEY).is_file():
+            raise InputError(f"{self.folder} is no cache: make it by geodistill cache")
+        self._expect({"batches": self.key, "teachers": list(teachers)})
+
+    def _expect(self, wanted: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads((self.folder / KEY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(f"{self.folder / KEY} is damaged: make the cache again") from None
+        if found.get("batches") != wanted["batches"]:
+            raise UsageError(
+                f"{self.folder} holds the batches of other settings: the data, its frames, seed, "
+                "batch, augmentation, grid and anchors must be the same"
+            )
+        held = found.get("teachers", [])
+        if held and held != wanted["teachers"]:
+            raise UsageError(
+                f"{self.folder} holds the outputs of another teacher ({', '.join(held)}) than "
+                f"{', '.join(wanted['teachers']) or 'none'}: make another cache"
+            )
+
+    def write(self, step: int, batch: Batch, outputs: Sequence[Outputs]) -> None:
+        tensors = _batch_tensors(batch)
+        for number, own in enumerate(outputs):
+            for tap, value in own.items():
+                for part, tensor in _parts(value).items():
+                    tensors[f"teacher.{number}.{tap}.{part}"] = tensor.half()
+        make_folder(self.path(step).parent)
+        save_tensors(self.path(step), tensors, {"frames": batch.frames})
+
+    def read(self, step: int, detector: Detector) -> Batch:
+        """Raises InputError for a step that is missing or damaged."""
+        tensors, extra = load_tensors(self.path(step))
+        return _batch_of(tensors, extra["frames"], detector)
+
+
+def store_key(feed: Feed, detector: Detector) -> str:
+    """Of the settings that batches depend on."""
+    own, change = detector.settings, feed.augmentation
+    plain = config.to_dict(
+        {
+            "root": str(feed.dataset.root.resolve()),
+            "frames": list(feed.frames),
+            "augmentation": None if change is None else config.to_dict(change),
+            "size": feed.size,
+            "seed": feed.seed,
+            "grid": config.to_dict(own.grid),
+            "values": own.values,
+            "anchors": [config.to_dict(one) for one in own.anchors],
+            "target": [own.architecture, own.placing, own.offset, own.forced],
+        }
+    )
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def fill(
+    store: Store,
+    steps: int,
+    batch: Callable[[int], Batch],
+    outputs: Callable[[Batch], Sequence[Outputs]],
+    done: Callable[[int], None],
+) -> int:
+    """Write the steps that are missing; returns how many these were."""
+    written = 0
+    for step in range(steps):
+        if not store.has(step):
+            made = batch(step)
+            store.write(step, made, outputs(made))
+            written += 1
+        done(1)
+    return written
+
+
+def _batch_tensors(batch: Batch) -> dict[str, Tensor]:
+    voxels = batch.voxels
+    tensors = {
+        "points": voxels.points,
+        "voxel": voxels.voxel.int(),
+        "cells": voxels.cells.int(),
+        "counts": voxels.counts.int(),
+    }
+    for k, (boxes, labels, own) in enumerate(
+        zip(batch.boxes, batch.labels, batch.targets, strict=True)
+    ):
+        learnt = (own.object >= 0).nonzero()[:, 0]
+        tensors |= {
+            f"{k}.boxes": boxes,
+            f"{k}.labels": labels,
+            f"{k}.object": own.object.to(torch.int16),
+            f"{k}.code": own.code[learnt],
+            f"{k}.half": own.half[learnt].to(torch.uint8),
+        }
+        if batch.trails is not None:
+            tensors[f"{k}.trails"] = batch.trails[k]
+    return tensors
+
+
+def _batch_of(tensors: dict[str, Tensor], frames: int, detector: Detector) -> Batch:
+    device = detector.anchors.device
+    tensors = {name: value.to(device) for name, value in tensors.items()}
+    scans = sum(name.endswith(".boxes") for name in tensors)
+    boxes = [tensors[f"{k}.boxes"] for k in range(scans)]
+    labels = [tensors[f"{k}.labels"].long() for k in range(scans)]
+    voxels = Voxels(
+        tensors["points"],
+        tensors["voxel"].long(),
+        tensors["cells"].long(),
+        tensors["counts"].long(),
+        scans,
+        detector.settings.grid,
+    )
+    targets = []
+    for k in range(scans):
+        number = tensors[f"{k}.object"].long()
+        learnt = (number >= 0).nonzero()[:, 0]
+        code = tensors["points"].new_zeros(len(number), 7)
+        code[learnt] = tensors[f"{k}.code"]
+        half = torch.zeros_like(number)
+        half[learnt] = tensors[f"{k}.half"].long()
+        label = number.clone()
+        label[learnt] = labels[k][number[learnt]]
+        targets.append(Targets(number, label, code, half))
+    trails = [tensors[f"{k}.trails"] for k in range(scans) if f"{k}.trails" in tensors]
+    batch = Batch(voxels, boxes, labels, targets, trails or None, frames)
+    return replace(batch, taught=_taught(tensors))
+
+
+def _parts(value: Any) -> dict[str, Tensor]:
+    if isinstance(value, Predictions):
+        return {"logits": value.logits, "codes": value.codes, "halves": value.halves}
+    return {"output": value}
+
+
+def _taught(tensors: dict[str, Tensor]) -> dict[tuple[int, str], Any]:
+    """Outputs by the number of the teacher and the tap."""
+    found: dict[tuple[int, str], dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("teacher."):
+            _, number, rest = name.split(".", 2)
+            tap, part = rest.rsplit(".", 1)
+            found.setdefault((int(number), tap), {})[part] = value.float()
+    return {
+        key: parts["output"] if "output" in parts else Predictions(**parts)
+        for key, parts in found.items()
+    }

@@ -1,0 +1,71 @@
+"""Scans of a LiDAR, whatever file they are in: x, y, z in metres, and an intensity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from geodistill.checks import InputError, UsageError
+from geodistill.io.kitti_frames import finite_points, read_scan
+from geodistill.io.pcd import read_pcd
+from geodistill.log import say
+
+SUFFIXES = (".bin", ".npy", ".pcd")
+INTENSITIES = ("intensity", "reflectivity", "reflectance", "i")
+
+
+def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np.ndarray:
+    """Points float32 [N, values].
+
+    Args:
+        values: of a point; of a .bin file's, all of them.
+        intensity_scale: what the fourth value is divided by, that it be from 0 to 1.
+
+    Raises InputError for a file that is no scan, UsageError for an unknown ending.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".bin":
+        points = read_scan(path, values)
+    elif suffix == ".npy":
+        points = finite_points(_npy(path, values), path)
+    elif suffix == ".pcd":
+        points = finite_points(_pcd(path, values), path)
+    else:
+        raise UsageError(f"{path}: a scan is a file NAME.bin, NAME.npy or NAME.pcd")
+    points = points.astype(np.float32, copy=True)
+    if values > 3 and intensity_scale != 1:
+        points[:, 3] /= intensity_scale
+    return points
+
+
+def _npy(path: Path, values: int) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} is no array of numbers: {error}") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise InputError(f"{path} must hold an array of numbers")
+    if found.ndim != 2 or found.shape[1] < values:
+        raise InputError(
+            f"{path} must be [N, {values}] or wider, got {list(found.shape)}: a point a row"
+        )
+    return found[:, :values]
+
+
+def _pcd(path: Path, values: int) -> np.ndarray:
+    fields = read_pcd(path).fields
+    missing = [name for name in "xyz" if name not in fields]
+    if missing:
+        raise InputError(f"{path} has no field {missing[0]}, but {', '.join(fields)}")
+    count = len(fields["x"])
+    columns = [fields[name] for name in "xyz"]
+    if values > 3:
+        own = next((name for name in INTENSITIES if name in fields), None)
+        if own is None:
+            say(f"{path} has no intensity, but {', '.join(fields)}: it counts as 0")
+        columns.append(np.zeros(count) if own is None else fields[own])
+    columns += [np.zeros(count) for _ in range(values - len(columns))]
+    return np.column_stack(columns)

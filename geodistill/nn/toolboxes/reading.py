@@ -1,0 +1,206 @@
+"""Detectors in checkpoints of mmdetection3d and OpenPCDet, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geodistill import config, log
+from geodistill.checks import InputError, UsageError
+from geodistill.detect.anchors import KITTI, ClassAnchors
+from geodistill.io.checkpoints import load_checkpoint
+from geodistill.nn.detector import STRIDE, Detector, DetectorSettings
+from geodistill.nn.toolboxes.layouts import (
+    HeadOrder,
+    State,
+    from_old_boxes,
+    sparse_layout,
+    with_head_order,
+    with_sparse_layout,
+)
+from geodistill.nn.toolboxes.names import Toolbox
+from geodistill.nn.toolboxes.python_text import assigned
+from geodistill.nn.toolboxes.recognition import STATES, Shape, few, recognised, shape_of, weights_in
+from geodistill.nn.toolboxes.settings import (
+    ORDER,
+    Convention,
+    from_mmdet3d,
+    from_openpcdet,
+    published,
+)
+from geodistill.nn.voxels import VoxelGrid
+
+_MOST_ANCHORS = 1 << 24
+_MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+@dataclass(frozen=True, eq=False)
+class ToolboxDetector:
+    """Attributes:
+    toolbox: that wrote it.
+    convention: of the boxes that it was trained with; those of `detector` are this package's.
+    detector: in eval mode, with the settings in which it gives what the toolbox does. The classes
+        of KITTI are in the order of `detect.anchors.KITTI`, others in that of the file.
+    """
+
+    toolbox: Toolbox
+    convention: Convention
+    detector: Detector
+
+
+def read_detector(
+    path: Path | str,
+    anchors: tuple[ClassAnchors, ...] | None = None,
+    grid: VoxelGrid | None = None,
+    convention: Convention | None = None,
+) -> ToolboxDetector:
+    """PointPillars or SECOND, of any published width, from a checkpoint.
+
+    Its settings are those of the config in it (mmdetection3d) or of a YAML file of its name beside
+    it (OpenPCDet); without, those with which the toolbox publishes its detector of KITTI.
+
+    Args:
+        anchors: of the classes in the order of the file, in the place of these settings'; yaws are
+            in this package's convention.
+        grid: of voxels, which anchors cover, in the place of these settings'.
+        convention: of the boxes that it was trained with; mmdet3d-0 is mmdetection3d before 1.0.
+            None: as the version in the file says, and the newer where it says none.
+
+    Raises InputError, naming the file, when it is missing, damaged, or another network.
+    """
+    path = Path(path)
+    content = load_checkpoint(path, (*STATES, "meta"))
+    state = weights_in(content, path)
+    toolbox, architecture, own = recognised(state, path)
+    values = {name: state[key] for name, key in own.items()}
+    shape = shape_of(values, architecture, path)
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    convention = convention or _convention(toolbox, meta)
+    if not convention.startswith(toolbox):
+        raise UsageError(f"{path} is of {toolbox}: its boxes are not those of {convention}")
+    names = tuple(one.name for one in anchors) if anchors else _names(meta, toolbox, shape)
+    usual = published(architecture, convention)
+    found = _configured(path, usual, meta, convention, names)
+    settings = found or usual
+    if anchors is None:
+        by_name = {one.name: one for one in usual.anchors}
+        known = tuple(by_name[name] for name in names if name in by_name)
+        anchors = found.anchors if found else known
+    classes, order = _ordered(anchors, shape, path, convention)
+    settings = replace(
+        settings,
+        compression=shape.compression,
+        values=shape.values,
+        anchors=classes,
+        grid=grid or settings.grid,
+        area=None if grid else settings.area,
+    )
+    x, y, _ = settings.grid.cells
+    if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[architecture] ** 2:
+        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
+    detector = Detector(settings)
+    detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
+    return ToolboxDetector(toolbox, convention, detector.eval())
+
+
+def _convention(toolbox: Toolbox, meta: Mapping[str, Any]) -> Convention:
+    if toolbox == "openpcdet":
+        return "openpcdet"
+    version = meta.get("mmdet3d_version")
+    if isinstance(version, str):
+        return "mmdet3d-0" if version.startswith("0.") else "mmdet3d"
+    # The first versions did not write their own; since 1.1 mmengine writes these.
+    before = "mmdet_version" in meta and not {"mmengine_version", "dataset_meta"} & meta.keys()
+    return "mmdet3d-0" if before else "mmdet3d"
+
+
+def _names(meta: Mapping[str, Any], toolbox: Toolbox, shape: Shape) -> tuple[str, ...]:
+    """Of the classes, in the order of the file."""
+    data = meta.get("dataset_meta")
+    named = meta.get("CLASSES") or (data.get("classes") if isinstance(data, dict) else None)
+    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
+        return tuple(named)
+    return {len(ORDER[toolbox]): ORDER[toolbox], 1: ("Car",)}.get(shape.classes, ())
+
+
+def _configured(
+    path: Path,
+    settings: DetectorSettings,
+    meta: Mapping[str, Any],
+    convention: Convention,
+    names: tuple[str, ...],
+) -> DetectorSettings | None:
+    """Settings of the file's config, its classes in the order of the file; None where there is
+    no config that is understood."""
+    if convention == "openpcdet":
+        beside = path.with_suffix(".yaml")
+        if beside.is_file():
+            try:
+                settings = from_openpcdet(config.read_yaml(beside), settings)
+            except _MISREAD as error:
+                raise InputError(
+                    f"{beside}, beside {path.name}, is no config of its detector that is "
+                    f"understood ({_said(error)}): rename it to take the published settings"
+                ) from None
+            log.say(f"{path}: its settings are those of {beside.name} beside it")
+            return settings
+    text = meta.get("cfg") or meta.get("config")
+    if convention != "openpcdet" and isinstance(text, str):
+        try:
+            given = assigned(text, "its config")
+            return from_mmdet3d(given, names, settings, convention == "mmdet3d-0")
+        except _MISREAD as error:
+            log.say(
+                f"{path}: the config in it is not understood ({_said(error)}): published "
+                "settings are taken"
+            )
+    return None
+
+
+def _said(error: BaseException) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)[:100]
+
+
+def _ordered(
+    anchors: tuple[ClassAnchors, ...], shape: Shape, path: Path, convention: Convention
+) -> tuple[tuple[ClassAnchors, ...], HeadOrder]:
+    """Classes in the order of this package, and where they are in the file."""
+    if {(len(anchors), len(one.yaws)) for one in anchors} != {(shape.classes, shape.yaws)}:
+        names = ", ".join(one.name for one in anchors) or "none"
+        raise InputError(
+            f"{path} has a head of {shape.classes} classes with {shape.yaws} anchors each, but the "
+            f"anchors that are known are those of {names}: say its own, in its order"
+        )
+    usual = [one.name for one in KITTI]
+    order = list(range(shape.classes))
+    if {one.name for one in anchors} <= {*usual}:
+        order.sort(key=lambda k: usual.index(anchors[k].name))
+    yaws = range(shape.yaws)
+    turned = reversed(yaws) if convention == "mmdet3d-0" else yaws
+    return tuple(anchors[k] for k in order), HeadOrder(order, [*turned])
+
+
+def _arranged(
+    state: State, detector: Detector, order: HeadOrder, convention: Convention, path: Path
+) -> State:
+    """Weights as the network here has them."""
+    own = detector.network.state_dict()
+    layout = sparse_layout(state, own)
+    if layout is not None:
+        state = with_sparse_layout(state, layout, reading=True)
+    wrong = [
+        f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if state[name].shape != own[name].shape
+    ]
+    if wrong:
+        settings = detector.settings
+        raise InputError(
+            f"{path} is no {settings.architecture} of compression {settings.compression}: "
+            f"{len(wrong)} tensors have another shape ({few(wrong)})"
+        )
+    state = with_head_order(state, order)
+    return from_old_boxes(state) if convention == "mmdet3d-0" else state

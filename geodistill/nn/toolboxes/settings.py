@@ -1,0 +1,222 @@
+"""What makes a detector here give what its toolbox gives, from the toolboxes' own settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from geodistill.detect.anchors import KITTI, ClassAnchors
+from geodistill.nn import pointpillars, second
+from geodistill.nn.detector import Choice, DetectorSettings
+from geodistill.nn.toolboxes.names import Architecture, Toolbox
+from geodistill.nn.voxels import VoxelGrid
+
+Convention = Literal["mmdet3d", "mmdet3d-0", "openpcdet"]
+"""Of boxes, see `detect.boxes.CONVENTIONS`: mmdet3d-0 is before 1.0."""
+
+ORDER: dict[Toolbox, tuple[str, ...]] = {
+    "mmdet3d": ("Pedestrian", "Cyclist", "Car"),
+    "openpcdet": ("Car", "Pedestrian", "Cyclist"),
+}
+"""Of the classes of KITTI, in which the toolboxes' own detectors have them."""
+
+OPENPCDET_OFFSET = 0.78539  # as its settings write pi / 4
+CHOICES: dict[Toolbox, Choice] = {
+    "mmdet3d": Choice(0.1, 100, 0.01, 50, by_class=True),
+    "openpcdet": Choice(0.1, 4096, 0.01, 500, by_class=False),
+}
+_MOST_CELLS = 1 << 23  # on the ground
+_NO_LIMIT = 1 << 30
+_OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the scans end at 69.12
+
+
+def published(architecture: Architecture, convention: Convention) -> DetectorSettings:
+    """As the toolbox publishes its detector of KITTI, its classes in the order of `KITTI` here."""
+    pillars = architecture == "pointpillars"
+    grid = pointpillars.KITTI_GRID if pillars else second.KITTI_GRID
+    settings = DetectorSettings(architecture=architecture, grid=grid)
+    if convention == "openpcdet":
+        return replace(
+            settings,
+            placing="ends",
+            offset=OPENPCDET_OFFSET,
+            forced="any",
+            normaliser="scan",
+            choice=CHOICES["openpcdet"],
+        )
+    old = convention == "mmdet3d-0"
+    anchors = KITTI if pillars else tuple(map(_as_in_second, KITTI))
+    return replace(
+        settings,
+        anchors=tuple(map(since_1, anchors)) if old else anchors,
+        placing="centers" if pillars and not old else "ends",
+        area=_OLD_PILLARS_AREA if pillars and old else None,
+        offset=-math.pi / 2,
+        forced="negative",
+        normaliser="batch",
+        coordinates="mmdet3d_legacy" if pillars else "absolute",
+        choice=CHOICES["mmdet3d"],
+    )
+
+
+def since_1(anchors: ClassAnchors) -> ClassAnchors:
+    """Anchors whose yaws are those of mmdetection3d before 1.0, as the same boxes since: in the
+    opposite order, so that 0 and 1.57 become 0.0008 and 1.5708."""
+    return replace(anchors, yaws=tuple(math.pi / 2 - yaw for yaw in reversed(anchors.yaws)))
+
+
+def from_openpcdet(config: Mapping[str, Any], start: DetectorSettings) -> DetectorSettings:
+    """With what a YAML file of OpenPCDet sets, its classes in the order of the file.
+
+    Raises KeyError, TypeError, ValueError or IndexError for other settings.
+    """
+    head = config["MODEL"]["DENSE_HEAD"]
+    given = head["ANCHOR_GENERATOR_CONFIG"]
+    anchors = [
+        ClassAnchors(
+            name=str(one["class_name"]),
+            size=_numbers(*one["anchor_sizes"]),
+            bottom=float(_one(one["anchor_bottom_heights"])),
+            positive=float(one["matched_threshold"]),
+            negative=float(one["unmatched_threshold"]),
+            yaws=_numbers(one["anchor_rotations"]),
+        )
+        for one in given
+    ]
+    if config.get("CLASS_NAMES", names := [one.name for one in anchors]) != names:
+        raise ValueError(f"the anchors' classes {names} are not CLASS_NAMES")
+    centers = {bool(one.get("align_center", False)) for one in given}
+    data = config.get("DATA_CONFIG", {})
+    steps = [s for s in data.get("DATA_PROCESSOR", ()) if "VOXEL_SIZE" in s]
+    settings = replace(
+        start,
+        anchors=tuple(anchors),
+        placing="centers" if _one(centers) else "ends",
+        offset=_offset(head["DIR_OFFSET"], head.get("DIR_LIMIT_OFFSET", 0)),
+    )
+    if steps:
+        most = steps[0]["MAX_NUMBER_OF_VOXELS"]
+        settings = _with_grid(
+            settings,
+            data["POINT_CLOUD_RANGE"],
+            steps[0]["VOXEL_SIZE"],
+            steps[0]["MAX_POINTS_PER_VOXEL"],
+            (most["train"], most["test"]),
+        )
+    after = config["MODEL"].get("POST_PROCESSING")
+    if after:
+        nms = after["NMS_CONFIG"]
+        choice = Choice(
+            float(after["SCORE_THRESH"]),
+            int(nms["NMS_PRE_MAXSIZE"]),
+            float(nms["NMS_THRESH"]),
+            int(nms["NMS_POST_MAXSIZE"]),
+            bool(nms["MULTI_CLASSES_NMS"]),
+        )
+        settings = replace(settings, choice=choice)
+    return settings
+
+
+def from_mmdet3d(
+    config: Mapping[str, Any], names: Sequence[str], start: DetectorSettings, old: bool
+) -> DetectorSettings:
+    """With what a config of mmdetection3d sets, its classes, of these names, in its order.
+
+    Raises KeyError, TypeError, ValueError or IndexError for other settings.
+    """
+    model = config["model"]
+    head = model["bbox_head"]
+    given = head["anchor_generator"]
+    training = model.get("train_cfg") or config.get("train_cfg") or {}
+    rules = training.get("assigner") or [
+        {"pos_iou_thr": one.positive, "neg_iou_thr": one.negative} for one in start.anchors
+    ]
+    rules = [rules] * len(names) if isinstance(rules, dict) else rules
+    anchors, areas = [], set()
+    for name, size, span, rule in zip(names, given["sizes"], given["ranges"], rules, strict=True):
+        width_length = _numbers(size)
+        length, width = width_length[1::-1] if old else width_length[:2]
+        x, y, bottom, far_x, far_y, _ = _numbers(span)
+        areas.add((x, y, far_x, far_y))
+        found = ClassAnchors(
+            name,
+            (length, width, width_length[2]),
+            bottom,
+            float(rule["pos_iou_thr"]),
+            float(rule["neg_iou_thr"]),
+            _numbers(given["rotations"]),
+        )
+        anchors.append(since_1(found) if old else found)
+    settings = replace(
+        start,
+        anchors=tuple(anchors),
+        placing="centers" if _class(given).startswith("Aligned") else "ends",
+        offset=-math.pi / 2 - float(head.get("dir_offset", 0))
+        if old
+        else _offset(head.get("dir_offset", start.offset), head.get("dir_limit_offset", 0)),
+    )
+    layer = (model.get("data_preprocessor") or model)["voxel_layer"]
+    span, most = layer["point_cloud_range"], layer["max_voxels"]
+    settings = _with_grid(settings, span, layer["voxel_size"], layer["max_num_points"], most)
+    grid = settings.grid
+    area = _one(areas)
+    settings = replace(settings, area=None if area == (*grid.low[:2], *grid.high[:2]) else area)
+    if settings.architecture == "pointpillars":
+        legacy = model["voxel_encoder"].get("legacy", True)
+        settings = replace(settings, coordinates="mmdet3d_legacy" if legacy else "absolute")
+    after = model.get("test_cfg") or config.get("test_cfg")
+    if after:
+        numbers = (int(after["nms_pre"]), float(after["nms_thr"]), int(after["max_num"]))
+        settings = replace(
+            settings, choice=Choice(float(after["score_thr"]), *numbers, by_class=True)
+        )
+    return settings
+
+
+def _as_in_second(one: ClassAnchors) -> ClassAnchors:
+    """mmdetection3d's SECOND asks less of an anchor of a small object."""
+    return one if one.name == "Car" else dataclasses.replace(one, positive=0.35, negative=0.2)
+
+
+def _with_grid(
+    settings: DetectorSettings, span: Any, size: Any, most_points: Any, most_voxels: Any
+) -> DetectorSettings:
+    *low, a, b, c = _numbers(span)
+    x, y, z = _numbers(size)
+    train, test = map(_limit, most_voxels)
+    most = _limit(most_points)
+    grid = VoxelGrid((low[0], low[1], low[2]), (a, b, c), (x, y, z), most, train)
+    if min(x, y, z) <= 0 or not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
+        raise ValueError(f"voxels of {x} x {y} x {z} m")
+    return replace(settings, grid=grid, most_voxels_detecting=test)
+
+
+def _offset(offset: Any, limit: Any) -> float:
+    if float(limit) != 0:
+        raise ValueError(f"limit of directions {limit}")
+    return float(offset)
+
+
+def _limit(count: Any) -> int:
+    """-1 is none, as for mmdetection3d's dynamic voxels."""
+    return int(count) if int(count) >= 0 else _NO_LIMIT
+
+
+def _numbers(values: Any) -> Any:
+    found = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"numbers {found}")
+    return found
+
+
+def _one(values: Collection[Any]) -> Any:
+    (value,) = values
+    return value
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    """`module.Class` and the class itself are both ways to name it."""
+    return str(config["type"]).rpartition(".")[2]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from geodistill import dist
+from geodistill.checks import InputError, UsageError
+from geodistill.detect.augment import Augmentation, Paste
+from geodistill.detect.datasets import open_dataset
+from geodistill.fit.detector import job as jobs
+from geodistill.fit.detector.batches import batch_of
+from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.training import (
+    cache_batches,
+    make_feed,
+    new_detector,
+    train_detector,
+)
+from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.detector_files import load_detector
+from geodistill.nn.voxels import VoxelGrid
+from geodistill.runs import Run, load_tensors
+from geodistill.train.adamw import OneCycle
+from tests.detect.small_kitti import write_kitti
+
+GRID = VoxelGrid((0.0, -15.36, -3.0), (30.72, 15.36, 1.0), (0.48, 0.48, 4.0), 32, 4000)
+RECIPE = Recipe(
+    DetectorSettings(compression=16, grid=GRID, momentum=0.1),
+    epochs=2,
+    batch=2,
+    cycle=OneCycle(peak=0.005),
+    augmentation=Augmentation((Paste("Car", 4),)),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kitti(tmp_path_factory.mktemp("kitti"), 6, 3, reach_m=28)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "detector.safetensors")[0]
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def trained(recipe: Recipe, root: Path, folder: Path, **more) -> dict[str, torch.Tensor]:
+    with Run.open(folder, "train", {"seed": recipe.seed}) as run:
+        train_detector(recipe, open_dataset(root), run, **more)
+        run.finish({})
+    return weights(folder)
+
+
+def test_it_learns_to_find_boxes(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti", 24, 8, seed=3, reach_m=24)
+    recipe = replace(
+        RECIPE,
+        detector=replace(RECIPE.detector, compression=4, anchors=RECIPE.detector.anchors[2:]),
+        epochs=14,
+        augmentation=replace(RECIPE.augmentation, turn_rad=0.2),
+        cycle=OneCycle(peak=0.01),
+    )
+    _, report = train_detector(recipe, open_dataset(root))
+    assert report is not None and report.counts["Car", "hard"] >= 5
+    bev = report.curves["Car", "bev", "hard"]
+    assert bev.ap40 > 0.25 * report.cap("Car", "hard")
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.9])
+def test_an_interrupted_run_ends_in_the_same_bits(root: Path, tmp_path: Path, mean, monkeypatch):
+    recipe = replace(RECIPE, mean=mean, measure_every=1)
+    whole = trained(recipe, root, tmp_path / "whole")
+    monkeypatch.setattr("geodistill.train.CHECKPOINT_SECONDS", 0.0)
+    real = jobs.DetectorJob.loss
+
+    def fails(self, step, progress):
+        if step == 4:
+            raise KeyboardInterrupt
+        return real(self, step, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.DetectorJob, "loss", fails)
+        with pytest.raises(KeyboardInterrupt):
+            trained(recipe, root, tmp_path / "parts")
+    assert equal(trained(recipe, root, tmp_path / "parts"), whole)
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines if "score" in line] == [3, 6]
+
+
+def test_a_cache_gives_the_same_bits(root: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(root)
+    assert cache_batches(RECIPE, dataset, tmp_path / "cache") == (6, 6)
+    (tmp_path / "cache" / "000" / "000003.safetensors").unlink()
+    assert cache_batches(RECIPE, dataset, tmp_path / "cache") == (6, 1)
+    own = trained(RECIPE, root, tmp_path / "own")
+    assert equal(trained(RECIPE, root, tmp_path / "shared", cache=tmp_path / "cache"), own)
+
+
+def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(root)
+    cache_batches(RECIPE, dataset, tmp_path / "cache")
+    with pytest.raises(UsageError, match="holds the batches of other settings: the data"):
+        train_detector(replace(RECIPE, seed=1), dataset, cache=tmp_path / "cache")
+    with pytest.raises(InputError, match="is no cache: make it by geodistill cache"):
+        train_detector(RECIPE, dataset, cache=tmp_path / "nothing")
+    with pytest.raises(UsageError, match="holds something that is no cache"):
+        cache_batches(RECIPE, dataset, root)
+    path = tmp_path / "cache" / "000" / "000000.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"000000\.safetensors"):
+        train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+
+
+def test_batches_are_functions_of_the_step(root: Path) -> None:
+    dataset = open_dataset(root)
+    detector = new_detector(RECIPE, "cpu").train()
+    feed = make_feed(RECIPE, dataset, detector, with_objects=True)
+    one, two = (batch_of(detector, feed.examples(3), feed.count(3)) for _ in range(2))
+    assert torch.equal(one.voxels.points, two.voxels.points)
+    other = batch_of(detector, feed.examples(4), feed.count(4))
+    assert len(other.voxels.points) != len(one.voxels.points)
+    seen = [feed._example(k) for k in range(6)]
+    assert len({len(one.points) for one in seen}) > 1
+
+
+def test_workers_prepare_the_same(root: Path, tmp_path: Path) -> None:
+    own = trained(RECIPE, root, tmp_path / "own")
+    assert equal(trained(replace(RECIPE, workers=2), root, tmp_path / "two"), own)
+
+
+def test_no_object_to_learn_from(root: Path) -> None:
+    other = replace(RECIPE.detector.anchors[0], name="Tram")
+    recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=(other,)))
+    with pytest.raises(InputError, match="no object of the classes Tram has a point in"):
+        train_detector(recipe, open_dataset(root))
+
+
+def test_recipes_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="epochs must be at least 1, got 0"):
+        Recipe(epochs=0)
+    with pytest.raises(UsageError, match=r"mean must be in \[0, 1\), got 1"):
+        Recipe(mean=1.0)
+
+
+# -- ranks --------------------------------------------------------------------------------------
+
+
+def _gradients(recipe: Recipe, root: Path) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    detector = new_detector(recipe, "cpu").double().train()
+    feed = make_feed(recipe, open_dataset(root), detector, with_objects=True)
+    batch = batch_of(detector, [_double(one) for one in feed.examples(0)], feed.count(0))
+    parts = detector.losses(detector(batch.voxels), batch.targets)
+    torch.stack(list(parts.values())).sum().backward()
+    dist.sum_gradients(detector.parameters())
+    found = {name: p.grad for name, p in detector.named_parameters()}
+    return found | {f"buffer {name}": b for name, b in detector.named_buffers()}
+
+
+def _double(one):
+    return replace(one, points=one.points.double(), boxes=one.boxes.double())
+
+
+def _rank(number: int, recipe: Recipe, root: Path, port: int, out: Path) -> None:
+    os.environ.update(
+        RANK=str(number), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    dist.start()
+    found = _gradients(recipe, root)
+    if number == 1:
+        torch.save({name: value for name, value in found.items()}, out)
+    dist.stop()
+
+
+@pytest.mark.parametrize("normaliser", ["batch", "scan"])
+def test_two_ranks_have_the_gradient_of_one(root: Path, tmp_path: Path, normaliser) -> None:
+    recipe = replace(RECIPE, detector=replace(RECIPE.detector, normaliser=normaliser))
+    alone = _gradients(recipe, root)
+    port = 29500 + os.getpid() % 2000
+    out = tmp_path / "gradients.pt"
+    multiprocessing.spawn(_rank, (recipe, root, port, out), nprocs=2)
+    together = torch.load(out, weights_only=True)
+    for name, value in alone.items():
+        scale = float(value.abs().max()) + 1e-12
+        assert float((together[name] - value).abs().max()) < 1e-9 * scale + 1e-12, name
+
+
+def test_a_detector_of_a_run(root: Path, tmp_path: Path) -> None:
+    trained(RECIPE, root, tmp_path / "run")
+    found = load_detector(tmp_path / "run")
+    assert isinstance(found, Detector) and not found.training
+    assert (tmp_path / "run" / "best.safetensors").is_file()

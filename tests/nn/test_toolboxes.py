@@ -1,0 +1,496 @@
+"""Checkpoints of mmdetection3d and OpenPCDet against what the toolboxes compute with them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from geodistill.checks import InputError, UsageError
+from geodistill.cli import main
+from geodistill.detect.anchors import KITTI, decode, directed
+from geodistill.detect.boxes import from_convention, wrap
+from geodistill.nn.detector import Detector
+from geodistill.nn.detector_files import load_detector, save_detector
+from geodistill.nn.toolboxes import is_toolbox_checkpoint, read_detector, write_detector
+from geodistill.nn.toolboxes.python_text import assigned
+from geodistill.nn.toolboxes.settings import published
+from geodistill.nn.voxels import VoxelGrid
+from tests.nn.toolbox_models import Mmdet3d, Openpcdet, filled
+
+SPAN = [0, -2.56, -3, 5.12, 2.56, 1]
+PILLARS, VOXELS = [0.32, 0.32, 4], [0.16, 0.16, 0.1]
+ORDERS = {"mmdet3d": "Pedestrian Cyclist Car", "openpcdet": "Car Pedestrian Cyclist"}
+SIZES = {"Pedestrian": [0.8, 0.6, 1.73], "Cyclist": [1.76, 0.6, 1.73], "Car": [3.9, 1.6, 1.56]}
+BOTTOMS = {"Pedestrian": -0.6, "Cyclist": -0.6, "Car": -1.78}
+
+
+def scan(count: int = 500) -> Tensor:
+    draw = torch.Generator().manual_seed(3)
+    spread = torch.rand(count, 4, generator=draw) * torch.tensor([5.5, 5.5, 4.2, 1])
+    crowd = torch.randn(count // 3, 4, generator=draw) * 0.1 + torch.tensor([2.0, 0.5, -1, 0.5])
+    return torch.cat([crowd, spread - torch.tensor([0.2, 2.8, 3.1, 0])]).double()
+
+
+def mmdet3d_text(architecture: str, old: bool = False, more: str = "") -> str:
+    """A config as mmdetection3d keeps it in checkpoints, a quarter as wide."""
+    pillars = architecture == "pointpillars"
+    size, most = (PILLARS, 4) if pillars else (VOXELS, 3)
+    layer = f"voxel_layer=dict(max_num_points={most}, point_cloud_range={SPAN}, "
+    layer += "voxel_size=voxel_size, max_voxels=(600, 700))"
+    sizes = [SIZES[name] for name in ORDERS["mmdet3d"].split()]
+    if old:
+        sizes = [[w, l, h] for l, w, h in sizes]  # noqa: E741
+    far = 6.4 if old else SPAN[3]
+    ranges = [[0, -2.56, BOTTOMS[n], far, 2.56, BOTTOMS[n]] for n in ORDERS["mmdet3d"].split()]
+    encoder = (
+        f"dict(type='PillarFeatureNet', in_channels=4, feat_channels=[16]{more})"
+        if pillars
+        else "dict(type='HardSimpleVFE')"
+    )
+    middle = (
+        "dict(type='PointPillarsScatter', in_channels=16)"
+        if pillars
+        else "dict(type='SparseEncoder', in_channels=4, output_channels=32, "
+        "encoder_channels=((4,), (8, 8, 8), (16, 16, 16), (16, 16, 16)))"
+    )
+    backbone = (
+        "in_channels=16, layer_nums=[3, 5, 5], layer_strides=[2, 2, 2], out_channels=[16, 32, 64]"
+        if pillars
+        else "in_channels=64, layer_nums=[5, 5], layer_strides=[1, 2], out_channels=[32, 64]"
+    )
+    neck = (
+        "in_channels=[16, 32, 64], upsample_strides=[1, 2, 4], out_channels=[32, 32, 32]"
+        if pillars
+        else "in_channels=[32, 64], upsample_strides=[1, 2], out_channels=[64, 64]"
+    )
+    aligned = "Aligned" if pillars and not old else ""
+    return f"""
+voxel_size = {size}
+model = dict(
+    type='VoxelNet',
+    {layer if old else f"data_preprocessor=dict(type='Det3DDataPreprocessor', {layer})"},
+    voxel_encoder={encoder},
+    middle_encoder={middle},
+    backbone=dict(type='SECOND', {backbone}),
+    neck=dict(type='SECONDFPN', {neck}),
+    bbox_head=dict(
+        type='Anchor3DHead', num_classes=3, feat_channels={96 if pillars else 128},
+        anchor_generator=dict(
+            type='{aligned}Anchor3DRangeGenerator', ranges={ranges}, sizes={sizes},
+            rotations=[0, 1.57], reshape_out=False)))
+optimizer = dict(type='AdamW', lr=1e-3 * 18 / 10)
+"""
+
+
+def openpcdet_mapping(architecture: str, align_center: bool = False) -> dict[str, Any]:
+    pillars = architecture == "pointpillars"
+    size, most = (PILLARS, 4) if pillars else (VOXELS, 3)
+    names = ORDERS["openpcdet"].split()
+    anchors = [
+        {
+            "class_name": name,
+            "anchor_sizes": [SIZES[name]],
+            "anchor_rotations": [0, 1.57],
+            "anchor_bottom_heights": [BOTTOMS[name]],
+            "align_center": align_center,
+            "matched_threshold": 0.6 if name == "Car" else 0.5,
+            "unmatched_threshold": 0.45 if name == "Car" else 0.35,
+        }
+        for name in names
+    ]
+    model = {
+        "DENSE_HEAD": {"DIR_OFFSET": 0.78539, "ANCHOR_GENERATOR_CONFIG": anchors},
+        "BACKBONE_2D": {
+            "LAYER_NUMS": [3, 5, 5] if pillars else [5, 5],
+            "LAYER_STRIDES": [2, 2, 2] if pillars else [1, 2],
+            "NUM_FILTERS": [16, 32, 64] if pillars else [32, 64],
+            "UPSAMPLE_STRIDES": [1, 2, 4] if pillars else [1, 2],
+            "NUM_UPSAMPLE_FILTERS": [32] * 3 if pillars else [64] * 2,
+        },
+        "MAP_TO_BEV": {"NUM_BEV_FEATURES": 16 if pillars else 64},
+    }
+    if pillars:
+        vfe = {"USE_ABSLOTE_XYZ": True, "NUM_FILTERS": [16]}
+        model = {"NAME": "PointPillar", "VFE": vfe, **model}
+    else:
+        model = {"NAME": "SECONDNet", **model}
+    step = {
+        "NAME": "transform_points_to_voxels",
+        "VOXEL_SIZE": size,
+        "MAX_POINTS_PER_VOXEL": most,
+        "MAX_NUMBER_OF_VOXELS": {"train": 600, "test": 700},
+    }
+    data = {"POINT_CLOUD_RANGE": SPAN, "DATA_PROCESSOR": [step]}
+    return {"CLASS_NAMES": names, "DATA_CONFIG": data, "MODEL": model}
+
+
+def in_order(rows: Tensor, names: str, wanted: tuple[str, ...], yaws: int = 1) -> Tensor:
+    """Anchors [A, ...] of classes in another order; `yaws` -1 turns their own around."""
+    places = [names.split().index(name) for name in wanted]
+    split = rows.reshape(-1, 3, 2, *rows.shape[1:])[:, places]
+    return (split if yaws == 1 else split.flip(2)).reshape(rows.shape)
+
+
+def compare(
+    oracle: Any,
+    detector: Detector,
+    names: str,
+    convention: str,
+    yaws: int = 1,
+    near: float = 1e-10,
+) -> None:
+    """Every anchor's scores and box, in float64 where weights are single precision."""
+    oracle, detector = oracle.double(), detector.double().eval()
+    x, y, _ = detector.settings.grid.cells
+    stride = 2 if detector.settings.architecture == "pointpillars" else 8
+    with torch.no_grad():
+        logits, codes, halves = oracle(scan())
+        anchors = oracle.anchors(y // stride, x // stride).double()
+        boxes = from_convention(oracle.boxes(codes, halves, anchors), convention)
+        found = detector(detector.prepare([scan()]))
+        half = found.halves[0].argmax(1)
+        own = decode(found.codes[0], detector.anchors.reshape(-1, 7))
+        yaw = directed(own[:, 6], half, detector.settings.offset)
+    classes = detector.classes
+    logits = in_order(logits, names, classes, yaws)
+    logits = logits[:, [names.split().index(name) for name in classes]]
+    torch.testing.assert_close(found.logits[0], logits, rtol=near, atol=near)
+    boxes = in_order(boxes, names, classes, yaws)
+    # Anchors are in single precision in either program.
+    torch.testing.assert_close(own[:, :6], boxes[:, :6], rtol=1e-5, atol=2e-6)
+    assert wrap(yaw - boxes[:, 6]).abs().max() < 2e-6
+    assert 0.05 < half.double().mean() < 0.95 and logits.std() > 0.01
+    if yaws == 1 and convention != "mmdet3d-0":
+        codes = in_order(codes, names, classes)
+        torch.testing.assert_close(found.codes[0], codes, rtol=near, atol=near)
+
+
+def save_mmdet3d(path: Path, oracle: Any, **meta: Any) -> Path:
+    torch.save({"meta": meta, "state_dict": oracle.state_dict()}, path)
+    return path
+
+
+def save_openpcdet(path: Path, oracle: Any, config: Any = None) -> Path:
+    state = {"epoch": 80, "it": 9, "model_state": oracle.state_dict(), "version": "pcdet+0.6.0"}
+    torch.save({**state, "optimizer_state": {"state": {}, "param_groups": []}}, path)
+    if config:
+        path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.mark.parametrize("architecture", ["pointpillars", "second"])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_mmdetection3d_detects_the_same(tmp_path: Path, architecture: str, layout: int) -> None:
+    text = mmdet3d_text(architecture)
+    oracle = filled(Mmdet3d(assigned(text, "")["model"], layout))
+    meta = {"cfg": text, "dataset_meta": {"classes": ("Pedestrian", "Cyclist", "Car")}}
+    path = save_mmdet3d(tmp_path / "a.pth", oracle, mmengine_version="0.10.4", **meta)
+    assert len(oracle.state_dict()) == (126 if architecture == "pointpillars" else 162)
+    read = read_detector(path)
+    settings = read.detector.settings
+    assert (read.toolbox, read.convention) == ("mmdet3d", "mmdet3d")
+    assert settings.architecture == architecture and settings.compression == 16
+    assert settings.placing == ("centers" if architecture == "pointpillars" else "ends")
+    # Published settings are the same, but for the grid.
+    plain = save_mmdet3d(tmp_path / "b.pth", oracle)
+    assert read_detector(plain).detector.settings.grid.cells[0] in (432, 1408)
+    published_ones = read_detector(plain, grid=settings.grid).detector
+    compare(oracle, read.detector, ORDERS["mmdet3d"], "mmdet3d")
+    compare(oracle, published_ones, ORDERS["mmdet3d"], "mmdet3d")
+
+
+@pytest.mark.parametrize("architecture", ["pointpillars", "second"])
+@pytest.mark.parametrize("layout", [0, 1, 2])
+def test_openpcdet_detects_the_same(tmp_path: Path, architecture: str, layout: int) -> None:
+    config = openpcdet_mapping(architecture)
+    oracle = filled(Openpcdet(config, layout=layout, divided=4))
+    assert len(oracle.state_dict()) == (127 if architecture == "pointpillars" else 163)
+    path = save_openpcdet(tmp_path / "a.pth", oracle)
+    size, most = (PILLARS, 4) if architecture == "pointpillars" else (VOXELS, 3)
+    grid = VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), tuple(size), most, 600)  # type: ignore[arg-type]
+    read = read_detector(path, grid=grid)
+    assert read.detector.classes == ("Pedestrian", "Cyclist", "Car")
+    compare(oracle, read.detector, ORDERS["openpcdet"], "openpcdet")
+    assert (
+        read.detector.settings.normaliser == "scan" and not read.detector.settings.choice.by_class
+    )
+
+
+def test_a_config_beside_an_openpcdet_checkpoint_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = openpcdet_mapping("pointpillars", align_center=True)
+    config["MODEL"]["DENSE_HEAD"]["DIR_OFFSET"] = 0.3
+    for one in config["MODEL"]["DENSE_HEAD"]["ANCHOR_GENERATOR_CONFIG"]:
+        one["anchor_sizes"][0] = [1.1 * v for v in one["anchor_sizes"][0]]
+    oracle = filled(Openpcdet(config))
+    path = save_openpcdet(tmp_path / "a.pth", oracle, config)
+    compare(oracle, read_detector(path).detector, ORDERS["openpcdet"], "openpcdet")
+    assert "a.yaml beside it" in capsys.readouterr().err
+    del config["MODEL"]["DENSE_HEAD"]["ANCHOR_GENERATOR_CONFIG"]
+    save_openpcdet(path, oracle, config)
+    with pytest.raises(InputError, match=r"a\.yaml.* \(no 'ANCHOR_GENERATOR_CONFIG'\): rename it"):
+        read_detector(path)
+
+
+@pytest.mark.parametrize("architecture", ["pointpillars", "second"])
+def test_old_mmdetection3d_detects_the_same_boxes(tmp_path: Path, architecture: str) -> None:
+    text = mmdet3d_text(architecture, old=True)
+    oracle = filled(Mmdet3d(assigned(text, "")["model"], old=True), seed=5)
+    names = {"CLASSES": ["Pedestrian", "Cyclist", "Car"], "config": text}
+    path = save_mmdet3d(tmp_path / "a.pth", oracle, mmdet3d_version="0.17.1", **names)
+    read = read_detector(path)
+    assert read.convention == "mmdet3d-0"
+    assert read.detector.settings.area == (0, -2.56, 6.4, 2.56)
+    compare(oracle, read.detector, ORDERS["mmdet3d"], "mmdet3d-0", yaws=-1)
+    versions: list[tuple[dict[str, str], str]] = [
+        ({"mmdet_version": "2.0"}, "mmdet3d-0"),
+        ({"mmdet3d_version": "1.0.0rc4"}, "mmdet3d"),
+        ({}, "mmdet3d"),
+    ]
+    for meta, convention in versions:
+        save_mmdet3d(path, oracle, **meta)
+        assert read_detector(path).convention == convention
+    assert read_detector(path, convention="mmdet3d-0").detector.settings.offset == -math.pi / 2
+    with pytest.raises(UsageError, match="is of mmdet3d: its boxes are not those of openpcdet"):
+        read_detector(path, convention="openpcdet")
+
+
+@pytest.mark.parametrize("architecture", ["pointpillars", "second"])
+@pytest.mark.parametrize("source", ["mmdet3d", "openpcdet"])
+@pytest.mark.parametrize("target", ["mmdet3d", "openpcdet"])
+def test_what_is_written_fits_the_network_of_its_config(
+    tmp_path: Path, architecture: Any, source: Any, target: Any
+) -> None:
+    """The config builds the toolbox's network, the checkpoint fits it, and it detects the same."""
+    size, most = (PILLARS, 4) if architecture == "pointpillars" else (VOXELS, 3)
+    grid = VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), tuple(size), most, 600)  # type: ignore[arg-type]
+    settings = replace(published(architecture, source), grid=grid, compression=16)
+    detector = Detector(settings)
+    filled(detector.network)
+    path, config = write_detector(tmp_path / "a.pth", detector, target)
+    content = torch.load(path, weights_only=True)
+    if target == "mmdet3d":
+        names: dict[str, Any] = {}
+        exec(config.read_text(), names)
+        oracle = Mmdet3d(names["model"])
+        assert content["meta"]["dataset_meta"]["classes"] == names["class_names"]
+    else:
+        mapping = yaml.safe_load(config.read_text())
+        oracle = Openpcdet(mapping, divided=4)
+        assert content.keys() == {"epoch", "it", "model_state", "optimizer_state", "version"}
+    oracle.load_state_dict(content["state_dict" if target == "mmdet3d" else "model_state"])
+    # OpenPCDet gets the sum of two columns of mmdetection3d's pillars, in single precision.
+    folded = (architecture, source, target) == ("pointpillars", "mmdet3d", "openpcdet")
+    near = 1e-6 if folded else 1e-10
+    compare(oracle.eval(), load_again(tmp_path, detector), ORDERS[target], target, near=near)
+    back = read_detector(path).detector
+    if target == source:
+        assert back.settings == settings
+        state = detector.network.state_dict()
+        assert all(torch.equal(v, state[k]) for k, v in back.network.state_dict().items())
+    else:
+        assert back.settings.placing == settings.placing
+        compare(oracle, back, ORDERS[target], target)
+
+
+def load_again(folder: Path, detector: Detector) -> Detector:
+    save_detector(folder / "own.safetensors", detector)
+    return load_detector(folder / "own.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "counts"), [("pointpillars", (126, 127)), ("second", (162, 163))]
+)
+def test_published_networks_have_the_published_shapes(
+    tmp_path: Path, architecture: Any, counts: tuple[int, int]
+) -> None:
+    for toolbox, count in zip(("mmdet3d", "openpcdet"), counts, strict=True):
+        detector = Detector(published(architecture, toolbox))  # type: ignore[arg-type]
+        path, _ = write_detector(tmp_path / "a.pth", detector, toolbox)  # type: ignore[arg-type]
+        content = torch.load(path, weights_only=True)
+        state = content["state_dict" if toolbox == "mmdet3d" else "model_state"]
+        assert len(state) == count
+        end = "bbox_head.conv_reg" if toolbox == "mmdet3d" else "dense_head.conv_box"
+        assert state[f"{end}.weight"].shape[0] == 42
+        if architecture == "second" and toolbox == "mmdet3d":
+            name = "middle_encoder.encoder_layers.encoder_layer2.0.0.weight"
+            assert state[name].shape == (3, 3, 3, 16, 32)
+        elif architecture == "second":
+            assert state["backbone_3d.conv2.0.0.weight"].shape == (32, 3, 3, 3, 16)
+            assert state["global_step"].shape == (1,)
+        else:
+            name = "voxel_encoder" if toolbox == "mmdet3d" else "vfe"
+            assert state[f"{name}.pfn_layers.0.linear.weight"].shape == (64, 10)
+        assert any(key.endswith("num_batches_tracked") for key in state)
+
+
+def test_classes_in_another_order_and_of_other_names(tmp_path: Path) -> None:
+    grid = VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), (0.32, 0.32, 4.0), 4, 600)
+    anchors = tuple(replace(one, name=name) for one, name in zip(KITTI, "abc", strict=True))
+    settings = replace(
+        published("pointpillars", "mmdet3d"), grid=grid, compression=16, anchors=anchors
+    )
+    detector = Detector(settings)
+    path, _ = write_detector(tmp_path / "a.pth", detector, "mmdet3d", classes=("c", "a", "b"))
+    back = read_detector(path).detector
+    assert back.classes == ("c", "a", "b")
+    bias = detector.network.state_dict()["head.codes.bias"].reshape(3, 14)
+    assert torch.equal(back.network.state_dict()["head.codes.bias"].reshape(3, 14), bias[[2, 0, 1]])
+    with pytest.raises(UsageError, match="classes are a, b, c, not a, b"):
+        write_detector(path, detector, "mmdet3d", classes=("a", "b"))
+    path, config = write_detector(tmp_path / "b.pth", detector, "openpcdet")
+    config.unlink()
+    assert read_detector(path, anchors).detector.classes == ("a", "b", "c")
+    two = replace(settings, anchors=anchors[:2])
+    path, config = write_detector(tmp_path / "c.pth", Detector(two), "openpcdet")
+    config.unlink()
+    with pytest.raises(InputError, match=r"head of 2 classes with 2 anchors .* those of none"):
+        read_detector(path)
+
+
+def test_students_of_pointdistiller_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle = filled(Mmdet3d(assigned(mmdet3d_text("pointpillars"), "")["model"]))
+    state = {**oracle.state_dict(), "teacher_gcn_adapt.0.weight": torch.zeros(3)}
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "a.pth")
+    assert read_detector(tmp_path / "a.pth").detector.settings.compression == 16
+    assert "1 tensors of distillation's adapters left out" in capsys.readouterr().err
+
+
+def test_other_networks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    oracle = filled(Openpcdet(openpcdet_mapping("second"), divided=4))
+    state = dict(oracle.state_dict())
+
+    def refused(content: Any, words: str) -> None:
+        torch.save(content, path)
+        with pytest.raises(InputError, match=words) as caught:
+            read_detector(path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+    refused({"model_state": {"a.weight": torch.zeros(2)}}, "is no PointPillars or SECOND")
+    center = {k: v for k, v in state.items() if "dense_head" not in k}
+    center |= {f"dense_head.heads_list.{k}.weight": torch.zeros(1) for k in range(5)}
+    refused(
+        {"model_state": center},
+        r"of openpcdet's second, the nearest, 6 tensors are missing \(dense_head.conv_box.bias, .*"
+        r"5 tensors are unknown \(dense_head.heads_list.0.weight",
+    )
+    wide = {**state, "backbone_2d.blocks.0.1.weight": torch.zeros(99, 64, 3, 3)}
+    refused(
+        {"model_state": wide},
+        r"1 tensors have another shape \(backbone.stages.0.0.weight \[99, 64, 3, 3\] instead of "
+        r"\[32, 64, 3, 3\]",
+    )
+    kernel = {**state, "backbone_3d.conv2.0.0.weight": torch.zeros(5, 8, 3, 3, 3)}
+    refused({"model_state": kernel}, "tensors have another shape .*convolution.weight")
+    odd = {**state, "backbone_3d.conv_input.1.weight": torch.zeros(7)}
+    refused({"model_state": odd}, "first layer has 7 channels; second of a published width has 16")
+    speeds = {**state, "dense_head.conv_box.bias": torch.zeros(54)}
+    refused({"model_state": speeds}, "54 codes of 6 anchors; only boxes of 7 are read")
+    heads = {**state, "dense_head.conv_cls.bias": torch.zeros(17)}
+    refused({"model_state": heads}, "17 class scores and 12 directions")
+    refused({"state_dict": [1]}, "neither state_dict nor model_state")
+    refused({"weights": {}}, "neither state_dict nor model_state")
+    refused({"state_dict": {"a": 1}}, "some are no tensors")
+    save_openpcdet(path, oracle)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match="truncated or damaged"):
+        read_detector(path)
+    path.write_bytes(b"no checkpoint at all")
+    with pytest.raises(InputError, match="is not a PyTorch checkpoint"):
+        read_detector(path)
+
+
+def test_a_config_that_is_not_understood(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle = filled(Mmdet3d(assigned(mmdet3d_text("pointpillars"), "")["model"]))
+    path = tmp_path / "a.pth"
+    good = mmdet3d_text("pointpillars")
+    for text, words in (
+        ("model = (", "cannot be read as Python"),
+        ("x = 1", "no 'model'"),
+        (good.replace("ranges=", "spans="), "no 'ranges'"),
+        (good.replace("[0.32, 0.32, 4]", "[0, 0.32, 4]"), "voxels of 0.0"),
+        (good.replace("[0.32, 0.32, 4]", "[1e-7, 1e-7, 4]"), "voxels of 1e-07"),
+        ("x = " + "-" * 5000 + "1", "not understood"),
+    ):
+        save_mmdet3d(path, oracle, cfg=text)
+        assert read_detector(path).detector.settings.grid.size == (0.16, 0.16, 4.0)
+        said = capsys.readouterr().err
+        assert words in said and "published settings are taken" in said, text[:40]
+
+
+def test_python_settings_are_read_as_data() -> None:
+    text = "a = 2\nb = dict(c=[a, -1.5], d={'e': (1 / 4, None)}, f=open('x'), g=a * 3)\nb = h = b"
+    found = assigned(text, "")
+    value = {"c": [2, -1.5], "d": {"e": (0.25, None)}, "f": None, "g": 6}
+    assert found == {"a": 2, "b": value, "h": value}
+    assert assigned("a = 1 / 0\nb = 'x' * 9\nc = Unknown", "") == {
+        "a": None,
+        "b": None,
+        "c": "Unknown",
+    }
+
+
+def test_writing_what_a_toolbox_has_no_setting_for(tmp_path: Path) -> None:
+    old = replace(published("pointpillars", "mmdet3d-0"), compression=16)
+    with pytest.raises(UsageError, match="OpenPCDet has no setting for: write it for mmdet3d"):
+        write_detector(tmp_path / "a.pth", Detector(old), "openpcdet")
+    with pytest.raises(UsageError, match=r"unknown toolbox 'mmdet'.*did you mean 'mmdet3d'"):
+        write_detector(tmp_path / "a.pth", Detector(old), "mmdet")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"call it NAME\.pth"):
+        write_detector(tmp_path / "a.py", Detector(old), "mmdet3d")
+    assert not [*tmp_path.iterdir()]
+    path, _ = write_detector(tmp_path / "a.pth", Detector(old), "mmdet3d")
+    back = read_detector(path)
+    assert back.convention == "mmdet3d" and back.detector.settings == old
+
+
+def test_info_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oracle = filled(Openpcdet(openpcdet_mapping("pointpillars")))
+    path = str(save_openpcdet(tmp_path / "a.pth", oracle))
+    assert is_toolbox_checkpoint(path)
+
+    def ran(*arguments: str, code: int = 0) -> dict[str, Any]:
+        assert main([*arguments, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    said = ran("info", path)
+    assert said["origin"] == "openpcdet" and said["architecture"] == "pointpillars"
+    assert said["compression"] == 16 and said["classes"] == ["Pedestrian", "Cyclist", "Car"]
+    assert said["parameters"] == sum(p.numel() for p in oracle.parameters())
+    other, own = str(tmp_path / "b.pth"), str(tmp_path / "c.safetensors")
+    wrote = ran("export", path, "-o", other, "--toolbox", "mmdet3d")
+    assert wrote["config"] == str(tmp_path / "b.py")
+    assert ran("info", other)["origin"] == "mmdet3d"
+    ran("export", other, "-o", own)
+    assert ran("info", own)["origin"] == "geodistill"
+    first, last = read_detector(path).detector, load_detector(Path(own))
+    pairs = zip(first.state_dict().values(), last.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    words = [
+        (("export", path, "-o", own), "exists"),
+        (("export", path, "-o", str(tmp_path / "d.pth")), "--toolbox mmdet3d or openpcdet writes"),
+        (("export", path, "-o", own, "--prune", "0.1"), "it takes --toolbox alone"),
+    ]
+    for arguments, error in words:
+        assert error in ran(*arguments, code=2)["error"]
+    torch.save({"meta": {}, "state_dict": {"rpn_head.cls_layers.0.weight": torch.zeros(1)}}, other)
+    assert "is no PointPillars or SECOND" in ran("info", other, code=1)["error"]
+
+
+def test_yaws_are_those_of_other_boxes() -> None:
+    anchors = published("pointpillars", "mmdet3d-0").anchors
+    assert anchors[0].yaws == pytest.approx((math.pi / 2 - 1.57, math.pi / 2))
