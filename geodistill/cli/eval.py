@@ -22,9 +22,7 @@ class Arguments(Common):
 
     model: Annotated[
         Path | None,
-        Positional(
-            "a detector's run, file or checkpoint; or --predictions and --labels", metavar="RUN"
-        ),
+        Positional("a detector's run, file or checkpoint; else --predictions", metavar="RUN"),
     ] = None
     data: Annotated[
         Path | None, Option("data set of RUN (default: that of its training)", metavar="DIR")

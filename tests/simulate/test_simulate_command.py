@@ -176,19 +176,20 @@ def test_other_settings_are_refused_and_overwriting_removes_what_was(
     assert json.loads((root / "simulation.json").read_text())["sensor"] == "vlp-16"
 
 
+@pytest.mark.parametrize("before", ["write_scan", "write_calibration", "write_labels"])
 def test_overwriting_that_was_interrupted_goes_on(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "streets"
     shutil.copytree(folder, root)
-    wanted, real = Simulation(frames=4, seed=9), write.write_labels
+    wanted, real = Simulation(frames=4, seed=9), getattr(write, before)
 
-    def interrupted(path: Path, labels: object) -> None:
+    def interrupted(path: Path, content: object) -> None:
         if path.stem == "000002":
             raise KeyboardInterrupt
-        real(path, labels)  # type: ignore[arg-type]
+        real(path, content)
 
-    monkeypatch.setattr(write, "write_labels", interrupted)
+    monkeypatch.setattr(write, before, interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(root, wanted, workers=1, overwrite=True)
     monkeypatch.undo()

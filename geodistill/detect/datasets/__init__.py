@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +40,10 @@ class Dataset(Protocol):
         """Raises InputError naming the file that is missing or is not what it should be."""
         ...
 
+    def digest(self, frames: Sequence[str]) -> str:
+        """The same for the same frames with the same labels, wherever the folder is."""
+        ...
+
 
 def open_dataset(root: Path) -> Any:
     """The data set in a folder, by its layout.
@@ -52,3 +58,12 @@ def open_dataset(root: Path) -> Any:
             return getattr(import_module(module), kind)(root)
     known = ", ".join(LAYOUTS)
     raise InputError(f"{root} is no data set of scans: none of {known} is in it")
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """Of the names and contents of files; one that is missing counts as empty."""
+    found = hashlib.sha256()
+    for path in files:
+        data = path.read_bytes() if path.is_file() else b""
+        found.update(f"{path.name} {len(data)} ".encode() + data)
+    return found.hexdigest()[:32]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError
 from geodistill.detect.boxes import corners, wrap
+from geodistill.detect.datasets import digest_of
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.images import image_info
 from geodistill.io.kitti import Labels, make_labels, read_labels
@@ -82,6 +83,9 @@ class Kitti:
                 f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers"
             ) from None
         return found
+
+    def digest(self, frames: Sequence[str]) -> str:
+        return digest_of(self.folder / "label_2" / f"{frame}.txt" for frame in frames)
 
     def labels(self, frame: str) -> Labels:
         return read_labels(self.folder / "label_2" / f"{frame}.txt")

@@ -106,8 +106,8 @@ def store_key(feed: Feed, detector: Detector) -> str:
     own, change = detector.settings, feed.augmentation
     plain = config.to_dict(
         {
-            "root": str(feed.dataset.root.resolve()),
             "frames": list(feed.frames),
+            "labels": feed.dataset.digest(feed.frames),
             "augmentation": None if change is None else config.to_dict(change),
             "size": feed.size,
             "seed": feed.seed,

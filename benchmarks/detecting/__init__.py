@@ -1,0 +1,1 @@
+"""What benchmarks/detector.py and benchmarks/students.py are made of."""

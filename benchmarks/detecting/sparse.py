@@ -1,0 +1,96 @@
+"""Sparse convolution: SECOND's encoder on 20,000 voxels, beside spconv's build for CPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from rows import Row
+from torch import Tensor, nn
+
+from geodistill.nn.second import SparseEncoder
+from geodistill.nn.sparse import SparseMap
+
+VOXELS, SHAPE, TIMES = 20_000, (41, 1600, 1408), 7
+
+
+def rows() -> list[Row]:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    cells, features = surface()
+    encoder = SparseEncoder(4, lambda width: width).train()
+
+    def ours() -> Tensor:
+        return encoder(SparseMap(features, cells, SHAPE, 1))
+
+    mine = cpu_seconds(ours)
+    what = f"SECOND's encoder, {VOXELS:,} voxels, forward and backward"
+    if find_spec("spconv") is None:
+        return [Row(what, f"{mine:.3f} CPU-s", "faster than spconv", None, "spconv: not installed")]
+    theirs = cpu_seconds(_spconv(cells, features))
+    return [
+        Row(
+            what,
+            f"{mine:.3f} CPU-s",
+            "faster than spconv",
+            mine < theirs,
+            f"spconv {theirs:.3f} CPU-s",
+        )
+    ]
+
+
+def surface() -> tuple[Tensor, Tensor]:
+    """Voxels as a scan has them, on a ground that rises and on walls, and their features."""
+    made = torch.Generator().manual_seed(0)
+    count = 3 * VOXELS
+    x = torch.rand(count, generator=made) ** 2 * 1400
+    y = 800 + (torch.rand(count, generator=made) - 0.5) * x
+    z = 10 + 3 * torch.sin(x / 90) + 20 * (torch.rand(count, generator=made) ** 6)
+    places = torch.stack([torch.zeros(count), z, y, x], 1).long().unique(dim=0)
+    order = torch.randperm(len(places), generator=made)[:VOXELS]
+    return places[order], torch.randn(VOXELS, 4, generator=made)
+
+
+def cpu_seconds(run: Callable[[], Tensor]) -> float:
+    """Median of forward and backward."""
+    spent = []
+    for _ in range(TIMES + 1):
+        started = time.process_time()
+        run().square().mean().backward()
+        spent.append(time.process_time() - started)
+    return sorted(spent[1:])[TIMES // 2]
+
+
+def _spconv(cells: Tensor, features: Tensor) -> Callable[[], Tensor]:
+    import spconv.pytorch as sp
+    from spconv.pytorch import ops
+
+    # Its backward pass asks for a CUDA stream whatever the device is.
+    ops.get_current_stream = lambda: 0
+    for name in ("functional", "conv"):
+        module: Any = __import__(f"spconv.pytorch.{name}", fromlist=[name])
+        if hasattr(module, "get_current_stream"):
+            module.get_current_stream = lambda: 0
+
+    def normed(layer: nn.Module, width: int) -> list[nn.Module]:
+        return [layer, nn.BatchNorm1d(width, 1e-3, 0.01), nn.ReLU()]
+
+    def sub(a: int, b: int, key: str) -> list[nn.Module]:
+        return normed(sp.SubMConv3d(a, b, 3, 1, bias=False, indice_key=key), b)
+
+    def down(a: int, b: int, size: Any, stride: Any, padding: Any) -> list[nn.Module]:
+        return normed(sp.SparseConv3d(a, b, size, stride, padding, bias=False), b)
+
+    net = sp.SparseSequential(
+        *sub(4, 16, "a"),
+        *sub(16, 16, "a"),
+        *(*down(16, 32, 3, 2, 1), *sub(32, 32, "b"), *sub(32, 32, "b")),
+        *(*down(32, 64, 3, 2, 1), *sub(64, 64, "c"), *sub(64, 64, "c")),
+        *(*down(64, 64, 3, 2, (0, 1, 1)), *sub(64, 64, "d"), *sub(64, 64, "d")),
+        *down(64, 128, (3, 1, 1), (2, 1, 1), 0),
+    ).train()
+    places = cells.int().contiguous()
+    return lambda: net(sp.SparseConvTensor(features, places, list(SHAPE), 1)).dense()

@@ -1,0 +1,19 @@
+"""Train detectors on simulated streets, alone and taught in many ways, and say what it helped.
+
+    pip install -e '.[bench]'
+    python benchmarks/students.py [--only PATTERN] [--jobs 2]     train what is not trained yet
+    python benchmarks/students.py --report                        the table of what is there
+
+A training takes 10 to 40 minutes of one core; what is done is kept, in
+benchmarks/results/detector.jsonl, and an interrupted one goes on. Data, batches and runs are in
+~/.cache/geodistill/benchmarks/detector, or in --work.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from detecting.students import main
+
+if __name__ == "__main__":
+    sys.exit(main())
