@@ -139,6 +139,7 @@ def test_labels_are_the_boxes_in_the_frame_of_no_camera(tmp_path: Path) -> None:
     assert lidar_boxes(labels, CAMERA).numpy() == pytest.approx(boxes, abs=1e-5)
     assert labels.location[:, 2] == pytest.approx(boxes[:, 0], abs=1e-5)  # forward
     assert labels.location[:, 0] == pytest.approx(-boxes[:, 1], abs=1e-5)
+    assert labels.location[:, 1] == pytest.approx(boxes[:, 5] / 2 - boxes[:, 2], abs=1e-5)  # down
 
 
 def test_the_metric_needs_no_camera(tmp_path: Path) -> None:
@@ -211,6 +212,18 @@ def test_a_pcd_without_intensity_says_so_once(
         assert dataset.scene(f"scan-{k}").points.tolist() == [[1, 1, 1, 0]] * 2
     said = capsys.readouterr().err.splitlines()
     assert said == [f"{tmp_path / 'scans'}: a scan has no intensity, but x, y, z: it counts as 0"]
+
+
+def test_the_digest_is_of_boxes_and_settings(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_plain(tmp_path / name, 2)
+    one, two = (open_dataset(tmp_path / name) for name in ("one", "two"))
+    frames = ["scan-0", "scan-1"]
+    first = one.digest(frames)
+    assert first == two.digest(frames) != one.digest(frames[:1])
+    (tmp_path / "one" / "boxes" / "scan-1.json").write_text("[]")
+    (tmp_path / "two" / "dataset.json").write_text('{"intensity_scale": 2}')
+    assert len({first, one.digest(frames), two.digest(frames)}) == 3
 
 
 def test_an_empty_scan_is_one(tmp_path: Path) -> None:

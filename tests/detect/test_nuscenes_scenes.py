@@ -156,6 +156,20 @@ def test_boxes_of_the_scan_as_detections_score_best(dataset: Nuscenes) -> None:
     assert len(best) == 500 and best.scores is not None and best.scores.min() > 0.15
 
 
+def test_the_digest_is_of_the_boxes(dataset: Nuscenes, tmp_path: Path) -> None:
+    frames = dataset.frames("train")
+    folder = made.write_nuscenes(tmp_path)
+    assert open_dataset(tmp_path).digest(frames) == dataset.digest(frames)
+    changed("sample_annotation", 0, translation=[1, 2, 3])(folder)
+    digests = {
+        dataset.digest(frames),
+        open_dataset(tmp_path).digest(frames),
+        dataset.digest(frames[:2]),
+        Nuscenes(dataset.root, sweeps=3).digest(frames),
+    }
+    assert len(digests) == 4
+
+
 def test_tables_are_read_piece_by_piece(
     root: Path, dataset: Nuscenes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError, shown, suggest
 from geodistill.detect.boxes import inside
+from geodistill.detect.datasets import digest_of
 from geodistill.detect.datasets.kitti import camera_columns
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.box_files import read_json_boxes, read_text_boxes
@@ -112,6 +113,10 @@ class Custom:
         counts = inside(points[:, :3], boxes).sum(0)
         return Scene(frame, points, boxes, names, counts >= LEAST_POINTS[-1])
 
+    def digest(self, frames: Sequence[str]) -> str:
+        boxes = (self._box_file(frame) for frame in frames)
+        return digest_of([self.root / SETTINGS, *boxes])
+
     def labels(self, frame: str) -> Labels:
         """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
         names, boxes = self._boxes(frame)
@@ -142,8 +147,11 @@ class Custom:
         points = torch.from_numpy(read_points(paths[0], values, scale))
         return points if values > 3 else torch.nn.functional.pad(points, (0, 1))
 
+    def _box_file(self, frame: str) -> Path:
+        return self.root / self.layout.boxes / f"{frame}{self.layout.suffix}"
+
     def _boxes(self, frame: str) -> tuple[tuple[str, ...], Tensor]:
-        path = self.root / self.layout.boxes / f"{frame}{self.layout.suffix}"
+        path = self._box_file(frame)
         if not path.is_file():
             raise InputError(
                 f"{path} is missing: a scan without objects has an empty "

@@ -7,6 +7,7 @@ sample's LiDAR (x right, y forward, z up); the metric compares in the global fra
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,6 +155,19 @@ class Nuscenes:
             torch.from_numpy(tables.annotations.points[own, 0] > 0),
             torch.stack([before, after], 1),
         )
+
+    def digest(self, frames: Sequence[str]) -> str:
+        """Of the boxes of frames and those of the frames around, their classes, and how many sweeps
+        make a scan."""
+        found = hashlib.sha256(f"{self.sweeps}".encode())
+        for frame in frames:
+            own = self._annotations(frame)
+            names = " ".join(self._categories(own))
+            found.update(f" {frame} {len(own)} {names} ".encode())
+            for part in (own, *(around[own] for around in self._neighbours)):
+                found.update(self.tables.annotations.boxes[part].tobytes())
+            found.update(self.tables.annotations.points[own].tobytes())
+        return found.hexdigest()[:32]
 
     def truths(self, frame: str) -> Objects:
         """What the metric counts: objects of its classes, in the global frame; of bicycles and
