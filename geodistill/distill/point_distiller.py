@@ -40,8 +40,9 @@ class PointDistillerSettings(LossSettings):
         pool: over a graph's edges: "none" or "max".
         projection: the teacher's edges go through a layer that is random and stays, "frozen"; or
             is "trained" with the student's, as published and in the reference; or so with batch
-            norms that have no weights, "unit". Where it is trained, both layers find what is alike
-            without the student, and the loss vanishes: to variance 0, or to edges that a ReLU cuts.
+            norms that have no weights, "unit". Where it is trained, both layers settle on the few
+            directions that are easiest to agree on, and the loss is small while the student knows
+            little.
         compat: "paper"; or "reference", as the released code does: voxels' graphs over the whole
             batch, graphs of maps without weights, the loss of graphs that count alike a norm.
     """
