@@ -31,16 +31,18 @@ class PointDistillerSettings(LossSettings):
         samples: graphs of each scan, those of the largest importance: 2000. The reference: 6000 of
             a batch's voxels, 256 of each scan's map.
         neighbours: of a graph: 32. The reference: 128, and 256 of maps.
-        channels: of an edge: as many as the student's.
+        channels: of an edge: 32. The reference: as many as the student's.
         reweight: whether graphs count by their importance.
         tau: the temperature of that, in points of a voxel: 8; or of maps in standard deviations: 1.
             The reference: 0.01 points, by which only the fullest voxels count.
         fuse: an edge is the neighbour beside the center, "identity", or their difference beside it,
             "difference".
         pool: over a graph's edges: "none" or "max".
-        projection: the teacher's edges go through a layer that is "trained" with the student's, as
-            published, under which both may shrink, and which the reference has; through one of
-            "unit" variance, the student's too; or through a random one that stays, "frozen".
+        projection: the teacher's edges go through a layer that is random and stays, "frozen"; or
+            is "trained" with the student's, as published and in the reference; or so with batch
+            norms that have no weights, "unit". Where it is trained, both layers settle on the few
+            directions that are easiest to agree on, and the loss is small while the student knows
+            little.
         compat: "paper"; or "reference", as the released code does: voxels' graphs over the whole
             batch, graphs of maps without weights, the loss of graphs that count alike a norm.
     """
@@ -173,8 +175,8 @@ class PointDistiller(Loss):
     def __init__(self, settings: PointDistillerSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
         expect_alike("point_distiller", teacher, student)
-        out = settings.channels or student.shape[1]
-        projection = settings.projection or ("trained" if settings.reference else "unit")
+        out = settings.channels or (student.shape[1] if settings.reference else 32)
+        projection = settings.projection or ("trained" if settings.reference else "frozen")
         self.of_teacher = EdgeConv(teacher.shape[1], out, settings.fuse, projection == "trained")
         self.of_student = EdgeConv(student.shape[1], out, settings.fuse, projection != "unit")
         if projection == "frozen":

@@ -93,6 +93,7 @@ def few(scans: Seen) -> tuple[Seen, np.ndarray, list[list[int]]]:
     "options",
     [
         {},
+        {"projection": "unit"},
         {"fuse": "difference", "projection": "trained"},
         {"reweight": False, "pool": "max"},
         {"compat": "reference", "tau": 4.0},
@@ -102,7 +103,7 @@ def test_the_loss_is_that_of_the_paper(scans: Seen, options: dict[str, object]) 
     own, scores, groups = few(scans)
     torch.manual_seed(0)
     t, s = features(scans, 6, 1), features(scans, 4, 2)
-    loss = built(t, s, samples=9, neighbours=5, channels=7, **options)
+    loss = built(t, s, **{"samples": 9, "neighbours": 5, "channels": 7, **options})
     for conv in (loss.of_teacher, loss.of_student):
         if conv.norm.affine:
             nn.init.normal_(conv.norm.weight)
@@ -212,7 +213,7 @@ def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
     t, s = maps(6, 8, 1), maps(4, 8, 2)
     torch.manual_seed(0)
     reference = built(t, s, compat="reference", samples=10, neighbours=4)
-    paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4)
+    paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4, channels=4)
     paper.load_state_dict(reference.state_dict())
     assert reference(t, s, scans, 0.0).item() == pytest.approx(2 * paper(t, s, scans, 0.0).item())
     assert reference.settings.sizes(True) == (10, 4)
@@ -234,11 +235,10 @@ def test_reference_without_weights_is_a_norm(scans: Seen) -> None:
     ("projection", "vanishes"),
     [
         ("trained", True),
-        ("unit", False),
         ("frozen", False),
     ],
 )
-def test_projections_that_are_free_make_the_loss_vanish_and_the_others_do_not(
+def test_projections_that_are_trained_make_the_loss_vanish_and_one_that_stays_does_not(
     scans: Seen, projection: str, vanishes: bool
 ) -> None:
     """Of a student that knows nothing of the teacher and does not learn."""
@@ -252,12 +252,12 @@ def test_projections_that_are_free_make_the_loss_vanish_and_the_others_do_not(
         loss(t, s, scans, 0.0).backward()
         optimiser.step()
     last = loss(t, s, scans, 0.0).item()
-    assert last < 0.02 * first if vanishes else last > 0.2 * first
+    assert last < 0.05 * first if vanishes else last > 0.3 * first
 
 
 def test_a_frozen_projection_is_orthogonal_and_stays(scans: Seen) -> None:
     t, s = features(scans, 6, 1), features(scans, 4, 2)
-    loss = built(t, s, projection="frozen")
+    loss = built(t, s, projection="frozen", channels=4)
     weight = loss.of_teacher.linear.weight
     torch.testing.assert_close(weight @ weight.T, torch.eye(4), atol=1e-5, rtol=0)
     assert not weight.requires_grad and loss.of_student.linear.weight.requires_grad
