@@ -128,7 +128,7 @@ class Work:
                 threads=0,
             )
         if TEACHER not in {record["cell"] for record in records()}:
-            self._run(TEACHER, "pillars_small", 0, [], TEACHER, threads=0)
+            self._run(TEACHER, "pillars_small", 0, [], TEACHER)
         random = self.root / "random.safetensors"
         if not random.is_file():
             torch.manual_seed(1)
@@ -138,9 +138,7 @@ class Work:
     def train(self, cell: Cell) -> None:
         self._run(cell.name, cell.recipe, cell.seed, cell.losses, cell.folder)
 
-    def _run(
-        self, name: str, recipe: str, seed: int, losses: Losses, folder: str, threads: int = 1
-    ) -> None:
+    def _run(self, name: str, recipe: str, seed: int, losses: Losses, folder: str) -> None:
         file = self.root / f"{folder}.yaml"
         own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
         file.write_text(config.to_yaml({**own, "losses": losses}), encoding="utf-8")
@@ -151,7 +149,7 @@ class Work:
             *("--cache", self.root / f"batches_{seed}"),
             *(("--teacher", teacher) if losses else ()),
             *(("--overwrite",) if (self.root / folder / "DONE").exists() else ()),
-            threads=threads,
+            threads=1,
         )
         record = {
             "cell": name,

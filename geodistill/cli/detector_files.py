@@ -81,14 +81,25 @@ def export_detector(
     from geodistill.nn.detector_files import save_detector
     from geodistill.nn.toolboxes import checkpoint_files, write_detector
 
-    ending = ".safetensors" if toolbox is None else ".pth"
-    if output.suffix.lower() != ending:
+    endings = (".safetensors", ".onnx") if toolbox is None else (".pth",)
+    if output.suffix.lower() not in endings:
         more = "; --toolbox mmdet3d or openpcdet writes NAME.pth" if toolbox is None else ""
-        raise UsageError(f"-o {output}: this detector is written as NAME{ending}{more}")
+        known = " or ".join(f"NAME{ending}" for ending in endings)
+        raise UsageError(f"-o {output}: this detector is written as {known}{more}")
     files = [output] if toolbox is None else [*checkpoint_files(output, toolbox)]
     expect_free(overwrite, *files, inputs=(source,))
     opened = open_detector(source)
-    if toolbox is None:
+    checked: dict[str, Any] = {}
+    if output.suffix.lower() == ".onnx":
+        from geodistill.nn.detector_onnx import export_onnx
+
+        found = export_onnx(output, opened.detector)
+        checked = {
+            "largest_difference": found.difference,
+            "onnxruntime_ms": found.onnx_ms,
+            "torch_ms": found.torch_ms,
+        }
+    elif toolbox is None:
         save_detector(output, opened.detector)
     else:
         write_detector(output, opened.detector, toolbox)
@@ -99,5 +110,6 @@ def export_detector(
         "architecture": settings.architecture,
         "compression": settings.compression,
         "classes": [*settings.classes],
+        **checked,
         "bytes": sum(path.stat().st_size for path in files),
     }

@@ -15,49 +15,126 @@ from torch.nn import functional as F
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
+from geodistill.distill.losses.places import by_scan, importance, rows
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
-CHUNK = 1 << 23  # distances at a time
-COUNT_TAU, MAP_TAU = 8.0, 1.0
-REFERENCE_FACTOR, PLAIN_FACTOR = 2.0, 5e-4
+CHUNK = 1 << 21  # distances at a time
+FACTOR, PLAIN_FACTOR = 2.0, 5e-4
+"""Of the loss as published code has it, and of its norm where graphs all count alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointDistillerSettings(LossSettings):
-    """Attributes:
-    samples: graphs of each scan, those of the largest importance.
-    neighbours: of a graph.
-    channels: of an edge; None: the student's.
-    reweight: whether graphs count by their importance.
-    tau: the temperature of that, in points of a voxel, or of maps in standard deviations; None: 8
-        and 1.
-    fuse: an edge is the neighbour beside the center, "identity", or their difference beside it,
-        "difference".
-    pool: over a graph's edges: "none" or "max".
-    projection: the teacher's edges go through a layer that is "trained" with the student's, as
-        published, under which both may shrink; through one of "unit" variance, the student's too;
-        or through a random one that stays, "frozen".
-    compat: "paper"; or "reference", as the released code does: graphs over the whole batch, maps
-        without weights, the loss of plain graphs a norm.
+    """What is None is chosen by `compat` and by what is at the tap, voxels or a map.
+
+    Attributes:
+        samples: graphs of each scan, those of the largest importance: 2000. The reference: 6000 of
+            a batch's voxels, 256 of each scan's map.
+        neighbours: of a graph: 32. The reference: 128, and 256 of maps.
+        channels: of an edge: as many as the student's.
+        reweight: whether graphs count by their importance.
+        tau: the temperature of that, in points of a voxel: 8; or of maps in standard deviations: 1.
+            The reference: 0.01 points, by which only the fullest voxels count.
+        fuse: an edge is the neighbour beside the center, "identity", or their difference beside it,
+            "difference".
+        pool: over a graph's edges: "none" or "max".
+        projection: the teacher's edges go through a layer that is "trained" with the student's, as
+            published, under which both may shrink, and which the reference has; through one of
+            "unit" variance, the student's too; or through a random one that stays, "frozen".
+        compat: "paper"; or "reference", as the released code does: voxels' graphs over the whole
+            batch, graphs of maps without weights, the loss of graphs that count alike a norm.
     """
 
     tap: str = "encoder"
-    samples: int = 2000
-    neighbours: int = 32
+    samples: int | None = None
+    neighbours: int | None = None
     channels: int | None = None
     reweight: bool = True
     tau: float | None = None
     fuse: Literal["identity", "difference"] = "identity"
     pool: Literal["none", "max"] = "none"
-    projection: Literal["trained", "unit", "frozen"] = "unit"
+    projection: Literal["trained", "unit", "frozen"] | None = None
     compat: Literal["paper", "reference"] = "paper"
 
     def __post_init__(self) -> None:
-        for name in ("samples", "neighbours"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("samples", "neighbours", "channels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
         if self.tau is not None and not self.tau > 0:
             raise UsageError(f"tau must be above 0, got {self.tau}")
+
+    @property
+    def reference(self) -> bool:
+        return self.compat == "reference"
+
+    def sizes(self, mapped: bool) -> tuple[int, int]:
+        """Graphs, and neighbours of each."""
+        usual = ((256, 256) if mapped else (6000, 128)) if self.reference else (2000, 32)
+        return self.samples or usual[0], self.neighbours or usual[1]
+
+    def temperature(self, mapped: bool) -> float:
+        return self.tau or (0.01 if self.reference else 1.0 if mapped else 8.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """Which places of a batch are compared; they depend on the teacher's features alone.
+
+    Attributes:
+        centers: int64 [N].
+        neighbours: int64 [N, K], nearest first.
+        weights: [N], phi of equation 2 divided by the number of scans: their sum is 1.
+        scans: how many have graphs, each as heavy as another.
+    """
+
+    centers: Tensor
+    neighbours: Tensor
+    weights: Tensor
+    scans: int
+
+    def effective(self) -> float:
+        """How many graphs of a scan would count as much, if all counted alike: 1 / sum phi^2."""
+        return float(self.weights.sum().square() / self.weights.square().sum() / self.scans)
+
+
+@torch.no_grad()
+def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> Graphs | None:
+    """Graphs of a teacher's voxels [V, C] or maps [B, C, H, W]; None where no scan has two places.
+
+    A scan with fewer than K places repeats them.
+    """
+    mapped = teacher.dim() == 4
+    scores, scan = importance(teacher, seen)
+    features = rows(teacher)
+    groups = by_scan(scan, seen.voxels.scans)
+    if settings.reference and not mapped and groups:
+        groups = [torch.arange(len(scan), device=scan.device)]
+    if not groups:
+        return None
+    samples, count = settings.sizes(mapped)
+    centers, neighbours, weights = [], [], []
+    for own in groups:
+        best = scores[own].topk(min(samples, len(own))).indices
+        near = nearest(features[own], best, min(count, len(own)))
+        turn = torch.arange(count, device=near.device) % near.shape[1]
+        centers.append(own[best])
+        neighbours.append(own[near[:, turn]])
+        weights.append(_weights(scores[own], best, settings, mapped) / len(groups))
+    return Graphs(torch.cat(centers), torch.cat(neighbours), torch.cat(weights), len(groups))
+
+
+def _weights(
+    scores: Tensor, best: Tensor, settings: PointDistillerSettings, mapped: bool
+) -> Tensor:
+    """phi of the graphs of a scan, whose sum is 1."""
+    chosen = scores[best]
+    # The released code takes the softmax of a map's scores over an axis of length 1.
+    if not settings.reweight or (settings.reference and mapped):
+        return torch.full_like(chosen, 1 / len(best))
+    if mapped:
+        chosen = (chosen - scores.mean()) / scores.std().clamp(min=1e-6)
+    return torch.softmax(chosen / settings.temperature(mapped), 0)
 
 
 class EdgeConv(nn.Module):
@@ -88,7 +165,7 @@ class PointDistiller(Loss):
 
     Graph i joins a place of large importance with its neighbours among the teacher's features;
     the student's graph has the same edges. Importance is the number of a voxel's points, of a map
-    the largest of the teacher's channels; phi its softmax.
+    the largest of the teacher's channels; phi its softmax over a scan's graphs.
     """
 
     Settings = PointDistillerSettings
@@ -97,71 +174,33 @@ class PointDistiller(Loss):
         super().__init__(settings)
         expect_alike("point_distiller", teacher, student)
         out = settings.channels or student.shape[1]
-        affine = settings.projection == "trained"
-        self.of_teacher = EdgeConv(teacher.shape[1], out, settings.fuse, affine)
-        student_affine = affine or settings.projection == "frozen"
-        self.of_student = EdgeConv(student.shape[1], out, settings.fuse, student_affine)
-        if settings.projection == "frozen":
+        projection = settings.projection or ("trained" if settings.reference else "unit")
+        self.of_teacher = EdgeConv(teacher.shape[1], out, settings.fuse, projection == "trained")
+        self.of_student = EdgeConv(student.shape[1], out, settings.fuse, projection != "unit")
+        if projection == "frozen":
             nn.init.orthogonal_(self.of_teacher.linear.weight)
             self.of_teacher.requires_grad_(False)
         self._effective = 0.0
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        scores, scan = _importance(teacher, seen)
-        mapped = teacher.dim() == 4
-        if mapped:
-            teacher, student = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (teacher, student))
-        reference = self.settings.compat == "reference"
-        groups = [torch.arange(len(scan), device=scan.device)]
-        if not reference:
-            groups = [(scan == k).nonzero()[:, 0] for k in range(seen.voxels.scans)]
-        groups = [own for own in groups if len(own) > 1]
-        if not groups:
+        graphs = graphs_of(teacher, seen, self.settings)
+        if graphs is None:
             return student.sum() * 0
-        centers, neighbours, weights = [], [], []
-        for own in groups:
-            best = scores[own].topk(min(self.settings.samples, len(own))).indices
-            near = nearest(teacher[own], best, min(self.settings.neighbours, len(own)))
-            centers.append(own[best])
-            neighbours.append(own[near])
-            weights.append(self._weights(scores[own], best, mapped))
-        least = min(near.shape[1] for near in neighbours)  # a scan may have few places
-        edges = torch.cat([near[:, :least] for near in neighbours])
-        center, phi = torch.cat(centers), torch.cat(weights) / len(groups)
-        wanted = self.of_teacher(teacher, center, edges)
-        found = self.of_student(student, center, edges)
+        self._effective = graphs.effective()
+        wanted = self.of_teacher(rows(teacher), graphs.centers, graphs.neighbours)
+        found = self.of_student(rows(student), graphs.centers, graphs.neighbours)
         if self.settings.pool == "max":
             wanted, found = wanted.amax(1, keepdim=True), found.amax(1, keepdim=True)
-        away = (wanted - found).square()
-        with torch.no_grad():
-            self._effective = float(1 / phi.square().sum() / len(groups))
-        if reference and not self.settings.reweight:
-            return PLAIN_FACTOR * away.sum().sqrt()
-        return REFERENCE_FACTOR * (phi * away.mean((1, 2))).sum()
+        away = wanted - found
+        if self.settings.reference and not self.settings.reweight:
+            return PLAIN_FACTOR * away.norm()
+        loss = FACTOR * (graphs.weights * away.square().mean((1, 2))).sum()
+        if self.settings.reference and teacher.dim() == 4:
+            return loss * len(teacher)  # what its softmax of ones is multiplied by
+        return loss
 
     def report(self) -> dict[str, float]:
-        """How many graphs of a scan would count as much, if all counted alike: 1 / sum phi^2."""
         return {"effective_samples": self._effective}
-
-    def _weights(self, scores: Tensor, best: Tensor, mapped: bool) -> Tensor:
-        """phi of the graphs of a scan, whose sum is 1."""
-        chosen = scores[best]
-        plain = self.settings.compat == "reference" and mapped
-        if not self.settings.reweight or plain:
-            return torch.full_like(chosen, 1 / len(best))
-        tau = self.settings.tau or (MAP_TAU if mapped else COUNT_TAU)
-        if mapped:
-            chosen = (chosen - scores.mean()) / scores.std().clamp(min=1e-6)
-        return torch.softmax(chosen / tau, 0)
-
-
-def _importance(teacher: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
-    """Of each place, and its scan."""
-    if teacher.dim() == 2:
-        return seen.voxels.counts.to(teacher.dtype), seen.voxels.cells[:, 0]
-    best = teacher.amax(1)
-    scan = torch.arange(len(best), device=best.device)[:, None, None].expand_as(best)
-    return best.flatten(), scan.flatten()
 
 
 @torch.no_grad()
@@ -169,9 +208,9 @@ def nearest(features: Tensor, centers: Tensor, count: int) -> Tensor:
     """The nearest places of features [V, C] to centers int64 [N] among them, by the features'
     distance, themselves included: int64 [N, count], nearest first."""
     square = features.square().sum(1)
-    rows = max(1, CHUNK // len(features))
+    chunk = max(1, CHUNK // len(features))
     found = []
-    for part in centers.split(rows):
+    for part in centers.split(chunk):
         # Without the center's own square, which is the same along a row.
         distance = torch.addmm(square[None], features[part], features.T, alpha=-2)
         found.append(distance.topk(count, largest=False).indices)

@@ -43,10 +43,12 @@ class PillarEncoder(nn.Module):
     def forward(self, voxels: Voxels) -> Tensor:
         """[V, C]"""
         found = self.linear(self.decorated(voxels))
-        places = len(voxels.counts) * voxels.grid.most_points
+        places = voxels.counts.shape[0] * voxels.grid.most_points
         scale, shift = self._affine(found, places)
         features = torch.relu(found * scale + shift)
-        most = features.new_zeros(len(voxels.counts), features.shape[1])  # of ReLU: none is less
+        most = features.new_zeros(
+            voxels.counts.shape[0], features.shape[1]
+        )  # of ReLU: none is less
         index = voxels.voxel[:, None].expand_as(features)
         most = most.scatter_reduce(0, index, features, "amax")
         empty = torch.relu(shift).expand_as(most)

@@ -13,28 +13,33 @@ from geodistill import dist
 class SyncedNorm(nn.Module):
     """Batch norm whose mean and variance are those of all ranks' values.
 
-    It stands for a layer whose weights and statistics it shares, under the same names.
+    It stands for a layer whose weights and statistics it shares, under the same names; a layer may
+    have neither.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
-        for name, buffer in norm.named_buffers():
-            self.register_buffer(name, buffer)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
         self.eps, self.momentum = norm.eps, norm.momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None:
+            tracked = mean is not None
             mean, variance, count = moments(x, [0, *range(2, x.dim())])
-            remember(self, mean, variance, count)
-        else:
-            mean, variance = self.running_mean, self.running_var
+            if tracked:
+                remember(self, mean, variance, count)
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        scale = self.weight * torch.rsqrt(variance + self.eps)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.weight is None:
+            return (x - mean.view(shape)) * scale.view(shape)
+        scale = self.weight * scale
         return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
 
 

@@ -121,6 +121,6 @@ def _turn(voxel: Tensor) -> Tensor:
 
 def voxel_means(values: Tensor, voxels: Voxels) -> Tensor:
     """The mean of points' values [N, C] in each voxel: [V, C]."""
-    sums = values.new_zeros(len(voxels.counts), values.shape[1])
+    sums = values.new_zeros(voxels.counts.shape[0], values.shape[1])
     sums.index_add_(0, voxels.voxel, values)
     return sums / voxels.counts[:, None]

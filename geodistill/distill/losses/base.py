@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from geodistill.checks import UsageError
 from geodistill.detect.targets import Targets
+from geodistill.nn.bev import Predictions
 from geodistill.nn.voxels import Voxels
 
 
@@ -48,6 +50,11 @@ class LossSettings:
     tap: str = "neck"
     weight: float = 1.0
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All parts that the loss is given; of several, their outputs come as a tuple."""
+        return (self.tap,)
+
 
 class Loss(nn.Module, ABC):
     """A loss at one tap; its parameters, if it has any, are trained with the student and not kept.
@@ -67,7 +74,8 @@ class Loss(nn.Module, ABC):
         """The loss, without its weight, of outputs at the tap.
 
         Args:
-            teacher, student: [V, C] of voxels, maps [B, C, H, W], or predictions.
+            teacher, student: [V, C] of voxels, maps [B, C, H, W], or predictions; of several taps
+                a tuple of these.
             seen: what they are outputs for.
             progress: share of the training that is done.
         """
@@ -86,11 +94,14 @@ def adapter(student: Tensor, teacher: Tensor) -> nn.Module:
     return nn.Linear(narrow, wide) if student.dim() == 2 else nn.Conv2d(narrow, wide, 1)
 
 
+def drawn(progress: float) -> torch.Generator:
+    """Random numbers that are those of a step alone, so that a resumed run has the same."""
+    return torch.Generator().manual_seed(int(progress * (1 << 48)))
+
+
 def expect_maps(name: str, teacher: Any, student: Any) -> None:
     """Raise UsageError where outputs are not maps [B, C, H, W] of one size."""
-    kinds = [
-        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
-    ]
+    kinds = [_kind(x) for x in (teacher, student)]
     maps = all(isinstance(x, Tensor) and x.dim() == 4 for x in (teacher, student))
     if not maps or teacher.shape[2:] != student.shape[2:]:
         raise UsageError(
@@ -101,14 +112,25 @@ def expect_maps(name: str, teacher: Any, student: Any) -> None:
 
 def expect_alike(name: str, teacher: Any, student: Any) -> None:
     """Raise UsageError where outputs are not tensors alike but for their channels, dimension 1."""
-    kinds = [
-        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
-    ]
+    kinds = [_kind(x) for x in (teacher, student)]
     tensors = isinstance(teacher, Tensor) and isinstance(student, Tensor)
     if not tensors or len(teacher) != len(student) or teacher.shape[2:] != student.shape[2:]:
         raise UsageError(
             f"{name} compares features of the same places: at its tap the teacher gives {kinds[0]} "
             f"and the student {kinds[1]}"
+        )
+
+
+def expect_heads(name: str, teacher: Any, student: Any) -> None:
+    """Raise UsageError where outputs are not predictions of the same anchors and classes."""
+    shapes = [
+        tuple(x.logits.shape) if isinstance(x, Predictions) else _kind(x)
+        for x in (teacher, student)
+    ]
+    if not isinstance(teacher, Predictions) or shapes[0] != shapes[1]:
+        raise UsageError(
+            f"{name} compares heads of the same anchors: the teacher gives {shapes[0]} and the "
+            f"student {shapes[1]}"
         )
 
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
 from geodistill.detect.anchors import BETA
-from geodistill.distill.losses.base import Loss, LossSettings, Seen
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
 from geodistill.nn.bev import Predictions
 
 
@@ -39,12 +38,7 @@ class Logits(Loss):
 
     def __init__(self, settings: LogitSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
-        shapes = [getattr(x, "logits", torch.zeros(0)).shape for x in (teacher, student)]
-        if not isinstance(teacher, Predictions) or shapes[0] != shapes[1]:
-            raise UsageError(
-                f"logits compares heads of the same anchors: the teacher gives {list(shapes[0])} "
-                f"and the student {list(shapes[1])}"
-            )
+        expect_heads("logits", teacher, student)
 
     def forward(
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
@@ -53,7 +47,12 @@ class Logits(Loss):
         count = own.sum().clamp(min=1)
         away = teacher.logits[own].sigmoid() - student.logits[own].sigmoid()
         classes = away.square().sum() / count
-        turn = teacher.codes[own] - student.codes[own]
-        turn = torch.cat([turn[:, :6], turn[:, 6:].sin()], 1)
-        codes = F.smooth_l1_loss(turn, torch.zeros_like(turn), beta=BETA, reduction="sum") / count
+        codes = code_distance(teacher.codes[own], student.codes[own]).sum() / count
         return self.settings.classes * classes + self.settings.codes * codes
+
+
+def code_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Smooth L1 between codes [N, 7], whose turns count by the sine of the difference: [N, 7]."""
+    away = teacher - student
+    away = torch.cat([away[:, :6], away[:, 6:].sin()], 1)
+    return F.smooth_l1_loss(away, torch.zeros_like(away), beta=BETA, reduction="none")

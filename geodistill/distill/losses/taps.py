@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from geodistill.checks import UsageError, suggest
 from geodistill.nn.bev import Predictions
+from geodistill.nn.sparse import SparseMap
 
 
 class Taps:
-    """Keeps what named parts of a network put out whenever it runs.
+    """Keeps what named parts of a network put out whenever it runs; of a sparse map its features.
 
     Attributes:
         outputs: by the parts' names, of the last run.
@@ -40,7 +41,7 @@ class Taps:
 
     def _keep(self, name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.outputs[name] = output
+            self.outputs[name] = output.features if isinstance(output, SparseMap) else output
 
         return keep
 

@@ -1,0 +1,44 @@
+"""Which neurons are active."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.ofd import BEFORE, expect_unclipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbSettings(LossSettings):
+    """Attributes:
+    margin: by which a neuron is to be on the right side of 0.
+    """
+
+    tap: str = BEFORE
+    margin: float = 1.0
+
+
+class Ab(Loss):
+    """Activation boundaries: the mean over neurons of relu(margin - s)^2 where the teacher's is
+    active, and of relu(margin + s)^2 where it is not.
+
+    Source: Heo et al., "Knowledge Transfer via Distillation of Activation Boundaries Formed by
+    Hidden Neurons" (AAAI 2019).
+    """
+
+    Settings = AbSettings
+
+    def __init__(self, settings: AbSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        expect_alike("ab", teacher, student)
+        expect_unclipped("ab", settings.tap, teacher)
+        self.adapter = adapter(student, teacher)
+
+    def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        found = self.adapter(student)
+        side = torch.where(teacher > 0, found, -found)
+        return torch.relu(self.settings.margin - side).square().mean()

@@ -1,0 +1,101 @@
+"""The foreground and the background apart, where the teacher looks, and the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.checks import UsageError
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.masks import shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class FgdSettings(LossSettings):
+    """Attributes:
+    temperature: of attention.
+    foreground, background: weights of the features.
+    attention: weight of the maps of attention.
+    whole: weight of what is made of all places.
+    """
+
+    temperature: float = 0.5
+    foreground: float = 1e-3
+    background: float = 5e-4
+    attention: float = 5e-4
+    whole: float = 5e-6
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0, got {self.temperature}")
+
+
+class Context(nn.Module):
+    """A map, and added to each of its places what is made of all of them by attention.
+
+    Source: Cao et al., "GCNet" (ICCV 2019).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Conv2d(channels, 1, 1)
+        half = max(1, channels // 2)
+        self.change = nn.Sequential(
+            nn.Linear(channels, half), nn.LayerNorm(half), nn.ReLU(), nn.Linear(half, channels)
+        )
+        nn.init.zeros_(self.change[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.change[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.attention(x).flatten(2).softmax(2)  # [B, 1, H W]
+        context = (x.flatten(2) * share).sum(2)
+        return x + self.change(context)[..., None, None]
+
+
+class Fgd(Loss):
+    """Focal and global distillation, of a scan, the mean over scans of
+
+        sum_(c, p) (foreground M_p + background (1 - M_p)) S_p A_p A_c (t - s)^2
+        + attention (|A_p(t) - A_p(s)|_1 + |A_c(t) - A_c(s)|_1) + whole sum (R(t) - R(s))^2,
+
+    with M the cells of boxes, S 1 / cells of the box or of the background, A the teacher's
+    attention, softmaxes of the mean magnitudes of places and of channels, and R a context block
+    each.
+
+    Source: Yang et al., "Focal and Global Knowledge Distillation for Detectors" (CVPR 2022),
+    with its weights for detectors of one stage.
+    """
+
+    Settings = FgdSettings
+
+    def __init__(self, settings: FgdSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        expect_maps("fgd", teacher, student)
+        self.adapter = adapter(student, teacher)
+        self.of_teacher, self.of_student = Context(teacher.shape[1]), Context(teacher.shape[1])
+
+    def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        own = self.settings
+        found = self.adapter(student)
+        masks = shares(seen.boxes, seen.area, (teacher.shape[2], teacher.shape[3]), teacher)
+        weight = own.foreground * masks.objects + own.background * masks.background
+        (where, which), (where_s, which_s) = (
+            attention(x, own.temperature) for x in (teacher, found)
+        )
+        square = (teacher - found).square() * which[..., None, None]
+        features = (square.sum(1) * where * weight).sum((1, 2))
+        looks = (where - where_s).abs().sum((1, 2)) + (which - which_s).abs().sum(1)
+        whole = (self.of_teacher(teacher) - self.of_student(found)).square().sum((1, 2, 3))
+        return (features + own.attention * looks + own.whole * whole).mean()
+
+
+def attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Of the places of maps [B, C, H, W], [B, H, W] with mean 1, and of their channels, [B, C] with
+    mean 1."""
+    size = x.abs()
+    places = torch.softmax(size.mean(1).flatten(1) / temperature, 1).view(len(x), *x.shape[2:])
+    channels = torch.softmax(size.mean((2, 3)) / temperature, 1)
+    return places * places[0].numel(), channels * x.shape[1]

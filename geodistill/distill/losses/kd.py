@@ -1,0 +1,59 @@
+"""What the heads say of all anchors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import UsageError
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.nn.bev import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class KdSettings(LossSettings):
+    """Attributes:
+    temperature: of the logits.
+    """
+
+    tap: str = "head"
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0, got {self.temperature}")
+
+
+class Kd(Loss):
+    """tau^2 times the Kullback-Leibler divergence of the student's probabilities from the
+    teacher's, sig(z / tau), each class of each anchor on its own as the heads have them; their sum
+    over the anchors, by the number of those that have an object.
+
+    Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), section
+    2, for sigmoids in the place of a softmax.
+    """
+
+    Settings = KdSettings
+
+    def __init__(self, settings: KdSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        expect_heads("kd", teacher, student)
+
+    def forward(
+        self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
+    ) -> Tensor:
+        tau = self.settings.temperature
+        objects = torch.stack([one.label for one in seen.targets]) >= 0
+        apart = divergence(teacher.logits / tau, student.logits / tau)
+        return tau * tau * apart.sum() / objects.sum().clamp(min=1)
+
+
+def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """Between two outcomes each, of logits of one shape."""
+    yes = teacher.sigmoid()
+    surely = yes * (F.logsigmoid(teacher) - F.logsigmoid(student))
+    return surely + (1 - yes) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))

@@ -1,0 +1,60 @@
+"""The map where objects are, and where they were and will be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geodistill.checks import UsageError
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.masks import heat
+from geodistill.nn.pillars import EPSILON
+
+
+@dataclass(frozen=True, kw_only=True)
+class VcdSettings(LossSettings):
+    """Attributes:
+    trails: whether objects count along their trails, of scans that have them; or where they are
+        alone.
+    """
+
+    weight: float = 0.4
+    trails: bool = True
+
+
+class Vcd(Loss):
+    """sum |m (s - norm(t))|^2 / sum m: m is the largest of Gaussians about the objects, in this
+    frame and in its neighbours; the teacher's channels are brought to mean 0 and variance 1.
+
+    Source: Huang et al., "Leveraging Vision-Centric Multi-Modal Expertise for 3D Object Detection"
+    (NeurIPS 2023), section 3.3, as its released code has it.
+    """
+
+    Settings = VcdSettings
+
+    def __init__(self, settings: VcdSettings, teacher: Any, student: Any) -> None:
+        super().__init__(settings)
+        expect_maps("vcd", teacher, student)
+        self.adapter = adapter(student, teacher)
+
+    def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        boxes = list(seen.boxes)
+        if self.settings.trails:
+            if seen.trails is None:
+                raise UsageError(
+                    "vcd weighs maps along objects' trails and the scans have none: use a data set "
+                    "with trails, or set trails: false to weigh them by the boxes alone"
+                )
+            boxes = [
+                torch.cat([own, trail.to(own).flatten(0, 1)])
+                for own, trail in zip(boxes, seen.trails, strict=True)
+            ]
+        size = (teacher.shape[2], teacher.shape[3])
+        mask = torch.stack([heat(own.to(teacher), seen.area, size) for own in boxes])[:, None]
+        wanted = F.batch_norm(teacher, None, None, training=True, eps=EPSILON)
+        away = mask * (self.adapter(student) - wanted)
+        return away.square().sum() / mask.sum().clamp(min=1)

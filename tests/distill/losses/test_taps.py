@@ -1,0 +1,61 @@
+"""Outputs of parts of networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from geodistill.checks import UsageError
+from geodistill.distill.losses.taps import Taps, run_until
+from tests.distill.losses.seen_scans import clouds, detector
+
+
+def test_a_run_gives_the_outputs_of_the_parts_and_goes_no_further() -> None:
+    teacher = detector(16, 0).eval()
+    voxels = teacher.prepare(clouds())
+    network, ran = teacher.network, []
+    for name, part in network.named_modules():
+        part.register_forward_hook(lambda *_, name=name: ran.append(name))
+    found = run_until(network, voxels, ["backbone.stages.0", "encoder"])
+    assert set(found) == {"backbone.stages.0", "encoder"} and "backbone.stages.1.0" not in ran
+    assert not any(value.requires_grad for value in found.values())
+    encoded = network.encoder(voxels)
+    torch.testing.assert_close(found["encoder"], encoded, rtol=0, atol=0)
+    whole = run_until(network, voxels, ["head", "neck"])
+    torch.testing.assert_close(whole["head"].logits, teacher(voxels).logits, rtol=0, atol=0)
+    assert not whole["head"].codes.requires_grad and run_until(network, voxels, []) == {}
+
+
+def test_hooks_are_gone_after_a_run_also_after_one_that_fails() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 3))
+    with pytest.raises(RuntimeError):
+        run_until(network, torch.zeros(1, 2), ["1"])
+    run_until(network, torch.zeros(1, 2), ["0"])
+    assert not any(part._forward_hooks for part in network.modules())
+
+
+def test_taps_keep_the_graph_and_can_be_removed() -> None:
+    student = detector(16, 0)
+    taps = Taps(student.network, ["neck"])
+    student(student.prepare(clouds()))
+    assert taps.outputs["neck"].requires_grad
+    taps.outputs.clear()
+    taps.remove()
+    student(student.prepare(clouds()))
+    assert taps.outputs == {}
+
+
+def test_a_sparse_map_is_tapped_as_the_features_of_its_cells() -> None:
+    teacher = detector(16, 0, "second").eval()
+    voxels = teacher.prepare(clouds())
+    found = run_until(teacher.network, voxels, ["encoder.stages.0"])["encoder.stages.0"]
+    assert found.shape == (len(voxels.counts), 4)
+
+
+def test_an_unknown_part_is_named_with_one_that_is_near() -> None:
+    network = detector(16, 0).network
+    with pytest.raises(UsageError, match=r"no part 'nek' \(did you mean 'neck'\?\); its parts are"):
+        Taps(network, ["nek"])
+    with pytest.raises(UsageError, match="no part ''"):
+        run_until(network, None, [""])
