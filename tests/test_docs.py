@@ -16,7 +16,11 @@ from geodistill.cli.arguments import parse
 from geodistill.geometry.fields import build_field, save_field
 from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
+from geodistill.io.kitti_frames import write_scan
 from geodistill.lift.files import save_features
+from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.detector_files import save_detector
+from geodistill.nn.voxels import VoxelGrid
 from geodistill.viewer import page
 from tests.deform.shapes import blob
 from tests.viewer.editing import features_of
@@ -26,6 +30,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INLINE = re.compile(r"`(geodistill [^`]+)`")
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+
+
+SMALL_DETECTOR = DetectorSettings(
+    compression=16,
+    grid=VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), (0.32, 0.32, 4.0), 32, 100),
+)
 
 
 def blocks(kind: str) -> list[str]:
@@ -65,7 +75,11 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "index.html").write_bytes(b"<html><!--scene--></html>")
     monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
     monkeypatch.chdir(tmp_path)
-    shapes = {"density": (10,), "posed": mesh.vertices.shape}
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "DONE").write_text("{}")
+    save_detector(tmp_path / "student" / "detector.safetensors", Detector(SMALL_DETECTOR))
+    write_scan(tmp_path / "scan.bin", torch.rand(10, 4).numpy())
+    shapes = {"density": (10,), "posed": mesh.vertices.shape, "scan": (10, 4)}
     found = set()
     for body in blocks("python"):
         names = {"points": torch.rand(10, 3) - 0.5, "geodistill": geodistill}
