@@ -10,7 +10,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.cli.arguments import Common, Option, Positional
 
 if TYPE_CHECKING:
-    from geodistill.metrics.kitti import KittiReport
+    from geodistill.metrics.detectors import Report
 
 _LEVELS = ("easy", "moderate", "hard")
 
@@ -18,7 +18,7 @@ _LEVELS = ("easy", "moderate", "hard")
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
     """Measure a detector, or files of detections, by the KITTI benchmark's average precision (AP,
-    percent)."""
+    percent), or on nuScenes by its own."""
 
     model: Annotated[
         Path | None,
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return {"frames": len(frames), **flat(report)}
 
 
-def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
     from geodistill.metrics.kitti import CLASSES, evaluate
     from geodistill.metrics.kitti_folders import read_frames
 
@@ -93,13 +93,13 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiRe
     return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
 
 
-def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiReport]:
+def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
     from geodistill.cli.detector_files import open_detector
     from geodistill.cli.scan_pictures import compared, sheet
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
+    from geodistill.metrics.detectors import compared as beside
     from geodistill.metrics.detectors import detect, predictions, write_predictions
-    from geodistill.metrics.kitti import evaluate
     from geodistill.runs import make_folder
 
     assert arguments.model is not None
@@ -115,8 +115,7 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], KittiRe
         pairs = list(zip(frames, found, strict=True))[:4]
         views = [compared(dataset.scene(f), one, detector.classes) for f, one in pairs]
         write_png(arguments.output / "scans.png", sheet(views))
-    labels = [dataset.labels(frame) for frame in frames]
-    return frames, names, evaluate(labels, predicted, names, _overlaps(arguments, names))
+    return frames, names, beside(dataset, frames, predicted, names, _overlaps(arguments, names))
 
 
 def _data_of(model: Path) -> Path:
@@ -140,12 +139,14 @@ def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] 
 
 
 def report(result: dict[str, Any]) -> str:
-    head = f"{result['frames']:,} frames; AP at 40 positions (11 in brackets), percent"
-    return "\n".join([head, "", *tables(result)])
+    kind = "of centres within distances" if "mAP" in result else "at 40 positions (11 in brackets)"
+    return "\n".join([f"{result['frames']:,} frames; AP {kind}, percent", "", *tables(result)])
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """A table for each class of flat values, and what few objects allow."""
+    """A table for each class of flat values, and what few objects allow; or that of nuScenes."""
+    if "mAP" in result:
+        return _distances(result)
     names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
     lines: list[str] = []
     for name in names:
@@ -166,6 +167,24 @@ def tables(result: dict[str, Any]) -> list[str]:
         lines.append("")
     few = _caps(result, names)
     return [*lines, *few] if few else lines[:-1]
+
+
+def _distances(result: dict[str, Any]) -> list[str]:
+    """A line for each class: average precisions, and errors where it has them."""
+    from geodistill.metrics.nuscenes import DISTANCES_M, ERRORS
+
+    aps = ["AP", *(f"AP/{limit:g}" for limit in DISTANCES_M)]
+    heads = ["AP", *(f"{limit:g} m" for limit in DISTANCES_M), *ERRORS]
+    lines = [f"{'':<22}{'objects':>8}" + "".join(f"{head:>8}" for head in heads)]
+    for name in [key.split("/")[0] for key in result if key.endswith("/count")]:
+        values = [result[f"{name}/{ap}"] for ap in aps]
+        cells = [f"{value:8.2f}" for value in values]
+        errors = [result.get(f"{name}/{error}") for error in ERRORS]
+        cells += [f"{'-' if value is None else f'{value:.3f}':>8}" for value in errors]
+        lines.append(f"{name:<22}{result[f'{name}/count']:>8,}" + "".join(cells))
+    means = [f"{key} {result[key]:.3f}" for key in (f"m{e}" for e in ERRORS) if key in result]
+    score = [f"NDS {result['NDS']:.2f}"] if "NDS" in result else []
+    return [*lines, "", ", ".join([f"mAP {result['mAP']:.2f}", *score, *means])]
 
 
 def _caps(result: dict[str, Any], names: list[str]) -> list[str]:

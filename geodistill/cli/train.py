@@ -174,5 +174,6 @@ def report(result: dict[str, Any]) -> str:
 
     lines = [f"{result['output']}: {result['parameters']:,} parameters"]
     if "score" in result:
-        lines += ["", *tables(result), "", f"mean of moderate 3D AP40: {result['score']:.2f}"]
+        what = "mAP" if "mAP" in result else "mean of moderate 3D AP40"
+        lines += ["", *tables(result), "", f"{what}: {result['score']:.2f}"]
     return "\n".join(lines)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from geodistill import config
 from geodistill.checks import UsageError
 from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings
+from geodistill.distill.losses.assignment import LEAST_SCORE, taught_targets
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import fingerprint
 from geodistill.nn.synced import synced
+
+ASSIGNMENT, HEAD = "assignment", "head"
+
+
+@dataclass(frozen=True)
+class AssignmentSettings:
+    """Attributes:
+    least_score: of a teacher's detection that is learnt like a label.
+    """
+
+    least_score: float = LEAST_SCORE
 
 
 class Teaching:
@@ -41,35 +55,38 @@ class Teaching:
         if not teachers or not losses:
             raise UsageError("to be taught, a student needs a teacher and losses")
         self.student, self.teachers = student, list(teachers)
-        self.of = [_number(options, len(teachers)) for options in losses]
         for teacher in teachers:
             expect_same_input(student, teacher)
             teacher.requires_grad_(False).eval()
             teacher.to(student.anchors.device)
-        taps = [loss_settings(options)[1].taps for options in losses]
-        self.names = list(dict.fromkeys(tap for several in taps for tap in several))
-        self._wanted = [
-            [
-                tap
-                for several, own in zip(taps, self.of, strict=True)
-                if own == number
-                for tap in several
-            ]
-            for number in range(len(teachers))
-        ]
+        numbers = [_number(options, len(teachers)) for options in losses]
+        self._wanted: list[list[str]] = [[] for _ in teachers]
+        self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
+        given: list[tuple[int, Any, tuple[str, ...]]] = []
+        for number, options in zip(numbers, losses, strict=True):
+            if options["loss"] == ASSIGNMENT:
+                self._assigned.append((number, _assignment(options).least_score))
+                self._wanted[number].append(HEAD)
+            else:
+                taps = loss_settings(options)[1].taps
+                given.append((number, options, taps))
+                self._wanted[number] += taps
+        tapped = list(dict.fromkeys(tap for _, _, taps in given for tap in taps))
         example = _example(student)
         shown = [
             run_until(t.network, example, w) for t, w in zip(teachers, self._wanted, strict=True)
         ]
-        seen = _eval_outputs(student, example, self.names)
-        losses_built: list[Loss] = [
-            build_loss(options, _picked(shown[own], several), _picked(seen, several))
-            for options, own, several in zip(losses, self.of, taps, strict=True)
+        seen = _eval_outputs(student, example, tapped)
+        built: list[Loss] = [
+            build_loss(options, _picked(shown[number], taps), _picked(seen, taps))
+            for number, options, taps in given
         ]
-        self.losses = nn.ModuleList(losses_built).to(student.anchors.device)
+        self.losses = nn.ModuleList(built).to(student.anchors.device)
         synced(self.losses)
-        self._names = [str(options["loss"]) for options in losses]
-        self._taps = Taps(student.network, self.names)
+        self.of = [number for number, _, _ in given]
+        self._names = _distinct([(options["loss"], taps[0]) for _, options, taps in given])
+        self._taps = Taps(student.network, tapped)
+        self._shown: list[dict[str, Any]] = []
         low, high = student.settings.grid.low, student.settings.grid.high
         self._area = (low[0], low[1], high[0], high[1])
 
@@ -81,12 +98,18 @@ class Teaching:
         return tuple(fingerprint(teacher) for teacher in self.teachers)
 
     def labels(self, batch: Batch, student: Detector) -> Batch:
+        """The batch with the targets that teachers' detections add to its labels."""
+        self._shown = self.outputs(batch)
+        for number, least in self._assigned:
+            found = self.teachers[number].detections(self._shown[number][HEAD])
+            targets = taught_targets(student, batch.boxes, batch.labels, found, least)
+            batch = replace(batch, targets=targets)
         return batch
 
     def loss(
         self, batch: Batch, predictions: Predictions, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        shown = self.outputs(batch)
+        shown = self._shown
         seen = Seen(
             *(batch.voxels, batch.boxes, batch.labels, batch.targets),
             *(self.student.anchors, self._area, batch.trails),
@@ -138,9 +161,25 @@ def expect_same_input(student: Detector, teacher: Detector) -> None:
 
 def _number(options: Any, count: int) -> int:
     number = options.get("teacher", 0) if isinstance(options, dict) else 0
+    if not isinstance(options, Mapping) or "loss" not in options:
+        loss_settings(options)  # says what is wrong with it
     if not isinstance(number, int) or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")
     return number
+
+
+def _assignment(options: Any) -> AssignmentSettings:
+    rest = {key: value for key, value in options.items() if key not in ("loss", "teacher")}
+    try:
+        return config.from_dict(AssignmentSettings, rest)
+    except UsageError as error:
+        raise UsageError(f"loss {ASSIGNMENT}: {error}") from None
+
+
+def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of losses, with their taps where a name comes twice."""
+    all_names = [name for name, _ in names]
+    return [name if all_names.count(name) == 1 else f"{name} {tap}" for name, tap in names]
 
 
 def _picked(outputs: dict[str, Any], taps: Sequence[str]) -> Any:

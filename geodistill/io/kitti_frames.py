@@ -97,18 +97,17 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     atomic_write(path, ("\n".join(lines) + "\n").encode())
 
 
-def read_split(root: Path, split: str) -> list[str]:
-    """Names of the frames of ImageSets/SPLIT.txt.
+def read_split(root: Path, split: str, folder: str = "ImageSets") -> list[str]:
+    """Names of the frames of ImageSets/SPLIT.txt, or of another folder's.
 
     Raises UsageError for a split that there is not, InputError for one that is empty or repeats.
     """
-    folder = root / "ImageSets"
-    path = folder / f"{split}.txt"
+    path = root / folder / f"{split}.txt"
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in folder.glob("*.txt"))) or "none"
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.txt"))) or "none"
         raise UsageError(
-            f"{folder} has no split '{split}' (known: {known}): write the names of its frames into "
-            f"{path.name}, one a line"
+            f"{path.parent} has no split '{split}' (known: {known}): write the names of its frames "
+            f"into {path.name}, one a line"
         )
     return split_names(path)
 

@@ -1,4 +1,4 @@
-"""NumPy's .npz: a ZIP archive with one array in each entry NAME.npy. Nothing is unpickled.
+"""NumPy's .npy, one array, and .npz, a ZIP archive of them. Nothing is unpickled.
 
 Source: NumPy, numpy.lib.format (NPY versions 1 to 3) and numpy.savez.
 """
@@ -66,52 +66,62 @@ class NpzFile:
         entry = self._entries[name]
         content = unpacked(self.path, self._data, name, entry)
         expect_whole(self.path, name, entry, content)
-        dtype, shape, transposed, start = self._header(name, content)
-        count = math.prod(shape)
-        if count * dtype.itemsize != len(content) - start:
-            raise InputError(
-                f"{self.path}: its array '{name}' of shape {[*shape]} takes "
-                f"{count * dtype.itemsize} bytes, it has {len(content) - start}: it is damaged"
-            )
-        flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
-        try:
-            return flat.reshape(shape, order="F" if transposed else "C")
-        except ValueError:  # of axes without end beside one of none
-            raise InputError(
-                f"{self.path}: its array '{name}' has the shape {[*shape]}: it is damaged"
-            ) from None
+        return _array(f"{self.path}: its array '{name}'", content)
 
-    def _header(
-        self, name: str, content: np.ndarray
-    ) -> tuple[np.dtype, tuple[int, ...], bool, int]:
-        """Type, shape, whether columns come first, and where the numbers begin."""
-        where = f"{self.path}: its array '{name}'"
-        start = content[:12].tobytes()
-        if len(start) < 12 or start[:6] != _MAGIC or start[6] not in (1, 2, 3):
-            raise InputError(f"{where} is not in NumPy's format: the file is damaged")
-        wide = start[6] > 1
-        (length,) = struct.unpack_from("<I" if wide else "<H", start, 8)
-        begin = 12 if wide else 10
-        if length > min(_LONGEST_HEADER, len(content) - begin):
-            raise InputError(f"{where} has a header of {length} bytes: the file is damaged")
-        text = content[begin : begin + length].tobytes().decode("latin1").rstrip("\n")
-        if "O" in text.partition(",")[0]:
-            raise InputError(
-                f"{self.path} does not hold plain arrays alone: its array '{name}' holds Python "
-                "objects, which are not read"
-            )
-        match = _HEADER.fullmatch(text)
-        if match is None:
-            raise InputError(f"{where} has no header of numbers or texts: {text[:60]!r}")
-        sizes = [size.strip(" L") for size in match[3].split(",")]
-        shape = tuple(int(size) for size in sizes if size)
-        try:
-            dtype = np.dtype(match[1])
-        except TypeError:
-            raise InputError(f"{where} has the unknown type {match[1]}") from None
-        if len(shape) > _MOST_AXES or not dtype.itemsize:
-            raise InputError(f"{where} has shape {[*shape]} of {match[1]}: the file is damaged")
-        return dtype, shape, match[2] == "True", begin + length
+
+def read_npy(path: Path) -> np.ndarray:
+    """The numbers or texts of an .npy file, not to be written to.
+
+    Raises InputError, naming the file, where it is missing, holds objects, or is damaged.
+    """
+    read_start(path, 0, _MAGIC, "an NPY file")
+    try:
+        content = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    return _array(f"{path}: its array", content)
+
+
+def _array(where: str, content: np.ndarray) -> np.ndarray:
+    dtype, shape, transposed, start = _header(where, content)
+    count = math.prod(shape)
+    if count * dtype.itemsize != len(content) - start:
+        raise InputError(
+            f"{where} of shape {[*shape]} takes {count * dtype.itemsize} bytes, it has "
+            f"{len(content) - start}: it is damaged"
+        )
+    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
+    try:
+        return flat.reshape(shape, order="F" if transposed else "C")
+    except ValueError:  # of axes without end beside one of none
+        raise InputError(f"{where} has the shape {[*shape]}: it is damaged") from None
+
+
+def _header(where: str, content: np.ndarray) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+    """Type, shape, whether columns come first, and where the numbers begin."""
+    start = content[:12].tobytes()
+    if len(start) < 12 or start[:6] != _MAGIC or start[6] not in (1, 2, 3):
+        raise InputError(f"{where} is not in NumPy's format: the file is damaged")
+    wide = start[6] > 1
+    (length,) = struct.unpack_from("<I" if wide else "<H", start, 8)
+    begin = 12 if wide else 10
+    if length > min(_LONGEST_HEADER, len(content) - begin):
+        raise InputError(f"{where} has a header of {length} bytes: the file is damaged")
+    text = content[begin : begin + length].tobytes().decode("latin1").rstrip("\n")
+    if "O" in text.partition(",")[0]:
+        raise InputError(f"{where} holds Python objects, which are not read")
+    match = _HEADER.fullmatch(text)
+    if match is None:
+        raise InputError(f"{where} has no header of numbers or texts: {text[:60]!r}")
+    sizes = [size.strip(" L") for size in match[3].split(",")]
+    shape = tuple(int(size) for size in sizes if size)
+    try:
+        dtype = np.dtype(match[1])
+    except TypeError:
+        raise InputError(f"{where} has the unknown type {match[1]}") from None
+    if len(shape) > _MOST_AXES or not dtype.itemsize:
+        raise InputError(f"{where} has shape {[*shape]} of {match[1]}: the file is damaged")
+    return dtype, shape, match[2] == "True", begin + length
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

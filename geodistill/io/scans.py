@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from geodistill.checks import InputError, UsageError
 from geodistill.io.kitti_frames import finite_points, read_scan
+from geodistill.io.npz import read_npy
 from geodistill.io.pcd import read_pcd
 from geodistill.log import say
 
@@ -40,14 +42,9 @@ def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np
 
 
 def _npy(path: Path, values: int) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} is no array of numbers: {error}") from None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
-        raise InputError(f"{path} must hold an array of numbers")
+    found = read_npy(path)
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"{path} must hold an array of numbers, not of {found.dtype}")
     if found.ndim != 2 or found.shape[1] < values:
         raise InputError(
             f"{path} must be [N, {values}] or wider, got {list(found.shape)}: a point a row"
@@ -65,7 +62,13 @@ def _pcd(path: Path, values: int) -> np.ndarray:
     if values > 3:
         own = next((name for name in INTENSITIES if name in fields), None)
         if own is None:
-            say(f"{path} has no intensity, but {', '.join(fields)}: it counts as 0")
+            _say_no_intensity(path.parent, ", ".join(fields))
         columns.append(np.zeros(count) if own is None else fields[own])
     columns += [np.zeros(count) for _ in range(values - len(columns))]
     return np.column_stack(columns)
+
+
+@cache
+def _say_no_intensity(folder: Path, fields: str) -> None:
+    """Once for all scans of a folder, as a data set's are read over and over."""
+    say(f"{folder}: a scan has no intensity, but {fields}: it counts as 0")

@@ -9,42 +9,58 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from geodistill.metrics.kitti import LEVELS, POSITIONS, KittiReport
+from geodistill.metrics.kitti import LEVELS, KittiReport
+from geodistill.metrics.nuscenes import DISTANCES_M, NuscenesReport
 
 SIZE, LEFT, TOP, GAP = 260, 44, 26, 30
 INK, FRAME = (30, 30, 34), (214, 214, 220)
-SHADES = ((40, 120, 220), (230, 130, 30), (150, 150, 160))
-"""Of the levels."""
+SHADES = ((40, 120, 220), (230, 130, 30), (150, 150, 160), (60, 160, 90))
+"""Of the levels, or the distances."""
+Line = tuple[str, np.ndarray]  # what it is called, and precision at even recalls
 
 
 def curve_picture(
-    report: KittiReport, classes: Sequence[str], views: Sequence[str] = ("bev", "3d")
+    report: KittiReport | NuscenesReport,
+    classes: Sequence[str],
+    views: Sequence[str] = ("bev", "3d"),
 ) -> Tensor:
-    """Precision over recall, a row for each class and a column for each view, a line for each level
-    with its AP40.
+    """Precision over recall, a row for each class, with AP: of KITTI a column for each view and a
+    line for each level (AP40), of nuScenes a line for each distance.
 
     Returns:
         float32 [H, W, 3], 0 to 1.
     """
-    width = LEFT + len(views) * (SIZE + GAP + LEFT)
+    rows = [_panels(report, name, views) for name in classes]
+    width = LEFT + len(rows[0]) * (SIZE + GAP + LEFT)
     height = len(classes) * (SIZE + GAP + TOP) + TOP
     image = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(image)
-    for row, name in enumerate(classes):
-        for column, view in enumerate(views):
+    for row, panels in enumerate(rows):
+        for column, (title, lines) in enumerate(panels.items()):
             x, y = LEFT + column * (SIZE + GAP + LEFT), TOP + row * (SIZE + GAP + TOP)
-            _panel(draw, x, y, f"{name}, {view}")
-            for number, level in enumerate(LEVELS):
-                curve = report.curves[name, view, level]
-                places = np.arange(POSITIONS) / (POSITIONS - 1)
+            _panel(draw, x, y, title)
+            for number, (text, precision) in enumerate(lines):
+                places = np.linspace(0, 1, len(precision))
                 at = [
                     (x + float(r) * SIZE, y + (1 - float(p)) * SIZE)
-                    for r, p in zip(places, curve.precision, strict=True)
+                    for r, p in zip(places, precision, strict=True)
                 ]
                 draw.line(at, fill=SHADES[number], width=2)
-                text = f"{level} {curve.ap40:.1f}"
-                draw.text((x + 8, y + SIZE - 16 * (3 - number)), text, fill=SHADES[number])
+                draw.text((x + 8, y + SIZE - 16 * (len(lines) - number)), text, fill=SHADES[number])
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def _panels(
+    report: KittiReport | NuscenesReport, name: str, views: Sequence[str]
+) -> dict[str, list[Line]]:
+    if isinstance(report, NuscenesReport):
+        curves = [(limit, report.curves[name, limit]) for limit in DISTANCES_M]
+        return {name: [(f"{limit:g} m {curve.ap:.1f}", curve.precision) for limit, curve in curves]}
+    panels = {}
+    for view in views:
+        own = [(level, report.curves[name, view, level]) for level in LEVELS]
+        panels[f"{name}, {view}"] = [(f"{one} {c.ap40:.1f}", c.precision) for one, c in own]
+    return panels
 
 
 def _panel(draw: ImageDraw.ImageDraw, x: int, y: int, title: str) -> None:

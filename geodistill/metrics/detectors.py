@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 
+from geodistill.checks import UsageError
+from geodistill.detect.objects import Objects
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import Labels, write_labels
 from geodistill.log import progress
-from geodistill.metrics.kitti import KittiReport, evaluate
+from geodistill.metrics import kitti, nuscenes
+from geodistill.metrics.kitti import KittiReport
+from geodistill.metrics.nuscenes import NuscenesReport
+from geodistill.metrics.nuscenes_results import write_results
 from geodistill.nn.detector import Detector
 from geodistill.runs import make_folder
+
+Report = KittiReport | NuscenesReport
 
 
 @torch.no_grad()
@@ -33,34 +40,67 @@ def detect(detector: Detector, dataset: Any, frames: Sequence[str]) -> list[Dete
 
 def measure(
     dataset: Any, frames: Sequence[str], found: Sequence[Detections], classes: Sequence[str]
-) -> KittiReport:
-    """Average precision of detections by the data set's metric."""
+) -> Report:
+    """How good detections are by the data set's metric."""
+    return compared(dataset, frames, predictions(dataset, frames, found, classes), classes)
+
+
+def compared(
+    dataset: Any,
+    frames: Sequence[str],
+    predicted: Sequence[Any],
+    classes: Sequence[str],
+    overlaps: dict[str, float] | None = None,
+) -> Report:
+    """Predictions beside the labels of frames.
+
+    Raises UsageError for overlaps with a metric that has none.
+    """
+    if dataset.metric == "nuscenes":
+        if overlaps is not None:
+            raise UsageError("the nuScenes metric is of distances: overlaps do not go with it")
+        truths = [dataset.truths(frame) for frame in frames]
+        return nuscenes.evaluate(truths, predicted, classes)
     labels = [dataset.labels(frame) for frame in frames]
-    return evaluate(labels, predictions(dataset, frames, found, classes), classes)
+    return kitti.evaluate(labels, predicted, classes, overlaps, dataset.views)
 
 
 def predictions(
     dataset: Any, frames: Sequence[str], found: Sequence[Detections], classes: Sequence[str]
-) -> list[Labels]:
-    """Detections as the metric reads them."""
+) -> list[Any]:
+    """Detections as the metric reads them: `Labels` or `Objects`."""
     return [
         dataset.predictions(frame, one, classes) for frame, one in zip(frames, found, strict=True)
     ]
 
 
-def write_predictions(folder: Path, frames: Sequence[str], found: Sequence[Labels]) -> None:
-    """One file for each frame, NAME.txt."""
+def write_predictions(
+    folder: Path, frames: Sequence[str], found: Sequence[Labels] | Sequence[Objects]
+) -> None:
+    """As the metric's benchmark wants them: for KITTI one file for each frame, NAME.txt; for
+    nuScenes results.json."""
     make_folder(folder)
+    objects = [one for one in found if isinstance(one, Objects)]
+    if objects:
+        write_results(folder / "results.json", frames, objects)
+        return
     for frame, one in zip(frames, found, strict=True):
-        write_labels(folder / f"{frame}.txt", one)
+        if isinstance(one, Labels):
+            write_labels(folder / f"{frame}.txt", one)
 
 
-def flat(report: KittiReport) -> dict[str, float]:
-    """Values such as "Car/3d/AP40/moderate" and "Car/count/moderate"."""
+def flat(report: Report) -> dict[str, float]:
+    """Values such as "Car/3d/AP40/moderate" and "Car/count/moderate", or "car/AP", "car/count" and
+    "mAP"."""
+    if isinstance(report, NuscenesReport):
+        return {**{f"{name}/count": n for name, n in report.counts.items()}, **report.values()}
     counts = {f"{name}/count/{level}": n for (name, level), n in report.counts.items()}
     return {**counts, **report.values()}
 
 
 def headline(values: dict[str, float], classes: Sequence[str]) -> float:
-    """The one number by which runs are compared: the mean of the classes' moderate 3D AP40."""
+    """The one number by which runs are compared: the mean of the classes' moderate 3D AP40, or of
+    nuScenes mAP."""
+    if "mAP" in values:
+        return values["mAP"]
     return sum(values[f"{name}/3d/AP40/moderate"] for name in classes) / len(classes)

@@ -108,6 +108,7 @@ def evaluate(
     predictions: Sequence[Labels],
     classes: Sequence[str] = CLASSES,
     overlaps: dict[str, float] | None = None,
+    views: Sequence[str] = VIEWS,
 ) -> KittiReport:
     """Average precision of predictions, frame by frame.
 
@@ -117,9 +118,10 @@ def evaluate(
         classes: names, upper and lower case alike.
         overlaps: least intersection over union in bird's-eye view and 3D by class in lower case,
             in the place of `OVERLAPS`; 2D keeps those.
+        views: of "2d", "bev" and "3d".
 
     Returns:
-        Curves of 2D, bird's-eye view and 3D, and of orientation ("aos") where predictions say it.
+        Curves of the views, and with 2D those of orientation ("aos") where predictions say it.
 
     Raises InputError for different numbers of frames, or predictions without scores.
     """
@@ -136,7 +138,7 @@ def evaluate(
         for number, level in enumerate(LEVELS):
             wanted, offered = scene.label_state(own, number), scene.prediction_state(own, number)
             report.counts[name, level] = int((wanted == _COUNTS).sum())
-            for view in VIEWS:
+            for view in views:
                 usual = OVERLAPS.get(own, 0.5)
                 least = usual if view == "2d" or overlaps is None else overlaps.get(own, usual)
                 curve, orientation = _curves(scene, view, least, wanted, offered)

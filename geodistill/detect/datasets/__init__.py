@@ -13,6 +13,10 @@ from geodistill.detect.scenes import Scene
 
 LAYOUTS = {
     "training/velodyne": "geodistill.detect.datasets.kitti:Kitti",
+    "v1.0-*/sample_annotation.json": "geodistill.detect.datasets.nuscenes:Nuscenes",
+    "sample_annotation.json": "geodistill.detect.datasets.nuscenes:Nuscenes",
+    "scans": "geodistill.detect.datasets.custom:Custom",
+    "points": "geodistill.detect.datasets.custom:Custom",
 }
 """A file or folder (a pattern) by which a data set is known, and its class."""
 

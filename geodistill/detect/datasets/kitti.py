@@ -43,6 +43,7 @@ class Kitti:
 
     root: Path
     metric = "kitti"
+    views = ("2d", "bev", "3d")
 
     @cached_property
     def folder(self) -> Path:

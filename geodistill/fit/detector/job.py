@@ -14,8 +14,7 @@ from geodistill.detect.augment import Example
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, batch_of, stream
 from geodistill.fit.detector.stored import Store
-from geodistill.metrics.detectors import detect, flat, headline, measure
-from geodistill.metrics.kitti import KittiReport
+from geodistill.metrics.detectors import Report, detect, flat, headline, measure
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
@@ -98,7 +97,7 @@ class DetectorJob:
         self.cycle = cycle
         self.best: float | None = None
         self.measured = 0  # the step that was measured last
-        self.report: KittiReport | None = None
+        self.report: Report | None = None
         self._examples: Iterator[list[Example]] | None = None
         self._next = -1
 

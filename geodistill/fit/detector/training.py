@@ -16,7 +16,7 @@ from geodistill.fit.detector.job import DetectorJob, Guide, Validation
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.stored import Store, fill, store_key
 from geodistill.log import progress
-from geodistill.metrics.kitti import KittiReport
+from geodistill.metrics.detectors import Report
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import NAME, save_detector
 from geodistill.nn.synced import synced
@@ -31,7 +31,7 @@ def train_detector(
     device: str = "cpu",
     guide_of: Callable[[Detector], Guide] | None = None,
     cache: Path | None = None,
-) -> tuple[Detector, KittiReport | None]:
+) -> tuple[Detector, Report | None]:
     """Train a detector; an interrupted run is continued.
 
     Args:

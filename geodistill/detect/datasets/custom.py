@@ -1,0 +1,169 @@
+"""Own scans with boxes, without images or calibration, in one of two layouts.
+
+Plain:                scans/NAME.{bin,npy,pcd}, boxes/NAME.json, splits/SPLIT.txt
+OpenPCDet's custom:   points/NAME.{npy,bin,pcd}, labels/NAME.txt, ImageSets/SPLIT.txt
+
+They are measured by KITTI's metric from above and in 3D. Its levels of difficulty are there by the
+size and occlusion in an image; here by the points that an object has: at least 50 for easy, 15 for
+moderate, 5 for hard; objects with fewer count at no level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.checks import InputError, shown, suggest
+from geodistill.detect.boxes import inside
+from geodistill.detect.datasets import digest_of
+from geodistill.detect.datasets.kitti import camera_columns
+from geodistill.detect.scenes import Detections, Scene
+from geodistill.io.box_files import read_json_boxes, read_text_boxes
+from geodistill.io.json_values import json_object
+from geodistill.io.kitti import Labels, make_labels
+from geodistill.io.kitti_frames import Calibration, read_split
+from geodistill.io.scans import SUFFIXES, read_points
+from geodistill.io.whole_file import read_whole
+
+SETTINGS = "dataset.json"
+LEAST_POINTS = (50, 15, 5)
+"""Of an object that counts at the easy, moderate and hard level."""
+CAMERA = Calibration(
+    np.zeros((3, 4)), np.array([[0, -1.0, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+)
+"""Of no camera: its frame alone, x right, y down and z forward of a scan's forward, left, up."""
+BBOX_PX = (0.0, 0.0, 100.0, 100.0)  # large enough for each level
+_UNKNOWN = -10.0
+
+
+class Layout(NamedTuple):
+    scans: str
+    boxes: str
+    suffix: str
+    splits: str
+    read: Callable[[Path], tuple[tuple[str, ...], np.ndarray]]
+
+
+PLAIN = Layout("scans", "boxes", ".json", "splits", read_json_boxes)
+OPENPCDET = Layout("points", "labels", ".txt", "ImageSets", read_text_boxes)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of dataset.json, which a data set may have.
+
+    Attributes:
+        values: of a point: x, y, z, intensity, and what else there is. With 3 the intensity is 0.
+        intensity_scale: what intensities are divided by, that they be from 0 to 1.
+    """
+
+    values: int = 4
+    intensity_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Custom:
+    """Attributes:
+    root: the folder that holds those of a layout.
+    """
+
+    root: Path
+    metric = "kitti"
+    views = ("bev", "3d")
+
+    @cached_property
+    def layout(self) -> Layout:
+        return PLAIN if (self.root / PLAIN.scans).is_dir() else OPENPCDET
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises InputError where dataset.json is not what it should be."""
+        path = self.root / SETTINGS
+        if not path.is_file():
+            return Settings()
+        found = json_object(read_whole(path), path)
+        known = ("values", "intensity_scale")
+        strange = next((key for key in found if key not in known), None)
+        if strange is not None:
+            raise InputError(
+                f"{path}: nothing is called {shown(strange)}{suggest(strange, known)}; known: "
+                + ", ".join(known)
+            )
+        values, scale = found.get("values", 4), found.get("intensity_scale", 1)
+        if type(values) is not int or not 3 <= values <= 64:
+            raise InputError(f"{path}: values must be a whole number from 3 to 64")
+        if type(scale) not in (int, float) or not 0 < scale < 1e9:
+            raise InputError(f"{path}: intensity_scale must be a number above 0")
+        return Settings(values, float(scale))
+
+    def frames(self, split: str) -> list[str]:
+        """Raises UsageError for a split that there is not."""
+        return read_split(self.root, split, self.layout.splits)
+
+    def scene(self, frame: str) -> Scene:
+        """Raises InputError naming the file that is missing or is not what it should be."""
+        points, (names, boxes) = self._points(frame), self._boxes(frame)
+        counts = inside(points[:, :3], boxes).sum(0)
+        return Scene(frame, points, boxes, names, counts >= LEAST_POINTS[-1])
+
+    def digest(self, frames: Sequence[str]) -> str:
+        boxes = (self._box_file(frame) for frame in frames)
+        return digest_of([self.root / SETTINGS, *boxes])
+
+    def labels(self, frame: str) -> Labels:
+        """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
+        names, boxes = self._boxes(frame)
+        counts = inside(self._points(frame)[:, :3], boxes).sum(0).numpy()
+        levels = sum((counts < least).astype(np.float64) for least in LEAST_POINTS)
+        return make_labels(names, np.column_stack([np.zeros(len(boxes)), levels, _columns(boxes)]))
+
+    def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
+        """Detections as KITTI's metric wants them."""
+        boxes = found.boxes.cpu()
+        unknown = np.full(len(boxes), -1.0)
+        scores = found.scores.cpu().double().numpy()
+        names = tuple(str(classes[number]) for number in found.labels.cpu().tolist())
+        return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
+
+    def _points(self, frame: str) -> Tensor:
+        folder = self.root / self.layout.scans
+        paths = [path for end in SUFFIXES if (path := folder / f"{frame}{end}").is_file()]
+        if len(paths) != 1:
+            there = " and ".join(path.name for path in paths) or "none of " + ", ".join(SUFFIXES)
+            raise InputError(f"{folder} must have one scan of the frame {frame}, it has {there}")
+        values, scale = self.settings.values, self.settings.intensity_scale
+        if paths[0].suffix == ".pcd" and values > 4:
+            raise InputError(
+                f"{paths[0]}: of a .pcd file x, y, z and intensity are read, and {SETTINGS} says "
+                f"{values} values"
+            )
+        points = torch.from_numpy(read_points(paths[0], values, scale))
+        return points if values > 3 else torch.nn.functional.pad(points, (0, 1))
+
+    def _box_file(self, frame: str) -> Path:
+        return self.root / self.layout.boxes / f"{frame}{self.layout.suffix}"
+
+    def _boxes(self, frame: str) -> tuple[tuple[str, ...], Tensor]:
+        path = self._box_file(frame)
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing: a scan without objects has an empty "
+                + ("list, []" if self.layout is PLAIN else "file")
+            )
+        names, boxes = self.layout.read(path)
+        return names, torch.from_numpy(boxes.astype(np.float32))
+
+
+def _columns(boxes: Tensor) -> np.ndarray:
+    """From the observation angle, which is unknown, to rotation_y: float64 [N, 12]."""
+    sizes, location, rotation = camera_columns(boxes, CAMERA)
+    alpha = np.full(len(boxes), _UNKNOWN)
+    bbox = np.tile(BBOX_PX, (len(boxes), 1))
+    return np.column_stack([alpha, bbox, sizes, location, rotation])

@@ -1,0 +1,122 @@
+"""Students taught by recipes' losses, end to end on a small data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from geodistill.checks import UsageError
+from geodistill.detect.augment import Augmentation, Paste
+from geodistill.detect.datasets import open_dataset
+from geodistill.distill.detectors import Teaching
+from geodistill.distill.losses import LOSSES
+from geodistill.fit.detector.batches import batch_of
+from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.training import cache_batches, make_feed, new_detector, train_detector
+from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.voxels import VoxelGrid
+from geodistill.train.adamw import OneCycle
+from tests.detect.small_kitti import write_kitti
+
+GRID = VoxelGrid((0.0, -15.36, -3.0), (30.72, 15.36, 1.0), (0.48, 0.48, 4.0), 32, 4000)
+RECIPE = Recipe(
+    DetectorSettings(compression=16, grid=GRID, momentum=0.1),
+    epochs=1,
+    batch=2,
+    cycle=OneCycle(peak=0.005),
+    augmentation=Augmentation((Paste("Car", 4),)),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kitti(tmp_path_factory.mktemp("kitti"), 4, 2, reach_m=28)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Detector:
+    torch.manual_seed(5)
+    return Detector(replace(RECIPE.detector, compression=4))
+
+
+@pytest.mark.parametrize("name", [*(name for name in LOSSES if name != "vcd"), "assignment"])
+def test_a_step_with_each_loss(root: Path, teacher: Detector, name: str) -> None:
+    student = new_detector(RECIPE, "cpu").train()
+    teaching = Teaching(student, [teacher], [{"loss": name}])
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    batch = teaching.labels(batch_of(student, feed.examples(0), 2), student)
+    predictions = student(batch.voxels)
+    parts = list(student.losses(predictions, batch.targets).values())
+    more, said = teaching.loss(batch, predictions, 0.3)
+    total = torch.stack([*parts, more]).sum()
+    total.backward()
+    assert total.isfinite()
+    assert (name in said and said[name] >= 0) or name == "assignment"
+    assert all(p.grad is not None for p in student.parameters())
+    assert not any(p.grad is not None for p in teacher.parameters())
+    after = teacher.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_cached_teacher_teaches_the_same(root: Path, teacher: Detector, tmp_path: Path) -> None:
+    losses = [{"loss": "point_distiller", "samples": 50}, {"loss": "logits"}]
+    recipe = replace(RECIPE, losses=tuple(losses))
+    dataset = open_dataset(root)
+
+    def guide(student: Detector) -> Teaching:
+        return Teaching(student, [teacher], losses)
+
+    cache_batches(recipe, dataset, tmp_path / "cache", guide_of=guide)
+    one, _ = train_detector(recipe, dataset, guide_of=guide)
+    two, _ = train_detector(recipe, dataset, guide_of=guide, cache=tmp_path / "cache")
+    alone, _ = train_detector(recipe, dataset)
+    a, b, c = (next(d.network.backbone.parameters()).detach() for d in (one, two, alone))
+    assert (a - c).abs().mean() > 10 * (a - b).abs().mean()  # stored in half precision
+    torch.manual_seed(9)
+    other = Detector(teacher.settings)
+
+    def wrong(student: Detector) -> Teaching:
+        return Teaching(student, [other], losses)
+
+    with pytest.raises(UsageError, match="holds the outputs of another teacher"):
+        train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
+
+
+def test_detections_of_a_teacher_become_labels(root: Path, teacher: Detector) -> None:
+    student = new_detector(RECIPE, "cpu").train()
+    teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    plain = batch_of(student, feed.examples(0), 2)
+    taught = teaching.labels(plain, student)
+    more = [int((one.label >= 0).sum()) for one in taught.targets]
+    own = [int((one.label >= 0).sum()) for one in plain.targets]
+    with torch.no_grad():
+        found = teacher.detections(teacher.eval()(plain.voxels))
+    assert [m > o for m, o in zip(more, own, strict=True)] == [len(one) > 0 for one in found]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hints"}, r"unknown loss 'hints' \(did you mean 'hint'"),
+        ({"loss": "hint", "tap": "nek"}, r"no part 'nek' \(did you mean 'neck'"),
+        ({"loss": "hint", "wait": 1}, "loss hint: unknown key 'wait'"),
+        ({"loss": "hint", "teacher": 2}, "must be from 0 to 0, got 2"),
+        ({"loss": "assignment", "score": 1}, "loss assignment: unknown key 'score'"),
+        ("hint", "is a mapping with 'loss', its name, got 'hint'"),
+        ({"loss": "channels", "tap": "encoder"}, "channels compares maps of one height and width"),
+    ],
+)
+def test_losses_that_cannot_be(teacher: Detector, options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Teaching(new_detector(RECIPE, "cpu"), [teacher], [options])
+
+
+def test_teachers_that_see_something_else(teacher: Detector) -> None:
+    finer = replace(RECIPE, detector=replace(RECIPE.detector, grid=replace(GRID, most_points=16)))
+    with pytest.raises(UsageError, match="the teacher has another grid than the student"):
+        Teaching(new_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])

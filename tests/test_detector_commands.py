@@ -1,0 +1,123 @@
+"""The commands about detectors, one after the other, as the README has them, on little data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geodistill.cli import main
+from geodistill.io.images import read_image
+from geodistill.metrics.kitti import cap40
+
+SMALL = (
+    "detector.grid.low=0,-12.8,-3",
+    "detector.grid.high=25.6,12.8,1",
+    "detector.momentum=0.2",
+    "epochs=1",
+)
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: Any) -> dict[str, Any]:
+    code = main([*map(str, arguments), "--json", "--quiet"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: Any) -> str:
+    assert main([*map(str, arguments), "--quiet"]) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("streets") / "data"
+    frames = ("--frames", "10", "--workers", "1", "--quiet")
+    assert main(["simulate", "lidar", "-o", str(root), *frames]) == 0
+    return root
+
+
+def settings() -> list[str]:
+    return [word for value in SMALL for word in ("--set", value)]
+
+
+def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    recipe = "detector/pillars_small"
+    made = said(capsys, "train", f"{recipe}_4x", "--data", streets, *settings(), "-o", teacher)
+    assert made["parameters"] == pytest.approx(1.217e6, rel=1e-3)
+    more = (*settings(), "--set", "detector.compression=16", "--teacher", teacher)
+    found = said(capsys, "train", f"{recipe}_4x", "--data", streets, *more, "-o", student)
+    assert found["parameters"] < made["parameters"] / 3.5
+    assert {"scans.png", "curves.png", "detector.safetensors"} <= {
+        path.name for path in student.iterdir()
+    }
+    again = said(capsys, "eval", student, "-o", tmp_path / "report")
+    assert again["Car/3d/AP40/moderate"] == found["Car/3d/AP40/moderate"]
+    assert read_image(tmp_path / "report" / "scans.png").std() > 0.05
+    predictions, labels = tmp_path / "report" / "predictions", streets / "training" / "label_2"
+    files = said(capsys, "eval", "--predictions", predictions, "--labels", labels)
+    same = ("Pedestrian/bev/AP11/hard", "Cyclist/3d/AP40/easy", "Car/count/hard")
+    assert [files[key] for key in same] == [again[key] for key in same]
+    scan = streets / "training" / "velodyne" / "000009.bin"
+    boxes = said(capsys, "detect", scan, "--model", student, "-o", tmp_path / "boxes.json")
+    assert json.loads((tmp_path / "boxes.json").read_text()) == boxes["boxes"]
+    assert read_image(tmp_path / "boxes.png").std() > 0.02
+    assert said(capsys, "info", student / "detector.safetensors")["architecture"] == "pointpillars"
+
+
+def test_a_cache_of_the_command(streets: Path, tmp_path: Path, capsys) -> None:
+    words = ("detector/pillars_small_16x", "--data", streets, *settings())
+    made = said(capsys, "cache", *words, "-o", tmp_path / "cache")
+    assert (made["steps"], made["written"]) == (2, 2)
+    assert said(capsys, "cache", *words, "-o", tmp_path / "cache")["written"] == 0
+    one = said(capsys, "train", *words, "-o", tmp_path / "a")
+    two = said(capsys, "train", *words, "-o", tmp_path / "b", "--cache", tmp_path / "cache")
+    keys = [key for key in one if "/AP40/" in key]
+    assert keys and [one[key] for key in keys] == [two[key] for key in keys]
+
+
+def test_ground_truth_as_predictions_scores_the_cap(streets: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "truth").mkdir()
+    labels = streets / "training" / "label_2"
+    for path in labels.glob("*.txt"):
+        known = path.read_text().splitlines()
+        lines = [f"{line} {0.9 - 0.001 * k}" for k, line in enumerate(known)]
+        (tmp_path / "truth" / path.name).write_text("\n".join(lines))
+    found = said(capsys, "eval", "--predictions", tmp_path / "truth", "--labels", labels)
+    count = found["Car/count/hard"]
+    assert count > 10
+    assert found["Car/3d/AP40/hard"] == pytest.approx(cap40(count))
+
+
+def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:
+    words = ("--data", streets, "-o", tmp_path / "run")
+    said_ = refused(capsys, 1, "train", "detector/pillar", *words)
+    assert "shipped recipes are" in said_ and "detector/pillars_4x" in said_
+    assert "unknown key 'epoch'" in refused(
+        capsys, 2, "train", "detector/pillars", *words, "--set", "epoch=1"
+    )
+    nowhere = ("--data", tmp_path, "-o", tmp_path / "run")
+    assert "is no data set of scans" in refused(capsys, 1, "train", "detector/pillars", *nowhere)
+    lost = ("--teacher", tmp_path / "nothing")
+    assert "nothing does not exist" in refused(
+        capsys, 1, "train", "detector/pillars_4x", *words, *lost
+    )
+    assert "--loss is from a teacher" in refused(
+        capsys, 2, "train", "detector/pillars", *words, "--loss", "hint"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_detected(streets: Path, tmp_path: Path, capsys) -> None:
+    scan = tmp_path / "a.bin"
+    scan.write_bytes(b"12345")
+    assert "does not exist" in refused(capsys, 1, "detect", scan, "--model", tmp_path / "no")
+    assert "boxes are written as NAME.json" in refused(
+        capsys, 2, "detect", scan, "--model", tmp_path / "no", "-o", "a.txt"
+    )
