@@ -35,13 +35,14 @@ class CrdSettings(LossSettings):
 
 class Crd(Loss):
     """Contrastive representation distillation: the student's place i goes with the teacher's place
-    i, and not with the n - 1 others of the batch,
+    i, and not with the N = n - 1 others of the batch,
 
-        h(t, s) = e^(cos / tau) / (e^(cos / tau) + N / M),
+        h(t, s) = e^(cos / tau) / (e^(cos / tau) + Z N),
         loss = -mean_i [ log h(t_i, s_i) + sum_(j != i) log(1 - h(t_j, s_i)) ],
 
     both mapped linearly to one embedding and scaled to length 1. The batch stands for the data set
-    of the paper's memory: N = n - 1 negatives of M = n.
+    of the paper's memory. Z, the mean of e^(cos / tau) over the batch, is what the released code
+    divides by, without which every negative begins at h = 1 / 2.
 
     Source: Tian, Krishnan and Isola, "Contrastive Representation Distillation" (ICLR 2020),
     equations 18 and 19.
@@ -63,7 +64,9 @@ class Crd(Loss):
         wanted = F.normalize(self.of_teacher(rows(teacher)[own]), dim=1)
         found = F.normalize(self.of_student(rows(student)[own]), dim=1)
         n = len(own)
-        score = found @ wanted.T / self.settings.temperature - math.log((n - 1) / n)
+        score = found @ wanted.T / self.settings.temperature
+        mean = score.detach().flatten().logsumexp(0) - 2 * math.log(n)
+        score = score - mean - math.log(n - 1)
         right = F.logsigmoid(score.diagonal())
         wrong = F.logsigmoid(-score)
         return -(right + wrong.sum(1) - wrong.diagonal()).mean()

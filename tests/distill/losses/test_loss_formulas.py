@@ -102,10 +102,12 @@ def test_crd() -> None:
         y = x[best] @ numbers(layer.weight.detach()).T + numbers(layer.bias.detach())
         embedded.append(y / np.linalg.norm(y, axis=1, keepdims=True))
     n, total = 20, 0.0
+    e = np.array(
+        [[math.exp(embedded[0][j] @ embedded[1][i] / 0.1) for j in range(20)] for i in range(20)]
+    )
     for i in range(n):
         for j in range(n):
-            e = math.exp(embedded[0][j] @ embedded[1][i] / 0.1)
-            h = e / (e + (n - 1) / n)
+            h = e[i, j] / (e[i, j] + e.mean() * (n - 1))
             total -= math.log(h) if i == j else math.log(1 - h)
     assert found == close(total / n)
 
@@ -329,6 +331,7 @@ def test_kd_over_all_anchors() -> None:
 
 def test_pld_ranks_the_right_class_first() -> None:
     t, s, own = heads(1), heads(2), labels()
+    t.logits.add_(3)  # so that the right class is not the teacher's first by chance
     total = count = 0.0
     for k in range(2):
         for a in np.flatnonzero(own[k] >= 0):
@@ -421,6 +424,9 @@ def test_instances_are_sampled_where_they_are() -> None:
     ahead = found[:, :, 1, 2] - found[:, :, 1, 0]
     expected = torch.stack([yaw.cos(), yaw.sin()], 1) * (2 / 3 * length)[:, None]
     torch.testing.assert_close(ahead, expected, atol=1e-4, rtol=0)
+    corner = found[:, :, 2, 2] - found[:, :, 1, 2]
+    left = torch.stack([-yaw.sin(), yaw.cos()], 1) * (BOXES[0][:, 4] / 3)[:, None]
+    torch.testing.assert_close(corner, left, atol=1e-4, rtol=0)
     apart = distances(maps(3, 4)[:1].expand(3, -1, -1, -1) * torch.arange(3.0)[:, None, None, None])
     torch.testing.assert_close(apart.sum() / 6, torch.tensor(1.0))
     assert apart[0, 2].item() == pytest.approx(2 * apart[0, 1].item(), rel=1e-4)
