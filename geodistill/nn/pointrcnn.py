@@ -150,7 +150,9 @@ class Refiner(nn.Module):
         channels = width(REFINED[2][-1])
         self.certainty = nn.Sequential(*layers(channels, (head, head), normed), nn.Linear(head, 1))
         self.codes = nn.Sequential(*layers(channels, (head, head), normed), nn.Linear(head, 7))
+        # Proposals stay as they are, at first.
         nn.init.normal_(self.codes[-1].weight, std=1e-3)  # type: ignore[arg-type]
+        nn.init.zeros_(self.codes[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R] and codes [R, 7] of what `pool` finds, [R, P, 5 + C]."""
