@@ -1,6 +1,8 @@
-"""The training losses of detectors with anchors."""
+"""The training losses of detectors."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import check
 from geodistill.detect.anchors import BETA
+from geodistill.detect.boxes import corners
 
 ALPHA, GAMMA = 0.25, 2.0
 
@@ -40,3 +43,19 @@ def code_loss(codes: Tensor, targets: Tensor) -> Tensor:
     away = codes - targets
     away = torch.cat([away[:, :6], away[:, 6:].sin()], 1)
     return F.smooth_l1_loss(away, torch.zeros_like(away), beta=BETA, reduction="none")
+
+
+def corner_loss(boxes: Tensor, targets: Tensor) -> Tensor:
+    """Huber loss (threshold 1 m) of the ways between corners of boxes [P, 7] and of their targets
+    [P, 7], or those of the targets turned by half a turn where these are nearer: the mean of the
+    eight corners, [P].
+
+    Source: Shi, Wang and Li, "PointRCNN" (CVPR 2019); Qi et al., "Frustum PointNets" (CVPR 2018).
+    """
+    check(boxes=(boxes, "P 7"), targets=(targets, "P 7"))
+    opposite = torch.cat([targets[:, :6], targets[:, 6:] + math.pi], 1)
+    own = corners(boxes)
+    ways = [(own - corners(wanted)).square().sum(-1) for wanted in (targets, opposite)]
+    # The root has no derivative at 0.
+    away = torch.minimum(*ways).clamp(min=1e-12).sqrt()
+    return F.huber_loss(away, torch.zeros_like(away), reduction="none").mean(1)

@@ -45,6 +45,31 @@ def iou_bev(a: Tensor, b: Tensor) -> Tensor:
     return _over_union(shared, a[:, 3:5], b[:, 3:5])
 
 
+def overlapping(a: Tensor, b: Tensor, threshold: float) -> Tensor:
+    """Whether `iou_bev` of boxes a [N, 7] and b [M, 7] is above a threshold: bool [N, M].
+
+    Areas are computed only where bounds of them leave it open, which is for few pairs when the
+    threshold is high.
+    """
+    check(a=(a, "N 7"), b=(b, "M 7"))
+    a, b = a.double(), b.double()
+    reach = (a[:, 3:5].norm(dim=1)[:, None] + b[:, 3:5].norm(dim=1)) / 2
+    sizes, others = a[:, 3:5].prod(1)[:, None], b[:, 3:5].prod(1)
+    # No more is shared than the smaller box has.
+    alike = torch.minimum(sizes, others) >= threshold * (1 - _TOUCH) * torch.maximum(sizes, others)
+    near = (a[:, None, :2] - b[:, :2]).square().sum(-1) < reach.square()
+    one, two = (near & alike).nonzero(as_tuple=True)
+    p, q = a[one], b[two]
+    both = sizes[one, 0] + others[two]
+    most = torch.minimum(_at_most_shared(p, q), _at_most_shared(q, p))
+    open_ = most * (1 + threshold) >= threshold * both * (1 - _TOUCH)
+    shared = intersection_area(p[open_], q[open_])
+    found = torch.zeros_like(near)
+    above = shared > threshold * (both[open_] - shared)
+    found[one[open_], two[open_]] = above
+    return found
+
+
 def iou_3d(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of the volumes of boxes a [N, 7] and b [M, 7]: float64 [N, M]."""
     shared = shared_area(a, b)
@@ -99,6 +124,20 @@ def _over_union(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Of boxes of sizes a [N, D] and b [M, D]."""
     union = a.to(shared).prod(1)[:, None] + b.to(shared).prod(1) - shared
     return torch.where(union > 0, shared / union, torch.zeros_like(shared))
+
+
+def _at_most_shared(a: Tensor, b: Tensor) -> Tensor:
+    """Of pairs of boxes: what each shares with the rectangle along its axes around the other."""
+    away = b[:, :2] - a[:, :2]
+    cos, sin = a[:, 6].cos(), a[:, 6].sin()
+    along = torch.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin])
+    turn = b[:, 6] - a[:, 6]
+    cos, sin = turn.cos().abs(), turn.sin().abs()
+    length, width = b[:, 3], b[:, 4]
+    half = torch.stack([length * cos + width * sin, length * sin + width * cos]) / 2
+    own = a[:, 3:5].T / 2
+    extent = torch.minimum(own, along + half) - torch.maximum(-own, along - half)
+    return extent.clamp(min=0).prod(0)
 
 
 def _upright(boxes: Tensor) -> tuple[Tensor, Tensor]:

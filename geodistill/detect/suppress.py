@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import check
-from geodistill.detect.overlap import iou_bev
+from geodistill.detect.overlap import overlapping
+
+_BLOCK = 256  # boxes that are compared at a time
 
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float, most: int | None = None) -> Tensor:
@@ -29,13 +31,17 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, most: int | None =
     check(boxes=(boxes, "N 7"), scores=(scores, "N"))
     order = scores.argsort(descending=True, stable=True)
     ranked = boxes[order]
-    overlaps = (iou_bev(ranked, ranked) > threshold).cpu()
+    most = len(order) if most is None else most
     kept: list[int] = []
-    gone = torch.zeros(len(order), dtype=torch.bool)
-    for k in range(len(order)):
-        if most is not None and len(kept) >= most:
+    for begin in range(0, len(order), _BLOCK):
+        if len(kept) >= most:
             break
-        if not gone[k]:
-            kept.append(k)
-            gone |= overlaps[k]
+        own = torch.arange(begin, min(begin + _BLOCK, len(order)), device=order.device)
+        own = own[~overlapping(ranked[own], ranked[kept], threshold).any(1)]
+        overlaps = overlapping(ranked[own], ranked[own], threshold).cpu()
+        gone = torch.zeros(len(own), dtype=torch.bool)
+        for k, place in enumerate(own.tolist()):
+            if not gone[k] and len(kept) < most:
+                kept.append(place)
+                gone |= overlaps[k]
     return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]

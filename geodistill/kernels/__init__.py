@@ -5,6 +5,7 @@ float32 tensors in CPU memory where it was built, the pure-torch reference for e
 have the same meaning; derivatives beyond the first are always the reference's.
 """
 
+from geodistill.kernels.clouds import ball_query, farthest_points, nearest_neighbors
 from geodistill.kernels.gaussians import gather_gaussians, gaussian_sums
 from geodistill.kernels.grids import hash_encode, line_product, plane_line, voxel_interp
 from geodistill.kernels.hashspec import HashSpec
@@ -38,7 +39,9 @@ __all__ = [
     "SplatPlan",
     "Splatted",
     "backends",
+    "ball_query",
     "composite",
+    "farthest_points",
     "fused_mlp",
     "gather",
     "gather_gaussians",
@@ -48,6 +51,7 @@ __all__ = [
     "library_status",
     "line_product",
     "march",
+    "nearest_neighbors",
     "nearest_points",
     "openmp_runtimes",
     "plane_line",

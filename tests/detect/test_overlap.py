@@ -11,7 +11,13 @@ from torch import Tensor
 
 from geodistill.checks import ShapeError
 from geodistill.detect.boxes import corners_bev
-from geodistill.detect.overlap import intersection_area, iou_3d, iou_bev, iou_nearest
+from geodistill.detect.overlap import (
+    intersection_area,
+    iou_3d,
+    iou_bev,
+    iou_nearest,
+    overlapping,
+)
 from geodistill.detect.suppress import suppress
 from tests.detect.made import random_boxes
 
@@ -136,6 +142,25 @@ def test_suppression_keeps_what_a_plain_loop_keeps() -> None:
     assert suppress(boxes, scores, 0.2).tolist() == kept
     assert suppress(boxes, scores, 0.2, most=4).tolist() == kept[:4]
     assert len(kept) < 120
+
+
+def test_suppression_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes, scores = random_boxes(300, 7), torch.arange(300.0).remainder(17)
+    whole = suppress(boxes, scores, 0.3).tolist()
+    monkeypatch.setattr("geodistill.detect.suppress._BLOCK", 7)
+    assert suppress(boxes, scores, 0.3).tolist() == whole
+    assert suppress(boxes, scores, 0.3, most=20).tolist() == whole[:20]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.01, 0.3, 0.7, 0.95])
+def test_what_overlaps_more_than_a_threshold(threshold: float) -> None:
+    a = random_boxes(60, 8)
+    b = torch.cat([random_boxes(60, 9), a + 0.02 * random_boxes(60, 10), a])
+    found = overlapping(a, b, threshold)
+    overlaps = iou_bev(a, b)
+    clear = (overlaps - threshold).abs() > 1e-12
+    assert torch.equal(found[clear], overlaps[clear] > threshold)
+    assert found.any() and not found.all()
 
 
 def test_other_shapes_are_refused() -> None:

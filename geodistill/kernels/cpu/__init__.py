@@ -3,6 +3,7 @@
 Each function has the meaning of its namesake in `reference`; its arguments have been checked.
 """
 
+from geodistill.kernels.cpu.clouds import ball_query, farthest_points, nearest_neighbors
 from geodistill.kernels.cpu.dense import fused_mlp, sparse_adam_step
 from geodistill.kernels.cpu.gaussians import gaussian_sums
 from geodistill.kernels.cpu.grids import hash_encode, line_product, plane_line, voxel_interp
@@ -13,13 +14,16 @@ from geodistill.kernels.cpu.splats import splat, splat_adjoint, splat_plan
 from geodistill.kernels.cpu.triangles import rasterize
 
 __all__ = [
+    "ball_query",
     "composite",
+    "farthest_points",
     "fused_mlp",
     "gather",
     "gaussian_sums",
     "hash_encode",
     "line_product",
     "march",
+    "nearest_neighbors",
     "nearest_points",
     "offsets_end",
     "plane_line",

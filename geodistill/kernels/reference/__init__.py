@@ -3,6 +3,7 @@
 They are the oracle of the tests and what runs where no faster implementation exists.
 """
 
+from geodistill.kernels.reference.clouds import ball_query, farthest_points, nearest_neighbors
 from geodistill.kernels.reference.dense import fused_mlp, sparse_adam_step
 from geodistill.kernels.reference.gaussians import Gaussians, gaussian_sums
 from geodistill.kernels.reference.grids import (
@@ -46,13 +47,16 @@ __all__ = [
     "Samples",
     "SplatPlan",
     "Splatted",
+    "ball_query",
     "composite",
+    "farthest_points",
     "fused_mlp",
     "gather",
     "gaussian_sums",
     "hash_encode",
     "line_product",
     "march",
+    "nearest_neighbors",
     "nearest_points",
     "offsets_end",
     "plane_line",

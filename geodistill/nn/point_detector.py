@@ -1,0 +1,366 @@
+"""A detector that goes from points to boxes: PointRCNN from scans to detections, and what it loses.
+
+Its forward pass is the first stage, whose features students are taught by. The second stage runs
+where its proposals are known: `losses` draws those to learn from by the labelled boxes, and
+`detections` refines all.
+
+Sources: see `nn.pointrcnn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geodistill import dist
+from geodistill.checks import UsageError
+from geodistill.detect import point_codes
+from geodistill.detect.anchors import BETA
+from geodistill.detect.boxes import wrap
+from geodistill.detect.losses import corner_loss, focal_loss
+from geodistill.detect.proposals import (
+    Draw,
+    certainty,
+    draw,
+    match,
+    point_objects,
+    refined,
+    refinement,
+)
+from geodistill.detect.scenes import Detections
+from geodistill.detect.suppress import suppress
+from geodistill.detect.targets import BACKGROUND, NOTHING
+from geodistill.nn.point_clouds import PointBatch, gather_scans
+from geodistill.nn.pointnet import MOMENTUM
+from geodistill.nn.pointpillars import narrowed
+from geodistill.nn.pointrcnn import (
+    COARSEST,
+    FEATURES,
+    HEAD,
+    STEP,
+    Backbone,
+    Neck,
+    Norm,
+    PointHead,
+    Refiner,
+    groupings,
+    pool,
+)
+
+DEPTH_M = 70.0
+_ROIS = 64  # that are refined at a time
+
+
+@dataclass(frozen=True)
+class PointClass:
+    """A class and the mean length, width and height of its objects in metres."""
+
+    name: str
+    size: tuple[float, float, float]
+
+
+KITTI = (
+    PointClass("Car", (3.9, 1.6, 1.56)),
+    PointClass("Pedestrian", (0.8, 0.6, 1.73)),
+    PointClass("Cyclist", (1.76, 0.6, 1.73)),
+)
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """Which of the boxes of points are proposals.
+
+    Attributes:
+        candidates: of a scan, by their scores, that are compared.
+        overlap: from above, of which only the better box stays.
+        most: of a scan; with OpenPCDet's 100 detecting takes a fifth of the time.
+        overlap_learning, most_learning: in training.
+    """
+
+    candidates: int = 9000
+    overlap: float = 0.85
+    most: int = 512
+    overlap_learning: float = 0.8
+    most_learning: int = 512
+
+
+@dataclass(frozen=True)
+class PointWeights:
+    """Of the parts of the loss."""
+
+    points: float = 1.0
+    boxes: float = 1.0
+    certainty: float = 1.0
+    refinement: float = 1.0
+    corners: float = 1.0
+
+
+@dataclass(frozen=True)
+class PointSettings:
+    """Attributes:
+    compression: of the network's parameters, 1 for the published widths, 8 and 16 for students'.
+    classes: in the order of the network's outputs.
+    points: of a scan; a multiple of 256. 16384 is published; 4096 are for CPUs.
+    values: of a point: x, y, z, reflectance and what else.
+    low, high: corners of the box of points that are kept, in metres.
+    far_m: points at least so far from the sensor are all kept.
+    rim_m: points so near to a box learn nothing.
+    pooled: points of a proposal; a multiple of 16.
+    context_m: by so much proposals are widened on each side for it.
+    refiner_norm: "none" for OpenPCDet's.
+    epsilon: of the backbone's batch norms; 1e-5 for OpenPCDet's.
+    momentum: see `nn.detector.DetectorSettings`.
+    proposing: from points to proposals.
+    drawing: of proposals to learn from.
+    unsure, sure: overlaps with an object from which a proposal is to be sure, and fully so.
+    least_score, overlap, most: of detections: the least score, the overlap from above of which only
+        the better stays, and how many of a scan.
+    weights: of the losses.
+    """
+
+    compression: int = 1
+    classes: tuple[PointClass, ...] = KITTI
+    points: int = 16_384
+    values: int = 4
+    low: tuple[float, float, float] = (0.0, -40.0, -3.0)
+    high: tuple[float, float, float] = (70.4, 40.0, 1.0)
+    far_m: float = 40.0
+    rim_m: float = 0.1
+    pooled: int = 512
+    context_m: float = 0.0
+    refiner_norm: Norm = "batch"
+    epsilon: float = 1e-3
+    momentum: float = MOMENTUM
+    proposing: Proposing = field(default_factory=Proposing)
+    drawing: Draw = field(default_factory=Draw)
+    unsure: float = 0.25
+    sure: float = 0.7
+    least_score: float = 0.1
+    overlap: float = 0.1
+    most: int = 100
+    weights: PointWeights = field(default_factory=PointWeights)
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise UsageError("a detector needs at least one class")
+        if self.values < 3:
+            raise UsageError(f"a point has at least x, y and z, got {self.values} values")
+        for name, count, least in (
+            ("points", self.points, COARSEST),
+            ("pooled", self.pooled, STEP**2),
+        ):
+            if count < least or count % least:
+                raise UsageError(f"{name} must be a multiple of {least}, got {count}")
+
+
+@dataclass(frozen=True, eq=False)
+class PointPredictions:
+    """What the first stage says of B scans with N points.
+
+    Attributes:
+        logits: [B, N, K] of the classes.
+        codes: [B, N, 8], see `detect.point_codes`.
+        features: [B, N, C].
+        points: [B, N, F].
+        counts: int64 [B], see `PointBatch`.
+    """
+
+    logits: Tensor
+    codes: Tensor
+    features: Tensor
+    points: Tensor
+    counts: Tensor
+
+
+class PointRCNN(nn.Module):
+    """Parts, by the names under which losses tap them: backbone (rows of the points and of four
+    levels), neck [B, N, C], head (logits and codes), refiner.
+
+    Attributes:
+        sizes: [K, 3], mean ones of the classes, on the network's device.
+    """
+
+    sizes: Tensor
+
+    def __init__(self, settings: PointSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        compression, classes = settings.compression, len(settings.classes)
+        self.backbone = Backbone(settings.values - 3, compression, settings.epsilon)
+        self.neck = Neck(self.backbone.channels, compression)
+        self.head = PointHead(narrowed(FEATURES, compression), classes, narrowed(HEAD, compression))
+        self.refiner = Refiner(settings.pooled, compression, settings.refiner_norm)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = settings.momentum
+        sizes = torch.tensor([one.size for one in settings.classes])
+        self.register_buffer("sizes", sizes, persistent=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.settings.classes)
+
+    def prepare(
+        self, scans: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> PointBatch:
+        """Scans [N, F] each as the network's input, on its device.
+
+        Args:
+            generator: of the CPU, of the points that are drawn and of what is drawn in learning
+                from them. None: always the same ones of a scan.
+        """
+        settings = self.settings
+        kept = [self._in_range(scan.to(self.sizes.device)) for scan in scans]
+        levels = groupings(settings.points)
+        return gather_scans(kept, settings.points, settings.far_m, levels, generator)
+
+    def _in_range(self, scan: Tensor) -> Tensor:
+        low, high = scan.new_tensor(self.settings.low), scan.new_tensor(self.settings.high)
+        return scan[((scan[:, :3] >= low) & (scan[:, :3] < high)).all(1)]
+
+    def forward(self, batch: PointBatch) -> PointPredictions:
+        features = self.neck(self.backbone(batch.points, batch.levels), batch.levels)
+        logits, codes = self.head(features)
+        return PointPredictions(logits, codes, features, batch.points, batch.counts)
+
+    def losses(
+        self,
+        predictions: PointPredictions,
+        batch: PointBatch,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """Parts of the loss against boxes [M, 7] and labels [M] of each scan: "points" and "boxes"
+        of the first stage, "certainty", "refinement" and "corners" of the second; their sum is
+        learnt from. The second stage teaches the first nothing."""
+        device = self.sizes.device
+        truth = [
+            (own.to(device), numbers.to(device)) for own, numbers in zip(boxes, labels, strict=True)
+        ]
+        return self._first_losses(predictions, truth) | self._second_losses(
+            predictions, truth, torch.Generator().manual_seed(batch.seed)
+        )
+
+    def _first_losses(
+        self, predictions: PointPredictions, truth: Sequence[tuple[Tensor, Tensor]]
+    ) -> dict[str, Tensor]:
+        objects, codes, classes = [], [], []
+        for scan, (boxes, labels) in enumerate(truth):
+            xyz = predictions.points[scan, :, :3]
+            found = point_objects(xyz, boxes, self.settings.rim_m)
+            if predictions.counts[scan] == 0:
+                found.fill_(NOTHING)
+            own = found >= 0
+            mine = found[own]
+            classes.append(labels[mine])
+            codes.append(point_codes.encode(boxes[mine], xyz[own], self.sizes[labels[mine]]))
+            objects.append(found)
+        object_ = torch.stack(objects)
+        learnt = object_ >= 0
+        wanted = torch.zeros_like(predictions.logits)
+        wanted[learnt] = F.one_hot(torch.cat(classes), len(self.sizes)).to(wanted)
+        focal = focal_loss(predictions.logits, wanted).sum(-1)[object_ != NOTHING].sum()
+        away = _smooth(predictions.codes[learnt], torch.cat(codes)).sum()
+        count = _together(learnt.sum())
+        weights = self.settings.weights
+        return {"points": weights.points * focal / count, "boxes": weights.boxes * away / count}
+
+    def _second_losses(
+        self,
+        predictions: PointPredictions,
+        truth: Sequence[tuple[Tensor, Tensor]],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        settings, proposing = self.settings, self.settings.proposing
+        drawn, overlaps, targets, pooled = [], [], [], []
+        for scan, (boxes, labels) in enumerate(truth):
+            proposals, classes, _ = self.proposals(
+                predictions, scan, proposing.overlap_learning, proposing.most_learning
+            )
+            found = match(proposals, classes, boxes, labels)
+            chosen = draw(found.overlap, settings.drawing, generator)
+            drawn.append(proposals[chosen])
+            overlaps.append(found.overlap[chosen].to(proposals))
+            target = proposals[chosen].clone()
+            own = found.object[chosen] != BACKGROUND
+            target[own] = boxes[found.object[chosen][own]].to(target)
+            targets.append(target)
+            pooled.append(self._pooled(predictions, scan, drawn[-1]))
+        roi, target, overlap, given = map(torch.cat, (drawn, targets, overlaps, pooled))
+        real = len(roi)
+        # Batch norm needs two of them, and each rank must take its part in it.
+        logits, codes = self.refiner(F.pad(given, (0, 0, 0, 0, 0, max(0, 2 - real))))
+        logits, codes = logits[:real], codes[:real]
+        sure = F.binary_cross_entropy_with_logits(
+            logits, certainty(overlap, settings.unsure, settings.sure), reduction="sum"
+        )
+        own = overlap >= settings.drawing.overlap
+        away = _smooth(codes[own], refinement(target[own], roi[own])).sum()
+        corners = corner_loss(refined(codes[own], roi[own]), target[own]).sum()
+        weights, count = settings.weights, _together(own.sum())
+        return {
+            "certainty": weights.certainty
+            * sure
+            / _together(torch.tensor(real, device=own.device)),
+            "refinement": weights.refinement * away / count,
+            "corners": weights.corners * corners / count,
+        }
+
+    @torch.no_grad()
+    def proposals(
+        self, predictions: PointPredictions, scan: int, overlap: float, most: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [K, 7] of one scan, best first, their classes int64 [K] and their scores [K]."""
+        if predictions.counts[scan] == 0:
+            none = predictions.codes.new_zeros(0)
+            return none.view(0, 7), none.long(), none
+        score, label = predictions.logits[scan].sigmoid().max(1)
+        rank = score.topk(min(self.settings.proposing.candidates, len(score))).indices
+        score, label = score[rank], label[rank]
+        xyz = predictions.points[scan, rank, :3]
+        boxes = point_codes.decode(predictions.codes[scan, rank], xyz, self.sizes[label])
+        kept = suppress(boxes, score, overlap, most)
+        return boxes[kept], label[kept], score[kept]
+
+    @torch.no_grad()
+    def _pooled(self, predictions: PointPredictions, scan: int, boxes: Tensor) -> Tensor:
+        """What the refiner is given of proposals [K, 7]: their points, from their own sides, with
+        the first stage's score and features and the distance from the sensor."""
+        xyz = predictions.points[scan, :, :3]
+        score = predictions.logits[scan].amax(1, keepdim=True).sigmoid()
+        depth = xyz.norm(dim=1, keepdim=True) / DEPTH_M - 0.5
+        features = torch.cat([score, depth, predictions.features[scan]], 1)
+        return pool(xyz, features, boxes, self.settings.pooled, self.settings.context_m)
+
+    @torch.no_grad()
+    def detections(self, predictions: PointPredictions) -> list[Detections]:
+        """Of each scan, on the CPU, best first. A detection's class is its proposal's."""
+        return [self._detected(predictions, scan) for scan in range(len(predictions.counts))]
+
+    def _detected(self, predictions: PointPredictions, scan: int) -> Detections:
+        settings, proposing = self.settings, self.settings.proposing
+        found, labels, _ = self.proposals(predictions, scan, proposing.overlap, proposing.most)
+        logits, codes = [found.new_zeros(0)], [found.new_zeros(0, 7)]
+        for part in found.split(_ROIS) if len(found) else ():
+            sure, code = self.refiner(self._pooled(predictions, scan, part))
+            logits.append(sure)
+            codes.append(code)
+        scores = torch.cat(logits).sigmoid().cpu()
+        boxes = refined(torch.cat(codes), found).cpu()
+        boxes = torch.cat([boxes[:, :6], wrap(boxes[:, 6:])], 1)
+        able = (scores >= settings.least_score).nonzero()[:, 0]
+        kept = able[suppress(boxes[able], scores[able], settings.overlap, settings.most)]
+        return Detections(boxes[kept], scores[kept], labels.cpu()[kept])
+
+
+def _smooth(codes: Tensor, targets: Tensor) -> Tensor:
+    return F.smooth_l1_loss(codes, targets, beta=BETA, reduction="none")
+
+
+def _together(count: Tensor) -> Tensor:
+    """Of all ranks, at least 1."""
+    return dist.all_sum(count.float()).clamp(min=1)
