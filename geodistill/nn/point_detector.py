@@ -302,10 +302,9 @@ class PointRCNN(nn.Module):
         away = _smooth(codes[own], refinement(target[own], roi[own])).sum()
         corners = corner_loss(refined(codes[own], roi[own]), target[own]).sum()
         weights, count = settings.weights, _together(own.sum())
+        every = _together(torch.tensor(real, device=own.device))
         return {
-            "certainty": weights.certainty
-            * sure
-            / _together(torch.tensor(real, device=own.device)),
+            "certainty": weights.certainty * sure / every,
             "refinement": weights.refinement * away / count,
             "corners": weights.corners * corners / count,
         }

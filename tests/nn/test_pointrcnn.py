@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import UsageError
+from geodistill.detect import point_codes
 from geodistill.detect.boxes import inside
 from geodistill.detect.overlap import iou_3d
 from geodistill.detect.point_codes import turned
-from geodistill.detect.proposals import Draw
+from geodistill.detect.proposals import Draw, point_objects
 from geodistill.nn.point_detector import (
     PointClass,
     PointPredictions,
@@ -156,9 +157,6 @@ def test_losses_are_functions_of_the_batch() -> None:
 
 def exact_predictions(model: PointRCNN) -> PointPredictions:
     """As if the first stage knew: each point's box, with a score for those inside of one."""
-    from geodistill.detect import point_codes
-    from geodistill.detect.proposals import point_objects
-
     batch = model.prepare([scene()])
     xyz = batch.points[0, :, :3]
     objects = point_objects(xyz, BOXES, 0.1)
@@ -236,16 +234,9 @@ def test_points_in_boxes_are_pooled_in_the_boxes_frames() -> None:
                 wanted = torch.cat([torch.stack(local), features[point]])
                 torch.testing.assert_close(found[k, place], wanted)
         assert context > 0 or sizes == {False, True}
-    many = boxes[:1].repeat(70, 1)
-    assert torch.equal(
-        pool(points, features, many, 12, 0.0)[69], pool(*_one(points, features, boxes))[0]
-    )
-
-
-def _one(
-    points: Tensor, features: Tensor, boxes: Tensor
-) -> tuple[Tensor, Tensor, Tensor, int, float]:
-    return points, features, boxes[:1], 12, 0.0
+    many = boxes[:1].repeat(70, 1)  # more than are looked for at a time
+    last = pool(points, features, many, 12, 0.0)[69]
+    assert torch.equal(last, pool(points, features, boxes[:1], 12, 0.0)[0])
 
 
 @pytest.mark.parametrize("training", [True, False])
