@@ -19,6 +19,7 @@ from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import fingerprint
 from geodistill.nn.synced import synced
+from geodistill.nn.voxels import Voxels
 
 ASSIGNMENT, HEAD = "assignment", "head"
 
@@ -86,7 +87,7 @@ class Teaching:
         self.of = [number for number, _, _ in given]
         self._names = _distinct([(options["loss"], taps[0]) for _, options, taps in given])
         self._taps = Taps(student.network, tapped)
-        self._shown: list[dict[str, Any]] = []
+        self._shown: tuple[Voxels, list[dict[str, Any]]] | None = None
         low, high = student.settings.grid.low, student.settings.grid.high
         self._area = (low[0], low[1], high[0], high[1])
 
@@ -99,9 +100,9 @@ class Teaching:
 
     def labels(self, batch: Batch, student: Detector) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
-        self._shown = self.outputs(batch)
+        shown = self._shown_of(batch)
         for number, least in self._assigned:
-            found = self.teachers[number].detections(self._shown[number][HEAD])
+            found = self.teachers[number].detections(shown[number][HEAD])
             targets = taught_targets(student, batch.boxes, batch.labels, found, least)
             batch = replace(batch, targets=targets)
         return batch
@@ -109,7 +110,7 @@ class Teaching:
     def loss(
         self, batch: Batch, predictions: Predictions, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        shown = self._shown
+        shown = self._shown_of(batch)
         seen = Seen(
             *(batch.voxels, batch.boxes, batch.labels, batch.targets),
             *(self.student.anchors, self._area, batch.trails),
@@ -136,6 +137,12 @@ class Teaching:
             missing = [tap for tap in names if tap not in held]
             found.append(held | run_until(teacher.network, batch.voxels, missing))
         return found
+
+    def _shown_of(self, batch: Batch) -> list[dict[str, Any]]:
+        """Outputs for a batch, computed once whoever asks first."""
+        if self._shown is None or self._shown[0] is not batch.voxels:
+            self._shown = batch.voxels, self.outputs(batch)
+        return self._shown[1]
 
     def _share(self, batch: Batch) -> float:
         """This rank's part of the scans, as a loss is a mean over them."""
