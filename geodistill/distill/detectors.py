@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from geodistill import config
 from geodistill.checks import UsageError
 from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings
-from geodistill.distill.losses.assignment import LEAST_SCORE, taught_targets
+from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.bev import Predictions
@@ -101,11 +101,13 @@ class Teaching:
     def labels(self, batch: Batch, student: Detector) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
         shown = self._shown_of(batch)
+        boxes, labels = batch.boxes, batch.labels
         for number, least in self._assigned:
             found = self.teachers[number].detections(shown[number][HEAD])
-            targets = taught_targets(student, batch.boxes, batch.labels, found, least)
-            batch = replace(batch, targets=targets)
-        return batch
+            boxes, labels = with_detections(boxes, labels, found, least)
+        if not self._assigned:
+            return batch
+        return replace(batch, targets=student.targets(boxes, labels))
 
     def loss(
         self, batch: Batch, predictions: Predictions, progress: float

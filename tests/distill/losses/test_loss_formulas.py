@@ -13,7 +13,7 @@ from geodistill.detect.overlap import iou_nearest
 from geodistill.detect.scenes import Detections
 from geodistill.distill.losses import build_loss
 from geodistill.distill.losses.acam import dice
-from geodistill.distill.losses.assignment import taught_targets
+from geodistill.distill.losses.assignment import with_detections
 from geodistill.distill.losses.fgd import attention
 from geodistill.distill.losses.gid import distances, within
 from geodistill.distill.losses.masks import footprints, heat, shares
@@ -462,7 +462,7 @@ def test_sure_detections_are_learnt_like_labels() -> None:
         Detections(more, torch.tensor([0.9, 0.5]), torch.tensor([2, 2])),
         Detections(more[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
     ]
-    taught = taught_targets(of, BOXES, LABELS, found)
+    taught = of.targets(*with_detections(BOXES, LABELS, found))
     both = of.targets(
         [torch.cat([BOXES[0], new]), BOXES[1]], [torch.tensor([2, 0, 1, 2]), LABELS[1]]
     )
@@ -471,5 +471,5 @@ def test_sure_detections_are_learnt_like_labels() -> None:
         assert one.label.equal(two.label) and one.code.equal(two.code)
     assert (taught[0].object == 3).any() and not taught[0].label.equal(plain[0].label)
     assert taught[1].label.equal(plain[1].label)
-    lower = taught_targets(of, BOXES, LABELS, found, least_score=0.4)
+    lower = of.targets(*with_detections(BOXES, LABELS, found, least_score=0.4))
     assert (lower[0].object == 4).any()
