@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from detecting.strengths import strengths
 from detecting.table import table
 from geodistill import config
 from geodistill.cli.train import SHIPPED
@@ -32,16 +33,24 @@ TEACHER, RANDOM = "teacher", "random"
 Losses = list[dict[str, Any]]
 METHODS: dict[str, Losses] = {
     "none": [],
-    "hint": [{"loss": "hint", "tap": "neck"}],
-    "attention": [{"loss": "attention", "tap": "neck"}],
-    "CWD": [{"loss": "channels", "tap": "neck"}],
-    "SparseKD": [{"loss": "logits"}],
+    "hint": [{"loss": "hint"}],
+    "attention": [{"loss": "attention"}],
+    "CWD": [{"loss": "channels"}],
+    "SparseKD": [{"loss": "logits"}, {"loss": "assignment"}],
     "PointDistiller": [{"loss": "point_distiller"}],
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
     "random teacher": [{"loss": "point_distiller"}],
 }
+SINGLE: dict[str, Losses] = {
+    name: [{"loss": name}]
+    for name in (
+        *("similarity", "crd", "ofd", "ab", "mgd", "fgd", "vcd", "nst", "fsp", "kd"),
+        *("gid", "nd", "pld", "ofa", "acam", "clock"),
+    )
+}
+"""The other losses, for one seed."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ def cells() -> list[Cell]:
     for seed in SEEDS:
         for recipe in ("pillars_small_16x", "pillars_small_4x"):
             found += [Cell(recipe, name, seed, losses) for name, losses in METHODS.items()]
-    return found
+    return [*found, *(Cell("pillars_small_16x", name, 0, own) for name, own in SINGLE.items())]
 
 
 def main() -> int:
@@ -81,8 +90,14 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a pattern of RECIPE/METHOD/SEED")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, default=cache_root() / "benchmarks" / "detector")
+    parser.add_argument(
+        "--weights", action="store_true", help="print how strong each loss is beside the labels"
+    )
     parser.add_argument("--report", action="store_true", help="print the table and train nothing")
     options = parser.parse_args()
+    if options.weights:
+        print(strengths(options.work, {**METHODS, **SINGLE}))
+        return 0
     if not options.report:
         work = Work(options.work)
         wanted = [cell for cell in cells() if re.search(options.only, cell.name)]
