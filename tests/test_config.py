@@ -201,6 +201,14 @@ def test_unknown_field_type_is_the_programmers_error() -> None:
         config.convert(set, "x", "where")
 
 
+def test_none_in_the_place_of_a_dataclass() -> None:
+    base = Recipe(other=Optimiser())
+    assert config.load(Recipe, None, ["other=none"], base).other is None
+    assert config.load(Recipe, None, ["other.lr=2"], base).other == Optimiser(2.0)
+    with pytest.raises(UsageError, match="'optimiser' must be a mapping of keys, got 'none'"):
+        config.load(Recipe, None, ["optimiser=none"])
+
+
 @dataclass(frozen=True)
 class Several:
     all: tuple[Optimiser, ...] = (Optimiser(),)

@@ -143,7 +143,8 @@ def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
     nested = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
     if not nested:
         return convert(hint, value, where)
-    if value is None and type(None) in typing.get_args(hint):
+    said_none = isinstance(value, Text) and value.lower() in ("none", "null")
+    if type(None) in typing.get_args(hint) and (value is None or said_none):
         return None
     kind: Any = nested[0]
     if typing.get_origin(hint) is tuple:
