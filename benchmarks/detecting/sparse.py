@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 from rows import Row
 from torch import Tensor, nn
 
-from geodistill.nn.second import SparseEncoder
+from geodistill.nn.second import KITTI_GRID, SparseEncoder
 from geodistill.nn.sparse import SparseMap
+from geodistill.nn.voxels import voxel_means, voxelize
+from geodistill.simulate.lidar.frame import simulate
+from geodistill.simulate.lidar.sensor import SENSORS
 
 VOXELS, SHAPE, TIMES = 20_000, (41, 1600, 1408), 7
 
@@ -20,14 +24,14 @@ VOXELS, SHAPE, TIMES = 20_000, (41, 1600, 1408), 7
 def rows() -> list[Row]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    cells, features = surface()
+    cells, features = voxels()
     encoder = SparseEncoder(4, lambda width: width).train()
 
     def ours() -> Tensor:
-        return encoder(SparseMap(features, cells, SHAPE, 1))
+        return encoder(SparseMap(features, cells, SHAPE, 2))
 
     mine = cpu_seconds(ours)
-    what = f"SECOND's encoder, {VOXELS:,} voxels, forward and backward"
+    what = f"SECOND's encoder, {len(cells):,} voxels of two scans, forward and backward"
     if find_spec("spconv") is None:
         return [Row(what, f"{mine:.3f} CPU-s", "faster than spconv", None, "spconv: not installed")]
     theirs = cpu_seconds(_spconv(cells, features))
@@ -42,16 +46,11 @@ def rows() -> list[Row]:
     ]
 
 
-def surface() -> tuple[Tensor, Tensor]:
-    """Voxels as a scan has them, on a ground that rises and on walls, and their features."""
-    made = torch.Generator().manual_seed(0)
-    count = 3 * VOXELS
-    x = torch.rand(count, generator=made) ** 2 * 1400
-    y = 800 + (torch.rand(count, generator=made) - 0.5) * x
-    z = 10 + 3 * torch.sin(x / 90) + 20 * (torch.rand(count, generator=made) ** 6)
-    places = torch.stack([torch.zeros(count), z, y, x], 1).long().unique(dim=0)
-    order = torch.randperm(len(places), generator=made)[:VOXELS]
-    return places[order], torch.randn(VOXELS, 4, generator=made)
+def voxels() -> tuple[Tensor, Tensor]:
+    """Cells int64 [V, 4] of two simulated scans, half of them each, and features [V, 4]."""
+    scans = [torch.from_numpy(simulate(SENSORS["hdl-64e"], 0, k).points) for k in range(2)]
+    found = voxelize(scans, replace(KITTI_GRID, most_voxels=VOXELS // 2))
+    return found.cells, voxel_means(found.points, found)
 
 
 def cpu_seconds(run: Callable[[], Tensor]) -> float:
@@ -93,4 +92,4 @@ def _spconv(cells: Tensor, features: Tensor) -> Callable[[], Tensor]:
         *down(64, 128, (3, 1, 1), (2, 1, 1), 0),
     ).train()
     places = cells.int().contiguous()
-    return lambda: net(sp.SparseConvTensor(features, places, list(SHAPE), 1)).dense()
+    return lambda: net(sp.SparseConvTensor(features, places, list(SHAPE), 2)).dense()
