@@ -242,7 +242,7 @@ WHOLE = npz(xyz=XYZ)
         ("a.npz", npz(xyz=XYZ.astype(str)), "must be numbers [N, 3]"),
         ("a.npz", npz(xyz=XYZ[:0]), "holds no points: it is empty"),
         ("a.npz", npz(xyz=XYZ, normals=XYZ[:1]), "1 normals, but 2 positions"),
-        ("a.npz", npz(xyz=np.array([None, {}])), "does not hold plain arrays"),
+        ("a.npz", npz(xyz=np.array([None, {}])), "holds Python objects, which are not read"),
         ("a.ply", b"ply\nformat ascii 1.0\nend_header\n", "has no element 'vertex' (it has none)"),
         (
             "a.ply",
