@@ -17,12 +17,17 @@ from geodistill.checks import InputError
 def start() -> None:
     """Join the other ranks, if torchrun has started this process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not ranks.is_initialized():
-        ranks.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        ranks.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def stop() -> None:
     if ranks.is_initialized():
         ranks.destroy_process_group()
+
+
+def device(kind: str) -> str:
+    """Of "cpu" or "cuda" the one that is this rank's."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if kind == "cuda" else kind
 
 
 def world() -> int:
@@ -59,7 +64,7 @@ def any_rank(flag: bool) -> bool:
     """Whether it is so in any of the ranks."""
     if world() == 1:
         return flag
-    value = torch.tensor(float(flag), device="cuda" if torch.cuda.is_available() else "cpu")
+    value = torch.tensor(float(flag))
     with _together():
         ranks.all_reduce(value)
     return bool(value > 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from geodistill.cli import main
 from geodistill.io.images import read_image
@@ -68,6 +69,8 @@ def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) 
     boxes = said(capsys, "detect", scan, "--model", student, "-o", tmp_path / "boxes.json")
     assert json.loads((tmp_path / "boxes.json").read_text()) == boxes["boxes"]
     assert read_image(tmp_path / "boxes.png").std() > 0.02
+    more = said(capsys, "detect", scan, "--model", student, "--least-score", "0")["boxes"]
+    assert len(more) > len(boxes["boxes"]) or len(more) == 50
     assert said(capsys, "info", student / "detector.safetensors")["architecture"] == "pointpillars"
 
 
@@ -114,10 +117,20 @@ def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_devices_that_there_are_not(streets: Path, tmp_path: Path, capsys) -> None:
+    words = ("train", "detector/pillars", "--data", streets, "-o", tmp_path / "run", "--device")
+    assert "must be one of cpu, cuda, got 'foo'" in refused(capsys, 2, *words, "foo")
+    if not torch.cuda.is_available():
+        assert "PyTorch sees no CUDA device" in refused(capsys, 2, *words, "cuda")
+
+
 def test_what_cannot_be_detected(streets: Path, tmp_path: Path, capsys) -> None:
     scan = tmp_path / "a.bin"
     scan.write_bytes(b"12345")
     assert "does not exist" in refused(capsys, 1, "detect", scan, "--model", tmp_path / "no")
+    assert "must be from 0 to 1, got 2" in refused(
+        capsys, 2, "detect", scan, "--model", tmp_path / "no", "--least-score", "2"
+    )
     assert "boxes are written as NAME.json" in refused(
         capsys, 2, "detect", scan, "--model", tmp_path / "no", "-o", "a.txt"
     )

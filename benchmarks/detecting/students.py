@@ -142,7 +142,7 @@ class Work:
                 *("--seed", seed, "-o", self.root / f"batches_{seed}"),
                 threads=0,
             )
-        if TEACHER not in {record["cell"] for record in records()}:
+        if not (self.root / TEACHER / "DONE").is_file():
             self._run(TEACHER, "pillars_small", 0, [], TEACHER)
         random = self.root / "random.safetensors"
         if not random.is_file():

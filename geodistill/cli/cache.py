@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from geodistill.cli.arguments import Option
-from geodistill.cli.train import Taught, device_of, guide_of, read_recipe
+from geodistill.cli.options import prepare
+from geodistill.cli.train import Taught, guide_of, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.detect.datasets import open_dataset
     from geodistill.fit.detector.training import cache_batches
 
+    prepare(arguments)
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     steps, written = cache_batches(
-        recipe, dataset, arguments.output, device_of(arguments.device), guide_of(teachers, recipe)
+        recipe, dataset, arguments.output, arguments.device, guide_of(teachers, recipe)
     )
     size = sum(path.stat().st_size for path in arguments.output.rglob("*.safetensors"))
     return {"output": str(arguments.output), "steps": steps, "written": written, "bytes": size}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from geodistill.checks import UsageError
-from geodistill.cli.arguments import Common, Option, Positional
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Machine, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Arguments(Machine):
     """Find boxes in a scan: x, y and z of their middle, length, width and height in metres, yaw in
     radians from x towards y, in the scan's frame."""
 
@@ -29,10 +30,12 @@ class Arguments(Common):
     intensity_scale: Annotated[
         float, Option("what intensities are divided by: 255 where they go up to that")
     ] = 1.0
-    device: Annotated[str, Option("cpu, cuda or cuda:N")] = "cpu"
     overwrite: Annotated[bool, Option("replace what is at -o")] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.least_score is not None and not 0 <= self.least_score <= 1:
+            raise UsageError(f"--least-score must be from 0 to 1, got {self.least_score}")
         if self.output is not None and self.output.suffix.lower() != ".json":
             raise UsageError(f"-o {self.output}: boxes are written as NAME.json")
         if not self.intensity_scale > 0:
@@ -47,11 +50,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.cli.detector_files import open_detector
     from geodistill.io.scans import read_points
 
+    prepare(arguments)
     files = _outputs(arguments)
     for file in files:
         if file.exists() and not arguments.overwrite:
             raise UsageError(f"{file} exists: pass --overwrite, or another -o")
     detector = open_detector(arguments.model).detector.to(arguments.device)
+    if arguments.least_score is not None:
+        choice = replace(detector.settings.choice, least_score=arguments.least_score)
+        detector.settings = replace(detector.settings, choice=choice)
     values = detector.settings.values
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
     started = time.perf_counter()
@@ -69,7 +76,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
         for box, score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
-        if arguments.least_score is None or score >= arguments.least_score
     ]
     if files:
         _write(files, points, boxes)

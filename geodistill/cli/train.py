@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError
-from geodistill.cli.arguments import Common, Option, Positional
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Machine, prepare
 
 if TYPE_CHECKING:
     from geodistill.distill.detectors import Teaching
@@ -21,7 +22,7 @@ SHIPPED = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught(Common):
+class Taught(Machine):
     """What says how a detector is trained, and by whom."""
 
     recipe: Annotated[
@@ -45,7 +46,6 @@ class Taught(Common):
         Option("a loss from the teacher, in the place of the recipe's; several by repeating it"),
     ] = ()
     seed: Annotated[int | None, Option("in the place of the recipe's")] = None
-    device: Annotated[str, Option("cpu, cuda or cuda:N; auto takes a GPU if there is one")] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.nn.detector_files import fingerprint
     from geodistill.runs import Run
 
+    prepare(arguments)
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
@@ -87,7 +88,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             )
             stack.enter_context(opened)
         detector, found = train_detector(
-            *(recipe, dataset, opened, device_of(arguments.device)),
+            *(recipe, dataset, opened, dist.device(arguments.device)),
             guide_of=guide_of(teachers, recipe),
             cache=arguments.cache,
         )
@@ -159,14 +160,6 @@ def recipe_file(path: Path) -> Path:
         return inside
     known = sorted(str(one.relative_to(SHIPPED).with_suffix("")) for one in SHIPPED.rglob("*.yaml"))
     raise InputError(f"{path} does not exist; shipped recipes are {', '.join(known)}")
-
-
-def device_of(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def report(result: dict[str, Any]) -> str:

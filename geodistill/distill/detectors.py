@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geodistill import config
 from geodistill.checks import UsageError
-from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings
+from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, read_options
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
@@ -66,7 +65,9 @@ class Teaching:
         given: list[tuple[int, Any, tuple[str, ...]]] = []
         for number, options in zip(numbers, losses, strict=True):
             if options["loss"] == ASSIGNMENT:
-                self._assigned.append((number, _assignment(options).least_score))
+                self._assigned.append(
+                    (number, read_options(options, AssignmentSettings).least_score)
+                )
                 self._wanted[number].append(HEAD)
             else:
                 taps = loss_settings(options)[1].taps
@@ -175,14 +176,6 @@ def _number(options: Any, count: int) -> int:
     if not isinstance(number, int) or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")
     return number
-
-
-def _assignment(options: Any) -> AssignmentSettings:
-    rest = {key: value for key, value in options.items() if key not in ("loss", "teacher")}
-    try:
-        return config.from_dict(AssignmentSettings, rest)
-    except UsageError as error:
-        raise UsageError(f"loss {ASSIGNMENT}: {error}") from None
 
 
 def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:

@@ -9,26 +9,17 @@ import pytest
 import torch
 
 from geodistill.checks import UsageError
-from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.distill.detectors import Teaching
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
-from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.training import cache_batches, make_feed, new_detector, train_detector
-from geodistill.nn.detector import Detector, DetectorSettings
-from geodistill.nn.voxels import VoxelGrid
-from geodistill.train.adamw import OneCycle
+from geodistill.nn.detector import Detector
 from tests.detect.small_kitti import write_kitti
+from tests.fit.small_recipe import GRID
+from tests.fit.small_recipe import RECIPE as SMALL
 
-GRID = VoxelGrid((0.0, -15.36, -3.0), (30.72, 15.36, 1.0), (0.48, 0.48, 4.0), 32, 4000)
-RECIPE = Recipe(
-    DetectorSettings(compression=16, grid=GRID, momentum=0.1),
-    epochs=1,
-    batch=2,
-    cycle=OneCycle(peak=0.005),
-    augmentation=Augmentation((Paste("Car", 4),)),
-)
+RECIPE = replace(SMALL, epochs=1)
 
 
 @pytest.fixture(scope="module")

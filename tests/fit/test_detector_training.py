@@ -11,7 +11,6 @@ from torch import multiprocessing
 
 from geodistill import dist
 from geodistill.checks import InputError, UsageError
-from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
 from geodistill.fit.detector import job as jobs
@@ -24,21 +23,12 @@ from geodistill.fit.detector.training import (
     train_detector,
 )
 from geodistill.metrics.detectors import detect
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import load_detector
-from geodistill.nn.voxels import VoxelGrid
 from geodistill.runs import Run, load_tensors
 from geodistill.train.adamw import OneCycle
 from tests.detect.small_kitti import write_kitti
-
-GRID = VoxelGrid((0.0, -15.36, -3.0), (30.72, 15.36, 1.0), (0.48, 0.48, 4.0), 32, 4000)
-RECIPE = Recipe(
-    DetectorSettings(compression=16, grid=GRID, momentum=0.1),
-    epochs=2,
-    batch=2,
-    cycle=OneCycle(peak=0.005),
-    augmentation=Augmentation((Paste("Car", 4),)),
-)
+from tests.fit.small_recipe import RECIPE
 
 
 @pytest.fixture(scope="module")

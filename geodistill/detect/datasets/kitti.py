@@ -177,9 +177,9 @@ def in_view(points: np.ndarray, calibration: Calibration, size: tuple[int, int])
 
 
 def learnable(labels: Labels) -> np.ndarray:
-    """Objects that at least the benchmark's hard level counts, and is able to: bool [N]."""
+    """Objects that the benchmark's hard level counts: bool [N]."""
     height = labels.bbox[:, 3] - labels.bbox[:, 1]
-    return (height >= 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)
+    return (height > 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)
 
 
 def expect_kitti(root: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from geodistill import config
 from geodistill.checks import UsageError, choose
 from geodistill.distill.losses.base import Loss, LossSettings, Seen
+
+S = TypeVar("S")
 
 LOSSES = {
     "hint": "geodistill.distill.losses.hint:Hint",
@@ -34,7 +36,7 @@ LOSSES = {
     "point_distiller": "geodistill.distill.point_distiller:PointDistiller",
 }
 
-__all__ = ["LOSSES", "Loss", "LossSettings", "Seen", "build_loss", "loss_settings"]
+__all__ = ["LOSSES", "Loss", "LossSettings", "Seen", "build_loss", "loss_settings", "read_options"]
 
 
 def _class_of(name: str) -> type[Loss]:
@@ -52,13 +54,18 @@ def loss_settings(options: Any) -> tuple[type[Loss], Any]:
         raise UsageError(
             f"a loss of a recipe is a mapping with 'loss', its name, got {config.shown(options)}"
         )
-    name = str(options["loss"])
-    kind = _class_of(name)
+    kind = _class_of(str(options["loss"]))
+    return kind, read_options(options, kind.Settings)
+
+
+def read_options(options: Mapping[str, Any], settings: type[S]) -> S:
+    """What a recipe says of a loss beside its name and its teacher. Raises UsageError for an
+    unknown option."""
     rest = {key: value for key, value in options.items() if key not in ("loss", "teacher")}
     try:
-        return kind, config.from_dict(kind.Settings, rest)
+        return config.from_dict(settings, rest)
     except UsageError as error:
-        raise UsageError(f"loss {name}: {error}") from None
+        raise UsageError(f"loss {options['loss']}: {error}") from None
 
 
 def build_loss(options: Any, teacher: Any, student: Any) -> Loss:

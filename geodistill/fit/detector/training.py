@@ -46,9 +46,11 @@ def train_detector(
         The detector that is kept, in eval mode, and its measure on the val split (rank 0).
 
     Raises:
-        UsageError: a cache of other settings or teachers.
+        UsageError: a cache of other settings or teachers, or one that several ranks would share.
         InputError: no box of the detector's classes is in the training scans, or training diverges.
     """
+    if cache is not None and dist.world() > 1:
+        raise UsageError("a cache holds whole batches: leave --cache out where ranks share them")
     detector = new_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     held_out = dataset.frames(recipe.val)
@@ -89,12 +91,15 @@ def cache_batches(
     """
     detector = new_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
-    feed = make_feed(recipe, dataset, detector, with_objects=True)
+    feed = make_feed(recipe, dataset, detector, with_objects=False)
     teachers = guide.teachers_seen() if guide is not None else ()
     store = Store(folder, store_key(feed, detector), tuple(teachers))
     store.open()
     detector.train()
     steps = feed.steps(recipe.epochs)
+    if all(store.has(step) for step in range(steps)):
+        return steps, 0
+    feed = make_feed(recipe, dataset, detector, with_objects=True)
 
     def batch(step: int) -> Batch:
         return batch_of(detector, feed.examples(step), feed.count(step))
