@@ -30,20 +30,14 @@ def rows() -> list[Row]:
     def ours() -> Tensor:
         return encoder(SparseMap(features, cells, SHAPE, 2))
 
-    mine = cpu_seconds(ours)
     what = f"SECOND's encoder, {len(cells):,} voxels of two scans, forward and backward"
+    target = "faster than spconv"
     if find_spec("spconv") is None:
-        return [Row(what, f"{mine:.3f} CPU-s", "faster than spconv", None, "spconv: not installed")]
-    theirs = cpu_seconds(_spconv(cells, features))
-    return [
-        Row(
-            what,
-            f"{mine:.3f} CPU-s",
-            "faster than spconv",
-            mine < theirs,
-            f"spconv {theirs:.3f} CPU-s",
-        )
-    ]
+        (mine,) = cpu_seconds(ours)
+        return [Row(what, f"{mine:.3f} CPU-s", target, None, "spconv: not installed")]
+    mine, theirs = cpu_seconds(ours, _spconv(cells, features))
+    note = f"spconv {theirs:.3f} CPU-s, ratio {mine / theirs:.2f}"
+    return [Row(what, f"{mine:.3f} CPU-s", target, mine < theirs, note)]
 
 
 def voxels() -> tuple[Tensor, Tensor]:
@@ -53,14 +47,19 @@ def voxels() -> tuple[Tensor, Tensor]:
     return found.cells, voxel_means(found.points, found)
 
 
-def cpu_seconds(run: Callable[[], Tensor]) -> float:
-    """Median of forward and backward."""
-    spent = []
+def cpu_seconds(*runs: Callable[[], Tensor]) -> list[float]:
+    """Median of forward and backward of each, taken in turns."""
+    spent: list[list[float]] = [[] for _ in runs]
     for _ in range(TIMES + 1):
-        started = time.process_time()
-        run().square().mean().backward()
-        spent.append(time.process_time() - started)
-    return sorted(spent[1:])[TIMES // 2]
+        for run, times in zip(runs, spent, strict=True):
+            started = time.process_time()
+            found = run()
+            forward = time.process_time() - started
+            gradient = torch.ones_like(found)
+            started = time.process_time()
+            found.backward(gradient)
+            times.append(forward + time.process_time() - started)
+    return [sorted(times[1:])[TIMES // 2] for times in spent]
 
 
 def _spconv(cells: Tensor, features: Tensor) -> Callable[[], Tensor]:

@@ -47,10 +47,10 @@ class SparseMap:
 
     def dense(self) -> Tensor:
         """[B, C, Z, Y, X], zero where nothing is."""
-        z, y, x = self.shape
-        flat = self.features.new_zeros(self.count * z * y * x, self.features.shape[1])
-        flat = flat.index_copy(0, _keys(self.cells, self.shape), self.features)
-        return flat.reshape(self.count, z, y, x, -1).permute(0, 4, 1, 2, 3).contiguous()
+        whole = self.features.new_zeros(self.count, self.features.shape[1], *self.shape)
+        scan, z, y, x = self.cells.unbind(1)
+        whole[scan, :, z, y, x] = self.features
+        return whole
 
 
 class SubmanifoldConv(nn.Module):
@@ -100,23 +100,29 @@ class StridedConv(nn.Module):
 def submanifold_pairs(cells: Tensor, shape: Triple, kernel: Triple) -> Pairs:
     """Which cells are neighbours: of each offset, from the lowest z, y and x on."""
     check(cells=(cells, "V 4"))
-    reach = [k // 2 for k in kernel]
+    reach_z, reach_y, reach_x = reach = [k // 2 for k in kernel]
+    own = torch.arange(len(cells), device=cells.device)
+    if not len(cells):
+        return [(own, own)] * math.prod(kernel)
     # With a rim about the grid, so that neighbours beyond an edge are nobody's keys.
-    z, y, x = (n + 2 * r for n, r in zip(shape, reach, strict=True))
+    _, y, x = (n + 2 * r for n, r in zip(shape, reach, strict=True))
     rim = cells.clone()
     rim[:, 1:] += cells.new_tensor(reach)
-    keys = _keys(rim, (z, y, x))
-    ordered, order = keys.sort()
+    keys, order = _keys(rim, (shape[0] + 2 * reach_z, y, x)).sort()
+    # What an offset brings to a cell, its opposite brings back: one half is looked for.
     half: Pairs = []
-    offsets = list(itertools.product(*(range(-r, r + 1) for r in reach)))
-    middle = len(offsets) // 2
-    for dz, dy, dx in offsets[:middle]:
-        wanted = keys + (dz * y + dy) * x + dx
-        at = torch.searchsorted(ordered, wanted).clamp(max=max(len(keys) - 1, 0))
-        out = (ordered[at] == wanted).nonzero()[:, 0] if len(keys) else at
-        half.append((order[at[out]], out))
-    own = torch.arange(len(keys), device=cells.device)
-    # What an offset brings to a cell, its opposite brings back.
+    for dz, dy in itertools.product(range(-reach_z, 1), range(-reach_y, reach_y + 1)):
+        if (dz, dy) > (0, 0):
+            break
+        wanted = keys + ((dz * y + dy) * x - reach_x)
+        at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+        for _ in range(kernel[2] if (dz, dy) < (0, 0) else reach_x):
+            hit = _rows(keys, at) == wanted
+            found = hit.nonzero()[:, 0]
+            half.append((_rows(order, _rows(at, found)), _rows(order, found)))
+            # Keys are sorted: the next along x, if it is there, comes next.
+            at = (at + hit).clamp_(max=len(keys) - 1)
+            wanted = wanted + 1
     return [*half, (own, own), *((out, into) for into, out in reversed(half))]
 
 
@@ -125,18 +131,28 @@ def strided_pairs(
 ) -> tuple[Tensor, Pairs]:
     """Cells [W, 4] that a strided kernel reaches in a grid of `shape`, and how."""
     check(cells=(cells, "V 4"))
-    step, rim = cells.new_tensor(stride), cells.new_tensor(padding)
-    limit = cells.new_tensor(shape)
-    inputs, keys = [], []
-    for offset in itertools.product(*map(range, kernel)):
-        place = cells[:, 1:] + rim - cells.new_tensor(offset)
-        to = place.div(step, rounding_mode="floor")
-        hit = ((to * step == place) & (to >= 0) & (to < limit)).all(1).nonzero()[:, 0]
-        inputs.append(hit)
-        keys.append(_keys(torch.cat([cells[hit, :1], to[hit]], 1), shape))
+    # Axis by axis, the cells that an offset takes somewhere, and the keys of where.
+    met = [(torch.arange(len(cells), device=cells.device), cells[:, 0])]
+    for axis, size in enumerate(shape):
+        before, met = met, []
+        steps = [
+            _reached(cells[:, axis + 1] + padding[axis] - step, size, stride[axis])
+            for step in range(kernel[axis])
+        ]
+        for (into, keys), (hit, place) in itertools.product(before, steps):
+            kept = _rows(hit, into).nonzero()[:, 0]
+            into = _rows(into, kept)
+            met.append((into, _rows(keys, kept) * size + _rows(place, into)))
+    inputs, keys = zip(*met, strict=True)
     found, which = torch.cat(keys).unique(return_inverse=True)
     outputs = which.split([len(part) for part in keys])
     return _cells(found, shape), list(zip(inputs, outputs, strict=True))
+
+
+def _reached(places: Tensor, size: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Whether a stride meets each place, and as which of `size`."""
+    to = places.div(stride, rounding_mode="floor")
+    return (to * stride == places) & (to >= 0) & (to < size), to
 
 
 def convolve(features: Tensor, weight: Tensor, pairs: Pairs, count: int) -> Tensor:
@@ -168,8 +184,10 @@ class _Convolve(torch.autograd.Function):
         ctx.pairs = pairs
         out = features.new_zeros(count, weight.shape[2])
         for own, (into, to) in zip(weight, pairs, strict=True):
-            if len(into):
-                out.index_add_(0, to, features[into] @ own)
+            if into is to:
+                out.addmm_(features, own)
+            elif len(into):
+                out.index_add_(0, to, _rows(features, into) @ own)
         return out
 
     @staticmethod
@@ -181,8 +199,13 @@ class _Convolve(torch.autograd.Function):
         for k, (into, to) in enumerate(ctx.pairs):
             if not len(into):
                 continue
-            given = grad[to]
-            to_weight[k] = features[into].T @ given
+            if into is to:
+                torch.mm(features.T, grad, out=to_weight[k])
+                if to_features is not None:
+                    to_features.addmm_(grad, weight[k].T)
+                continue
+            given = _rows(grad, to)
+            torch.mm(_rows(features, into).T, given, out=to_weight[k])
             if to_features is not None:
                 to_features.index_add_(0, into, given @ weight[k].T)
         return to_features, to_weight, None, None
@@ -192,6 +215,10 @@ def _weight(kernel: Triple, channels_in: int, channels_out: int) -> nn.Parameter
     weight = torch.empty(*kernel, channels_in, channels_out)
     bound = 1 / math.sqrt(channels_in * math.prod(kernel))  # as torch's own convolutions begin
     return nn.Parameter(nn.init.uniform_(weight, -bound, bound))
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    return values.index_select(0, index)  # several times as fast as values[index]
 
 
 def _keys(cells: Tensor, shape: Triple) -> Tensor:
