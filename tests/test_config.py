@@ -54,6 +54,38 @@ def test_precedence(tmp_path: Path) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Round:
+    shape: Literal["circle", "ellipse"] = "circle"
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Square:
+    shape: Literal["square"] = "square"
+    side: float = 2.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    what: Round | Square = field(default_factory=Round)
+
+
+def test_unions_are_told_apart_by_literals(tmp_path: Path) -> None:
+    assert config.from_dict(Drawn, {"what": {"radius": 3.0}}) == Drawn(Round(radius=3.0))
+    assert config.from_dict(Drawn, {"what": {"shape": "ellipse"}}) == Drawn(Round("ellipse"))
+    square = Drawn(Square(side=5.0))
+    assert config.load(Drawn, None, ["what.shape=square", "what.side=5"]) == square
+    assert config.from_dict(Drawn, config.to_dict(square)) == square
+    assert config.from_dict(Drawn, {"what": {"side": 4.0}}, base=square) == Drawn(Square(side=4.0))
+    with pytest.raises(UsageError, match=r"'what\.shape' must be one of circle, ellipse, square"):
+        config.from_dict(Drawn, {"what": {"shape": "cube"}})
+    with pytest.raises(UsageError, match=r"unknown key 'what\.side'"):
+        config.from_dict(Drawn, {"what": {"side": 4.0}})
+    with pytest.raises(UsageError, match="'what' must be a mapping"):
+        config.from_dict(Drawn, {"what": 3})
+
+
 def test_nested_defaults_of_the_parent_survive() -> None:
     assert config.load(Needy, None, ["name=x", "inner.betas=0,1"]).inner == Optimiser(
         5.0, (0.0, 1.0)

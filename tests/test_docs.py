@@ -18,7 +18,7 @@ from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
 from geodistill.io.kitti_frames import write_scan
 from geodistill.lift.files import save_features
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.voxels import VoxelGrid
 from geodistill.viewer import page
@@ -32,7 +32,7 @@ BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 
 
-SMALL_DETECTOR = DetectorSettings(
+SMALL_DETECTOR = AnchorSettings(
     compression=16,
     grid=VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), (0.32, 0.32, 4.0), 32, 100),
 )
@@ -77,7 +77,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "DONE").write_text("{}")
-    save_detector(tmp_path / "student" / "detector.safetensors", Detector(SMALL_DETECTOR))
+    save_detector(tmp_path / "student" / "detector.safetensors", AnchorDetector(SMALL_DETECTOR))
     write_scan(tmp_path / "scan.bin", torch.rand(10, 4).numpy())
     shapes = {"density": (10,), "posed": mesh.vertices.shape, "scan": (10, 4)}
     found = set()

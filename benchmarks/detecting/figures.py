@@ -7,7 +7,7 @@ from rows import Row
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.detect.anchors import KITTI
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.second import KITTI_GRID as VOXELS
 
 PUBLISHED = {
@@ -35,10 +35,10 @@ CLOSE = 0.01
 def rows() -> list[Row]:
     found = []
     for (architecture, compression), (parameters, operations) in EXACT.items():
-        settings = DetectorSettings(architecture, compression, anchors=KITTI)
+        settings = AnchorSettings(architecture, compression, anchors=KITTI)
         if architecture == "second":
-            settings = DetectorSettings(architecture, compression, grid=VOXELS, placing="ends")
-        detector = Detector(settings)
+            settings = AnchorSettings(architecture, compression, grid=VOXELS, placing="ends")
+        detector = AnchorDetector(settings)
         count = sum(p.numel() for p in detector.parameters()) / 1e6
         macs = dense_operations(detector) / 1e9
         printed = PUBLISHED[architecture, compression]
@@ -58,7 +58,7 @@ def rows() -> list[Row]:
     return found
 
 
-def dense_operations(detector: Detector) -> int:
+def dense_operations(detector: AnchorDetector) -> int:
     """Multiply-adds of backbone, neck and head for one scan."""
     settings = detector.settings
     x, y, _ = settings.grid.cells

@@ -11,7 +11,7 @@ from torch import Tensor
 from geodistill.detect.scenes import Scene
 from geodistill.distill.detectors import Teaching
 from geodistill.fit.detector.batches import Batch
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.simulate.lidar.frame import simulate
 from geodistill.simulate.lidar.sensor import SENSORS
 from geodistill.train.adamw import AdamW, OneCycle
@@ -23,8 +23,8 @@ LOSS = {"loss": "point_distiller", "tap": "encoder", "samples": 2000, "neighbour
 def rows() -> list[Row]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    student = Detector(DetectorSettings(compression=4)).train()
-    teaching = Teaching(student, [Detector(DetectorSettings())], [LOSS])
+    student = AnchorDetector(AnchorSettings(compression=4)).train()
+    teaching = Teaching(student, [AnchorDetector(AnchorSettings())], [LOSS])
     scans = [_scene(k) for k in range(2)]
     batch = _batch(student, scans)
     parameters = [*student.parameters(), *teaching.module.parameters()]
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
 
     def step(taught: bool) -> float:
         started = time.process_time()
-        predictions = student(batch.voxels)
+        predictions = student(batch.inputs)
         parts: list[Tensor] = list(student.losses(predictions, batch.targets).values())
         if taught:
             parts.append(teaching.loss(batch, predictions, 0.0)[0])
@@ -68,7 +68,7 @@ def _scene(number: int) -> tuple[Tensor, Tensor, Tensor]:
     return scene.points, scene.boxes, scene.labels(("Pedestrian", "Cyclist", "Car"))
 
 
-def _batch(student: Detector, scans: list[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+def _batch(student: AnchorDetector, scans: list[tuple[Tensor, Tensor, Tensor]]) -> Batch:
     known = [labels >= 0 for _, _, labels in scans]
     boxes = [one[1][own] for one, own in zip(scans, known, strict=True)]
     labels = [one[2][own] for one, own in zip(scans, known, strict=True)]

@@ -21,8 +21,8 @@ from detecting.table import table
 from geodistill import config
 from geodistill.cli.train import SHIPPED
 from geodistill.fit.detector.recipe import Recipe
-from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
+from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
 
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
@@ -148,7 +148,7 @@ class Work:
         if not random.is_file():
             torch.manual_seed(1)
             recipe = config.load(Recipe, SHIPPED / "detector" / "pillars_small.yaml")
-            save_detector(random, Detector(recipe.detector))
+            save_detector(random, new_detector(recipe.detector))
 
     def train(self, cell: Cell) -> None:
         self._run(cell.name, cell.recipe, cell.seed, cell.losses, cell.folder)

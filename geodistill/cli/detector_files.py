@@ -54,20 +54,26 @@ def open_detector(path: Path) -> Opened:
 
 def describe_detector(path: Path) -> dict[str, Any]:
     """What `info` says of one."""
+    from geodistill.nn.anchor_detector import AnchorDetector
+
     opened = open_detector(path)
-    settings = opened.detector.settings
-    grid = settings.grid
-    return {
+    detector, settings = opened.detector, opened.detector.settings
+    said = {
         "kind": "detector",
         "origin": opened.origin,
         "architecture": settings.architecture,
         "compression": settings.compression,
-        "parameters": sum(p.numel() for p in opened.detector.parameters()),
-        "classes": [*settings.classes],
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "classes": [*detector.classes],
         "values": settings.values,
-        "bounds": [[*grid.low], [*grid.high]],
-        "voxel": [*grid.size],
-        "anchors": len(opened.detector.anchors.reshape(-1, 7)),
+        "bounds": [[*corner] for corner in detector.bounds],
+    }
+    if not isinstance(detector, AnchorDetector):
+        return {**said, "points": settings.points}
+    return {
+        **said,
+        "voxel": [*settings.grid.size],
+        "anchors": len(detector.anchors.reshape(-1, 7)),
         "placing": settings.placing,
         "coordinates": settings.coordinates,
         "direction_offset": settings.offset,
@@ -78,6 +84,7 @@ def export_detector(
     source: Path, output: Path, toolbox: Toolbox | None, overwrite: bool
 ) -> dict[str, Any]:
     """Write it in another program's layout, or in this one's."""
+    from geodistill.nn.anchor_detector import AnchorDetector
     from geodistill.nn.detector_files import save_detector
     from geodistill.nn.toolboxes import checkpoint_files, write_detector
 
@@ -88,28 +95,32 @@ def export_detector(
         raise UsageError(f"-o {output}: this detector is written as {known}{more}")
     files = [output] if toolbox is None else [*checkpoint_files(output, toolbox)]
     expect_free(overwrite, *files, inputs=(source,))
-    opened = open_detector(source)
+    detector = open_detector(source).detector
+    settings = detector.settings
     checked: dict[str, Any] = {}
-    if output.suffix.lower() == ".onnx":
+    if output.suffix.lower() == ".safetensors":
+        save_detector(output, detector)
+    elif not isinstance(detector, AnchorDetector):
+        raise UsageError(
+            f"-o {output}: a {settings.architecture} detector is written as NAME.safetensors"
+        )
+    elif toolbox is None:
         from geodistill.nn.detector_onnx import export_onnx
 
-        found = export_onnx(output, opened.detector)
+        found = export_onnx(output, detector)
         checked = {
             "largest_difference": found.difference,
             "onnxruntime_ms": found.onnx_ms,
             "torch_ms": found.torch_ms,
         }
-    elif toolbox is None:
-        save_detector(output, opened.detector)
     else:
-        write_detector(output, opened.detector, toolbox)
-    settings = opened.detector.settings
+        write_detector(output, detector, toolbox)
     return {
         "output": str(output),
         **({"config": str(files[1])} if toolbox else {}),
         "architecture": settings.architecture,
         "compression": settings.compression,
-        "classes": [*settings.classes],
+        "classes": [*detector.classes],
         **checked,
         "bytes": sum(path.stat().st_size for path in files),
     }

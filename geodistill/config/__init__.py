@@ -2,8 +2,8 @@
 
 Precedence, weakest first: the dataclass's defaults (or a `base` instance), the YAML file, the
 overrides. Everything is strict: an unknown key, a wrong type or a repeated key is an error that
-names it. Fields may be of the types that `values.convert` knows, dataclasses of such fields, and
-tuples of such dataclasses.
+names it. Fields may be of the types that `values.convert` knows, dataclasses of such fields, tuples
+of such dataclasses, and unions of dataclasses that a field of Literals tells apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from geodistill.checks import GeodistillError, InputError, UsageError, suggest
 from geodistill.config import yaml_text
@@ -151,9 +151,25 @@ def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"'{where}' must be a list of mappings, got {shown(value)}")
         return tuple(_value(kind, item, None, f"{where}.{n}") for n, item in enumerate(value))
+    if len(nested) > 1:
+        kind = _told_apart(nested, value, default, where)
     if isinstance(value, kind):
         return value
     return _build(kind, value, default if isinstance(default, kind) else None, f"{where}.")
+
+
+def _told_apart(kinds: Sequence[Any], value: Any, default: Any, where: str) -> Any:
+    """Which of several dataclasses is meant: the one whose field of Literals has what is given; if
+    nothing is given, the default's."""
+    if type(value) in kinds:
+        return type(value)
+    hints = [typing.get_type_hints(kind) for kind in kinds]
+    names = [n for n in hints[0] if all(typing.get_origin(h.get(n)) is Literal for h in hints)]
+    if not isinstance(value, Mapping) or names[0] not in value:
+        return type(default)
+    given = value[names[0]]
+    options = {o: kind for kind, h in zip(kinds, hints, strict=True) for o in get_args(h[names[0]])}
+    return options[convert(Literal[tuple(options)], given, f"{where}.{names[0]}")]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

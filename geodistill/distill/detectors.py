@@ -14,11 +14,10 @@ from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, rea
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
-from geodistill.nn.bev import Predictions
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import fingerprint
 from geodistill.nn.synced import synced
-from geodistill.nn.voxels import Voxels
 
 ASSIGNMENT, HEAD = "assignment", "head"
 
@@ -58,13 +57,15 @@ class Teaching:
         for teacher in teachers:
             expect_same_input(student, teacher)
             teacher.requires_grad_(False).eval()
-            teacher.to(student.anchors.device)
+            teacher.to(student.device)
         numbers = [_number(options, len(teachers)) for options in losses]
         self._wanted: list[list[str]] = [[] for _ in teachers]
         self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
         given: list[tuple[int, Any, tuple[str, ...]]] = []
         for number, options in zip(numbers, losses, strict=True):
             if options["loss"] == ASSIGNMENT:
+                if not isinstance(student, AnchorDetector):
+                    raise UsageError("assignment is of detectors with anchors: leave it out")
                 self._assigned.append(
                     (number, read_options(options, AssignmentSettings).least_score)
                 )
@@ -83,14 +84,12 @@ class Teaching:
             build_loss(options, _picked(shown[number], taps), _picked(seen, taps))
             for number, options, taps in given
         ]
-        self.losses = nn.ModuleList(built).to(student.anchors.device)
+        self.losses = nn.ModuleList(built).to(student.device)
         synced(self.losses)
         self.of = [number for number, _, _ in given]
         self._names = _distinct([(options["loss"], taps[0]) for _, options, taps in given])
         self._taps = Taps(student.network, tapped)
-        self._shown: tuple[Voxels, list[dict[str, Any]]] | None = None
-        low, high = student.settings.grid.low, student.settings.grid.high
-        self._area = (low[0], low[1], high[0], high[1])
+        self._shown: tuple[Any, list[dict[str, Any]]] | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -111,14 +110,15 @@ class Teaching:
         return replace(batch, targets=student.targets(boxes, labels))
 
     def loss(
-        self, batch: Batch, predictions: Predictions, progress: float
+        self, batch: Batch, predictions: Any, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
         shown = self._shown_of(batch)
+        anchors = self.student.anchors if isinstance(self.student, AnchorDetector) else None
         seen = Seen(
-            *(batch.voxels, batch.boxes, batch.labels, batch.targets),
-            *(self.student.anchors, self._area, batch.trails),
+            *(batch.inputs, batch.boxes, batch.labels, batch.targets),
+            *(anchors, self.student.area, batch.trails),
         )
-        total = torch.zeros((), device=self.student.anchors.device)
+        total = torch.zeros((), device=self.student.device)
         said: dict[str, float] = {}
         for name, own, loss in zip(self._names, self.of, self.losses, strict=True):
             assert isinstance(loss, Loss)
@@ -138,30 +138,25 @@ class Teaching:
                 tap: batch.taught[number, tap] for tap in names if (number, tap) in batch.taught
             }
             missing = [tap for tap in names if tap not in held]
-            found.append(held | run_until(teacher.network, batch.voxels, missing))
+            found.append(held | run_until(teacher.network, batch.inputs, missing))
         return found
 
     def _shown_of(self, batch: Batch) -> list[dict[str, Any]]:
         """Outputs for a batch, computed once whoever asks first."""
-        if self._shown is None or self._shown[0] is not batch.voxels:
-            self._shown = batch.voxels, self.outputs(batch)
+        if self._shown is None or self._shown[0] is not batch.inputs:
+            self._shown = batch.inputs, self.outputs(batch)
         return self._shown[1]
 
     def _share(self, batch: Batch) -> float:
         """This rank's part of the scans, as a loss is a mean over them."""
-        return batch.voxels.scans / batch.frames
+        return batch.inputs.scans / batch.frames
 
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:
     """Raise UsageError where a teacher sees other voxels, classes or anchors than a student."""
-    one, two = student.settings, teacher.settings
-    for what, own, other in (
-        ("architecture", one.architecture, two.architecture),
-        ("grid", one.grid, two.grid),
-        ("values of a point", one.values, two.values),
-        ("anchors", one.anchors, two.anchors),
-        ("placing of anchors", one.placing, two.placing),
-    ):
+    theirs = teacher.places
+    for what, own in student.places.items():
+        other = theirs.get(what)
         if own != other:
             raise UsageError(
                 f"the teacher has another {what} than the student: {other} instead of {own}; their "
@@ -190,12 +185,10 @@ def _picked(outputs: dict[str, Any], taps: Sequence[str]) -> Any:
 
 
 def _example(student: Detector) -> Any:
-    """Voxels of two points in the middle of a grid."""
-    grid = student.settings.grid
-    low, high, size = (torch.tensor(x) for x in (grid.low, grid.high, grid.size))
-    middle = (low + high) / 2
+    """Of two points around the middle of what is seen."""
+    low, high = (torch.tensor(corner) for corner in student.bounds)
     points = torch.zeros(2, student.settings.values)
-    points[0, :3], points[1, :3] = middle, middle + 1.5 * size * torch.tensor([1.0, 1.0, 0.0])
+    points[0, :3], points[1, :3] = low.lerp(high, 0.5), low.lerp(high, 0.6)
     return student.prepare([points])
 
 

@@ -109,7 +109,7 @@ def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> 
     mapped = teacher.dim() == 4
     scores, scan = importance(teacher, seen)
     features = rows(teacher)
-    groups = by_scan(scan, seen.voxels.scans)
+    groups = by_scan(scan, seen.inputs.scans)
     if settings.reference and not mapped and groups:
         groups = [torch.arange(len(scan), device=scan.device)]
     if not groups:

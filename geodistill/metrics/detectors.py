@@ -31,8 +31,8 @@ def detect(detector: Detector, dataset: Any, frames: Sequence[str]) -> list[Dete
     found = []
     with progress(len(frames), "detecting, scans") as bar:
         for frame in frames:
-            voxels = detector.prepare([dataset.scene(frame).points])
-            found += detector.detections(detector(voxels))
+            inputs = detector.prepare([dataset.scene(frame).points])
+            found += detector.detections(detector(inputs))
             bar.advance()
     detector.train(training)
     return found

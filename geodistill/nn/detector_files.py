@@ -7,7 +7,8 @@ from pathlib import Path
 
 from geodistill import config
 from geodistill.checks import InputError, UsageError
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.detector import Detector
+from geodistill.nn.detector_kinds import SETTINGS, new_detector
 from geodistill.runs import load_tensors, result_file, save_tensors
 
 FORMAT = "geodistill-detector"
@@ -30,7 +31,8 @@ def load_detector(path: Path) -> Detector:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is no detector, but {metadata.get('format', 'something else')}")
     try:
-        detector = Detector(config.from_dict(DetectorSettings, metadata["settings"]))
+        settings = metadata["settings"]
+        detector = new_detector(config.from_dict(SETTINGS[settings["architecture"]], settings))
     except (KeyError, UsageError) as error:
         raise InputError(f"{path} is a detector of another version: {error}") from None
     load_weights(detector, tensors, path)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.anchors import decode, directed
 from geodistill.io.extras import require
-from geodistill.nn.detector import Detector
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.voxels import Voxels
 from geodistill.runs import atomic_write
 
@@ -46,7 +46,7 @@ class Exported:
 class _Graph(nn.Module):
     """From the voxels of one scan to boxes [A, 7] and scores [A, C] of all anchors."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: AnchorDetector) -> None:
         super().__init__()
         self.detector = detector
 
@@ -61,7 +61,7 @@ class _Graph(nn.Module):
         return torch.cat([boxes[:, :6], yaw[:, None]], 1), found.logits[0].sigmoid()
 
 
-def export_onnx(path: Path, detector: Detector) -> Exported:
+def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
     """Write a detector with pillars for one scan at a time, once it is shown to give the same in
     onnxruntime; atomically.
 
@@ -117,7 +117,7 @@ def export_onnx(path: Path, detector: Detector) -> Exported:
     return Exported(away, *times, len(content))
 
 
-def _inputs(detector: Detector, count: int, seed: int) -> tuple[Tensor, ...]:
+def _inputs(detector: AnchorDetector, count: int, seed: int) -> tuple[Tensor, ...]:
     """A scan of points all over the grid."""
     grid = detector.settings.grid
     low, high = torch.tensor(grid.low), torch.tensor(grid.high)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import check
-from geodistill.nn.pointnet import Grouping, Level, levels_of
+from geodistill.nn.pointnet import Level
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,10 @@ class PointBatch:
     counts: Tensor
     levels: list[Level]
     seed: int
+
+    @property
+    def scans(self) -> int:
+        return len(self.points)
 
 
 def thinned(scan: Tensor, count: int, far_m: float, generator: torch.Generator) -> Tensor:
@@ -52,14 +56,11 @@ def thinned(scan: Tensor, count: int, far_m: float, generator: torch.Generator) 
     return scan[order.to(scan.device)]
 
 
-def gather_scans(
-    scans: Sequence[Tensor],
-    count: int,
-    far_m: float,
-    groupings: Sequence[Grouping],
-    generator: torch.Generator | None = None,
-) -> PointBatch:
-    """Scans [N, F] as a batch; without a generator each is drawn from alike, whatever is beside."""
+def gathered(
+    scans: Sequence[Tensor], count: int, far_m: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """Points, counts and seed of a `PointBatch` of scans [N, F]; without a generator each is drawn
+    from alike, whatever is beside."""
     drawn = generator or torch.Generator()
     clouds = []
     for scan in scans:
@@ -69,4 +70,4 @@ def gather_scans(
     points = torch.stack(clouds)
     counts = torch.tensor([min(len(scan), count) for scan in scans], device=points.device)
     seed = int(torch.randint(2**62, (), generator=drawn))
-    return PointBatch(points, counts, levels_of(points[..., :3], groupings), seed)
+    return points, counts, seed

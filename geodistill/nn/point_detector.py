@@ -1,6 +1,6 @@
 """A detector that goes from points to boxes: PointRCNN from scans to detections, and what it loses.
 
-Its forward pass is the first stage, whose features students are taught by. The second stage runs
+The forward pass is the first stage, whose features students are taught by. The second stage runs
 where its proposals are known: `losses` draws those to learn from by the labelled boxes, and
 `detections` refines all.
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill import dist
@@ -34,19 +35,15 @@ from geodistill.detect.proposals import (
 from geodistill.detect.scenes import Detections
 from geodistill.detect.suppress import suppress
 from geodistill.detect.targets import BACKGROUND, NOTHING
-from geodistill.nn.point_clouds import PointBatch, gather_scans
-from geodistill.nn.pointnet import MOMENTUM
-from geodistill.nn.pointpillars import narrowed
+from geodistill.nn.detector import Detector
+from geodistill.nn.point_clouds import PointBatch, gathered
+from geodistill.nn.pointnet import MOMENTUM, levels_of
 from geodistill.nn.pointrcnn import (
     COARSEST,
-    FEATURES,
-    HEAD,
     STEP,
-    Backbone,
-    Neck,
     Norm,
-    PointHead,
-    Refiner,
+    PointPredictions,
+    PointRCNN,
     groupings,
     pool,
 )
@@ -89,6 +86,21 @@ class Proposing:
 
 
 @dataclass(frozen=True)
+class PointChoice:
+    """Which of the refined boxes are detections.
+
+    Attributes:
+        least_score: below it there is none.
+        overlap: from above, of which only the better box stays.
+        most: of a scan.
+    """
+
+    least_score: float = 0.1
+    overlap: float = 0.1
+    most: int = 100
+
+
+@dataclass(frozen=True)
 class PointWeights:
     """Of the parts of the loss."""
 
@@ -102,8 +114,9 @@ class PointWeights:
 @dataclass(frozen=True)
 class PointSettings:
     """Attributes:
-    compression: of the network's parameters, 1 for the published widths, 8 and 16 for students'.
-    classes: in the order of the network's outputs.
+    architecture: of the network.
+    compression: of its parameters, 1 for the published widths, 8 and 16 for students'.
+    objects: its classes, in the order of the network's outputs.
     points: of a scan; a multiple of 256. 16384 is published; 4096 are for CPUs.
     values: of a point: x, y, z, reflectance and what else.
     low, high: corners of the box of points that are kept, in metres.
@@ -113,17 +126,17 @@ class PointSettings:
     context_m: by so much proposals are widened on each side for it.
     refiner_norm: "none" for OpenPCDet's.
     epsilon: of the backbone's batch norms; 1e-5 for OpenPCDet's.
-    momentum: see `nn.detector.DetectorSettings`.
+    momentum: see `nn.anchor_detector.AnchorSettings`.
     proposing: from points to proposals.
     drawing: of proposals to learn from.
     unsure, sure: overlaps with an object from which a proposal is to be sure, and fully so.
-    least_score, overlap, most: of detections: the least score, the overlap from above of which only
-        the better stays, and how many of a scan.
+    choice: of detections.
     weights: of the losses.
     """
 
+    architecture: Literal["pointrcnn"] = "pointrcnn"
     compression: int = 1
-    classes: tuple[PointClass, ...] = KITTI
+    objects: tuple[PointClass, ...] = KITTI
     points: int = 16_384
     values: int = 4
     low: tuple[float, float, float] = (0.0, -40.0, -3.0)
@@ -139,13 +152,11 @@ class PointSettings:
     drawing: Draw = field(default_factory=Draw)
     unsure: float = 0.25
     sure: float = 0.7
-    least_score: float = 0.1
-    overlap: float = 0.1
-    most: int = 100
+    choice: PointChoice = field(default_factory=PointChoice)
     weights: PointWeights = field(default_factory=PointWeights)
 
     def __post_init__(self) -> None:
-        if not self.classes:
+        if not self.objects:
             raise UsageError("a detector needs at least one class")
         if self.values < 3:
             raise UsageError(f"a point has at least x, y and z, got {self.values} values")
@@ -157,96 +168,92 @@ class PointSettings:
                 raise UsageError(f"{name} must be a multiple of {least}, got {count}")
 
 
-@dataclass(frozen=True, eq=False)
-class PointPredictions:
-    """What the first stage says of B scans with N points.
+class Truth(NamedTuple):
+    """Of a scan: boxes [M, 7], and their classes int64 [M]."""
 
-    Attributes:
-        logits: [B, N, K] of the classes.
-        codes: [B, N, 8], see `detect.point_codes`.
-        features: [B, N, C].
-        points: [B, N, F].
-        counts: int64 [B], see `PointBatch`.
-    """
-
-    logits: Tensor
-    codes: Tensor
-    features: Tensor
-    points: Tensor
-    counts: Tensor
+    boxes: Tensor
+    labels: Tensor
 
 
-class PointRCNN(nn.Module):
-    """Parts, by the names under which losses tap them: backbone (rows of the points and of four
-    levels), neck [B, N, C], head (logits and codes), refiner.
+class PointDetector(Detector):
+    """PointRCNN.
 
     Attributes:
         sizes: [K, 3], mean ones of the classes, on the network's device.
     """
 
+    settings: PointSettings
+    network: PointRCNN
     sizes: Tensor
 
     def __init__(self, settings: PointSettings) -> None:
         super().__init__()
         self.settings = settings
-        compression, classes = settings.compression, len(settings.classes)
-        self.backbone = Backbone(settings.values - 3, compression, settings.epsilon)
-        self.neck = Neck(self.backbone.channels, compression)
-        self.head = PointHead(narrowed(FEATURES, compression), classes, narrowed(HEAD, compression))
-        self.refiner = Refiner(settings.pooled, compression, settings.refiner_norm)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d):
+        self.network = PointRCNN(
+            *(settings.values, len(settings.objects), settings.pooled, settings.compression),
+            *(settings.refiner_norm, settings.epsilon),
+        )
+        for module in self.network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
                 module.momentum = settings.momentum
-        sizes = torch.tensor([one.size for one in settings.classes])
+        sizes = torch.tensor([one.size for one in settings.objects])
         self.register_buffer("sizes", sizes, persistent=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.settings.classes)
+        return tuple(one.name for one in self.settings.objects)
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        return self.settings.low, self.settings.high
+
+    @property
+    def places(self) -> dict[str, Any]:
+        own = self.settings
+        return {
+            "architecture": own.architecture,
+            "classes": self.classes,
+            "bounds": self.bounds,
+            "number of points": own.points,
+            "values of a point": own.values,
+            "distance from which points are kept": own.far_m,
+        }
+
+    @property
+    def learnt(self) -> dict[str, Any]:
+        return {}
 
     def prepare(
         self, scans: Sequence[Tensor], generator: torch.Generator | None = None
     ) -> PointBatch:
-        """Scans [N, F] each as the network's input, on its device.
+        kept = [self._in_range(scan.to(self.device)) for scan in scans]
+        return self.batch(*gathered(kept, self.settings.points, self.settings.far_m, generator))
 
-        Args:
-            generator: of the CPU, of the points that are drawn and of what is drawn in learning
-                from them. None: always the same ones of a scan.
-        """
-        settings = self.settings
-        kept = [self._in_range(scan.to(self.sizes.device)) for scan in scans]
-        levels = groupings(settings.points)
-        return gather_scans(kept, settings.points, settings.far_m, levels, generator)
+    def batch(self, points: Tensor, counts: Tensor, seed: int) -> PointBatch:
+        """Of points [B, N, F] that `nn.point_clouds.gathered` has drawn."""
+        levels = levels_of(points[..., :3], groupings(self.settings.points))
+        return PointBatch(points, counts, levels, seed)
 
     def _in_range(self, scan: Tensor) -> Tensor:
         low, high = scan.new_tensor(self.settings.low), scan.new_tensor(self.settings.high)
         return scan[((scan[:, :3] >= low) & (scan[:, :3] < high)).all(1)]
 
-    def forward(self, batch: PointBatch) -> PointPredictions:
-        features = self.neck(self.backbone(batch.points, batch.levels), batch.levels)
-        logits, codes = self.head(features)
-        return PointPredictions(logits, codes, features, batch.points, batch.counts)
+    def forward(self, inputs: PointBatch) -> PointPredictions:
+        return self.network(inputs)
 
-    def losses(
-        self,
-        predictions: PointPredictions,
-        batch: PointBatch,
-        boxes: Sequence[Tensor],
-        labels: Sequence[Tensor],
-    ) -> dict[str, Tensor]:
-        """Parts of the loss against boxes [M, 7] and labels [M] of each scan: "points" and "boxes"
-        of the first stage, "certainty", "refinement" and "corners" of the second; their sum is
-        learnt from. The second stage teaches the first nothing."""
-        device = self.sizes.device
-        truth = [
-            (own.to(device), numbers.to(device)) for own, numbers in zip(boxes, labels, strict=True)
-        ]
-        return self._first_losses(predictions, truth) | self._second_losses(
-            predictions, truth, torch.Generator().manual_seed(batch.seed)
-        )
+    def targets(self, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Truth]:
+        pairs = zip(boxes, labels, strict=True)
+        return [Truth(own.to(self.device), numbers.to(self.device)) for own, numbers in pairs]
+
+    def losses(self, predictions: PointPredictions, targets: Sequence[Truth]) -> dict[str, Tensor]:
+        """Parts: "points" and "boxes" of the first stage, "certainty", "refinement" and "corners"
+        of the second, which teaches the first nothing."""
+        drawn = torch.Generator().manual_seed(predictions.seed)
+        first = self._first_losses(predictions, targets)
+        return first | self._second_losses(predictions, targets, drawn)
 
     def _first_losses(
-        self, predictions: PointPredictions, truth: Sequence[tuple[Tensor, Tensor]]
+        self, predictions: PointPredictions, truth: Sequence[Truth]
     ) -> dict[str, Tensor]:
         objects, codes, classes = [], [], []
         for scan, (boxes, labels) in enumerate(truth):
@@ -272,7 +279,7 @@ class PointRCNN(nn.Module):
     def _second_losses(
         self,
         predictions: PointPredictions,
-        truth: Sequence[tuple[Tensor, Tensor]],
+        truth: Sequence[Truth],
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         settings, proposing = self.settings, self.settings.proposing
@@ -293,7 +300,7 @@ class PointRCNN(nn.Module):
         roi, target, overlap, given = map(torch.cat, (drawn, targets, overlaps, pooled))
         real = len(roi)
         # Batch norm needs two of them, and each rank must take its part in it.
-        logits, codes = self.refiner(F.pad(given, (0, 0, 0, 0, 0, max(0, 2 - real))))
+        logits, codes = self.network.refiner(F.pad(given, (0, 0, 0, 0, 0, max(0, 2 - real))))
         logits, codes = logits[:real], codes[:real]
         sure = F.binary_cross_entropy_with_logits(
             logits, certainty(overlap, settings.unsure, settings.sure), reduction="sum"
@@ -337,22 +344,22 @@ class PointRCNN(nn.Module):
 
     @torch.no_grad()
     def detections(self, predictions: PointPredictions) -> list[Detections]:
-        """Of each scan, on the CPU, best first. A detection's class is its proposal's."""
+        """A detection's class is its proposal's."""
         return [self._detected(predictions, scan) for scan in range(len(predictions.counts))]
 
     def _detected(self, predictions: PointPredictions, scan: int) -> Detections:
-        settings, proposing = self.settings, self.settings.proposing
+        choice, proposing = self.settings.choice, self.settings.proposing
         found, labels, _ = self.proposals(predictions, scan, proposing.overlap, proposing.most)
         logits, codes = [found.new_zeros(0)], [found.new_zeros(0, 7)]
         for part in found.split(_ROIS) if len(found) else ():
-            sure, code = self.refiner(self._pooled(predictions, scan, part))
+            sure, code = self.network.refiner(self._pooled(predictions, scan, part))
             logits.append(sure)
             codes.append(code)
         scores = torch.cat(logits).sigmoid().cpu()
         boxes = refined(torch.cat(codes), found).cpu()
         boxes = torch.cat([boxes[:, :6], wrap(boxes[:, 6:])], 1)
-        able = (scores >= settings.least_score).nonzero()[:, 0]
-        kept = able[suppress(boxes[able], scores[able], settings.overlap, settings.most)]
+        able = (scores >= choice.least_score).nonzero()[:, 0]
+        kept = able[suppress(boxes[able], scores[able], choice.overlap, choice.most)]
         return Detections(boxes[kept], scores[kept], labels.cpu()[kept])
 
 

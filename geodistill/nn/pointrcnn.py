@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from geodistill.detect.boxes import inside
 from geodistill.detect.point_codes import CODES, turned
+from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.pointnet import (
     FeaturePropagation,
     Grouping,
@@ -92,12 +94,12 @@ class Neck(nn.Module):
         self.levels = nn.ModuleList(parts)
 
     def forward(self, features: Sequence[Tensor], levels: Sequence[Level]) -> Tensor:
-        """[B, N, C]"""
+        """[B N, C]"""
         coarse = features[-1]
         before = zip(features[-2::-1], levels[::-1], strict=True)
         for part, (own, level) in zip(self.levels, before, strict=True):
             coarse = part(own, coarse, level)
-        return coarse.view(len(levels[0].xyz), -1, coarse.shape[1])
+        return coarse
 
 
 class PointHead(nn.Module):
@@ -111,10 +113,8 @@ class PointHead(nn.Module):
         nn.init.constant_(self.classes[-1].bias, -math.log(99))  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, N, K] and codes [B, N, 8] of features [B, N, C]."""
-        rows = features.flatten(0, 1)
-        shape = features.shape[:2]
-        return self.classes(rows).view(*shape, -1), self.codes(rows).view(*shape, CODES)
+        """Logits [B N, K] and codes [B N, 8] of features [B N, C]."""
+        return self.classes(features), self.codes(features)
 
 
 class Refiner(nn.Module):
@@ -165,6 +165,64 @@ class Refiner(nn.Module):
         made = self.whole(torch.cat([xyz.flatten(0, 1), features], 1))
         whole = made.view(*xyz.shape[:2], -1).amax(1)
         return self.certainty(whole)[:, 0], self.codes(whole)
+
+
+@dataclass(frozen=True, eq=False)
+class PointPredictions:
+    """What the first stage says of B scans with N points.
+
+    Attributes:
+        logits: [B, N, K] of the classes.
+        codes: [B, N, 8], see `detect.point_codes`.
+        features: [B, N, C].
+        points: [B, N, F].
+        counts: int64 [B], see `PointBatch`.
+        seed: see `PointBatch`.
+    """
+
+    logits: Tensor
+    codes: Tensor
+    features: Tensor
+    points: Tensor
+    counts: Tensor
+    seed: int
+
+
+class PointRCNN(nn.Module):
+    """Parts, by the names under which losses tap them: backbone (rows of the points and of four
+    levels), neck [B N, C], head (logits and codes of the points), refiner.
+
+    Args:
+        values: of a point.
+        classes: K.
+        pooled: points of a proposal.
+        compression: of the parameters.
+        norm: of the refiner.
+        epsilon: of the backbone's batch norms.
+    """
+
+    def __init__(
+        self,
+        values: int,
+        classes: int,
+        pooled: int,
+        compression: int,
+        norm: Norm = "batch",
+        epsilon: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(values - 3, compression, epsilon)
+        self.neck = Neck(self.backbone.channels, compression)
+        self.head = PointHead(narrowed(FEATURES, compression), classes, narrowed(HEAD, compression))
+        self.refiner = Refiner(pooled, compression, norm)
+
+    def forward(self, batch: PointBatch) -> PointPredictions:
+        """The first stage; the second is given its proposals by the detector."""
+        features = self.neck(self.backbone(batch.points, batch.levels), batch.levels)
+        shape = batch.points.shape[:2]
+        logits, codes = (rows.unflatten(0, shape) for rows in self.head(features))
+        features = features.unflatten(0, shape)
+        return PointPredictions(logits, codes, features, batch.points, batch.counts, batch.seed)
 
 
 def pool(points: Tensor, features: Tensor, boxes: Tensor, count: int, context: float) -> Tensor:

@@ -37,7 +37,7 @@ def scans() -> Seen:
 
 def features(scans: Seen, channels: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(len(scans.voxels.counts), channels, generator=generator).relu()
+    return torch.randn(len(scans.inputs.counts), channels, generator=generator).relu()
 
 
 def slow_edges(conv: EdgeConv, z: np.ndarray, graphs: list[tuple[int, list[int]]]) -> np.ndarray:
@@ -81,12 +81,12 @@ def slow_loss(
 def few(scans: Seen) -> tuple[Seen, np.ndarray, list[list[int]]]:
     """With counts that differ from voxel to voxel, so that there is one order of importance."""
     generator = torch.Generator().manual_seed(7)
-    counts = torch.randperm(len(scans.voxels.counts), generator=generator) // 8
+    counts = torch.randperm(len(scans.inputs.counts), generator=generator) // 8
     order = counts + torch.rand(len(counts), generator=generator)
-    voxels = replace(scans.voxels, counts=order)
+    voxels = replace(scans.inputs, counts=order)
     scan = voxels.cells[:, 0]
     groups = [(scan == k).nonzero()[:, 0].tolist() for k in range(2)]
-    return replace(scans, voxels=voxels), order.numpy().astype(np.float32), groups
+    return replace(scans, inputs=voxels), order.numpy().astype(np.float32), groups
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_neighbours_are_the_nearest_themselves_first() -> None:
 
 
 def test_graphs_stay_in_their_scan_and_depend_on_the_teacher_alone(scans: Seen) -> None:
-    t, scan = features(scans, 6, 1), scans.voxels.cells[:, 0]
+    t, scan = features(scans, 6, 1), scans.inputs.cells[:, 0]
     settings = PointDistillerSettings(samples=50, neighbours=8)
     graphs = graphs_of(t, scans, settings)
     assert graphs is not None and graphs.neighbours.shape == (100, 8) and graphs.scans == 2
@@ -156,12 +156,12 @@ def test_graphs_stay_in_their_scan_and_depend_on_the_teacher_alone(scans: Seen) 
 @pytest.mark.parametrize("compat", ["paper", "reference"])
 def test_scans_may_have_fewer_voxels_than_graphs_or_neighbours(scans: Seen, compat: str) -> None:
     """As the released code cannot; another scan's graphs stay as they are."""
-    cells = scans.voxels.cells
+    cells = scans.inputs.cells
     kept = (cells[:, 0] == 0) | (torch.arange(len(cells)) >= len(cells) - 3)
-    voxels = replace(scans.voxels, cells=cells[kept], counts=scans.voxels.counts[kept])
+    voxels = replace(scans.inputs, cells=cells[kept], counts=scans.inputs.counts[kept])
     t = features(scans, 6, 1)[kept]
     settings = PointDistillerSettings(neighbours=8, compat=compat)  # type: ignore[arg-type]
-    graphs = graphs_of(t, replace(scans, voxels=voxels), settings)
+    graphs = graphs_of(t, replace(scans, inputs=voxels), settings)
     assert graphs is not None and len(graphs.centers) == kept.sum()
     assert graphs.neighbours.shape[1] == 8
     if compat == "paper":
@@ -173,21 +173,21 @@ def test_scans_may_have_fewer_voxels_than_graphs_or_neighbours(scans: Seen, comp
 
 
 def test_nothing_is_lost_in_empty_scans(scans: Seen) -> None:
-    voxels = replace(scans.voxels, cells=scans.voxels.cells[:0], counts=scans.voxels.counts[:0])
+    voxels = replace(scans.inputs, cells=scans.inputs.cells[:0], counts=scans.inputs.counts[:0])
     t, s = torch.zeros(0, 6), torch.zeros(0, 4, requires_grad=True)
-    loss = built(t, s)(t, s, replace(scans, voxels=voxels), 0.0)
+    loss = built(t, s)(t, s, replace(scans, inputs=voxels), 0.0)
     loss.backward()
     assert loss.item() == 0 and s.grad is not None
 
 
 def test_effective_samples(scans: Seen) -> None:
     """All graphs when they count alike; at a low temperature those of the fullest voxels alone."""
-    counts = scans.voxels.counts
+    counts = scans.inputs.counts
     t, s = features(scans, 6, 1), features(scans, 4, 2)
     plain = built(t, s, samples=40, reweight=False)
     plain(t, s, scans, 0.0)
     assert plain.report() == {"effective_samples": pytest.approx(40)}
-    scan = scans.voxels.cells[:, 0]
+    scan = scans.inputs.cells[:, 0]
     full = [int((counts[scan == k] == counts[scan == k].max()).sum()) for k in range(2)]
     hard = built(t, s, samples=5000, tau=0.01)
     hard(t, s, scans, 0.0)

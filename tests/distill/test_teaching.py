@@ -13,13 +13,23 @@ from geodistill.detect.datasets import open_dataset
 from geodistill.distill.detectors import Teaching
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
-from geodistill.fit.detector.training import cache_batches, make_feed, new_detector, train_detector
+from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.training import (
+    cache_batches,
+    make_feed,
+    start_detector,
+    train_detector,
+)
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
+from geodistill.nn.detector_kinds import new_detector
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import GRID
+from tests.fit.small_recipe import POINTS as SMALL_POINTS
 from tests.fit.small_recipe import RECIPE as SMALL
 
 RECIPE = replace(SMALL, epochs=1)
+POINTS = replace(SMALL_POINTS, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +38,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Detector:
+def teacher() -> AnchorDetector:
     torch.manual_seed(5)
-    return Detector(replace(RECIPE.detector, compression=4))
+    return AnchorDetector(replace(RECIPE.detector, compression=4))
 
 
 @pytest.mark.parametrize("name", [*(name for name in LOSSES if name != "vcd"), "assignment"])
-def test_a_step_with_each_loss(root: Path, teacher: Detector, name: str) -> None:
-    student = new_detector(RECIPE, "cpu").train()
+def test_a_step_with_each_loss(root: Path, teacher: AnchorDetector, name: str) -> None:
+    student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": name}])
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    batch = teaching.labels(batch_of(student, feed.examples(0), 2), student)
-    predictions = student(batch.voxels)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)), student)
+    predictions = student(batch.inputs)
     parts = list(student.losses(predictions, batch.targets).values())
     more, said = teaching.loss(batch, predictions, 0.3)
     total = torch.stack([*parts, more]).sum()
@@ -53,10 +63,38 @@ def test_a_step_with_each_loss(root: Path, teacher: Detector, name: str) -> None
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_cached_teacher_teaches_the_same(root: Path, teacher: Detector, tmp_path: Path) -> None:
-    losses = [{"loss": "point_distiller", "samples": 50}, {"loss": "logits"}]
-    recipe = replace(RECIPE, losses=tuple(losses))
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "vcd"])
+def test_points_are_compared_or_refused(root: Path, name: str) -> None:
+    student = start_detector(POINTS, "cpu").train()
+    teacher = new_detector(replace(POINTS.detector, compression=4))
+    if name not in ("hint", "attention", "similarity", "crd", "point_distiller"):
+        with pytest.raises(UsageError, match=r"compares|no part"):
+            Teaching(student, [teacher], [{"loss": name}])
+        return
+    teaching = Teaching(student, [teacher], [{"loss": name, "tap": "neck"}])
+    feed = make_feed(POINTS, open_dataset(root), student, with_objects=True)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)), student)
+    loss, said = teaching.loss(batch, student(batch.inputs), 0.3)
+    loss.backward()
+    assert loss.isfinite() and said[name] > 0
+    assert all(p.grad is not None for p in student.network.neck.parameters())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "losses"),
+    [
+        (RECIPE, [{"loss": "point_distiller", "samples": 50}, {"loss": "logits"}]),
+        (POINTS, [{"loss": "point_distiller", "samples": 50, "tap": "neck", "pool": "max"}]),
+    ],
+    ids=["pillars", "points"],
+)
+def test_a_cached_teacher_teaches_the_same(
+    root: Path, tmp_path: Path, recipe: Recipe, losses: list[dict]
+) -> None:
+    recipe = replace(recipe, losses=tuple(losses))
     dataset = open_dataset(root)
+    torch.manual_seed(5)
+    teacher = new_detector(replace(recipe.detector, compression=4))
 
     def guide(student: Detector) -> Teaching:
         return Teaching(student, [teacher], losses)
@@ -68,7 +106,7 @@ def test_a_cached_teacher_teaches_the_same(root: Path, teacher: Detector, tmp_pa
     a, b, c = (next(d.network.backbone.parameters()).detach() for d in (one, two, alone))
     assert (a - c).abs().mean() > 10 * (a - b).abs().mean()  # stored in half precision
     torch.manual_seed(9)
-    other = Detector(teacher.settings)
+    other = new_detector(teacher.settings)
 
     def wrong(student: Detector) -> Teaching:
         return Teaching(student, [other], losses)
@@ -77,16 +115,16 @@ def test_a_cached_teacher_teaches_the_same(root: Path, teacher: Detector, tmp_pa
         train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
 
 
-def test_detections_of_a_teacher_become_labels(root: Path, teacher: Detector) -> None:
-    student = new_detector(RECIPE, "cpu").train()
+def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
-    plain = batch_of(student, feed.examples(0), 2)
+    plain = batch_of(student, feed, 0, feed.examples(0))
     taught = teaching.labels(plain, student)
     more = [int((one.label >= 0).sum()) for one in taught.targets]
     own = [int((one.label >= 0).sum()) for one in plain.targets]
     with torch.no_grad():
-        found = teacher.detections(teacher.eval()(plain.voxels))
+        found = teacher.detections(teacher.eval()(plain.inputs))
     assert [m > o for m, o in zip(more, own, strict=True)] == [len(one) > 0 for one in found]
 
 
@@ -102,12 +140,21 @@ def test_detections_of_a_teacher_become_labels(root: Path, teacher: Detector) ->
         ({"loss": "channels", "tap": "encoder"}, "channels compares maps of one height and width"),
     ],
 )
-def test_losses_that_cannot_be(teacher: Detector, options, message: str) -> None:
+def test_losses_that_cannot_be(teacher: AnchorDetector, options, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Teaching(new_detector(RECIPE, "cpu"), [teacher], [options])
+        Teaching(start_detector(RECIPE, "cpu"), [teacher], [options])
 
 
-def test_teachers_that_see_something_else(teacher: Detector) -> None:
+def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
     finer = replace(RECIPE, detector=replace(RECIPE.detector, grid=replace(GRID, most_points=16)))
     with pytest.raises(UsageError, match="the teacher has another grid than the student"):
-        Teaching(new_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
+        Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
+    with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
+        Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
+
+
+def test_parts_that_do_not_run(teacher: AnchorDetector) -> None:
+    student = start_detector(POINTS, "cpu")
+    options = {"loss": "hint", "tap": "refiner"}
+    with pytest.raises(UsageError, match="nothing can be compared at 'refiner'"):
+        Teaching(student, [new_detector(POINTS.detector)], [options])

@@ -10,7 +10,7 @@ from geodistill import config
 from geodistill.cli.train import SHIPPED, recipe_file
 from geodistill.distill.losses import loss_settings
 from geodistill.fit.detector.recipe import Recipe
-from geodistill.nn.detector import Detector
+from geodistill.nn.detector_kinds import new_detector
 
 FILES = sorted(SHIPPED.glob("detector/*.yaml"))
 PARAMETERS = {
@@ -20,6 +20,9 @@ PARAMETERS = {
     ("second", 1): 5.326,
     ("second", 4): 1.343,
     ("second", 16): 0.341,
+    ("pointrcnn", 1): 4.039,
+    ("pointrcnn", 8): 0.517,
+    ("pointrcnn", 16): 0.258,
 }
 
 
@@ -27,7 +30,7 @@ PARAMETERS = {
 def test_recipes_build(file: Path) -> None:
     recipe = config.load(Recipe, file)
     own = recipe.detector
-    detector = Detector(own)
+    detector = new_detector(own)
     parameters = sum(p.numel() for p in detector.parameters()) / 1e6
     assert parameters == pytest.approx(PARAMETERS[own.architecture, own.compression], abs=6e-4)
     parts = dict(detector.network.named_modules())

@@ -19,16 +19,18 @@ from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.training import (
     cache_batches,
     make_feed,
-    new_detector,
+    start_detector,
     train_detector,
 )
 from geodistill.metrics.detectors import detect
-from geodistill.nn.detector import Detector
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector
 from geodistill.runs import Run, load_tensors
 from geodistill.train.adamw import OneCycle
 from tests.detect.small_kitti import write_kitti
-from tests.fit.small_recipe import RECIPE
+from tests.fit.small_recipe import POINTS, RECIPE
+
+BOTH = pytest.mark.parametrize("recipe", [RECIPE, POINTS], ids=["pillars", "points"])
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +75,12 @@ def test_it_learns_to_find_boxes(tmp_path: Path) -> None:
     assert cars > 12 and found > 0.7 * cars
 
 
+@BOTH
 @pytest.mark.parametrize("mean", [0.0, 0.9])
-def test_an_interrupted_run_ends_in_the_same_bits(root: Path, tmp_path: Path, mean, monkeypatch):
-    recipe = replace(RECIPE, mean=mean, measure_every=1)
+def test_an_interrupted_run_ends_in_the_same_bits(
+    root: Path, tmp_path: Path, recipe: Recipe, mean: float, monkeypatch
+):
+    recipe = replace(recipe, mean=mean, measure_every=1)
     whole = trained(recipe, root, tmp_path / "whole")
     monkeypatch.setattr("geodistill.train.CHECKPOINT_SECONDS", 0.0)
     real = jobs.DetectorJob.loss
@@ -94,13 +99,14 @@ def test_an_interrupted_run_ends_in_the_same_bits(root: Path, tmp_path: Path, me
     assert [line["step"] for line in lines if "score" in line] == [3, 6]
 
 
-def test_a_cache_gives_the_same_bits(root: Path, tmp_path: Path) -> None:
+@BOTH
+def test_a_cache_gives_the_same_bits(root: Path, tmp_path: Path, recipe: Recipe) -> None:
     dataset = open_dataset(root)
-    assert cache_batches(RECIPE, dataset, tmp_path / "cache") == (6, 6)
+    assert cache_batches(recipe, dataset, tmp_path / "cache") == (6, 6)
     (tmp_path / "cache" / "000" / "000003.safetensors").unlink()
-    assert cache_batches(RECIPE, dataset, tmp_path / "cache") == (6, 1)
-    own = trained(RECIPE, root, tmp_path / "own")
-    assert equal(trained(RECIPE, root, tmp_path / "shared", cache=tmp_path / "cache"), own)
+    assert cache_batches(recipe, dataset, tmp_path / "cache") == (6, 1)
+    own = trained(recipe, root, tmp_path / "own")
+    assert equal(trained(recipe, root, tmp_path / "shared", cache=tmp_path / "cache"), own)
 
 
 def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
@@ -120,12 +126,12 @@ def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
 
 def test_batches_are_functions_of_the_step(root: Path) -> None:
     dataset = open_dataset(root)
-    detector = new_detector(RECIPE, "cpu").train()
+    detector = start_detector(RECIPE, "cpu").train()
     feed = make_feed(RECIPE, dataset, detector, with_objects=True)
-    one, two = (batch_of(detector, feed.examples(3), feed.count(3)) for _ in range(2))
-    assert torch.equal(one.voxels.points, two.voxels.points)
-    other = batch_of(detector, feed.examples(4), feed.count(4))
-    assert len(other.voxels.points) != len(one.voxels.points)
+    one, two = (batch_of(detector, feed, 3, feed.examples(3)) for _ in range(2))
+    assert torch.equal(one.inputs.points, two.inputs.points)
+    other = batch_of(detector, feed, 4, feed.examples(4))
+    assert len(other.inputs.points) != len(one.inputs.points)
     seen = [feed._example(k) for k in range(6)]
     assert len({len(one.points) for one in seen}) > 1
 
@@ -154,10 +160,10 @@ def test_recipes_that_make_no_sense() -> None:
 
 def _gradients(recipe: Recipe, root: Path) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
-    detector = new_detector(recipe, "cpu").double().train()
+    detector = start_detector(recipe, "cpu").double().train()
     feed = make_feed(recipe, open_dataset(root), detector, with_objects=True)
-    batch = batch_of(detector, [_double(one) for one in feed.examples(0)], feed.count(0))
-    parts = detector.losses(detector(batch.voxels), batch.targets)
+    batch = batch_of(detector, feed, 0, [_double(one) for one in feed.examples(0)])
+    parts = detector.losses(detector(batch.inputs), batch.targets)
     torch.stack(list(parts.values())).sum().backward()
     dist.sum_gradients(detector.parameters())
     found = {name: p.grad for name, p in detector.named_parameters()}
@@ -195,5 +201,5 @@ def test_two_ranks_have_the_gradient_of_one(root: Path, tmp_path: Path, normalis
 def test_a_detector_of_a_run(root: Path, tmp_path: Path) -> None:
     trained(RECIPE, root, tmp_path / "run")
     found = load_detector(tmp_path / "run")
-    assert isinstance(found, Detector) and not found.training
+    assert isinstance(found, AnchorDetector) and not found.training
     assert (tmp_path / "run" / "best.safetensors").is_file()

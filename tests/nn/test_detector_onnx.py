@@ -9,7 +9,7 @@ import torch
 
 from geodistill.checks import UsageError
 from geodistill.detect.anchors import decode
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.detector_onnx import export_onnx
 from geodistill.nn.second import KITTI_GRID as VOXELS
 from geodistill.nn.voxels import VoxelGrid
@@ -21,7 +21,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 @pytest.mark.parametrize("coordinates", ["absolute", "mmdet3d_legacy"])
 def test_onnxruntime_finds_the_same_boxes(tmp_path: Path, coordinates) -> None:
     torch.manual_seed(0)
-    detector = Detector(DetectorSettings(compression=16, grid=GRID, coordinates=coordinates))
+    detector = AnchorDetector(AnchorSettings(compression=16, grid=GRID, coordinates=coordinates))
     for module in detector.modules():  # statistics as after training
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
             module.running_mean.normal_(0, 0.1)
@@ -51,7 +51,7 @@ def test_onnxruntime_finds_the_same_boxes(tmp_path: Path, coordinates) -> None:
 
 def test_sparse_detectors_are_refused(tmp_path: Path) -> None:
     grid = replace(VOXELS, high=(6.4, -33.6, 1.0))
-    second = Detector(DetectorSettings("second", 16, grid=grid))
+    second = AnchorDetector(AnchorSettings("second", 16, grid=grid))
     with pytest.raises(UsageError, match="second convolves sparse grids"):
         export_onnx(tmp_path / "a.onnx", second)
     assert not (tmp_path / "a.onnx").exists()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import InputError, ShapeError
-from geodistill.nn.point_clouds import gather_scans, thinned
+from geodistill.nn.point_clouds import gathered, thinned
 from geodistill.nn.pointnet import (
     FeaturePropagation,
     Grouping,
@@ -142,17 +142,17 @@ def test_of_few_points_each_is_there(count: int) -> None:
 def test_batches_are_functions_of_the_generator() -> None:
     given = [scan(300, 9), scan(70, 0), torch.zeros(0, 4)]
     one, two, other = (
-        gather_scans(given, 256, 40.0, GROUPINGS, torch.Generator().manual_seed(seed))
-        for seed in (4, 4, 5)
+        gathered(given, 256, 40.0, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)
     )
-    assert torch.equal(one.points, two.points) and one.seed == two.seed
-    assert not torch.equal(one.points, other.points) and one.seed != other.seed
-    assert one.counts.tolist() == [256, 70, 0] and (one.points[2] == 0).all()
+    assert torch.equal(one[0], two[0]) and one[2] == two[2]
+    assert not torch.equal(one[0], other[0]) and one[2] != other[2]
+    assert one[1].tolist() == [256, 70, 0] and (one[0][2] == 0).all()
     # Without one, a scan is drawn from alike whatever is beside it.
-    together = gather_scans(given, 256, 40.0, GROUPINGS)
-    alone = gather_scans(given[1:2], 256, 40.0, GROUPINGS)
-    assert torch.equal(together.points[1], alone.points[0])
-    assert torch.equal(together.levels[1].xyz[1], alone.levels[1].xyz[0])
+    together, _, _ = gathered(given, 256, 40.0)
+    alone, _, _ = gathered(given[1:2], 256, 40.0)
+    assert torch.equal(together[1], alone[0])
+    several, single = (levels_of(points[..., :3], GROUPINGS) for points in (together, alone))
+    assert torch.equal(several[1].xyz[1], single[1].xyz[0])
 
 
 def test_bad_clouds_are_refused() -> None:

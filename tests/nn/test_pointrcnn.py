@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,13 +17,13 @@ from geodistill.detect.overlap import iou_3d
 from geodistill.detect.point_codes import turned
 from geodistill.detect.proposals import Draw, point_objects
 from geodistill.nn.point_detector import (
+    PointChoice,
     PointClass,
-    PointPredictions,
-    PointRCNN,
+    PointDetector,
     PointSettings,
     Proposing,
 )
-from geodistill.nn.pointrcnn import pool
+from geodistill.nn.pointrcnn import PointPredictions, pool
 
 CLASSES = (
     PointClass("Car", (4.5, 1.9, 1.56)),
@@ -39,7 +40,7 @@ BOXES = torch.tensor(
 LABELS = torch.tensor([0, 2, 1])
 SMALL = PointSettings(
     compression=16,
-    classes=CLASSES,
+    objects=CLASSES,
     points=1024,
     pooled=64,
     proposing=Proposing(300, overlap=0.8, most=64, overlap_learning=0.95, most_learning=300),
@@ -65,9 +66,9 @@ def scene(seed: int = 0) -> Tensor:
     return torch.cat([xyz, torch.rand(len(xyz), 1, generator=generator)], 1)
 
 
-def small(seed: int = 0) -> PointRCNN:
+def small(seed: int = 0) -> PointDetector:
     torch.manual_seed(seed)
-    return PointRCNN(SMALL)
+    return PointDetector(SMALL)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +77,11 @@ def small(seed: int = 0) -> PointRCNN:
 )
 def test_parameters_are_as_many_as_published(compression: int, all_: int, biases: int) -> None:
     """Those of mmdetection3d, but for the biases before the backbone's norms, which do nothing."""
-    model = PointRCNN(PointSettings(compression=compression))
+    model = PointDetector(PointSettings(compression=compression))
     assert sum(p.numel() for p in model.parameters()) == all_ - biases
 
 
-def rows_of_layers(model: PointRCNN, proposals: int) -> dict[str, int]:
+def rows_of_layers(model: PointDetector, proposals: int) -> dict[str, int]:
     """How many rows each linear layer is given for one scan, by its name."""
     rows: dict[str, int] = {}
 
@@ -91,22 +92,23 @@ def rows_of_layers(model: PointRCNN, proposals: int) -> dict[str, int]:
         return hook
 
     given = 2
-    for name, layer in model.named_modules():
+    for name, layer in model.network.named_modules():
         if isinstance(layer, nn.Linear):
             share = proposals // given if name.startswith("refiner") else 1
             layer.register_forward_hook(count(name, share))
     model.eval()
     model(model.prepare([scene()]))
-    channels = model.neck.levels[-1].layers[-3].weight.shape[0]  # type: ignore[union-attr, index]
-    model.refiner(torch.rand(given, model.settings.pooled, 5 + channels))
+    channels = model.network.neck.levels[-1].layers[-3].weight.shape[0]  # type: ignore[union-attr, index]
+    model.network.refiner(torch.rand(given, model.settings.pooled, 5 + channels))
     return rows
 
 
 def test_multiply_adds() -> None:
     """Published are 104.9, 13.7 and 7.1; see `nn.pointrcnn`."""
-    rows = rows_of_layers(PointRCNN(PointSettings(compression=16)), 512)
+    rows = rows_of_layers(PointDetector(PointSettings(compression=16)), 512)
     for compression, first, all_ in ((1, 10.05, 96.84), (8, 1.275, 12.18), (16, 0.644, 6.197)):
-        named = dict(PointRCNN(PointSettings(compression=compression)).named_modules())
+        model = PointDetector(PointSettings(compression=compression))
+        named = dict(model.network.named_modules())
         products = {name: count * named[name].weight.numel() for name, count in rows.items()}  # type: ignore[union-attr]
         one = sum(count for name, count in products.items() if not name.startswith("refiner"))
         assert one / 1e9 == pytest.approx(first, rel=1e-3)
@@ -121,7 +123,7 @@ def test_a_scene_is_learnt() -> None:
     batch = model.prepare([scan])
     model.train()
     for _ in range(steps):
-        parts = model.losses(model(batch), batch, [BOXES], [LABELS])
+        parts = model.losses(model(batch), model.targets([BOXES], [LABELS]))
         optimiser.zero_grad()
         torch.stack(list(parts.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
@@ -149,13 +151,13 @@ def test_losses_are_functions_of_the_batch() -> None:
     for seed in (3, 3, 4):
         model.load_state_dict(before)
         batch = model.prepare([scene()], torch.Generator().manual_seed(seed))
-        parts = model.losses(model(batch), batch, [BOXES], [LABELS])
+        parts = model.losses(model(batch), model.targets([BOXES], [LABELS]))
         results.append({name: float(part.detach()) for name, part in parts.items()})
     assert list(results[0]) == ["points", "boxes", "certainty", "refinement", "corners"]
     assert results[0] == results[1] and results[0] != results[2]
 
 
-def exact_predictions(model: PointRCNN) -> PointPredictions:
+def exact_predictions(model: PointDetector) -> PointPredictions:
     """As if the first stage knew: each point's box, with a score for those inside of one."""
     batch = model.prepare([scene()])
     xyz = batch.points[0, :, :3]
@@ -165,18 +167,19 @@ def exact_predictions(model: PointRCNN) -> PointPredictions:
     logits = torch.full((len(xyz), 3), -9.0)
     logits[objects >= 0, LABELS[objects[objects >= 0]]] = 9.0
     features = model(batch).features.detach()
-    return PointPredictions(logits[None], codes[None], features, batch.points, batch.counts)
+    return PointPredictions(
+        logits[None], codes[None], features, batch.points, batch.counts, batch.seed
+    )
 
 
 def test_who_knows_loses_nothing_in_the_first_stage() -> None:
     model = small().eval()
     predictions = exact_predictions(model)
-    batch = model.prepare([scene()])
-    parts = model.losses(predictions, batch, [BOXES], [LABELS])
+    parts = model.losses(predictions, model.targets([BOXES], [LABELS]))
     assert parts["boxes"] < 1e-9 and parts["points"] < 1e-4
     # Proposals are the boxes, and the refiner, which has learnt nothing, hardly moves them.
     assert parts["refinement"] < 0.05 and parts["corners"] < 0.05
-    wrong = model.losses(predictions, batch, [BOXES + 0.5], [LABELS])
+    wrong = model.losses(predictions, model.targets([BOXES + 0.5], [LABELS]))
     assert wrong["boxes"] > 0.5
 
 
@@ -185,13 +188,11 @@ def test_the_second_stage_teaches_the_first_nothing() -> None:
     batch = model.prepare([scene()])
     predictions = exact_predictions(model)
     first = model(batch)
-    known = PointPredictions(
-        predictions.logits, predictions.codes, first.features, batch.points, batch.counts
-    )
-    parts = model.losses(known, batch, [BOXES], [LABELS])
+    known = replace(predictions, features=first.features)
+    parts = model.losses(known, model.targets([BOXES], [LABELS]))
     (parts["certainty"] + parts["refinement"] + parts["corners"]).backward()
     with_gradient = {
-        name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None
+        name.split(".")[0] for name, p in model.network.named_parameters() if p.grad is not None
     }
     assert with_gradient == {"refiner"}
 
@@ -205,9 +206,9 @@ def test_labels_of_points_are_ignored_about_boxes() -> None:
     xyz = batch.points[0, :, :3]
     rim = inside(xyz, wider).any(1) & ~inside(xyz, BOXES).any(1)
     assert rim.any()
-    before = model.losses(predictions, batch, [BOXES], [LABELS])["points"]
+    before = model.losses(predictions, model.targets([BOXES], [LABELS]))["points"]
     predictions.logits[0, rim] = 9.0
-    assert model.losses(predictions, batch, [BOXES], [LABELS])["points"] == before
+    assert model.losses(predictions, model.targets([BOXES], [LABELS]))["points"] == before
 
 
 def test_points_in_boxes_are_pooled_in_the_boxes_frames() -> None:
@@ -247,13 +248,13 @@ def test_empty_scans_and_scans_without_boxes(training: bool) -> None:
     predictions = model(batch)
     none = torch.zeros(0, 7), torch.zeros(0, dtype=torch.int64)
     boxes, labels = [none[0], BOXES, none[0]], [none[1], LABELS, none[1]]
-    parts = model.losses(predictions, batch, boxes, labels)
+    parts = model.losses(predictions, model.targets(boxes, labels))
     assert all(part.isfinite() for part in parts.values())
     if training:
         torch.stack(list(parts.values())).sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     alone = model.prepare(scans[:1])
-    parts = model.losses(model(alone), alone, boxes[:1], labels[:1])
+    parts = model.losses(model(alone), model.targets(boxes[:1], labels[:1]))
     assert all(float(part.detach()) == 0 for part in parts.values())
     with torch.no_grad():
         found = model.eval().detections(predictions)
@@ -284,7 +285,7 @@ def test_points_out_of_range_are_left_out() -> None:
         ({"points": 1000}, "points must be a multiple of 256, got 1000"),
         ({"points": 0}, "points must be a multiple of 256, got 0"),
         ({"pooled": 24}, "pooled must be a multiple of 16, got 24"),
-        ({"classes": ()}, "at least one class"),
+        ({"objects": ()}, "at least one class"),
         ({"values": 2}, "at least x, y and z, got 2"),
     ],
 )
@@ -295,16 +296,21 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], words: str) -> None:
 
 def test_widths_that_are_not_published_are_refused() -> None:
     with pytest.raises(UsageError, match="compression must be one of"):
-        PointRCNN(PointSettings(compression=5))
+        PointDetector(PointSettings(compression=5))
 
 
 def test_other_numbers_of_values_and_no_norms() -> None:
     for values in (3, 5):
         settings = PointSettings(
-            16, points=256, pooled=16, values=values, refiner_norm="none", least_score=0.0
+            compression=16,
+            points=256,
+            pooled=16,
+            values=values,
+            refiner_norm="none",
+            choice=PointChoice(0.0),
         )
-        model = PointRCNN(settings).eval()
-        assert not any(isinstance(m, nn.BatchNorm1d) for m in model.refiner.modules())
+        model = PointDetector(settings).eval()
+        assert not any(isinstance(m, nn.BatchNorm1d) for m in model.network.refiner.modules())
         scan = torch.cat([scene()[:, :3], torch.rand(800, 2)], 1)[:, :values]
         with torch.no_grad():
             (found,) = model.detections(model(model.prepare([scan])))

@@ -17,7 +17,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.cli import main
 from geodistill.detect.anchors import KITTI, decode, directed
 from geodistill.detect.boxes import from_convention, wrap
-from geodistill.nn.detector import Detector
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.toolboxes import is_toolbox_checkpoint, read_detector, write_detector
 from geodistill.nn.toolboxes.python_text import assigned
@@ -141,7 +141,7 @@ def in_order(rows: Tensor, names: str, wanted: tuple[str, ...], yaws: int = 1) -
 
 def compare(
     oracle: Any,
-    detector: Detector,
+    detector: AnchorDetector,
     names: str,
     convention: str,
     yaws: int = 1,
@@ -274,7 +274,7 @@ def test_what_is_written_fits_the_network_of_its_config(
     size, most = (PILLARS, 4) if architecture == "pointpillars" else (VOXELS, 3)
     grid = VoxelGrid((0.0, -2.56, -3.0), (5.12, 2.56, 1.0), tuple(size), most, 600)  # type: ignore[arg-type]
     settings = replace(published(architecture, source), grid=grid, compression=16)
-    detector = Detector(settings)
+    detector = AnchorDetector(settings)
     filled(detector.network)
     path, config = write_detector(tmp_path / "a.pth", detector, target)
     content = torch.load(path, weights_only=True)
@@ -302,7 +302,7 @@ def test_what_is_written_fits_the_network_of_its_config(
         compare(oracle, back, ORDERS[target], target)
 
 
-def load_again(folder: Path, detector: Detector) -> Detector:
+def load_again(folder: Path, detector: AnchorDetector) -> AnchorDetector:
     save_detector(folder / "own.safetensors", detector)
     return load_detector(folder / "own.safetensors")
 
@@ -314,7 +314,7 @@ def test_published_networks_have_the_published_shapes(
     tmp_path: Path, architecture: Any, counts: tuple[int, int]
 ) -> None:
     for toolbox, count in zip(("mmdet3d", "openpcdet"), counts, strict=True):
-        detector = Detector(published(architecture, toolbox))  # type: ignore[arg-type]
+        detector = AnchorDetector(published(architecture, toolbox))  # type: ignore[arg-type]
         path, _ = write_detector(tmp_path / "a.pth", detector, toolbox)  # type: ignore[arg-type]
         content = torch.load(path, weights_only=True)
         state = content["state_dict" if toolbox == "mmdet3d" else "model_state"]
@@ -339,7 +339,7 @@ def test_classes_in_another_order_and_of_other_names(tmp_path: Path) -> None:
     settings = replace(
         published("pointpillars", "mmdet3d"), grid=grid, compression=16, anchors=anchors
     )
-    detector = Detector(settings)
+    detector = AnchorDetector(settings)
     path, _ = write_detector(tmp_path / "a.pth", detector, "mmdet3d", classes=("c", "a", "b"))
     back = read_detector(path).detector
     assert back.classes == ("c", "a", "b")
@@ -351,7 +351,7 @@ def test_classes_in_another_order_and_of_other_names(tmp_path: Path) -> None:
     config.unlink()
     assert read_detector(path, anchors).detector.classes == ("a", "b", "c")
     two = replace(settings, anchors=anchors[:2])
-    path, config = write_detector(tmp_path / "c.pth", Detector(two), "openpcdet")
+    path, config = write_detector(tmp_path / "c.pth", AnchorDetector(two), "openpcdet")
     config.unlink()
     with pytest.raises(InputError, match=r"head of 2 classes with 2 anchors .* those of none"):
         read_detector(path)
@@ -447,13 +447,13 @@ def test_python_settings_are_read_as_data() -> None:
 def test_writing_what_a_toolbox_has_no_setting_for(tmp_path: Path) -> None:
     old = replace(published("pointpillars", "mmdet3d-0"), compression=16)
     with pytest.raises(UsageError, match="OpenPCDet has no setting for: write it for mmdet3d"):
-        write_detector(tmp_path / "a.pth", Detector(old), "openpcdet")
+        write_detector(tmp_path / "a.pth", AnchorDetector(old), "openpcdet")
     with pytest.raises(UsageError, match=r"unknown toolbox 'mmdet'.*did you mean 'mmdet3d'"):
-        write_detector(tmp_path / "a.pth", Detector(old), "mmdet")  # type: ignore[arg-type]
+        write_detector(tmp_path / "a.pth", AnchorDetector(old), "mmdet")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"call it NAME\.pth"):
-        write_detector(tmp_path / "a.py", Detector(old), "mmdet3d")
+        write_detector(tmp_path / "a.py", AnchorDetector(old), "mmdet3d")
     assert not [*tmp_path.iterdir()]
-    path, _ = write_detector(tmp_path / "a.pth", Detector(old), "mmdet3d")
+    path, _ = write_detector(tmp_path / "a.pth", AnchorDetector(old), "mmdet3d")
     back = read_detector(path)
     assert back.convention == "mmdet3d" and back.detector.settings == old
 

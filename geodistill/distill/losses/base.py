@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import UsageError
-from geodistill.detect.targets import Targets
 from geodistill.nn.bev import Predictions
+from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.voxels import Voxels
 
 
@@ -21,21 +21,21 @@ class Seen:
     """A batch of B scans that teacher and student both saw.
 
     Attributes:
-        voxels: of their points.
+        inputs: what both networks are given.
         boxes: [M, 7] of each scan.
         labels: int64 [M] of each.
-        targets: of each, what the anchors learn.
-        anchors: [H, W, C, R, 7].
+        targets: of each, as the detector has them.
+        anchors: [H, W, C, R, 7]; None for a detector without.
         area: least x and y, largest x and y of the maps, in metres.
         trails: [M, T, 7] of each, the same objects in neighbouring frames, in this one's
             coordinates; None where they are unknown.
     """
 
-    voxels: Voxels
+    inputs: Voxels | PointBatch
     boxes: Sequence[Tensor]
     labels: Sequence[Tensor]
-    targets: Sequence[Targets]
-    anchors: Tensor
+    targets: Sequence[Any]
+    anchors: Any
     area: tuple[float, float, float, float]
     trails: Sequence[Tensor] | None = None
 
@@ -74,8 +74,8 @@ class Loss(nn.Module, ABC):
         """The loss, without its weight, of outputs at the tap.
 
         Args:
-            teacher, student: [V, C] of voxels, maps [B, C, H, W], or predictions; of several taps
-                a tuple of these.
+            teacher, student: [V, C] of voxels or points, maps [B, C, H, W], or predictions; of
+                several taps a tuple of these.
             seen: what they are outputs for.
             progress: share of the training that is done.
         """

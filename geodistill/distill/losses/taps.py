@@ -75,7 +75,10 @@ def run_until(network: nn.Module, batch: Any, names: Iterable[str]) -> dict[str,
         taps.remove()
         for handle in stops:
             handle.remove()
-    return {name: detached(value) for name, value in taps.outputs.items()}
+    silent = [name for name in wanted if name not in taps.outputs]
+    if silent:
+        raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")
+    return {name: detached(taps.outputs[name]) for name in wanted}
 
 
 def detached(value: Any) -> Any:

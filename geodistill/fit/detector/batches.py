@@ -12,12 +12,12 @@ from torch import Tensor
 
 from geodistill.detect.augment import Augmentation, Cutout, Example, augmented, cut_out, example
 from geodistill.detect.datasets import Dataset
-from geodistill.detect.targets import Targets
 from geodistill.log import progress
 from geodistill.nn.detector import Detector
-from geodistill.nn.voxels import VoxelGrid, Voxels
+from geodistill.nn.point_clouds import PointBatch
+from geodistill.nn.voxels import Voxels
 
-ORDER, CHANGE = 0, 1  # what a stream of random numbers is for
+ORDER, CHANGE, DRAW = 0, 1, 2  # what a stream of random numbers is for
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,19 +25,19 @@ class Batch:
     """B scans as a detector learns from them.
 
     Attributes:
-        voxels: of their points.
+        inputs: what the network is given of their points.
         boxes: [M, 7] of each scan.
         labels: int64 [M] of each.
-        targets: of each.
+        targets: of each, as the detector has them.
         trails: [M, T, 7] of each, see `Example`; None where they are unknown.
         frames: how many scans all ranks together have in this step.
         taught: what teachers put out for it, by their number and the tap, where it is stored.
     """
 
-    voxels: Voxels
+    inputs: Voxels | PointBatch
     boxes: list[Tensor]
     labels: list[Tensor]
-    targets: list[Targets]
+    targets: list[Any]
     trails: list[Tensor] | None
     frames: int
     taught: dict[tuple[int, str], Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Feed:
     Attributes:
         dataset, frames: what is learnt from.
         classes: of the detector.
-        grid: of its voxels; boxes whose middle is outside of it are left out.
+        area: that it sees; boxes whose middle is outside of it are left out.
         augmentation: of each scan, or None.
         objects: what is pasted.
         size: of a batch, over all ranks.
@@ -61,7 +61,7 @@ class Feed:
     dataset: Dataset
     frames: Sequence[str]
     classes: tuple[str, ...]
-    grid: VoxelGrid
+    area: tuple[float, float, float, float]
     augmentation: Augmentation | None
     objects: dict[str, list[Cutout]]
     size: int
@@ -79,6 +79,11 @@ class Feed:
     def count(self, step: int) -> int:
         return len(self._places(step))
 
+    def generator(self, step: int) -> torch.Generator:
+        """Of what a detector draws in a step."""
+        sequence = np.random.SeedSequence([self.seed, DRAW, step, self.rank])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
     def _places(self, step: int) -> range:
         return range(step * self.size, (step + 1) * self.size)
 
@@ -90,7 +95,7 @@ class Feed:
         if self.augmentation is not None:
             random = np.random.default_rng([self.seed, CHANGE, place])
             found = augmented(found, self.augmentation, self.classes, self.objects, random)
-        return inside_grid(found, self.grid)
+        return inside_area(found, self.area)
 
 
 class Ahead(torch.utils.data.IterableDataset):
@@ -114,21 +119,22 @@ def stream(feed: Feed, first: int, steps: int, workers: int) -> Iterator[list[Ex
     return iter(torch.utils.data.DataLoader(ahead, batch_size=None, num_workers=workers))
 
 
-def batch_of(detector: Detector, found: Sequence[Example], frames: int) -> Batch:
-    """Examples as a detector learns from them, on its device."""
-    device = detector.anchors.device
-    voxels = detector.prepare([one.points for one in found])
+def batch_of(detector: Detector, feed: Feed, step: int, found: Sequence[Example]) -> Batch:
+    """The examples of a step as a detector learns from them, on its device."""
+    device = detector.device
+    inputs = detector.prepare([one.points for one in found], feed.generator(step))
     boxes, labels = [one.boxes.to(device) for one in found], [one.labels for one in found]
     labels = [one.to(device) for one in labels]
     trails = [one.trails.to(device) for one in found if one.trails is not None]
     targets = detector.targets(boxes, labels)
     known = len(trails) == len(found)
-    return Batch(voxels, boxes, labels, targets, trails if known else None, frames)
+    count = feed.count(step)
+    return Batch(inputs, boxes, labels, targets, trails if known else None, count)
 
 
-def inside_grid(found: Example, grid: VoxelGrid) -> Example:
-    """Without the boxes whose middle is not above the grid."""
-    low, high = found.boxes.new_tensor(grid.low[:2]), found.boxes.new_tensor(grid.high[:2])
+def inside_area(found: Example, area: tuple[float, float, float, float]) -> Example:
+    """Without the boxes whose middle is outside of an area."""
+    low, high = found.boxes.new_tensor(area).split(2)
     kept = ((found.boxes[:, :2] >= low) & (found.boxes[:, :2] < high)).all(1)
     trails = None if found.trails is None else found.trails[kept]
     return Example(found.points, found.boxes[kept], found.labels[kept], trails)

@@ -15,9 +15,9 @@ from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, batch_of, stream
 from geodistill.fit.detector.stored import Store
 from geodistill.metrics.detectors import Report, detect, flat, headline, measure
-from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
+from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import Run
 from geodistill.train.adamw import AdamW, OneCycle
 
@@ -45,7 +45,7 @@ class Guide(Protocol):
         ...
 
     def loss(
-        self, batch: Batch, predictions: Predictions, progress: float
+        self, batch: Batch, predictions: Any, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
         """After the student has seen the batch: what more it loses, and what to report."""
         ...
@@ -88,7 +88,7 @@ class DetectorJob:
         self.workers, self.mean = workers, mean
         self.shadow = detector
         if mean:
-            self.shadow = Detector(detector.settings).to(detector.anchors.device)
+            self.shadow = new_detector(detector.settings).to(detector.device)
             self.shadow.load_state_dict(detector.state_dict())
         trained = [*detector.parameters()]
         if guide is not None:
@@ -120,7 +120,7 @@ class DetectorJob:
         batch = self._batch(step)
         if self.guide is not None:
             batch = self.guide.labels(batch, self.detector)
-        predictions = self.detector(batch.voxels)
+        predictions = self.detector(batch.inputs)
         parts = self.detector.losses(predictions, batch.targets)
         total = torch.stack(list(parts.values())).sum()
         metrics = {name: float(value.detach()) for name, value in parts.items()}
@@ -202,4 +202,4 @@ class DetectorJob:
         if self._examples is None or self._next != step:
             self._examples = stream(self.feed, step, self.steps, self.workers)
         self._next = step + 1
-        return batch_of(self.detector, next(self._examples), self.feed.count(step))
+        return batch_of(self.detector, self.feed, step, next(self._examples))

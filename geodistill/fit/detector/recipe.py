@@ -7,14 +7,15 @@ from typing import Any
 
 from geodistill.checks import UsageError
 from geodistill.detect.augment import Augmentation
-from geodistill.nn.detector import DetectorSettings
+from geodistill.nn.anchor_detector import AnchorSettings
+from geodistill.nn.point_detector import PointSettings
 from geodistill.train.adamw import OneCycle
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Attributes:
-    detector: what is trained.
+    detector: what is trained; its `architecture` says which other settings it has.
     epochs: how often each scan is seen.
     batch: scans of a step, over all processes.
     cycle: of the optimiser.
@@ -27,7 +28,7 @@ class Recipe:
     losses: from a teacher, each a mapping with `loss`, its name, and its options.
     """
 
-    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    detector: AnchorSettings | PointSettings = field(default_factory=AnchorSettings)
     epochs: int = 80
     batch: int = 6
     cycle: OneCycle = field(default_factory=OneCycle)

@@ -22,6 +22,8 @@ from geodistill.detect.targets import Targets
 from geodistill.fit.detector.batches import Batch, Feed
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
+from geodistill.nn.point_clouds import PointBatch
+from geodistill.nn.point_detector import PointDetector
 from geodistill.nn.voxels import Voxels
 from geodistill.runs import atomic_write, load_tensors, make_folder, save_tensors
 
@@ -103,7 +105,7 @@ class Store:
 
 def store_key(feed: Feed, detector: Detector) -> str:
     """Of the settings that batches depend on."""
-    own, change = detector.settings, feed.augmentation
+    change = feed.augmentation
     plain = config.to_dict(
         {
             "frames": list(feed.frames),
@@ -111,10 +113,8 @@ def store_key(feed: Feed, detector: Detector) -> str:
             "augmentation": None if change is None else config.to_dict(change),
             "size": feed.size,
             "seed": feed.seed,
-            "grid": config.to_dict(own.grid),
-            "values": own.values,
-            "anchors": [config.to_dict(one) for one in own.anchors],
-            "target": [own.architecture, own.placing, own.offset, own.forced],
+            "places": detector.places,
+            "learnt": detector.learnt,
         }
     )
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
@@ -139,63 +139,67 @@ def fill(
 
 
 def _batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    voxels = batch.voxels
-    tensors = {
-        "points": voxels.points,
-        "voxel": voxels.voxel.int(),
-        "cells": voxels.cells.int(),
-        "counts": voxels.counts.int(),
-    }
+    inputs = batch.inputs
+    tensors = {"points": inputs.points, "counts": inputs.counts.int()}
+    if isinstance(inputs, Voxels):
+        tensors |= {"voxel": inputs.voxel.int(), "cells": inputs.cells.int()}
+    else:
+        tensors["seed"] = torch.tensor(inputs.seed)
     for k, (boxes, labels, own) in enumerate(
         zip(batch.boxes, batch.labels, batch.targets, strict=True)
     ):
-        learnt = (own.object >= 0).nonzero()[:, 0]
-        tensors |= {
-            f"{k}.boxes": boxes,
-            f"{k}.labels": labels,
-            f"{k}.object": own.object.to(torch.int16),
-            f"{k}.code": own.code[learnt],
-            f"{k}.half": own.half[learnt].to(torch.uint8),
-        }
+        tensors |= {f"{k}.boxes": boxes, f"{k}.labels": labels}
+        if isinstance(own, Targets):
+            learnt = (own.object >= 0).nonzero()[:, 0]
+            tensors |= {
+                f"{k}.object": own.object.to(torch.int16),
+                f"{k}.code": own.code[learnt],
+                f"{k}.half": own.half[learnt].to(torch.uint8),
+            }
         if batch.trails is not None:
             tensors[f"{k}.trails"] = batch.trails[k]
     return tensors
 
 
 def _batch_of(tensors: dict[str, Tensor], frames: int, detector: Detector) -> Batch:
-    device = detector.anchors.device
+    device = detector.device
     tensors = {name: value.to(device) for name, value in tensors.items()}
     scans = sum(name.endswith(".boxes") for name in tensors)
     boxes = [tensors[f"{k}.boxes"] for k in range(scans)]
     labels = [tensors[f"{k}.labels"].long() for k in range(scans)]
-    voxels = Voxels(
-        tensors["points"],
-        tensors["voxel"].long(),
-        tensors["cells"].long(),
-        tensors["counts"].long(),
-        scans,
-        detector.settings.grid,
-    )
-    targets = []
-    for k in range(scans):
-        number = tensors[f"{k}.object"].long()
-        learnt = (number >= 0).nonzero()[:, 0]
-        code = tensors["points"].new_zeros(len(number), 7)
-        code[learnt] = tensors[f"{k}.code"]
-        half = torch.zeros_like(number)
-        half[learnt] = tensors[f"{k}.half"].long()
-        label = number.clone()
-        label[learnt] = labels[k][number[learnt]]
-        targets.append(Targets(number, label, code, half))
+    points, counts = tensors["points"], tensors["counts"].long()
+    inputs: Voxels | PointBatch
+    if isinstance(detector, PointDetector):
+        inputs = detector.batch(points, counts, int(tensors["seed"]))
+        targets = detector.targets(boxes, labels)
+    else:
+        cells = tensors["voxel"].long(), tensors["cells"].long()
+        inputs = Voxels(points, *cells, counts, scans, detector.settings.grid)
+        targets = [_anchors(tensors, k, labels[k]) for k in range(scans)]
     trails = [tensors[f"{k}.trails"] for k in range(scans) if f"{k}.trails" in tensors]
-    batch = Batch(voxels, boxes, labels, targets, trails or None, frames)
+    batch = Batch(inputs, boxes, labels, targets, trails or None, frames)
     return replace(batch, taught=_taught(tensors))
+
+
+def _anchors(tensors: dict[str, Tensor], scan: int, labels: Tensor) -> Targets:
+    """What the anchors of a scan learn."""
+    number = tensors[f"{scan}.object"].long()
+    learnt = (number >= 0).nonzero()[:, 0]
+    code = tensors["points"].new_zeros(len(number), 7)
+    code[learnt] = tensors[f"{scan}.code"]
+    half = torch.zeros_like(number)
+    half[learnt] = tensors[f"{scan}.half"].long()
+    label = number.clone()
+    label[learnt] = labels[number[learnt]]
+    return Targets(number, label, code, half)
 
 
 def _parts(value: Any) -> dict[str, Tensor]:
     if isinstance(value, Predictions):
         return {"logits": value.logits, "codes": value.codes, "halves": value.halves}
-    return {"output": value}
+    if isinstance(value, Tensor):
+        return {"output": value}
+    return {str(k): part for k, part in enumerate(value)}  # of a part with several outputs
 
 
 def _taught(tensors: dict[str, Tensor]) -> dict[tuple[int, str], Any]:
@@ -206,7 +210,13 @@ def _taught(tensors: dict[str, Tensor]) -> dict[tuple[int, str], Any]:
             _, number, rest = name.split(".", 2)
             tap, part = rest.rsplit(".", 1)
             found.setdefault((int(number), tap), {})[part] = value.float()
-    return {
-        key: parts["output"] if "output" in parts else Predictions(**parts)
-        for key, parts in found.items()
-    }
+    return {key: _whole(parts) for key, parts in found.items()}
+
+
+def _whole(parts: dict[str, Tensor]) -> Any:
+    """What `_parts` has taken apart."""
+    if "output" in parts:
+        return parts["output"]
+    if "logits" in parts:
+        return Predictions(**parts)
+    return [parts[str(k)] for k in range(len(parts))]

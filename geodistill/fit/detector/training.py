@@ -19,6 +19,7 @@ from geodistill.log import progress
 from geodistill.metrics.detectors import Report
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import NAME, save_detector
+from geodistill.nn.detector_kinds import new_detector
 from geodistill.nn.synced import synced
 from geodistill.runs import Run
 from geodistill.train import Budget, train
@@ -51,7 +52,7 @@ def train_detector(
     """
     if cache is not None and dist.world() > 1:
         raise UsageError("a cache holds whole batches: leave --cache out where ranks share them")
-    detector = new_detector(recipe, device)
+    detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     held_out = dataset.frames(recipe.val)
     feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
@@ -89,7 +90,7 @@ def cache_batches(
 
     Raises UsageError for a folder that holds something else.
     """
-    detector = new_detector(recipe, device)
+    detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     feed = make_feed(recipe, dataset, detector, with_objects=False)
     teachers = guide.teachers_seen() if guide is not None else ()
@@ -102,7 +103,7 @@ def cache_batches(
     feed = make_feed(recipe, dataset, detector, with_objects=True)
 
     def batch(step: int) -> Batch:
-        return batch_of(detector, feed.examples(step), feed.count(step))
+        return batch_of(detector, feed, step, feed.examples(step))
 
     def outputs(made: Batch) -> list[dict[str, Any]]:
         return guide.outputs(made) if guide is not None else []
@@ -112,12 +113,12 @@ def cache_batches(
     return steps, written
 
 
-def new_detector(recipe: Recipe, device: str) -> Detector:
+def start_detector(recipe: Recipe, device: str) -> Detector:
     """With the weights of the recipe's seed."""
     if recipe.batch % dist.world():
         raise UsageError(f"a batch of {recipe.batch} cannot be shared by {dist.world()} ranks")
     torch.manual_seed(recipe.seed)
-    detector = Detector(recipe.detector).to(device)
+    detector = new_detector(recipe.detector).to(device)
     synced(detector)
     return detector
 
@@ -135,7 +136,7 @@ def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects
                 f"{len(frames):,} scans of '{recipe.train}'"
             )
     return Feed(
-        *(dataset, frames, detector.classes, recipe.detector.grid, recipe.augmentation),
+        *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
         *(objects if recipe.augmentation is not None else {}, recipe.batch, recipe.seed),
         *(dist.rank(), dist.world()),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from geodistill.detect.anchors import BETA, ClassAnchors
-from geodistill.nn.detector import DetectorSettings
+from geodistill.nn.anchor_detector import AnchorSettings
 from geodistill.nn.pointpillars import narrowed
 from geodistill.nn.toolboxes.widths import (
     depths,
@@ -20,7 +20,7 @@ from geodistill.nn.toolboxes.widths import (
 )
 
 
-def mmdet3d_config(settings: DetectorSettings, anchors: Sequence[ClassAnchors]) -> str:
+def mmdet3d_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> str:
     """Python, with the anchors of the classes in the order of the file."""
     choice, weights, reach = settings.choice, settings.weights, span(settings)
     x, y, far_x, far_y = settings.area or (*settings.grid.low[:2], *settings.grid.high[:2])
@@ -122,7 +122,7 @@ def mmdet3d_config(settings: DetectorSettings, anchors: Sequence[ClassAnchors]) 
     return "\n".join(shown) + "\n"
 
 
-def _encoder(settings: DetectorSettings) -> dict[str, Any]:
+def _encoder(settings: AnchorSettings) -> dict[str, Any]:
     x, y, z = settings.grid.cells
     if settings.architecture == "second":
         w16, w32, w64, w128 = (narrowed(w, settings.compression) for w in (16, 32, 64, 128))

@@ -7,7 +7,7 @@ from typing import Any
 
 from geodistill.config.yaml_text import dump
 from geodistill.detect.anchors import ClassAnchors
-from geodistill.nn.detector import STRIDE, DetectorSettings
+from geodistill.nn.anchor_detector import STRIDE, AnchorSettings
 from geodistill.nn.toolboxes.widths import (
     depths,
     joined_widths,
@@ -25,7 +25,7 @@ _HEAD = {
 }
 
 
-def openpcdet_config(settings: DetectorSettings, anchors: Sequence[ClassAnchors]) -> str:
+def openpcdet_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> str:
     """YAML, with the anchors of the classes in the order of the file."""
     config = {
         "CLASS_NAMES": [one.name for one in anchors],
@@ -81,7 +81,7 @@ def openpcdet_config(settings: DetectorSettings, anchors: Sequence[ClassAnchors]
     return dump(config)
 
 
-def _data(settings: DetectorSettings) -> dict[str, Any]:
+def _data(settings: AnchorSettings) -> dict[str, Any]:
     return {
         "_BASE_CONFIG_": "cfgs/dataset_configs/kitti_dataset.yaml",
         "POINT_CLOUD_RANGE": span(settings),
@@ -101,7 +101,7 @@ def _data(settings: DetectorSettings) -> dict[str, Any]:
     }
 
 
-def _encoder(settings: DetectorSettings) -> dict[str, Any]:
+def _encoder(settings: AnchorSettings) -> dict[str, Any]:
     if settings.architecture == "second":
         return {
             "NAME": "SECONDNet",
@@ -122,7 +122,7 @@ def _encoder(settings: DetectorSettings) -> dict[str, Any]:
     }
 
 
-def _anchors(settings: DetectorSettings, one: ClassAnchors) -> dict[str, Any]:
+def _anchors(settings: AnchorSettings, one: ClassAnchors) -> dict[str, Any]:
     return {
         "class_name": one.name,
         "anchor_sizes": [[*one.size]],

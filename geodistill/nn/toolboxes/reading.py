@@ -11,7 +11,7 @@ from geodistill import config, log
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.anchors import KITTI, ClassAnchors
 from geodistill.io.checkpoints import load_checkpoint
-from geodistill.nn.detector import STRIDE, Detector, DetectorSettings
+from geodistill.nn.anchor_detector import STRIDE, AnchorDetector, AnchorSettings
 from geodistill.nn.toolboxes.layouts import (
     HeadOrder,
     State,
@@ -47,7 +47,7 @@ class ToolboxDetector:
 
     toolbox: Toolbox
     convention: Convention
-    detector: Detector
+    detector: AnchorDetector
 
 
 def read_detector(
@@ -101,7 +101,7 @@ def read_detector(
     x, y, _ = settings.grid.cells
     if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[architecture] ** 2:
         raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
-    detector = Detector(settings)
+    detector = AnchorDetector(settings)
     detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
     return ToolboxDetector(toolbox, convention, detector.eval())
 
@@ -128,11 +128,11 @@ def _names(meta: Mapping[str, Any], toolbox: Toolbox, shape: Shape) -> tuple[str
 
 def _configured(
     path: Path,
-    settings: DetectorSettings,
+    settings: AnchorSettings,
     meta: Mapping[str, Any],
     convention: Convention,
     names: tuple[str, ...],
-) -> DetectorSettings | None:
+) -> AnchorSettings | None:
     """Settings of the file's config, its classes in the order of the file; None where there is
     no config that is understood."""
     if convention == "openpcdet":
@@ -184,7 +184,7 @@ def _ordered(
 
 
 def _arranged(
-    state: State, detector: Detector, order: HeadOrder, convention: Convention, path: Path
+    state: State, detector: AnchorDetector, order: HeadOrder, convention: Convention, path: Path
 ) -> State:
     """Weights as the network here has them."""
     own = detector.network.state_dict()

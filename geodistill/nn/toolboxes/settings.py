@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from geodistill.detect.anchors import KITTI, ClassAnchors
 from geodistill.nn import pointpillars, second
-from geodistill.nn.detector import Choice, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorSettings, Choice
 from geodistill.nn.toolboxes.names import Architecture, Toolbox
 from geodistill.nn.voxels import VoxelGrid
 
@@ -33,11 +33,11 @@ _NO_LIMIT = 1 << 30
 _OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the scans end at 69.12
 
 
-def published(architecture: Architecture, convention: Convention) -> DetectorSettings:
+def published(architecture: Architecture, convention: Convention) -> AnchorSettings:
     """As the toolbox publishes its detector of KITTI, its classes in the order of `KITTI` here."""
     pillars = architecture == "pointpillars"
     grid = pointpillars.KITTI_GRID if pillars else second.KITTI_GRID
-    settings = DetectorSettings(architecture=architecture, grid=grid)
+    settings = AnchorSettings(architecture=architecture, grid=grid)
     if convention == "openpcdet":
         return replace(
             settings,
@@ -68,7 +68,7 @@ def since_1(anchors: ClassAnchors) -> ClassAnchors:
     return replace(anchors, yaws=tuple(math.pi / 2 - yaw for yaw in reversed(anchors.yaws)))
 
 
-def from_openpcdet(config: Mapping[str, Any], start: DetectorSettings) -> DetectorSettings:
+def from_openpcdet(config: Mapping[str, Any], start: AnchorSettings) -> AnchorSettings:
     """With what a YAML file of OpenPCDet sets, its classes in the order of the file.
 
     Raises KeyError, TypeError, ValueError or IndexError for other settings.
@@ -121,8 +121,8 @@ def from_openpcdet(config: Mapping[str, Any], start: DetectorSettings) -> Detect
 
 
 def from_mmdet3d(
-    config: Mapping[str, Any], names: Sequence[str], start: DetectorSettings, old: bool
-) -> DetectorSettings:
+    config: Mapping[str, Any], names: Sequence[str], start: AnchorSettings, old: bool
+) -> AnchorSettings:
     """With what a config of mmdetection3d sets, its classes, of these names, in its order.
 
     Raises KeyError, TypeError, ValueError or IndexError for other settings.
@@ -182,8 +182,8 @@ def _as_in_second(one: ClassAnchors) -> ClassAnchors:
 
 
 def _with_grid(
-    settings: DetectorSettings, span: Any, size: Any, most_points: Any, most_voxels: Any
-) -> DetectorSettings:
+    settings: AnchorSettings, span: Any, size: Any, most_points: Any, most_voxels: Any
+) -> AnchorSettings:
     *low, a, b, c = _numbers(span)
     x, y, z = _numbers(size)
     train, test = map(_limit, most_voxels)

@@ -12,7 +12,7 @@ import torch
 
 from geodistill import __version__, log
 from geodistill.checks import UsageError, choose
-from geodistill.nn.detector import Detector, DetectorSettings
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.toolboxes.layouts import (
     SPCONV_1,
     SPCONV_2,
@@ -39,7 +39,10 @@ def checkpoint_files(path: Path, toolbox: Toolbox) -> tuple[Path, Path]:
 
 
 def write_detector(
-    path: Path | str, detector: Detector, toolbox: Toolbox, classes: Sequence[str] | None = None
+    path: Path | str,
+    detector: AnchorDetector,
+    toolbox: Toolbox,
+    classes: Sequence[str] | None = None,
 ) -> tuple[Path, Path]:
     """Write a checkpoint that a toolbox loads, and beside it the config that builds its network.
 
@@ -98,9 +101,7 @@ def write_detector(
     return files
 
 
-def _order(
-    settings: DetectorSettings, toolbox: Toolbox, classes: Sequence[str] | None
-) -> HeadOrder:
+def _order(settings: AnchorSettings, toolbox: Toolbox, classes: Sequence[str] | None) -> HeadOrder:
     own = settings.classes
     if classes is None:
         classes = ORDER[toolbox] if {*own} == {*ORDER[toolbox]} else own
@@ -112,7 +113,7 @@ def _order(
     return HeadOrder([own.index(name) for name in classes], range(len(yaws)))
 
 
-def _tell(path: Path, settings: DetectorSettings, toolbox: Toolbox) -> None:
+def _tell(path: Path, settings: AnchorSettings, toolbox: Toolbox) -> None:
     """Say what the config cannot."""
     if toolbox == "openpcdet" and settings.architecture == "second" and settings.compression > 1:
         log.say(

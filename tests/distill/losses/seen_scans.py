@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from geodistill.distill.losses import Seen
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.bev import Predictions
-from geodistill.nn.detector import Detector, DetectorSettings
 from geodistill.nn.voxels import VoxelGrid
 
 GRID = VoxelGrid((0.0, -6.4, -3.0), (12.8, 6.4, 1.0), (0.4, 0.4, 4.0), 8, 400)
@@ -27,14 +27,14 @@ BOXES = (
 LABELS = (torch.tensor([2, 0, 1]), torch.tensor([2]))  # pedestrian, cyclist, car
 
 
-def detector(compression: int, seed: int, architecture: str = "pointpillars") -> Detector:
+def detector(compression: int, seed: int, architecture: str = "pointpillars") -> AnchorDetector:
     """With statistics of its own in the batch norms, so that nothing is constant."""
     torch.manual_seed(seed)
     grid = GRID
     if architecture == "second":
         grid = VoxelGrid((0.0, -6.4, -3.0), (12.8, 6.4, 1.0), (0.1, 0.1, 0.1), 5, 2000)
-    found = Detector(
-        DetectorSettings(architecture=architecture, compression=compression, grid=grid)  # type: ignore[arg-type]
+    found = AnchorDetector(
+        AnchorSettings(architecture=architecture, compression=compression, grid=grid)  # type: ignore[arg-type]
     )
     for module in found.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
@@ -55,7 +55,7 @@ def clouds(points: int = 700) -> list[Tensor]:
     return found
 
 
-def seen(of: Detector, trails: bool = False) -> Seen:
+def seen(of: AnchorDetector, trails: bool = False) -> Seen:
     moved = [own[:, None].expand(-1, 2, -1).clone() for own in BOXES]
     for own in moved:
         own[:, 0, 0] += 2.0

@@ -33,7 +33,7 @@ def test_the_student_and_what_adapts_it_learn_and_the_teacher_does_not(name: str
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     teaching = Teaching(student, [teacher], [{"loss": name, **SMALL.get(name, {})}])
     batch = teaching.labels(batch_for(student), student)
-    predictions = student(batch.voxels)
+    predictions = student(batch.inputs)
     total, said = teaching.loss(batch, predictions, 0.3)
     total.backward()
     assert total.dim() == 0 and total.item() > 0 and said[name] > 0
@@ -54,7 +54,7 @@ def test_a_loss_is_the_same_when_it_is_asked_again(name: str) -> None:
     teacher, student = detector(4, 0), detector(16, 1).eval()
     teaching = Teaching(student, [teacher], [{"loss": name, **SMALL.get(name, {})}])
     batch = teaching.labels(batch_for(student), student)
-    first, second = (teaching.loss(batch, student(batch.voxels), 0.3)[0] for _ in range(2))
+    first, second = (teaching.loss(batch, student(batch.inputs), 0.3)[0] for _ in range(2))
     assert first.item() == second.item()
 
 

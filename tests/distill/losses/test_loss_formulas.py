@@ -82,7 +82,7 @@ def test_similarity_needs_no_more_places_than_there_are() -> None:
 
 def test_voxels_are_chosen_by_their_points() -> None:
     own = seen(detector(16, 0))
-    counts, scan = own.voxels.counts, own.voxels.cells[:, 0]
+    counts, scan = own.inputs.counts, own.inputs.cells[:, 0]
     chosen = strongest(torch.zeros(len(counts), 3), own, 12)
     for k, places in enumerate(chosen):
         assert (scan[places] == k).all() and len(set(places.tolist())) == 12

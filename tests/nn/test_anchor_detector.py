@@ -11,14 +11,14 @@ from geodistill import config
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.anchors import encode
 from geodistill.detect.losses import focal_loss
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings, Choice
 from geodistill.nn.bev import Predictions
-from geodistill.nn.detector import Choice, Detector, DetectorSettings
 from geodistill.nn.detector_files import fingerprint, load_detector, save_detector
 from geodistill.nn.voxels import VoxelGrid
 from geodistill.runs import load_tensors, save_tensors
 
 GRID = VoxelGrid((0.0, -5.12, -3.0), (10.24, 5.12, 1.0), (0.32, 0.32, 4.0), 32, 4000)
-SETTINGS = DetectorSettings(compression=16, grid=GRID)
+SETTINGS = AnchorSettings(compression=16, grid=GRID)
 
 BOXES = torch.tensor(
     [
@@ -30,12 +30,12 @@ BOXES = torch.tensor(
 LABELS = torch.tensor([2, 2, 0])
 
 
-def detector(**changes) -> Detector:
+def detector(**changes) -> AnchorDetector:
     torch.manual_seed(0)
-    return Detector(replace(SETTINGS, **changes))
+    return AnchorDetector(replace(SETTINGS, **changes))
 
 
-def perfect(found: Detector) -> Predictions:
+def perfect(found: AnchorDetector) -> Predictions:
     """What a network that knows all boxes would say."""
     (target,) = found.targets([BOXES], [LABELS])
     logits = torch.full((len(target.label), 3), -8.0)
@@ -110,7 +110,7 @@ def test_codes_are_of_the_detectors_own_anchors() -> None:
 def test_a_grid_that_strides_do_not_divide() -> None:
     grid = replace(GRID, high=(10.24 + 0.32, 5.12, 1.0))
     with pytest.raises(UsageError, match="33 x 32 cells: pointpillars needs multiples of 8"):
-        DetectorSettings(grid=grid)
+        AnchorSettings(grid=grid)
 
 
 @pytest.mark.parametrize("scan", [torch.zeros(0, 4), torch.tensor([[50.0, 0, 0, 1]])])

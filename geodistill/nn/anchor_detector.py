@@ -1,0 +1,269 @@
+"""A detector with anchors: from scans to boxes, and what it loses against labelled ones.
+
+Sources: Yan et al., "SECOND" (Sensors 2018); Lang et al., "PointPillars" (CVPR 2019); the settings
+are those in which mmdetection3d and OpenPCDet differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geodistill import dist
+from geodistill.checks import UsageError
+from geodistill.detect.anchors import (
+    KITTI,
+    ClassAnchors,
+    Placing,
+    anchor_grid,
+    decode,
+    directed,
+)
+from geodistill.detect.losses import code_loss, focal_loss
+from geodistill.detect.scenes import Detections
+from geodistill.detect.suppress import suppress
+from geodistill.detect.targets import NOTHING, Targets, assign
+from geodistill.nn.bev import Predictions
+from geodistill.nn.detector import Detector
+from geodistill.nn.pillars import MOMENTUM, Coordinates
+from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars
+from geodistill.nn.second import Second, SecondSettings
+from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
+
+STRIDE = {"pointpillars": 2, "second": 8}
+"""Cells of the voxels' grid along one of the anchors'."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the predicted boxes are detections.
+
+    Attributes:
+        least_score: below it there is none.
+        candidates: of a scan, by their best class's score, that are compared.
+        overlap: from above, of which only the better box stays.
+        most: of a scan.
+        by_class: whether only boxes of one class exclude each other, as in mmdetection3d.
+    """
+
+    least_score: float = 0.1
+    candidates: int = 100
+    overlap: float = 0.01
+    most: int = 50
+    by_class: bool = True
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the parts of the loss."""
+
+    classes: float = 1.0
+    codes: float = 2.0
+    halves: float = 0.2
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """Attributes:
+    architecture: of the network.
+    compression: of its parameters, 1 for the published widths.
+    grid: of voxels.
+    most_voxels_detecting: in the place of the grid's when no training goes on.
+    values: of a point: x, y, z, reflectance and what else.
+    anchors: of each class, in the order of the network's outputs.
+    placing: see `detect.anchors.anchor_grid`.
+    area: that anchors cover: least x and y, largest x and y in metres; None: the grid's.
+    offset: in radians, where the first half of the circle begins: pi / 4 in OpenPCDet, -pi / 2 in
+        mmdetection3d.
+    forced: with which overlap a box claims its best anchors: "any", as in OpenPCDet, or from the
+        class's "negative" threshold, as in mmdetection3d.
+    normaliser: the loss is over the positive anchors of the "batch", as in mmdetection3d, or of
+        each "scan", as in OpenPCDet.
+    coordinates: see `nn.pillars.PillarEncoder`.
+    momentum: weight of a new batch in the running statistics of the batch norms; where a training
+        has few hundred steps, a larger one than the published is needed.
+    choice: of detections.
+    weights: of the losses.
+    """
+
+    architecture: Literal["pointpillars", "second"] = "pointpillars"
+    compression: int = 1
+    grid: VoxelGrid = KITTI_GRID
+    most_voxels_detecting: int = 40_000
+    values: int = 4
+    anchors: tuple[ClassAnchors, ...] = KITTI
+    placing: Placing = "centers"
+    area: tuple[float, float, float, float] | None = None
+    offset: float = math.pi / 4
+    forced: Literal["any", "negative"] = "any"
+    normaliser: Literal["batch", "scan"] = "batch"
+    coordinates: Coordinates = "absolute"
+    momentum: float = MOMENTUM
+    choice: Choice = field(default_factory=Choice)
+    weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        stride = STRIDE[self.architecture]
+        x, y, _ = self.grid.cells
+        if not self.anchors:
+            raise UsageError("a detector needs anchors of at least one class")
+        coarsest = stride * (4 if self.architecture == "pointpillars" else 2)
+        if x % coarsest or y % coarsest:
+            raise UsageError(
+                f"the grid has {x} x {y} cells: {self.architecture} needs multiples of {coarsest}"
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.anchors)
+
+
+class AnchorDetector(Detector):
+    """PointPillars or SECOND.
+
+    Attributes:
+        anchors: [H, W, C, R, 7], on the network's device.
+    """
+
+    settings: AnchorSettings
+    anchors: Tensor
+
+    def __init__(self, settings: AnchorSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        grid, classes, yaws = settings.grid, len(settings.anchors), len(settings.anchors[0].yaws)
+        shape = (grid, classes, yaws, settings.values, settings.compression)
+        if settings.architecture == "second":
+            self.network = Second(SecondSettings(*shape))
+        else:
+            self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = settings.momentum
+            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # sparse kernels have no such
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        stride = STRIDE[settings.architecture]
+        x, y, _ = grid.cells
+        area = settings.area or (*grid.low[:2], *grid.high[:2])
+        anchors = anchor_grid(settings.anchors, area, (y // stride, x // stride), settings.placing)
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.settings.classes
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        return self.settings.grid.low, self.settings.grid.high
+
+    @property
+    def places(self) -> dict[str, Any]:
+        own = self.settings
+        return {
+            "architecture": own.architecture,
+            "grid": own.grid,
+            "values of a point": own.values,
+            "anchors": own.anchors,
+            "placing of anchors": own.placing,
+        }
+
+    @property
+    def learnt(self) -> dict[str, Any]:
+        return {"offset": self.settings.offset, "forced": self.settings.forced}
+
+    def prepare(self, scans: Sequence[Tensor], generator: torch.Generator | None = None) -> Voxels:
+        grid = self.settings.grid
+        if not self.training:
+            grid = dataclasses.replace(grid, most_voxels=self.settings.most_voxels_detecting)
+        return voxelize([scan.to(self.device) for scan in scans], grid)
+
+    def forward(self, inputs: Voxels) -> Predictions:
+        return self.network(inputs)
+
+    def targets(self, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Targets]:
+        """What the anchors of each scan learn."""
+        settings, device = self.settings, self.device
+        forced = [one.negative for one in settings.anchors]
+        return [
+            assign(
+                self.anchors,
+                own.to(device),
+                numbers.to(device),
+                settings.anchors,
+                settings.offset,
+                forced if settings.forced == "negative" else None,
+            )
+            for own, numbers in zip(boxes, labels, strict=True)
+        ]
+
+    def losses(self, predictions: Predictions, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """Parts: "classes", "codes" and "halves"."""
+        label = torch.stack([one.label for one in targets])  # [B, A]
+        code = torch.stack([one.code for one in targets])
+        half = torch.stack([one.half for one in targets])
+        share = self._shares(label)
+        learnt = label >= 0
+        classes = predictions.logits.shape[-1]
+        wanted = F.one_hot(label.clamp(min=0), classes) * learnt[..., None]
+        focal = focal_loss(predictions.logits, wanted.to(predictions.logits)).sum(-1)
+        focal = focal * (label != NOTHING)
+        scan = learnt.nonzero()[:, 0]
+        away = code_loss(predictions.codes[learnt], code[learnt]).sum(1)
+        turned = F.cross_entropy(predictions.halves[learnt], half[learnt], reduction="none")
+        weights = self.settings.weights
+        return {
+            "classes": weights.classes * (focal.sum(1) * share).sum(),
+            "codes": weights.codes * (away * share[scan]).sum(),
+            "halves": weights.halves * (turned * share[scan]).sum(),
+        }
+
+    def _shares(self, label: Tensor) -> Tensor:
+        """What each scan's losses are multiplied by, [B]."""
+        positive = (label >= 0).sum(1).clamp(min=1)
+        if self.settings.normaliser == "batch":
+            return (1 / dist.all_sum(positive.sum().float())).expand(len(label))
+        return 1 / positive / (len(label) * dist.world())
+
+    @torch.no_grad()
+    def detections(self, predictions: Predictions) -> list[Detections]:
+        anchors = self.anchors.reshape(-1, 7)
+        parts = zip(predictions.logits, predictions.codes, predictions.halves, strict=True)
+        return [self._chosen(logits, codes, halves, anchors) for logits, codes, halves in parts]
+
+    def _chosen(self, logits: Tensor, codes: Tensor, halves: Tensor, anchors: Tensor) -> Detections:
+        choice = self.settings.choice
+        scores = logits.sigmoid()
+        best = scores.max(1).values
+        rank = best.topk(min(choice.candidates, len(best))).indices
+        rank = rank[best[rank] >= choice.least_score]
+        boxes = decode(codes[rank], anchors[rank]).cpu()
+        half = halves[rank].argmax(1).cpu()
+        yaw = directed(boxes[:, 6], half, self.settings.offset)
+        boxes = torch.cat([boxes[:, :6], yaw[:, None]], 1)
+        scores = scores[rank].cpu()
+        if choice.by_class:
+            parts = [
+                _kept(boxes, scores[:, number], number, choice) for number in range(scores.shape[1])
+            ]
+        else:
+            parts = [_kept(boxes, *scores.max(1), choice)]
+        boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        order = scores.argsort(descending=True, stable=True)[: choice.most]
+        return Detections(boxes[order], scores[order], labels[order])
+
+
+def _kept(
+    boxes: Tensor, scores: Tensor, labels: int | Tensor, choice: Choice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of one class (an int), or all with their own, that exclude no better one."""
+    numbers = torch.as_tensor(labels).expand(len(scores))
+    able = (scores >= choice.least_score).nonzero()[:, 0]
+    kept = able[suppress(boxes[able], scores[able], choice.overlap, choice.most)]
+    return boxes[kept], scores[kept], numbers[kept]
