@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing import event_accumulator
 
 from geodistill.cli import main
 from geodistill.io.images import read_image
@@ -18,6 +20,16 @@ SMALL = (
     "detector.grid.high=25.6,12.8,1",
     "detector.momentum=0.2",
     "epochs=1",
+)
+POINTS = (
+    "detector.architecture=pointrcnn",
+    "detector.points=256",
+    "detector.pooled=16",
+    "detector.proposing.most_learning=32",
+    "detector.drawing.count=16",
+    "epochs=1",
+    "batch=4",
+    "augmentation=none",
 )
 
 
@@ -43,8 +55,8 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings() -> list[str]:
-    return [word for value in SMALL for word in ("--set", value)]
+def settings(values: Sequence[str] = SMALL) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
 
 
 def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) -> None:
@@ -68,10 +80,34 @@ def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) 
     scan = streets / "training" / "velodyne" / "000009.bin"
     boxes = said(capsys, "detect", scan, "--model", student, "-o", tmp_path / "boxes.json")
     assert json.loads((tmp_path / "boxes.json").read_text()) == boxes["boxes"]
+
     assert read_image(tmp_path / "boxes.png").std() > 0.02
     more = said(capsys, "detect", scan, "--model", student, "--least-score", "0")["boxes"]
     assert len(more) > len(boxes["boxes"]) or len(more) == 50
     assert said(capsys, "info", student / "detector.safetensors")["architecture"] == "pointpillars"
+
+
+def test_points_from_a_recipe_to_boxes(streets: Path, tmp_path: Path, capsys) -> None:
+    recipe, run = tmp_path / "points.yaml", tmp_path / "run"
+    recipe.write_text("{}\n")
+    words = (recipe, "--data", streets, *settings(POINTS), "--tensorboard")
+    made = said(capsys, "train", *words, "-o", run)
+    logged = event_accumulator.EventAccumulator(str(run / "tensorboard")).Reload()
+    (score,) = logged.Scalars("score")
+    assert score.step == 2 and score.value == pytest.approx(made["score"])
+    known = said(capsys, "info", run)
+    assert known["architecture"] == "pointrcnn" and known["points"] == 256
+    copy, onnx = tmp_path / "copy.safetensors", tmp_path / "copy.onnx"
+    said(capsys, "export", run, "-o", copy)
+    assert "pointrcnn detector is written as NAME.safetensors" in refused(
+        capsys, 2, "export", run, "-o", onnx
+    )
+    scan = streets / "training" / "velodyne" / "000009.bin"
+    one, two = (
+        said(capsys, "detect", scan, "--model", model, "--least-score", 0)["boxes"]
+        for model in (run, copy)
+    )
+    assert one == two and one
 
 
 def test_a_cache_of_the_command(streets: Path, tmp_path: Path, capsys) -> None:

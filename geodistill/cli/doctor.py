@@ -20,6 +20,8 @@ EXTRAS = {
     "skimage": ("mesh", "meshes of fields and splats"),
     "xatlas": ("mesh", "textures of such meshes"),
     "open3d": ("open3d", "conversion to and from Open3D"),
+    "onnxruntime": ("onnx", "ONNX files of detectors"),
+    "tensorboard": ("tensorboard", "training logs in TensorBoard"),
 }
 
 

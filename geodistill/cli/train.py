@@ -59,6 +59,9 @@ class Arguments(Taught):
     cache: Annotated[
         Path | None, Option("batches that geodistill cache has made by this recipe", metavar="DIR")
     ] = None
+    tensorboard: Annotated[
+        bool, Option("log for TensorBoard as well, to RUN/tensorboard", setting=False)
+    ] = False
     overwrite: Annotated[bool, Option("replace what is at -o", setting=False)] = False
 
 
@@ -87,6 +90,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
                 arguments.output, "train", settings, arguments.overwrite, inputs=inputs
             )
             stack.enter_context(opened)
+            if arguments.tensorboard:
+                _show(opened, stack)
         detector, found = train_detector(
             *(recipe, dataset, opened, dist.device(arguments.device)),
             guide_of=guide_of(teachers, recipe),
@@ -102,6 +107,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
             _draw(opened, detector, dataset, recipe, found)
             opened.finish(result)
     return result
+
+
+def _show(opened: Run, stack: contextlib.ExitStack) -> None:
+    """What is logged goes to TensorBoard as well."""
+    from geodistill.train.board import Board
+
+    saved = opened.latest()
+    board = Board(opened.path("tensorboard"), after=saved[0] if saved else 0)
+    stack.callback(board.close)
+    opened.watch(board.add)
 
 
 def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: Any) -> None:

@@ -1,5 +1,6 @@
-"""Sparse 3D convolution in plain torch: sorted keys tell which outputs meet which inputs, and each
-offset of the kernel is one matrix product.
+"""Sparse 3D convolution. In plain torch, on any device: sorted keys tell which outputs meet which
+inputs, and each offset of the kernel is one matrix product. On a GPU spconv takes its place where
+it is installed.
 
 Source: Graham et al., "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks"
 (CVPR 2018); Yan et al., "SECOND" (2018).
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import check
+from geodistill.nn import sparse_spconv
 
 Triple = tuple[int, int, int]
 Pairs = list[tuple[Tensor, Tensor]]
@@ -31,19 +33,19 @@ class SparseMap:
         cells: int64 [V, 4], grid, z, y and x, no two alike.
         shape: Z, Y and X.
         count: B.
-        pairs: of submanifold convolutions on these cells, by kernel: layers share them, and so do
-            networks that look at the same scan.
+        shared: what layers on these cells share, and networks that look at the same scan: of
+            submanifold convolutions, by kernel, their pairs.
     """
 
     features: Tensor
     cells: Tensor
     shape: Triple
     count: int
-    pairs: dict[Triple, Pairs] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
 
     def with_features(self, features: Tensor) -> SparseMap:
         """Other features of the same cells."""
-        return SparseMap(features, self.cells, self.shape, self.count, self.pairs)
+        return SparseMap(features, self.cells, self.shape, self.count, self.shared)
 
     def dense(self) -> Tensor:
         """[B, C, Z, Y, X], zero where nothing is."""
@@ -67,9 +69,15 @@ class SubmanifoldConv(nn.Module):
         self.weight = _weight(kernel, channels_in, channels_out)
 
     def forward(self, x: SparseMap) -> SparseMap:
-        if self.kernel not in x.pairs:
-            x.pairs[self.kernel] = submanifold_pairs(x.cells, x.shape, self.kernel)
-        pairs = x.pairs[self.kernel]
+        if sparse_spconv.serves(x.features):
+            found = sparse_spconv.convolve(
+                *(x.features, self.weight, x.cells, x.shape, x.count, x.shared),
+                *((1, 1, 1), (0, 0, 0), True),
+            )
+            return x.with_features(found[0])
+        if self.kernel not in x.shared:
+            x.shared[self.kernel] = submanifold_pairs(x.cells, x.shape, self.kernel)
+        pairs = x.shared[self.kernel]
         return x.with_features(convolve(x.features, self.weight, pairs, len(x.cells)))
 
 
@@ -92,6 +100,12 @@ class StridedConv(nn.Module):
         sizes = zip(x.shape, self.kernel, self.stride, self.padding, strict=True)
         z, y, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
         shape = (z, y, w)
+        if sparse_spconv.serves(x.features):
+            features, cells = sparse_spconv.convolve(
+                *(x.features, self.weight, x.cells, x.shape, x.count, {}),
+                *(self.stride, self.padding, False),
+            )
+            return SparseMap(features, cells, shape, x.count)
         cells, pairs = strided_pairs(x.cells, shape, self.kernel, self.stride, self.padding)
         features = convolve(x.features, self.weight, pairs, len(cells))
         return SparseMap(features, cells, shape, x.count)

@@ -6,7 +6,7 @@ import contextlib
 import filecmp
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -43,6 +43,7 @@ class Run:
         self.resumed = resumed
         self._work, self._lock, self._outside = work, lock, outside
         self._metrics: BinaryIO | None = None
+        self._listeners: list[Callable[[int, Mapping[str, Any]], None]] = []
 
     @classmethod
     def open(
@@ -138,6 +139,12 @@ class Run:
             self._metrics.flush()
         except OSError as error:
             raise write_error(path, error) from None
+        for listener in self._listeners:
+            listener(step, metrics)
+
+    def watch(self, listener: Callable[[int, Mapping[str, Any]], None]) -> None:
+        """Tell a listener, too, what is logged from now on: the step and the metrics."""
+        self._listeners.append(listener)
 
     def finish(self, outputs: Mapping[str, Any]) -> None:
         """Mark the run as finished with its outputs (JSON-able), settle its files and close it.

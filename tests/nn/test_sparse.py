@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import ShapeError
+from geodistill.nn import sparse_spconv
 from geodistill.nn.sparse import SparseMap, StridedConv, SubmanifoldConv, convolve
 
 SHAPE = (5, 7, 6)
@@ -81,7 +82,7 @@ def test_layers_of_one_resolution_share_their_pairs() -> None:
     x = made()
     one, two = SubmanifoldConv(3, 4).double(), SubmanifoldConv(4, 5).double()
     after = two(one(x))
-    assert after.pairs is x.pairs and list(x.pairs) == [(3, 3, 3)]
+    assert after.shared is x.shared and list(x.shared) == [(3, 3, 3)]
 
 
 def test_nothing_depends_on_the_order_of_cells() -> None:
@@ -90,6 +91,31 @@ def test_nothing_depends_on_the_order_of_cells() -> None:
     other = SparseMap(x.features[order], x.cells[order], SHAPE, 2)
     layer = SubmanifoldConv(3, 4).double()
     torch.testing.assert_close(layer(other).features, layer(x).features[order])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_spconv_gives_the_same(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its build for CPUs has no backward pass; that for GPUs is held against ours there."""
+    pytest.importorskip("spconv.pytorch")
+    found = made(3)
+    x = SparseMap(found.features.detach().float(), found.cells, SHAPE, 2)
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        SubmanifoldConv(3, 8),
+        SubmanifoldConv(8, 8),
+        StridedConv(8, 16, (3, 3, 3), (2, 2, 2), (0, 1, 1)),
+        SubmanifoldConv(16, 16, (3, 1, 1)),
+    )
+    ours = layers(x).dense()
+    wanted = torch.autograd.grad(ours.square().sum(), [*layers.parameters()])
+    monkeypatch.setattr(sparse_spconv, "serves", lambda features: True)
+    features = x.features.to(device).requires_grad_(device == "cuda")
+    theirs = layers.to(device)(SparseMap(features, x.cells.to(device), SHAPE, 2)).dense()
+    torch.testing.assert_close(theirs.detach().cpu(), ours.detach())
+    if device == "cuda":
+        given = torch.autograd.grad(theirs.square().sum(), [*layers.parameters()])
+        for one, two in zip(given, wanted, strict=True):
+            torch.testing.assert_close(one.cpu(), two)
 
 
 def test_nothing_at_all() -> None:

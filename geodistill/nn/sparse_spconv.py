@@ -1,0 +1,60 @@
+"""Sparse convolution by spconv (2.x), for GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor
+from torch.func import functional_call
+
+
+def serves(features: Tensor) -> bool:
+    """Whether features [V, C] are on a GPU, in a precision that spconv has, and it is installed."""
+    known = str(features.dtype) in ("torch.float32", "torch.float16")
+    return features.is_cuda and known and find_spec("spconv") is not None
+
+
+def convolve(
+    features: Tensor,
+    weight: Tensor,
+    cells: Tensor,
+    shape: Sequence[int],
+    count: int,
+    shared: dict[Any, Any],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    submanifold: bool,
+) -> tuple[Tensor, Tensor]:
+    """A convolution of what a `nn.sparse.SparseMap` has.
+
+    Args:
+        features: [V, C].
+        weight: [z, y, x, C, D].
+        cells: int64 [V, 4], grid, z, y and x.
+        shape: Z, Y and X.
+        count: of grids.
+        shared: what layers on the same cells share.
+        stride, padding: along z, y and x; of a submanifold convolution 1 and 0.
+        submanifold: whether outputs are at the inputs' cells, in their order.
+
+    Returns:
+        Features [W, D] and their cells int64 [W, 4].
+    """
+    from spconv import pytorch as spconv
+
+    *kernel, wide, narrow = weight.shape
+    # spconv reads indices as if they were contiguous, whatever their strides.
+    x = spconv.SparseConvTensor(
+        *(features, cells.int().contiguous(), [*shape], count),
+        indice_dict=shared.setdefault("spconv", {}),
+    )
+    kind: Any = spconv.SubMConv3d if submanifold else spconv.SparseConv3d
+    key = f"submanifold {kernel}" if submanifold else None
+    layer = kind(wide, narrow, kernel, [*stride], [*padding], bias=False, indice_key=key)
+    found = functional_call(layer, {"weight": weight.permute(4, 0, 1, 2, 3).contiguous()}, (x,))
+    if submanifold:
+        shared["spconv"] = found.indice_dict
+        return found.features, cells
+    return found.features, found.indices.long()
