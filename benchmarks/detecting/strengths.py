@@ -41,7 +41,7 @@ def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
             for step in range(BATCHES):
                 batch = store.read(step, student)
                 seen = Taps(student.network, taps)
-                predictions = student(teaching.labels(batch, student).inputs)
+                predictions = student(teaching.labels(batch).inputs)
                 labels = torch.stack(
                     list(student.losses(predictions, batch.targets).values())
                 ).sum()

@@ -149,8 +149,13 @@ def _run(verb: str, argv: list[str]) -> None:
 
     arguments = parse(module.Arguments, argv, f"geodistill {verb}")
     before = log.level()
-    log.set_level(log.QUIET if arguments.quiet else log.NORMAL)
+    # Under torchrun the first process speaks for all; each says its own errors.
+    first = os.environ.get("RANK", "0") == "0"
+    log.set_level(log.NORMAL if first and not arguments.quiet else log.QUIET)
     try:
+        if not first:
+            module.run(arguments)
+            return
         if not arguments.json:
             print(module.report(module.run(arguments)))
             return

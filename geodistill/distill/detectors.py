@@ -98,7 +98,7 @@ class Teaching:
     def teachers_seen(self) -> tuple[str, ...]:
         return tuple(fingerprint(teacher) for teacher in self.teachers)
 
-    def labels(self, batch: Batch, student: Detector) -> Batch:
+    def labels(self, batch: Batch) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
         shown = self._shown_of(batch)
         boxes, labels = batch.boxes, batch.labels
@@ -107,7 +107,7 @@ class Teaching:
             boxes, labels = with_detections(boxes, labels, found, least)
         if not self._assigned:
             return batch
-        return replace(batch, targets=student.targets(boxes, labels))
+        return replace(batch, targets=self.student.targets(boxes, labels))
 
     def loss(
         self, batch: Batch, predictions: Any, progress: float

@@ -49,7 +49,7 @@ def test_a_step_with_each_loss(root: Path, teacher: AnchorDetector, name: str) -
     teaching = Teaching(student, [teacher], [{"loss": name}])
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)), student)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
     predictions = student(batch.inputs)
     parts = list(student.losses(predictions, batch.targets).values())
     more, said = teaching.loss(batch, predictions, 0.3)
@@ -73,7 +73,7 @@ def test_points_are_compared_or_refused(root: Path, name: str) -> None:
         return
     teaching = Teaching(student, [teacher], [{"loss": name, "tap": "neck"}])
     feed = make_feed(POINTS, open_dataset(root), student, with_objects=True)
-    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)), student)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
     loss, said = teaching.loss(batch, student(batch.inputs), 0.3)
     loss.backward()
     assert loss.isfinite() and said[name] > 0
@@ -120,7 +120,7 @@ def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetect
     teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
     plain = batch_of(student, feed, 0, feed.examples(0))
-    taught = teaching.labels(plain, student)
+    taught = teaching.labels(plain)
     more = [int((one.label >= 0).sum()) for one in taught.targets]
     own = [int((one.label >= 0).sum()) for one in plain.targets]
     with torch.no_grad():

@@ -62,6 +62,7 @@ def test_two_ranks_learn_what_one_does(root: Path, tmp_path: Path) -> None:
     both = ranks(root, tmp_path / "two", 1)
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
+    assert "parameters" in said[0][0] and said[1] == ("", "")
     alone = subprocess.run(command(root, tmp_path / "one", 1), capture_output=True, text=True)
     assert alone.returncode == 0, alone.stderr
     one, two = (

@@ -32,7 +32,7 @@ class Guide(Protocol):
         """What is trained with the student and thrown away afterwards."""
         ...
 
-    def labels(self, batch: Batch, student: Detector) -> Batch:
+    def labels(self, batch: Batch) -> Batch:
         """The batch with labels that the teacher adds, if it does."""
         ...
 
@@ -119,7 +119,7 @@ class DetectorJob:
         self.detector.train()
         batch = self._batch(step)
         if self.guide is not None:
-            batch = self.guide.labels(batch, self.detector)
+            batch = self.guide.labels(batch)
         predictions = self.detector(batch.inputs)
         parts = self.detector.losses(predictions, batch.targets)
         total = torch.stack(list(parts.values())).sum()

@@ -82,10 +82,10 @@ class Store:
                 "batch, augmentation, grid and anchors must be the same"
             )
         held = found.get("teachers", [])
-        if held and held != wanted["teachers"]:
+        if held and wanted["teachers"] and held != wanted["teachers"]:
             raise UsageError(
                 f"{self.folder} holds the outputs of another teacher ({', '.join(held)}) than "
-                f"{', '.join(wanted['teachers']) or 'none'}: make another cache"
+                f"{', '.join(wanted['teachers'])}: make another cache"
             )
 
     def write(self, step: int, batch: Batch, outputs: Sequence[Outputs]) -> None:

@@ -32,7 +32,7 @@ def test_the_student_and_what_adapts_it_learn_and_the_teacher_does_not(name: str
     teacher, student = detector(4, 0), detector(16, 1)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     teaching = Teaching(student, [teacher], [{"loss": name, **SMALL.get(name, {})}])
-    batch = teaching.labels(batch_for(student), student)
+    batch = teaching.labels(batch_for(student))
     predictions = student(batch.inputs)
     total, said = teaching.loss(batch, predictions, 0.3)
     total.backward()
@@ -53,7 +53,7 @@ def test_the_student_and_what_adapts_it_learn_and_the_teacher_does_not(name: str
 def test_a_loss_is_the_same_when_it_is_asked_again(name: str) -> None:
     teacher, student = detector(4, 0), detector(16, 1).eval()
     teaching = Teaching(student, [teacher], [{"loss": name, **SMALL.get(name, {})}])
-    batch = teaching.labels(batch_for(student), student)
+    batch = teaching.labels(batch_for(student))
     first, second = (teaching.loss(batch, student(batch.inputs), 0.3)[0] for _ in range(2))
     assert first.item() == second.item()
 
