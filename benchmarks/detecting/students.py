@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 FRAMES, VAL_SHARE = 1300, 0.2308
 SEEDS = (0, 1, 2)
 TEACHER, RANDOM = "teacher", "random"
+STAGES = tuple(f"backbone.stages.{k}" for k in range(3))
 
 Losses = list[dict[str, Any]]
 METHODS: dict[str, Losses] = {
@@ -93,6 +95,9 @@ def main() -> int:
     parser.add_argument(
         "--weights", action="store_true", help="print how strong each loss is beside the labels"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the batches of a seed, 15 GB, when it is done"
+    )
     parser.add_argument("--report", action="store_true", help="print the table and train nothing")
     options = parser.parse_args()
     if options.weights:
@@ -100,12 +105,17 @@ def main() -> int:
         return 0
     if not options.report:
         work = Work(options.work)
-        wanted = [cell for cell in cells() if re.search(options.only, cell.name)]
         done = {record["cell"] for record in records()}
-        work.prepare({cell.seed for cell in wanted if cell.name not in done})
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for _ in pool.map(work.train, [cell for cell in wanted if cell.name not in done]):
-                pass
+        wanted = [cell for cell in cells() if re.search(options.only, cell.name)]
+        for seed in SEEDS:
+            mine = [cell for cell in wanted if cell.seed == seed and cell.name not in done]
+            if not mine:
+                continue
+            work.prepare(seed)
+            with ThreadPoolExecutor(options.jobs) as pool:
+                list(pool.map(work.train, mine))
+            if not options.keep:
+                shutil.rmtree(work.batches(seed))
     print(table(records()))
     return 0
 
@@ -126,24 +136,26 @@ class Work:
     def data(self) -> Path:
         return self.root / "streets"
 
-    def prepare(self, seeds: set[int]) -> None:
-        """The data set, the batches of each seed, and the teacher."""
-        if not seeds:
-            return
+    def batches(self, seed: int) -> Path:
+        return self.root / f"seed_{seed}"
+
+    def prepare(self, seed: int) -> None:
+        """The data set, the teacher, and the batches of a seed with what the teacher's backbone
+        makes of them."""
         self.root.mkdir(parents=True, exist_ok=True)
         geodistill(
             *("simulate", "lidar", "-o", self.data),
             *("--frames", FRAMES, "--val-share", VAL_SHARE),
             threads=0,
         )
-        for seed in sorted(seeds | {0}):
-            geodistill(
-                *("cache", "detector/pillars_small", "--data", self.data),
-                *("--seed", seed, "-o", self.root / f"batches_{seed}"),
-                threads=0,
-            )
         if not (self.root / TEACHER / "DONE").is_file():
             self._run(TEACHER, "pillars_small", 0, [], TEACHER)
+        file = self._recipe("stages", "pillars_small", [{"loss": "hint", "tap": x} for x in STAGES])
+        geodistill(
+            *("cache", file, "--data", self.data, "--teacher", self.root / TEACHER),
+            *("--seed", seed, "-o", self.batches(seed)),
+            threads=0,
+        )
         random = self.root / "random.safetensors"
         if not random.is_file():
             torch.manual_seed(1)
@@ -154,14 +166,13 @@ class Work:
         self._run(cell.name, cell.recipe, cell.seed, cell.losses, cell.folder)
 
     def _run(self, name: str, recipe: str, seed: int, losses: Losses, folder: str) -> None:
-        file = self.root / f"{folder}.yaml"
-        own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
-        file.write_text(config.to_yaml({**own, "losses": losses}), encoding="utf-8")
+        file = self._recipe(folder, recipe, losses)
+        cache = self.batches(seed)
         teacher = self.root / (f"{RANDOM}.safetensors" if RANDOM in name else TEACHER)
         started = time.time()
         found = geodistill(
             *("train", file, "--data", self.data, "--seed", seed, "-o", self.root / folder),
-            *("--cache", self.root / f"batches_{seed}"),
+            *(("--cache", cache) if cache.is_dir() and teacher.name == TEACHER else ()),
             *(("--teacher", teacher) if losses else ()),
             *(("--overwrite",) if (self.root / folder / "DONE").exists() else ()),
             threads=1,
@@ -179,6 +190,13 @@ class Work:
         with RESULTS.open("a", encoding="utf-8") as file_:
             file_.write(json.dumps(record) + "\n")
         print(f"{name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
+
+    def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:
+        """A shipped recipe with other losses."""
+        file = self.root / f"{name}.yaml"
+        own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
+        file.write_text(config.to_yaml({**own, "losses": losses}), encoding="utf-8")
+        return file
 
 
 def geodistill(*arguments: Any, threads: int = 1) -> dict[str, Any]:

@@ -134,11 +134,9 @@ class Teaching:
         """What each teacher puts out at the taps that are compared with it."""
         found = []
         for number, (teacher, names) in enumerate(zip(self.teachers, self._wanted, strict=True)):
-            held = {
-                tap: batch.taught[number, tap] for tap in names if (number, tap) in batch.taught
-            }
-            missing = [tap for tap in names if tap not in held]
-            found.append(held | run_until(teacher.network, batch.inputs, missing))
+            known = {tap: value for (who, tap), value in batch.taught.items() if who == number}
+            missing = [tap for tap in names if tap not in known]
+            found.append(known | run_until(teacher.network, batch.inputs, missing, known))
         return found
 
     def _shown_of(self, batch: Batch) -> list[dict[str, Any]]:

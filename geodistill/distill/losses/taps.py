@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,10 +51,16 @@ class _AllSeen(Exception):
 
 
 @torch.no_grad()
-def run_until(network: nn.Module, batch: Any, names: Iterable[str]) -> dict[str, Any]:
+def run_until(
+    network: nn.Module, batch: Any, names: Iterable[str], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Run a network just so far that all named parts have put something out: by name, detached.
 
-    Raises UsageError for a part that the network does not have.
+    Args:
+        known: what other parts put out for this batch, by their names: maps among these are not
+            computed again.
+
+    Raises UsageError for a part that the network does not have, or that does not run.
     """
     wanted = list(dict.fromkeys(names))
     if not wanted:
@@ -67,6 +73,14 @@ def run_until(network: nn.Module, batch: Any, names: Iterable[str]) -> dict[str,
 
     parts = dict(network.named_modules())
     stops = [parts[name].register_forward_hook(stop) for name in wanted]
+    # A part stays as it is where something in it is wanted.
+    skipped = {
+        name: value
+        for name, value in (known or {}).items()
+        if _are_maps(value) and not any(f"{one}.".startswith(f"{name}.") for one in wanted)
+    }
+    for name, value in skipped.items():
+        parts[name].forward = lambda *_, value=value: value
     try:
         network(batch)
     except _AllSeen:
@@ -75,10 +89,17 @@ def run_until(network: nn.Module, batch: Any, names: Iterable[str]) -> dict[str,
         taps.remove()
         for handle in stops:
             handle.remove()
+        for name in skipped:
+            del parts[name].forward
     silent = [name for name in wanted if name not in taps.outputs]
     if silent:
         raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")
     return {name: detached(taps.outputs[name]) for name in wanted}
+
+
+def _are_maps(value: Any) -> bool:
+    values = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(one, Tensor) and one.dim() == 4 for one in values)
 
 
 def detached(value: Any) -> Any:
