@@ -13,48 +13,60 @@ from geodistill.distill.detectors import Teaching
 from geodistill.distill.losses.taps import Taps
 from geodistill.fit.detector.stored import Store
 from geodistill.nn.bev import Predictions
+from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import load_detector
+from geodistill.nn.detector_kinds import new_detector
 
 BATCHES = 4
 
 
 def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
-    """A table of gradients' norms at the taps, of a student that labels alone have taught.
-
-    With the weight 1, and the weight at which a loss would pull half as strongly as the labels.
+    """A table of gradients' norms at the taps, those of losses with the weight 1 by those of the
+    labels: of a student that has learnt nothing, and of one that labels alone have taught. And the
+    largest weight at which a loss never pulls more than half as strongly as the labels.
     """
-    teacher = load_detector(work / "teacher")
-    store = Store(work / "batches_0", "")
+    teacher = load_detector(work / "pillars_small_teacher_0")
+    batches = Store(work / "pillars_small_batches_0", "")
+    taught = load_detector(work / "pillars_small_16x_none_0").train()
+    torch.manual_seed(0)
+    students = (new_detector(taught.settings).train(), taught)
     lines = [
-        "| loss | tap | labels | loss | weight for a half |",
+        "| loss | tap | beside labels, at first | at last | weight for a half |",
         "| --- | --- | --- | --- | --- |",
     ]
     for losses in methods.values():
         for options in losses:
             if options["loss"] == "assignment":
                 continue
-            student = load_detector(work / "pillars_small_16x_none_0").train()
-            teaching = Teaching(student, [teacher], [options])
-            (loss,) = teaching.losses
-            taps = loss.settings.taps
-            own, theirs = 0.0, 0.0
-            for step in range(BATCHES):
-                batch = store.read(step, student)
-                seen = Taps(student.network, taps)
-                predictions = student(teaching.labels(batch).inputs)
-                labels = torch.stack(
-                    list(student.losses(predictions, batch.targets).values())
-                ).sum()
-                places = [x for tap in taps for x in _tensors(seen.outputs[tap])]
-                own += _norm(labels, places) / BATCHES
-                taught, _ = teaching.loss(batch, predictions, 0.5)
-                theirs += _norm(taught / loss.settings.weight, places) / BATCHES
-                seen.remove()
-            half = 0.5 * own / max(theirs, 1e-12)
-            lines.append(
-                f"| {options['loss']} | {', '.join(taps)} | {own:.2e} | {theirs:.2e} | {half:.3g} |"
-            )
+            shares = [
+                _share(student, teacher, options, work / "pillars_small_batches_0")
+                for student in students
+            ]
+            taps = ", ".join(dict.fromkeys(shares[0][0]))
+            first, last = (share for _, share in shares)
+            half = 0.5 / max(first, last)
+            lines.append(f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {half:.2g} |")
     return "\n".join(lines)
+
+
+def _share(
+    student: Detector, teacher: Detector, options: dict[str, Any], batches: Store
+) -> tuple[tuple[str, ...], float]:
+    """A loss's taps, and how strongly it pulls there with the weight 1, beside the labels."""
+    teaching = Teaching(student, [teacher], [{**options, "weight": 1.0}])
+    (loss,) = teaching.losses
+    taps = loss.settings.taps
+    own, theirs = 0.0, 0.0
+    for step in range(BATCHES):
+        batch = batches.read(step, student)
+        seen = Taps(student.network, taps)
+        predictions = student(teaching.labels(batch).inputs)
+        labels = torch.stack(list(student.losses(predictions, batch.targets).values())).sum()
+        places = [x for tap in taps for x in _tensors(seen.outputs[tap])]
+        own += _norm(labels, places)
+        theirs += _norm(teaching.loss(batch, predictions, 0.5)[0], places)
+        seen.remove()
+    return taps, theirs / own
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -29,30 +29,40 @@ from geodistill.runs import cache_root
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 FRAMES, VAL_SHARE = 1300, 0.2308
 SEEDS = (0, 1, 2)
-TEACHER, RANDOM = "teacher", "random"
-STAGES = tuple(f"backbone.stages.{k}" for k in range(3))
+TEACHER, RANDOM = "teacher", "random.safetensors"
+STAGES = {"pillars_small": range(3), "second_small": range(2)}
+"""Of the teachers' backbones."""
 
 Losses = list[dict[str, Any]]
 METHODS: dict[str, Losses] = {
     "none": [],
-    "hint": [{"loss": "hint"}],
-    "attention": [{"loss": "attention"}],
-    "CWD": [{"loss": "channels"}],
-    "SparseKD": [{"loss": "logits"}, {"loss": "assignment"}],
-    "PointDistiller": [{"loss": "point_distiller"}],
+    "hint": [{"loss": "hint", "weight": 20}],
+    "attention": [{"loss": "attention", "weight": 11}],
+    "CWD": [{"loss": "channels", "weight": 15}],
+    "SparseKD": [{"loss": "logits", "weight": 1.7}, {"loss": "assignment"}],
+    "PointDistiller": [{"loss": "point_distiller", "weight": 0.33}],
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
-    "random teacher": [{"loss": "point_distiller"}],
+    "random teacher": [{"loss": "point_distiller", "weight": 0.33}],
 }
+"""Each with the weight that `--weights` says, except what is as published."""
 SINGLE: dict[str, Losses] = {
-    name: [{"loss": name}]
-    for name in (
-        *("similarity", "crd", "ofd", "ab", "mgd", "fgd", "vcd", "nst", "fsp", "kd"),
-        *("gid", "nd", "pld", "ofa", "acam", "clock"),
+    name: [{"loss": name, "weight": weight}]
+    for name, weight in (
+        *(("similarity", 540), ("crd", 0.097), ("ofd", 2.6), ("ab", 1.8), ("mgd", 44)),
+        *(("fgd", 0.15), ("vcd", 0.01), ("nst", 13), ("fsp", 78), ("kd", 0.24)),
+        *(("gid", 0.94), ("nd", 1.3), ("pld", 2.2), ("ofa", 0.37), ("acam", 14), ("clock", 0.045)),
     )
 }
 """The other losses, for one seed."""
+SECOND: dict[str, Losses] = {
+    "none": [],
+    "PointDistiller": [
+        {"loss": "point_distiller", "tap": "backbone.stages.0", "samples": 256},
+        {"loss": "point_distiller", "tap": "backbone.stages.1", "samples": 256},
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,8 @@ class Cell:
     """One training.
 
     Attributes:
-        recipe: of the student.
-        method: a key of `METHODS`.
+        recipe: of the detector.
+        method: a key of `METHODS`; or "teacher", of the recipe without compression.
         seed: of its weights and of its batches.
     """
 
@@ -79,12 +89,19 @@ class Cell:
         return re.sub(r"[^a-zA-Z0-9]+", "_", self.name)
 
 
+def teacher_of(recipe: str) -> Cell:
+    """pillars_small for pillars_small_16x"""
+    return Cell(re.sub(r"_\d+x$", "", recipe), TEACHER, 0)
+
+
 def cells() -> list[Cell]:
+    """Students, in the order in which they are trained."""
     found = []
     for seed in SEEDS:
         for recipe in ("pillars_small_16x", "pillars_small_4x"):
             found += [Cell(recipe, name, seed, losses) for name, losses in METHODS.items()]
-    return [*found, *(Cell("pillars_small_16x", name, 0, own) for name, own in SINGLE.items())]
+    found += [Cell("pillars_small_16x", name, 0, own) for name, own in SINGLE.items()]
+    return [*found, *(Cell("second_small_4x", name, 0, own) for name, own in SECOND.items())]
 
 
 def main() -> int:
@@ -104,20 +121,23 @@ def main() -> int:
         print(strengths(options.work, {**METHODS, **SINGLE}))
         return 0
     if not options.report:
-        work = Work(options.work)
-        done = {record["cell"] for record in records()}
-        wanted = [cell for cell in cells() if re.search(options.only, cell.name)]
-        for seed in SEEDS:
-            mine = [cell for cell in wanted if cell.seed == seed and cell.name not in done]
-            if not mine:
-                continue
-            work.prepare(seed)
-            with ThreadPoolExecutor(options.jobs) as pool:
-                list(pool.map(work.train, mine))
-            if not options.keep:
-                shutil.rmtree(work.batches(seed))
+        train(Work(options.work), options.only, options.jobs, options.keep)
     print(table(records()))
     return 0
+
+
+def train(work: Work, only: str, jobs: int, keep: bool) -> None:
+    """Train the cells whose name has a pattern and that are not done; each set of batches is made
+    for its cells and, if not kept, removed after them."""
+    done = {record["cell"] for record in records()}
+    wanted = [one for one in cells() if re.search(only, one.name) and one.name not in done]
+    for teacher, seed in dict.fromkeys((teacher_of(one.recipe), one.seed) for one in wanted):
+        mine = [one for one in wanted if (teacher_of(one.recipe), one.seed) == (teacher, seed)]
+        work.prepare(teacher, seed)
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(work.train, mine))
+        if not keep:
+            shutil.rmtree(work.batches(teacher, seed))
 
 
 def records() -> list[dict[str, Any]]:
@@ -136,49 +156,51 @@ class Work:
     def data(self) -> Path:
         return self.root / "streets"
 
-    def batches(self, seed: int) -> Path:
-        return self.root / f"seed_{seed}"
+    def batches(self, teacher: Cell, seed: int) -> Path:
+        return self.root / f"{teacher.recipe}_batches_{seed}"
 
-    def prepare(self, seed: int) -> None:
-        """The data set, the teacher, and the batches of a seed with what the teacher's backbone
-        makes of them."""
+    def prepare(self, teacher: Cell, seed: int) -> None:
+        """The data set, a teacher, and the batches of a seed with what the stages of the teacher's
+        backbone make of them."""
         self.root.mkdir(parents=True, exist_ok=True)
         geodistill(
             *("simulate", "lidar", "-o", self.data),
             *("--frames", FRAMES, "--val-share", VAL_SHARE),
             threads=0,
         )
-        if not (self.root / TEACHER / "DONE").is_file():
-            self._run(TEACHER, "pillars_small", 0, [], TEACHER)
-        file = self._recipe("stages", "pillars_small", [{"loss": "hint", "tap": x} for x in STAGES])
+        if not (self.root / teacher.folder / "DONE").is_file():
+            self.train(teacher)
+        stages = [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in STAGES[teacher.recipe]]
+        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages)
         geodistill(
-            *("cache", file, "--data", self.data, "--teacher", self.root / TEACHER),
-            *("--seed", seed, "-o", self.batches(seed)),
+            *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
+            *("--seed", seed, "-o", self.batches(teacher, seed)),
             threads=0,
         )
-        random = self.root / "random.safetensors"
+        random = self.root / RANDOM
         if not random.is_file():
             torch.manual_seed(1)
             recipe = config.load(Recipe, SHIPPED / "detector" / "pillars_small.yaml")
             save_detector(random, new_detector(recipe.detector))
 
     def train(self, cell: Cell) -> None:
-        self._run(cell.name, cell.recipe, cell.seed, cell.losses, cell.folder)
-
-    def _run(self, name: str, recipe: str, seed: int, losses: Losses, folder: str) -> None:
-        file = self._recipe(folder, recipe, losses)
-        cache = self.batches(seed)
-        teacher = self.root / (f"{RANDOM}.safetensors" if RANDOM in name else TEACHER)
+        own = teacher_of(cell.recipe)
+        file = self._recipe(cell.folder, cell.recipe, cell.losses)
+        at_random = cell.method == "random teacher"
+        teacher = self.root / (RANDOM if at_random else own.folder)
+        # A cache has what its teacher puts out: another teacher makes its own batches.
+        cached = cell.method != TEACHER and not at_random
         started = time.time()
         found = geodistill(
-            *("train", file, "--data", self.data, "--seed", seed, "-o", self.root / folder),
-            *(("--cache", cache) if cache.is_dir() and teacher.name == TEACHER else ()),
-            *(("--teacher", teacher) if losses else ()),
-            *(("--overwrite",) if (self.root / folder / "DONE").exists() else ()),
+            *("train", file, "--data", self.data, "--seed", cell.seed),
+            *("-o", self.root / cell.folder),
+            *(("--cache", self.batches(own, cell.seed)) if cached else ()),
+            *(("--teacher", teacher) if cell.losses else ()),
+            *(("--overwrite",) if (self.root / cell.folder / "DONE").exists() else ()),
             threads=1,
         )
         record = {
-            "cell": name,
+            "cell": cell.name,
             "score": found["score"],
             "parameters": found["parameters"],
             "seconds": round(time.time() - started),
@@ -189,7 +211,7 @@ class Work:
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a", encoding="utf-8") as file_:
             file_.write(json.dumps(record) + "\n")
-        print(f"{name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
+        print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
 
     def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:
         """A shipped recipe with other losses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +15,11 @@ STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 def table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown; the score is the mean of the classes' moderate 3D AP40."""
     scores = {record["cell"]: float(record["score"]) for record in records}
-    teacher = scores.get("teacher")
-    lines = []
-    if teacher is not None:
-        lines += [f"teacher: {teacher:.2f}", ""]
-    lines += [
+    lines = [
         "| student | taught by | seeds | score | deviation | over none | share of the gap |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for recipe, method in dict.fromkeys(_place(cell) for cell in scores if "/" in cell):
+    for recipe, method in dict.fromkeys(_place(cell) for cell in scores):
         own = _by_seed(scores, recipe, method)
         alone = _by_seed(scores, recipe, "none")
         mean = statistics.mean(own.values())
@@ -31,7 +28,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         both = [own[seed] - alone[seed] for seed in own if seed in alone]
         if method != "none" and both:
             gain = _interval(both)
-            gap = (teacher or math.nan) - statistics.mean(alone.values())
+            teacher = scores[f"{re.sub(r'_[0-9]+x$', '', recipe)}/teacher/0"]
+            gap = teacher - statistics.mean(alone.values())
             share = f"{100 * statistics.mean(both) / gap:.0f} %" if gap > 0 else ""
         lines.append(
             f"| {recipe} | {method} | {len(own)} | {mean:.2f} | {spread} | {gain} | {share} |"
@@ -48,7 +46,7 @@ def _by_seed(scores: dict[str, float], recipe: str, method: str) -> dict[str, fl
     return {
         cell.split("/")[2]: score
         for cell, score in scores.items()
-        if "/" in cell and _place(cell) == (recipe, method)
+        if _place(cell) == (recipe, method)
     }
 
 
