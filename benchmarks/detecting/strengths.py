@@ -38,10 +38,7 @@ def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
         for options in losses:
             if options["loss"] == "assignment":
                 continue
-            shares = [
-                _share(student, teacher, options, work / "pillars_small_batches_0")
-                for student in students
-            ]
+            shares = [_share(student, teacher, options, batches) for student in students]
             taps = ", ".join(dict.fromkeys(shares[0][0]))
             first, last = (share for _, share in shares)
             half = 0.5 / max(first, last)
