@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -136,20 +136,24 @@ def test_what_no_server_says_is_told(between: Between) -> None:
     assert between.editor.session == found and len(found.handles) == 1
 
 
-OTHERS: dict[str, str | bytes] = {
-    "another mesh": pack(json.dumps({**ROW, "id": 2}), b"\0" * 6),
-    "no such face": pack(
-        json.dumps({**ROW, "id": 2, "face": 10**9, "count": COUNT}), b"\0" * 2 * COUNT
+OTHERS: dict[str, Callable[[int], str | bytes]] = {
+    "another mesh": lambda id: pack(json.dumps({**ROW, "id": id}), b"\0" * 6),
+    "no such face": lambda id: pack(
+        json.dumps({**ROW, "id": id, "face": 10**9, "count": COUNT}), b"\0" * 2 * COUNT
     ),
-    "a failure": '{"type": "failure", "id": 2, "reason": "there is <b>none</b>"}',
-    "garbage": b"\xff" * 9,
+    "a failure": lambda id: json.dumps(
+        {"type": "failure", "id": id, "reason": "there is <b>none</b>"}
+    ),
+    "garbage": lambda id: b"\xff" * 9,
 }
+"""In the place of the answer with this number."""
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_answer_that_is_none_leaves_the_edit_as_it_is(between: Between, name: str) -> None:
     page = between.page
-    between.instead = {'"row"': OTHERS[name]}
+    # Whichever of the page's requests it answers.
+    between.instead = {f'"row", "id": {id},': OTHERS[name](id) for id in range(20)}
     page.mouse.click(500, 350)
     page.wait_for_selector("#toast:not([hidden])")
     if name == "a failure":
