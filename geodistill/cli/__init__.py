@@ -150,7 +150,8 @@ def _run(verb: str, argv: list[str]) -> None:
     arguments = parse(module.Arguments, argv, f"geodistill {verb}")
     before = log.level()
     # Under torchrun the first process speaks for all; each says its own errors.
-    first = os.environ.get("RANK", "0") == "0"
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    first = alone or os.environ.get("RANK", "0") == "0"
     log.set_level(log.NORMAL if first and not arguments.quiet else log.QUIET)
     try:
         if not first:

@@ -151,8 +151,8 @@ class AnchorDetector(Detector):
                 module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stride = STRIDE[settings.architecture]
         x, y, _ = grid.cells
-        area = settings.area or (*grid.low[:2], *grid.high[:2])
-        anchors = anchor_grid(settings.anchors, area, (y // stride, x // stride), settings.placing)
+        area, cells = settings.area or self.area, (y // stride, x // stride)
+        anchors = anchor_grid(settings.anchors, area, cells, settings.placing)
         self.register_buffer("anchors", anchors, persistent=False)
 
     @property

@@ -19,7 +19,6 @@ class Detector(nn.Module, ABC):
         settings: a frozen dataclass with `architecture`, `compression`, `values` of a point and
             `choice` of detections, whose `least_score` is the least of a detection.
         network: whose parts losses tap by their names; called with what `prepare` gives.
-        classes: in the order of the network's outputs.
     """
 
     settings: Any
@@ -27,7 +26,8 @@ class Detector(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the network's outputs."""
 
     @property
     @abstractmethod
