@@ -100,19 +100,18 @@ class Teaching:
 
     def labels(self, batch: Batch) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
+        if not self._assigned:
+            return batch
         shown = self._shown_of(batch)
         boxes, labels = batch.boxes, batch.labels
         for number, least in self._assigned:
             found = self.teachers[number].detections(shown[number][HEAD])
             boxes, labels = with_detections(boxes, labels, found, least)
-        if not self._assigned:
-            return batch
         return replace(batch, targets=self.student.targets(boxes, labels))
 
     def loss(
         self, batch: Batch, predictions: Any, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        shown = self._shown_of(batch)
         anchors = self.student.anchors if isinstance(self.student, AnchorDetector) else None
         seen = Seen(
             *(batch.inputs, batch.boxes, batch.labels, batch.targets),
@@ -122,7 +121,10 @@ class Teaching:
         said: dict[str, float] = {}
         for name, own, loss in zip(self._names, self.of, self.losses, strict=True):
             assert isinstance(loss, Loss)
-            taps, weight = loss.settings.taps, loss.settings.weight
+            taps, weight = loss.settings.taps, loss.settings.weight_at(progress)
+            if not weight:
+                continue  # nor does its teacher have to run
+            shown = self._shown_of(batch)
             given = _picked(shown[own], taps), _picked(self._taps.outputs, taps)
             found = loss(*given, seen, progress)
             total = total + weight * found * self._share(batch)

@@ -128,12 +128,35 @@ def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetect
     assert [m > o for m, o in zip(more, own, strict=True)] == [len(one) > 0 for one in found]
 
 
+def test_a_loss_fades(
+    root: Path, teacher: AnchorDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = start_detector(RECIPE, "cpu").train()
+    losses = [{"loss": "hint", "weight": 8.0, **more} for more in ({}, {"until": 0.5})]
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+
+    def taught(options: dict[str, float], progress: float) -> float:
+        torch.manual_seed(0)  # of what the loss trains
+        teaching = Teaching(student, [teacher], [options])
+        batch = batch_of(student, feed, 0, feed.examples(0))
+        predictions = student(batch.inputs)
+        return float(teaching.loss(batch, predictions, progress)[0].detach())
+
+    whole = taught(losses[0], 0.4)
+    assert whole > 0
+    assert taught(losses[1], 0.0) == pytest.approx(whole)
+    assert taught(losses[1], 0.4) == pytest.approx(0.2 * whole)
+    monkeypatch.setattr(Teaching, "outputs", None)  # the teacher is not asked for what counts 0
+    assert taught(losses[1], 0.5) == taught(losses[1], 0.9) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"loss": "hints"}, r"unknown loss 'hints' \(did you mean 'hint'"),
         ({"loss": "hint", "tap": "nek"}, r"no part 'nek' \(did you mean 'neck'"),
         ({"loss": "hint", "wait": 1}, "loss hint: unknown key 'wait'"),
+        ({"loss": "hint", "until": 2}, "loss hint: until must be from 0 to 1"),
         ({"loss": "hint", "teacher": 2}, "must be from 0 to 0, got 2"),
         ({"loss": "assignment", "score": 1}, "loss assignment: unknown key 'score'"),
         ("hint", "is a mapping with 'loss', its name, got 'hint'"),

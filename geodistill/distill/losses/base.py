@@ -45,15 +45,22 @@ class LossSettings:
     """Attributes:
     tap: the part of both networks whose outputs are compared, by its dotted name.
     weight: of the loss.
+    until: share of the training over which the weight falls to 0, in a straight line: the student
+        learns from the teacher first and from the labels then. 0 keeps the weight.
     """
 
     tap: str = "neck"
     weight: float = 1.0
+    until: float = 0.0
 
     @property
     def taps(self) -> tuple[str, ...]:
         """All parts that the loss is given; of several, their outputs come as a tuple."""
         return (self.tap,)
+
+    def weight_at(self, progress: float) -> float:
+        """The weight when that share of the training is done."""
+        return self.weight * max(0.0, 1 - progress / self.until) if self.until else self.weight
 
 
 class Loss(nn.Module, ABC):
