@@ -128,9 +128,7 @@ def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetect
     assert [m > o for m, o in zip(more, own, strict=True)] == [len(one) > 0 for one in found]
 
 
-def test_a_loss_fades(
-    root: Path, teacher: AnchorDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_fades(root: Path, teacher: AnchorDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     student = start_detector(RECIPE, "cpu").train()
     losses = [{"loss": "hint", "weight": 8.0, **more} for more in ({}, {"until": 0.5})]
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
