@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ from geodistill.fit.detector.recipe import Recipe
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
+from geodistill.runs.files import atomic_write
 
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
+LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
 SEEDS = (0, 1, 2)
 TEACHER, RANDOM = "teacher", "random.safetensors"
@@ -127,13 +130,20 @@ def main() -> int:
 
 
 def train(work: Work, only: str, jobs: int, keep: bool) -> None:
-    """Train the cells whose name has a pattern and that are not done; each set of batches is made
-    for its cells and, if not kept, removed after them."""
+    """Train the cells whose name has a pattern and that are not done: first the teachers, beside
+    students who have none, and then by sets of batches, each made for its cells and, if not kept,
+    removed after them."""
     done = {record["cell"] for record in records()}
     wanted = [one for one in cells() if re.search(only, one.name) and one.name not in done]
-    for teacher, seed in dict.fromkeys((teacher_of(one.recipe), one.seed) for one in wanted):
-        mine = [one for one in wanted if (teacher_of(one.recipe), one.seed) == (teacher, seed)]
-        work.prepare(teacher, seed)
+    taught = [one for one in wanted if one.losses]
+    teachers = dict.fromkeys(teacher_of(one.recipe) for one in taught)
+    missing = [one for one in teachers if not work.has(one)]
+    work.simulate()
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(work.train, [*missing, *(one for one in wanted if not one.losses)]))
+    for teacher, seed in dict.fromkeys((teacher_of(one.recipe), one.seed) for one in taught):
+        mine = [one for one in taught if (teacher_of(one.recipe), one.seed) == (teacher, seed)]
+        work.cache(teacher, seed)
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(work.train, mine))
         if not keep:
@@ -144,6 +154,15 @@ def records() -> list[dict[str, Any]]:
     if not RESULTS.is_file():
         return []
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def _keep(record: dict[str, Any]) -> None:
+    """In the place of an earlier record of its cell: a teacher is trained where it is missing."""
+    with LOCK:
+        others = [one for one in records() if one["cell"] != record["cell"]]
+        lines = [json.dumps(one) + "\n" for one in (*others, record)]
+        RESULTS.parent.mkdir(exist_ok=True)
+        atomic_write(RESULTS, "".join(lines).encode())
 
 
 @dataclass(frozen=True)
@@ -159,22 +178,15 @@ class Work:
     def batches(self, teacher: Cell, seed: int) -> Path:
         return self.root / f"{teacher.recipe}_batches_{seed}"
 
-    def prepare(self, teacher: Cell, seed: int) -> None:
-        """The data set, a teacher, and the batches of a seed with what the stages of the teacher's
-        backbone make of them."""
+    def has(self, cell: Cell) -> bool:
+        return (self.root / cell.folder / "DONE").is_file()
+
+    def simulate(self) -> None:
+        """The data set, and a teacher that has learnt nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
         geodistill(
             *("simulate", "lidar", "-o", self.data),
             *("--frames", FRAMES, "--val-share", VAL_SHARE),
-            threads=0,
-        )
-        if not (self.root / teacher.folder / "DONE").is_file():
-            self.train(teacher)
-        stages = [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in STAGES[teacher.recipe]]
-        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages)
-        geodistill(
-            *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
-            *("--seed", seed, "-o", self.batches(teacher, seed)),
             threads=0,
         )
         random = self.root / RANDOM
@@ -183,20 +195,30 @@ class Work:
             recipe = config.load(Recipe, SHIPPED / "detector" / "pillars_small.yaml")
             save_detector(random, new_detector(recipe.detector))
 
+    def cache(self, teacher: Cell, seed: int) -> None:
+        """The batches of a seed, with what the stages of the teacher's backbone make of them."""
+        stages = [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in STAGES[teacher.recipe]]
+        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages)
+        geodistill(
+            *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
+            *("--seed", seed, "-o", self.batches(teacher, seed)),
+            threads=0,
+        )
+
     def train(self, cell: Cell) -> None:
         own = teacher_of(cell.recipe)
         file = self._recipe(cell.folder, cell.recipe, cell.losses)
         at_random = cell.method == "random teacher"
         teacher = self.root / (RANDOM if at_random else own.folder)
         # A cache has what its teacher puts out: another teacher makes its own batches.
-        cached = cell.method != TEACHER and not at_random
+        cached = bool(cell.losses) and not at_random
         started = time.time()
         found = geodistill(
             *("train", file, "--data", self.data, "--seed", cell.seed),
             *("-o", self.root / cell.folder),
             *(("--cache", self.batches(own, cell.seed)) if cached else ()),
             *(("--teacher", teacher) if cell.losses else ()),
-            *(("--overwrite",) if (self.root / cell.folder / "DONE").exists() else ()),
+            *(("--overwrite",) if self.has(cell) else ()),
             threads=1,
         )
         record = {
@@ -208,9 +230,7 @@ class Work:
             "torch": torch.__version__,
             "values": {key: round(found[key], 3) for key in found if "/AP40/" in key},
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file_:
-            file_.write(json.dumps(record) + "\n")
+        _keep(record)
         print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
 
     def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:

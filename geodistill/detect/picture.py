@@ -15,6 +15,8 @@ from geodistill.detect.boxes import corners, corners_bev
 BACKGROUND, LABELLED, FOUND, WRONG = (18, 20, 26), (245, 245, 245), (80, 220, 120), (255, 110, 90)
 COLORS = ((90, 200, 255), (255, 190, 70), (190, 255, 110), (255, 130, 220), (170, 150, 255))
 """Of classes, one after the other."""
+REACH_PX = 1e5
+"""Pillow cannot draw to places that are much farther off the picture."""
 _EDGES = (
     *((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4)),
     *((0, 4), (1, 5), (2, 6), (3, 7)),
@@ -72,9 +74,13 @@ def bird_view(
     canvas[at[seen, 1], at[seen, 0]] = (low + tone * (high - low)).astype(np.uint8)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
+    size = np.array([width, height])
     for one in outlines:
         around = place(corners_bev(one.boxes.cpu().double()).numpy())
         for k, plan in enumerate(around):
+            if not ((plan.max(0) >= 0) & (plan.min(0) <= size)).all():
+                continue  # outside, or nowhere
+            plan = np.clip(plan, -REACH_PX, REACH_PX)
             _outline(draw, plan, one)
             if one.texts:
                 x, y = plan[:, 0].max() + 3, plan[:, 1].min() - 4

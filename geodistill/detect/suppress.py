@@ -15,7 +15,8 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, most: int | None =
     """Non-maximum suppression of rotated boxes seen from above.
 
     From the best score on, a box is kept unless its intersection over union with one that is kept
-    already is above the threshold; of equal scores the first comes first.
+    already is above the threshold; of equal scores the first comes first. Boxes that are not
+    finite, as a network that has learnt little may give, are never kept.
 
     Args:
         boxes: [N, 7].
@@ -30,6 +31,7 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, most: int | None =
     """
     check(boxes=(boxes, "N 7"), scores=(scores, "N"))
     order = scores.argsort(descending=True, stable=True)
+    order = order[boxes[order].isfinite().all(1)]
     ranked = boxes[order]
     most = len(order) if most is None else most
     kept: list[int] = []

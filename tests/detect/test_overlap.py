@@ -144,6 +144,13 @@ def test_suppression_keeps_what_a_plain_loop_keeps() -> None:
     assert len(kept) < 120
 
 
+def test_suppression_drops_what_is_not_finite() -> None:
+    boxes = random_boxes(6, 5)
+    boxes[:, 0] = torch.arange(6) * 100
+    boxes[1, 4], boxes[3, 0] = math.inf, math.nan
+    assert suppress(boxes, torch.arange(6.0), 0.2).tolist() == [5, 4, 2, 0]
+
+
 def test_suppression_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, scores = random_boxes(300, 7), torch.arange(300.0).remainder(17)
     whole = suppress(boxes, scores, 0.3).tolist()
