@@ -69,7 +69,9 @@ def test_boxes_are_drawn_around_what_is_in_them() -> None:
 
 
 def test_boxes_beyond_all_measure_are_no_trouble() -> None:
-    huge = [[x, 0.0, 0.0, size, size, 2.0, 0.3] for x, size in ((5, 1e12), (1e30, 4), (math.nan, 4))]
+    huge = [
+        [x, 0.0, 0.0, size, size, 2.0, 0.3] for x, size in ((5, 1e12), (1e30, 4), (math.nan, 4))
+    ]
     boxes = Outlines(torch.tensor(huge), (255, 0, 0), ["one", "two", "three"])
     picture = bird_view(torch.zeros(0, 4), [boxes], (0.0, -5.0, 10.0, 5.0))
     assert picture.shape == (120, 120, 3)
