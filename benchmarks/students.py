@@ -4,7 +4,7 @@
     python benchmarks/students.py [--only PATTERN] [--jobs 2]     train what is not trained yet
     python benchmarks/students.py --report                        the table of what is there
 
-A training takes 10 to 40 minutes of one core; what is done is kept, in
+A training takes 6 to 50 minutes of one core; what is done is kept, in
 benchmarks/results/detector.jsonl, and an interrupted one goes on. Data, batches and runs are in
 ~/.cache/geodistill/benchmarks/detector, or in --work.
 """

@@ -50,7 +50,7 @@ def _share(
     student: Detector, teacher: Detector, options: dict[str, Any], batches: Store
 ) -> tuple[tuple[str, ...], float]:
     """A loss's taps, and how strongly it pulls there with the weight 1, beside the labels."""
-    teaching = Teaching(student, [teacher], [{**options, "weight": 1.0}])
+    teaching = Teaching(student, [teacher], [{**options, "weight": 1.0, "until": 0.0}])
     (loss,) = teaching.losses
     taps = loss.settings.taps
     own, theirs = 0.0, 0.0

@@ -135,6 +135,8 @@ def train(work: Work, only: str, jobs: int, keep: bool) -> None:
     removed after them."""
     done = {record["cell"] for record in records()}
     wanted = [one for one in cells() if re.search(only, one.name) and one.name not in done]
+    if not wanted:
+        return
     taught = [one for one in wanted if one.losses]
     teachers = dict.fromkeys(teacher_of(one.recipe) for one in taught)
     missing = [one for one in teachers if not work.has(one)]

@@ -123,7 +123,7 @@ class Teaching:
             assert isinstance(loss, Loss)
             taps, weight = loss.settings.taps, loss.settings.weight_at(progress)
             if not weight:
-                continue  # nor does its teacher have to run
+                continue  # and where none has one, no teacher runs
             shown = self._shown_of(batch)
             given = _picked(shown[own], taps), _picked(self._taps.outputs, taps)
             found = loss(*given, seen, progress)
