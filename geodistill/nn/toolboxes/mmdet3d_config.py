@@ -22,8 +22,7 @@ from geodistill.nn.toolboxes.widths import (
 
 def mmdet3d_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> str:
     """Python, with the anchors of the classes in the order of the file."""
-    choice, weights, reach = settings.choice, settings.weights, span(settings)
-    x, y, far_x, far_y = settings.area or (*settings.grid.low[:2], *settings.grid.high[:2])
+    choice, reach = settings.choice, span(settings)
     model = {
         "type": "VoxelNet",
         "data_preprocessor": {
@@ -50,58 +49,8 @@ def mmdet3d_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) ->
             "upsample_strides": [*ups(settings)],
             "out_channels": joined_widths(settings),
         },
-        "bbox_head": {
-            "type": "Anchor3DHead",
-            "num_classes": len(anchors),
-            "in_channels": sum(joined_widths(settings)),
-            "feat_channels": sum(joined_widths(settings)),
-            "use_direction_classifier": True,
-            "assign_per_class": True,
-            "dir_offset": settings.offset,
-            "dir_limit_offset": 0,
-            "anchor_generator": {
-                "type": f"{'Aligned' * (settings.placing == 'centers')}Anchor3DRangeGenerator",
-                "ranges": [[x, y, one.bottom, far_x, far_y, one.bottom] for one in anchors],
-                "sizes": [[*one.size] for one in anchors],
-                "rotations": [*anchors[0].yaws],
-                "reshape_out": False,
-            },
-            "diff_rad_by_sin": True,
-            "bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder"},
-            "loss_cls": {
-                "type": "mmdet.FocalLoss",
-                "use_sigmoid": True,
-                "gamma": 2.0,
-                "alpha": 0.25,
-                "loss_weight": weights.classes,
-            },
-            "loss_bbox": {
-                "type": "mmdet.SmoothL1Loss",
-                "beta": BETA,
-                "loss_weight": weights.codes,
-            },
-            "loss_dir": {
-                "type": "mmdet.CrossEntropyLoss",
-                "use_sigmoid": False,
-                "loss_weight": weights.halves,
-            },
-        },
-        "train_cfg": {
-            "assigner": [
-                {
-                    "type": "Max3DIoUAssigner",
-                    "iou_calculator": {"type": "BboxOverlapsNearest3D"},
-                    "pos_iou_thr": one.positive,
-                    "neg_iou_thr": one.negative,
-                    "min_pos_iou": one.negative if settings.forced == "negative" else 0.0,
-                    "ignore_iof_thr": -1,
-                }
-                for one in anchors
-            ],
-            "allowed_border": 0,
-            "pos_weight": -1,
-            "debug": False,
-        },
+        "bbox_head": _head(settings, anchors),
+        "train_cfg": _training(settings, anchors),
         "test_cfg": {
             "use_rotate_nms": True,
             "nms_across_levels": False,
@@ -153,4 +102,64 @@ def _encoder(settings: AnchorSettings) -> dict[str, Any]:
             "in_channels": map_channels(settings),
             "output_shape": [y, x],
         },
+    }
+
+
+def _head(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> dict[str, Any]:
+    weights = settings.weights
+    x, y, far_x, far_y = settings.area or (*settings.grid.low[:2], *settings.grid.high[:2])
+    return {
+        "type": "Anchor3DHead",
+        "num_classes": len(anchors),
+        "in_channels": sum(joined_widths(settings)),
+        "feat_channels": sum(joined_widths(settings)),
+        "use_direction_classifier": True,
+        "assign_per_class": True,
+        "dir_offset": settings.offset,
+        "dir_limit_offset": 0,
+        "anchor_generator": {
+            "type": f"{'Aligned' * (settings.placing == 'centers')}Anchor3DRangeGenerator",
+            "ranges": [[x, y, one.bottom, far_x, far_y, one.bottom] for one in anchors],
+            "sizes": [[*one.size] for one in anchors],
+            "rotations": [*anchors[0].yaws],
+            "reshape_out": False,
+        },
+        "diff_rad_by_sin": True,
+        "bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder"},
+        "loss_cls": {
+            "type": "mmdet.FocalLoss",
+            "use_sigmoid": True,
+            "gamma": 2.0,
+            "alpha": 0.25,
+            "loss_weight": weights.classes,
+        },
+        "loss_bbox": {
+            "type": "mmdet.SmoothL1Loss",
+            "beta": BETA,
+            "loss_weight": weights.codes,
+        },
+        "loss_dir": {
+            "type": "mmdet.CrossEntropyLoss",
+            "use_sigmoid": False,
+            "loss_weight": weights.halves,
+        },
+    }
+
+
+def _training(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> dict[str, Any]:
+    return {
+        "assigner": [
+            {
+                "type": "Max3DIoUAssigner",
+                "iou_calculator": {"type": "BboxOverlapsNearest3D"},
+                "pos_iou_thr": one.positive,
+                "neg_iou_thr": one.negative,
+                "min_pos_iou": one.negative if settings.forced == "negative" else 0.0,
+                "ignore_iof_thr": -1,
+            }
+            for one in anchors
+        ],
+        "allowed_border": 0,
+        "pos_weight": -1,
+        "debug": False,
     }
