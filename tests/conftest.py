@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 NO_GPU = "needs a CUDA device; PyTorch sees none here"

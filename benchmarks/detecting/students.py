@@ -31,6 +31,7 @@ from geodistill.runs.files import atomic_write
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
+PRECISION = "bfloat16"
 SEEDS = (0, 1, 2)
 TEACHER, RANDOM = "teacher", "random.safetensors"
 STAGES = {"pillars_small": range(3), "second_small": range(2)}
@@ -236,10 +237,11 @@ class Work:
         print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
 
     def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:
-        """A shipped recipe with other losses."""
+        """A shipped recipe with other losses, and faster."""
         file = self.root / f"{name}.yaml"
         own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
-        file.write_text(config.to_yaml({**own, "losses": losses}), encoding="utf-8")
+        changed = {**own, "precision": PRECISION, "losses": losses}
+        file.write_text(config.to_yaml(changed), encoding="utf-8")
         return file
 
 

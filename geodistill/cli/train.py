@@ -139,7 +139,7 @@ def guide_of(teachers: Sequence[Detector], recipe: Recipe) -> Callable[[Detector
 
     if not teachers:
         return None
-    return lambda student: Teaching(student, teachers, recipe.losses)
+    return lambda student: Teaching(student, teachers, recipe.losses, recipe.precision)
 
 
 def read_recipe(arguments: Taught) -> Recipe:

@@ -17,6 +17,7 @@ from geodistill.fit.detector.batches import Batch
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import fingerprint
+from geodistill.nn.precision import Precision, computing
 from geodistill.nn.synced import synced
 
 ASSIGNMENT, HEAD = "assignment", "head"
@@ -41,12 +42,17 @@ class Teaching:
     """
 
     def __init__(
-        self, student: Detector, teachers: Sequence[Detector], losses: Sequence[Any]
+        self,
+        student: Detector,
+        teachers: Sequence[Detector],
+        losses: Sequence[Any],
+        precision: Precision = "float32",
     ) -> None:
         """
         Args:
             losses: mappings as recipes have them; `teacher` is the number of the teacher, the
                 first being 0.
+            precision: of teachers' maps.
 
         Raises UsageError for an unknown loss, option, part or teacher, and for a teacher that sees
         other voxels or other anchors.
@@ -54,6 +60,7 @@ class Teaching:
         if not teachers or not losses:
             raise UsageError("to be taught, a student needs a teacher and losses")
         self.student, self.teachers = student, list(teachers)
+        self.precision: Precision = precision
         for teacher in teachers:
             expect_same_input(student, teacher)
             teacher.requires_grad_(False).eval()
@@ -138,7 +145,8 @@ class Teaching:
         for number, (teacher, names) in enumerate(zip(self.teachers, self._wanted, strict=True)):
             known = {tap: value for (who, tap), value in batch.taught.items() if who == number}
             missing = [tap for tap in names if tap not in known]
-            found.append(known | run_until(teacher.network, batch.inputs, missing, known))
+            with computing(self.precision, self.student.device):
+                found.append(known | run_until(teacher.network, batch.inputs, missing, known))
         return found
 
     def _shown_of(self, batch: Batch) -> list[dict[str, Any]]:

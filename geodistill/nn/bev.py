@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
@@ -85,12 +86,13 @@ class AnchorHead(nn.Module):
         nn.init.normal_(self.codes.weight, std=0.001)
 
     def forward(self, x: Tensor) -> Predictions:
-        def flat(values: Tensor, each: int) -> Tensor:
-            return values.permute(0, 2, 3, 1).reshape(len(values), -1, each)
+        places = x.permute(0, 2, 3, 1)  # a convolution of 1 x 1 is a product, which is faster
 
-        return Predictions(
-            flat(self.logits(x), self.classes), flat(self.codes(x), 7), flat(self.halves(x), 2)
-        )
+        def of(layer: nn.Conv2d, each: int) -> Tensor:
+            found = F.linear(places, layer.weight.flatten(1), layer.bias)
+            return found.reshape(len(x), -1, each).float()
+
+        return Predictions(of(self.logits, self.classes), of(self.codes, 7), of(self.halves, 2))
 
 
 def _normed(width: int) -> tuple[nn.Module, nn.Module]:

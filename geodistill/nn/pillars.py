@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from geodistill.nn.precision import in_float32
 from geodistill.nn.synced import moments, remember
 from geodistill.nn.voxels import Voxels, voxel_means
 
@@ -40,6 +41,7 @@ class PillarEncoder(nn.Module):
         self.linear = nn.Linear(values + 6, channels, bias=False)
         self.norm = nn.BatchNorm1d(channels, eps=EPSILON, momentum=MOMENTUM)
 
+    @in_float32
     def forward(self, voxels: Voxels) -> Tensor:
         """[V, C]"""
         found = self.linear(self.decorated(voxels))

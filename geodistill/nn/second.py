@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from geodistill.nn.bev import AnchorHead, Backbone, Neck, Predictions
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 from geodistill.nn.pointpillars import narrowed
+from geodistill.nn.precision import in_float32
 from geodistill.nn.sparse import SparseMap, StridedConv, SubmanifoldConv, Triple
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxel_means
 
@@ -68,6 +69,7 @@ class SparseEncoder(nn.Module):
         )
         self.last = Normed(StridedConv(w64, w128, (3, 1, 1), (2, 1, 1), (0, 0, 0)))
 
+    @in_float32
     def forward(self, x: SparseMap) -> Tensor:
         """[B, C Z, Y, X], the channels of a height one behind the other: c Z + z."""
         x = self.first(x)

@@ -32,15 +32,16 @@ class SyncedNorm(nn.Module):
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
             tracked = mean is not None
-            mean, variance, count = moments(x, [0, *range(2, x.dim())])
+            mean, variance, count = moments(x.float(), [0, *range(2, x.dim())])
             if tracked:
                 remember(self, mean, variance, count)
         shape = [1, -1, *[1] * (x.dim() - 2)]
         scale = torch.rsqrt(variance + self.eps)
         if self.weight is None:
-            return (x - mean.view(shape)) * scale.view(shape)
+            return ((x - mean.view(shape)) * scale.view(shape)).to(x.dtype)
         scale = self.weight * scale
-        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        found = x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        return found.to(x.dtype)
 
 
 def moments(x: Tensor, axes: list[int], places: int | None = None) -> tuple[Tensor, Tensor, float]:

@@ -41,7 +41,8 @@ class Taps:
 
     def _keep(self, name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.outputs[name] = output.features if isinstance(output, SparseMap) else output
+            features = output.features if isinstance(output, SparseMap) else output
+            self.outputs[name] = _in_float32(features)
 
         return keep
 
@@ -100,6 +101,13 @@ def run_until(
 def _are_maps(value: Any) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
     return all(isinstance(one, Tensor) and one.dim() == 4 for one in values)
+
+
+def _in_float32(value: Any) -> Any:
+    """Maps may be computed in less, but are compared in float32."""
+    if isinstance(value, Tensor):
+        return value.float()
+    return [_in_float32(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def detached(value: Any) -> Any:

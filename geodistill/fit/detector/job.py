@@ -18,6 +18,7 @@ from geodistill.metrics.detectors import Report, detect, flat, headline, measure
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.detector_kinds import new_detector
+from geodistill.nn.precision import Precision, computing
 from geodistill.runs import Run
 from geodistill.train.adamw import AdamW, OneCycle
 
@@ -77,6 +78,7 @@ class DetectorJob:
         steps: int,
         cycle: OneCycle,
         mean: float = 0.0,
+        precision: Precision = "float32",
         workers: int = 0,
         guide: Guide | None = None,
         validation: Validation | None = None,
@@ -86,6 +88,7 @@ class DetectorJob:
         self.detector, self.feed, self.steps, self.guide = detector, feed, steps, guide
         self.validation, self.run, self.store = validation, run, store
         self.workers, self.mean = workers, mean
+        self.precision: Precision = precision
         self.shadow = detector
         if mean:
             self.shadow = new_detector(detector.settings).to(detector.device)
@@ -120,7 +123,8 @@ class DetectorJob:
         batch = self._batch(step)
         if self.guide is not None:
             batch = self.guide.labels(batch)
-        predictions = self.detector(batch.inputs)
+        with computing(self.precision, self.detector.device):
+            predictions = self.detector(batch.inputs)
         parts = self.detector.losses(predictions, batch.targets)
         total = torch.stack(list(parts.values())).sum()
         metrics = {name: float(value.detach()) for name, value in parts.items()}

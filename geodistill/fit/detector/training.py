@@ -63,7 +63,7 @@ def train_detector(
     steps = feed.steps(recipe.epochs)
     every = recipe.measure_every * len(feed.frames) // recipe.batch
     job = DetectorJob(
-        *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.workers),
+        *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.precision, recipe.workers),
         guide=guide,
         validation=Validation(dataset, held_out, every),
         run=run,

@@ -1,0 +1,33 @@
+"""Arithmetic in bfloat16 where it is fast and does no harm: the convolutions of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def computing(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Within it, networks' maps are computed in a precision; their weights stay float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A module's forward that stays in float32 whatever is around it."""
+
+    @wraps(forward)
+    def wrapped(self: Any, *arguments: Any) -> Any:
+        device = next(self.parameters()).device.type
+        if not torch.is_autocast_enabled(device):
+            return forward(self, *arguments)
+        with torch.autocast(device, enabled=False):
+            return forward(self, *arguments)
+
+    return wrapped
