@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.nn.pillars import EPSILON, MOMENTUM
+from geodistill.nn.precision import in_float32
 
 RARE = 0.01
 """What a new head believes of every anchor: as Lin et al. (2017) begin."""
@@ -85,12 +86,13 @@ class AnchorHead(nn.Module):
         nn.init.constant_(self.logits.bias, -math.log(1 / RARE - 1))  # type: ignore[arg-type]
         nn.init.normal_(self.codes.weight, std=0.001)
 
+    @in_float32  # bfloat16 has three digits of a logit
     def forward(self, x: Tensor) -> Predictions:
-        places = x.permute(0, 2, 3, 1)  # a convolution of 1 x 1 is a product, which is faster
+        places = x.float().permute(0, 2, 3, 1)  # a convolution of 1 x 1 is a product, which is faster
 
         def of(layer: nn.Conv2d, each: int) -> Tensor:
             found = F.linear(places, layer.weight.flatten(1), layer.bias)
-            return found.reshape(len(x), -1, each).float()
+            return found.reshape(len(x), -1, each)
 
         return Predictions(of(self.logits, self.classes), of(self.codes, 7), of(self.halves, 2))
 
