@@ -38,19 +38,39 @@ STAGES = {"pillars_small": range(3), "second_small": range(2)}
 """Of the teachers' backbones."""
 
 Losses = list[dict[str, Any]]
+
+
+def fading(*losses: dict[str, Any]) -> Losses:
+    """Whose weights fall to 0 at the end of the training."""
+    return [{**one, "until": 1.0} for one in losses]
+
+
+LOGITS = {"loss": "logits", "classes": 5, "codes": 2}
+POINT = {"loss": "point_distiller", "samples": 512, "weight": 3}
 METHODS: dict[str, Losses] = {
     "none": [],
-    "hint": [{"loss": "hint", "weight": 20}],
-    "attention": [{"loss": "attention", "weight": 11}],
-    "CWD": [{"loss": "channels", "weight": 15}],
-    "SparseKD": [{"loss": "logits", "weight": 1.7}, {"loss": "assignment"}],
-    "PointDistiller": [{"loss": "point_distiller", "weight": 0.33}],
+    "hint": fading({"loss": "hint", "weight": 40}),
+    "attention": fading({"loss": "attention", "weight": 22}),
+    "CWD": fading({"loss": "channels", "weight": 30}),
+    "SparseKD": fading(LOGITS, {"loss": "assignment"}),
+    "PointDistiller": fading(POINT),
+    "PointDistiller and logits": fading(POINT, LOGITS),
+    "random teacher": fading(POINT),
+}
+"""Maps are learnt at the weight at which `--weights` says that a loss pulls as strongly as the
+labels; the others' weights are the best of `TRIED`."""
+TRIED: dict[str, Losses] = {
+    "hint, five times": fading({"loss": "hint", "weight": 200}),
+    "attention, five times": fading({"loss": "attention", "weight": 110}),
+    "CWD, five times": fading({"loss": "channels", "weight": 150}),
+    "logits": fading(LOGITS),
+    "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
+    "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
-    "random teacher": [{"loss": "point_distiller", "weight": 0.33}],
 }
-"""Each with the weight that `--weights` says, except what is as published."""
+"""Other strengths and forms of these, for one seed."""
 SINGLE: dict[str, Losses] = {
     name: [{"loss": name, "weight": weight}]
     for name, weight in (
@@ -59,13 +79,13 @@ SINGLE: dict[str, Losses] = {
         *(("gid", 0.94), ("nd", 1.3), ("pld", 2.2), ("ofa", 0.37), ("acam", 14), ("clock", 0.045)),
     )
 }
-"""The other losses, for one seed."""
+"""The other losses, for one seed, at half of the labels' strength."""
 SECOND: dict[str, Losses] = {
     "none": [],
-    "PointDistiller": [
+    "PointDistiller": fading(
         {"loss": "point_distiller", "tap": "backbone.stages.0", "samples": 256},
         {"loss": "point_distiller", "tap": "backbone.stages.1", "samples": 256},
-    ],
+    ),
 }
 
 
@@ -104,7 +124,8 @@ def cells() -> list[Cell]:
     for seed in SEEDS:
         for recipe in ("pillars_small_16x", "pillars_small_4x"):
             found += [Cell(recipe, name, seed, losses) for name, losses in METHODS.items()]
-    found += [Cell("pillars_small_16x", name, 0, own) for name, own in SINGLE.items()]
+    single = {**TRIED, **SINGLE}
+    found += [Cell("pillars_small_16x", name, 0, own) for name, own in single.items()]
     return [*found, *(Cell("second_small_4x", name, 0, own) for name, own in SECOND.items())]
 
 
