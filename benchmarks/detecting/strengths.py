@@ -23,7 +23,7 @@ BATCHES = 4
 def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
     """A table of gradients' norms at the taps, those of losses with the weight 1 by those of the
     labels: of a student that has learnt nothing, and of one that labels alone have taught. And the
-    largest weight at which a loss never pulls more than half as strongly as the labels.
+    largest weight at which a loss never pulls more strongly than the labels.
     """
     teacher = load_detector(work / "pillars_small_teacher_0")
     batches = Store(work / "pillars_small_batches_0", "")
@@ -31,7 +31,7 @@ def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
     torch.manual_seed(0)
     students = (new_detector(taught.settings).train(), taught)
     lines = [
-        "| loss | tap | beside labels, at first | at last | weight for a half |",
+        "| loss | tap | beside labels, at first | at last | weight for as much |",
         "| --- | --- | --- | --- | --- |",
     ]
     for losses in methods.values():
@@ -41,8 +41,10 @@ def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
             shares = [_share(student, teacher, options, batches) for student in students]
             taps = ", ".join(dict.fromkeys(shares[0][0]))
             first, last = (share for _, share in shares)
-            half = 0.5 / max(first, last)
-            lines.append(f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {half:.2g} |")
+            weight = 1 / max(first, last)
+            lines.append(
+                f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {weight:.2g} |"
+            )
     return "\n".join(lines)
 
 

@@ -54,6 +54,7 @@ METHODS: dict[str, Losses] = {
     "CWD": fading({"loss": "channels", "weight": 30}),
     "SparseKD": fading(LOGITS, {"loss": "assignment"}),
     "PointDistiller": fading(POINT),
+    "logits": fading(LOGITS),
     "PointDistiller and logits": fading(POINT, LOGITS),
     "random teacher": fading(POINT),
 }
@@ -63,7 +64,6 @@ TRIED: dict[str, Losses] = {
     "hint, five times": fading({"loss": "hint", "weight": 200}),
     "attention, five times": fading({"loss": "attention", "weight": 110}),
     "CWD, five times": fading({"loss": "channels", "weight": 150}),
-    "logits": fading(LOGITS),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
     "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
     "PointDistiller, as published": [
@@ -72,14 +72,14 @@ TRIED: dict[str, Losses] = {
 }
 """Other strengths and forms of these, for one seed."""
 SINGLE: dict[str, Losses] = {
-    name: [{"loss": name, "weight": weight}]
+    name: fading({"loss": name, "weight": weight})
     for name, weight in (
         *(("similarity", 540), ("crd", 0.097), ("ofd", 2.6), ("ab", 1.8), ("mgd", 44)),
         *(("fgd", 0.15), ("vcd", 0.01), ("nst", 13), ("fsp", 78), ("kd", 0.24)),
         *(("gid", 0.94), ("nd", 1.3), ("pld", 2.2), ("ofa", 0.37), ("acam", 14), ("clock", 0.045)),
     )
 }
-"""The other losses, for one seed, at half of the labels' strength."""
+"""The other losses, for one seed, as strong as the labels."""
 SECOND: dict[str, Losses] = {
     "none": [],
     "PointDistiller": fading(
