@@ -64,6 +64,7 @@ TRIED: dict[str, Losses] = {
     "hint, five times": fading({"loss": "hint", "weight": 200}),
     "attention, five times": fading({"loss": "attention", "weight": 110}),
     "CWD, five times": fading({"loss": "channels", "weight": 150}),
+    "logits, twice": fading({**LOGITS, "weight": 2}),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
     "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
     "PointDistiller, as published": [
