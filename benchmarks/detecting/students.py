@@ -49,9 +49,9 @@ LOGITS = {"loss": "logits", "classes": 5, "codes": 2}
 POINT = {"loss": "point_distiller", "samples": 512, "weight": 3}
 METHODS: dict[str, Losses] = {
     "none": [],
-    "hint": fading({"loss": "hint", "weight": 40}),
-    "attention": fading({"loss": "attention", "weight": 22}),
-    "CWD": fading({"loss": "channels", "weight": 30}),
+    "hint": fading({"loss": "hint", "weight": 31}),
+    "attention": fading({"loss": "attention", "weight": 23}),
+    "CWD": fading({"loss": "channels", "weight": 12}),
     "SparseKD": fading(LOGITS, {"loss": "assignment"}),
     "PointDistiller": fading(POINT),
     "logits": fading(LOGITS),
@@ -61,10 +61,11 @@ METHODS: dict[str, Losses] = {
 """Maps are learnt at the weight at which `--weights` says that a loss pulls as strongly as the
 labels; the others' weights are the best of `TRIED`."""
 TRIED: dict[str, Losses] = {
-    "hint, five times": fading({"loss": "hint", "weight": 200}),
-    "attention, five times": fading({"loss": "attention", "weight": 110}),
-    "CWD, five times": fading({"loss": "channels", "weight": 150}),
+    "hint, five times": fading({"loss": "hint", "weight": 155}),
+    "attention, five times": fading({"loss": "attention", "weight": 115}),
+    "CWD, five times": fading({"loss": "channels", "weight": 60}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
+    "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
     "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
     "PointDistiller, as published": [
@@ -75,9 +76,9 @@ TRIED: dict[str, Losses] = {
 SINGLE: dict[str, Losses] = {
     name: fading({"loss": name, "weight": weight})
     for name, weight in (
-        *(("similarity", 540), ("crd", 0.097), ("ofd", 2.6), ("ab", 1.8), ("mgd", 44)),
-        *(("fgd", 0.15), ("vcd", 0.01), ("nst", 13), ("fsp", 78), ("kd", 0.24)),
-        *(("gid", 0.94), ("nd", 1.3), ("pld", 2.2), ("ofa", 0.37), ("acam", 14), ("clock", 0.045)),
+        *(("similarity", 950), ("crd", 0.19), ("ofd", 3.6), ("ab", 3.1), ("mgd", 72)),
+        *(("fgd", 0.43), ("vcd", 0.019), ("nst", 2.5), ("fsp", 120), ("kd", 0.24)),
+        *(("gid", 0.93), ("nd", 2.6), ("pld", 2.2), ("ofa", 0.4), ("acam", 20), ("clock", 0.092)),
     )
 }
 """The other losses, for one seed, as strong as the labels."""
