@@ -52,7 +52,7 @@ METHODS: dict[str, Losses] = {
     "hint": fading({"loss": "hint", "weight": 31}),
     "attention": fading({"loss": "attention", "weight": 23}),
     "CWD": fading({"loss": "channels", "weight": 12}),
-    "SparseKD": fading(LOGITS, {"loss": "assignment"}),
+    "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
     "PointDistiller": fading(POINT),
     "logits": fading(LOGITS),
     "PointDistiller and logits": fading(POINT, LOGITS),
@@ -61,9 +61,9 @@ METHODS: dict[str, Losses] = {
 """Maps are learnt at the weight at which `--weights` says that a loss pulls as strongly as the
 labels; the others' weights are the best of `TRIED`."""
 TRIED: dict[str, Losses] = {
-    "hint, five times": fading({"loss": "hint", "weight": 155}),
-    "attention, five times": fading({"loss": "attention", "weight": 115}),
-    "CWD, five times": fading({"loss": "channels", "weight": 60}),
+    "hint, a fifth": fading({"loss": "hint", "weight": 6}),
+    "attention, a fifth": fading({"loss": "attention", "weight": 5}),
+    "CWD, a fifth": fading({"loss": "channels", "weight": 2.4}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
