@@ -61,7 +61,9 @@ def test_meet_is_a_shared_area() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [flipped, lambda e: turned(e, 0.7), lambda e: scaled(e, 1.05)], ids=str
+    "change",
+    [flipped, lambda e: turned(e, 0.7), lambda e: scaled(e, 1.05)],
+    ids=["flipped", "turned", "scaled"],
 )
 def test_points_stay_in_their_boxes(change) -> None:
     scene = some_scene()
