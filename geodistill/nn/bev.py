@@ -88,9 +88,8 @@ class AnchorHead(nn.Module):
 
     @in_float32  # bfloat16 has three digits of a logit
     def forward(self, x: Tensor) -> Predictions:
-        places = x.float().permute(
-            0, 2, 3, 1
-        )  # a convolution of 1 x 1 is a product, which is faster
+        # As a product, which is faster than the convolution of 1 x 1 that it is.
+        places = x.float().permute(0, 2, 3, 1)
 
         def of(layer: nn.Conv2d, each: int) -> Tensor:
             found = F.linear(places, layer.weight.flatten(1), layer.bias)
