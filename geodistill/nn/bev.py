@@ -87,7 +87,7 @@ class AnchorHead(nn.Module):
 
     @in_float32  # bfloat16 has three digits of a logit
     def forward(self, x: Tensor) -> Predictions:
-        x = x.float()
+        x = x.to(self.logits.weight.dtype)
 
         def of(layer: nn.Conv2d, each: int) -> Tensor:
             return layer(x).permute(0, 2, 3, 1).reshape(len(x), -1, each)

@@ -32,7 +32,9 @@ class SyncedNorm(nn.Module):
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
             tracked = mean is not None
-            mean, variance, count = moments(x.float(), [0, *range(2, x.dim())])
+            mean, variance, count = moments(
+                x.float() if x.dtype == torch.bfloat16 else x, [0, *range(2, x.dim())]
+            )
             if tracked:
                 remember(self, mean, variance, count)
         shape = [1, -1, *[1] * (x.dim() - 2)]

@@ -106,7 +106,7 @@ def _are_maps(value: Any) -> bool:
 def _in_float32(value: Any) -> Any:
     """Maps may be computed in less, but are compared in float32."""
     if isinstance(value, Tensor):
-        return value.float()
+        return value.float() if value.dtype == torch.bfloat16 else value
     return [_in_float32(one) for one in value] if isinstance(value, list | tuple) else value
 
 
