@@ -59,7 +59,7 @@ METHODS: dict[str, Losses] = {
     "random teacher": fading(POINT),
 }
 """Maps are learnt at the weight at which `--weights` says that a loss pulls as strongly as the
-labels; the others' weights are the best of `TRIED`."""
+labels; PointDistiller's and the heads' weights are larger than that."""
 TRIED: dict[str, Losses] = {
     "hint, a fifth": fading({"loss": "hint", "weight": 6}),
     "attention, a fifth": fading({"loss": "attention", "weight": 5}),

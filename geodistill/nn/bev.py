@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.nn.pillars import EPSILON, MOMENTUM
-from geodistill.nn.precision import in_float32
+from geodistill.nn.precision import in_float32, lifted
 
 RARE = 0.01
 """What a new head believes of every anchor: as Lin et al. (2017) begin."""
@@ -87,7 +87,7 @@ class AnchorHead(nn.Module):
 
     @in_float32  # bfloat16 has three digits of a logit
     def forward(self, x: Tensor) -> Predictions:
-        x = x.to(self.logits.weight.dtype)
+        x = lifted(x)
 
         def of(layer: nn.Conv2d, each: int) -> Tensor:
             return layer(x).permute(0, 2, 3, 1).reshape(len(x), -1, each)

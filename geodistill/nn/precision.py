@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -17,6 +18,11 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def lifted(x: Tensor) -> Tensor:
+    """In float32 where it is in bfloat16."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:

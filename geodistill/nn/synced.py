@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill import dist
+from geodistill.nn.precision import lifted
 
 
 class SyncedNorm(nn.Module):
@@ -32,9 +33,7 @@ class SyncedNorm(nn.Module):
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
             tracked = mean is not None
-            mean, variance, count = moments(
-                x.float() if x.dtype == torch.bfloat16 else x, [0, *range(2, x.dim())]
-            )
+            mean, variance, count = moments(lifted(x), [0, *range(2, x.dim())])
             if tracked:
                 remember(self, mean, variance, count)
         shape = [1, -1, *[1] * (x.dim() - 2)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from geodistill.checks import UsageError, suggest
 from geodistill.nn.bev import Predictions
+from geodistill.nn.precision import lifted
 from geodistill.nn.sparse import SparseMap
 
 
@@ -42,7 +43,7 @@ class Taps:
     def _keep(self, name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             features = output.features if isinstance(output, SparseMap) else output
-            self.outputs[name] = _in_float32(features)
+            self.outputs[name] = _all_lifted(features)
 
         return keep
 
@@ -103,11 +104,11 @@ def _are_maps(value: Any) -> bool:
     return all(isinstance(one, Tensor) and one.dim() == 4 for one in values)
 
 
-def _in_float32(value: Any) -> Any:
+def _all_lifted(value: Any) -> Any:
     """Maps may be computed in less, but are compared in float32."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
-    return [_in_float32(one) for one in value] if isinstance(value, list | tuple) else value
+        return lifted(value)
+    return [_all_lifted(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def detached(value: Any) -> Any:

@@ -26,8 +26,8 @@ class Recipe:
     train, val: splits of the data set.
     workers: processes that prepare scans ahead; 0 prepares them in the one that trains.
     seed: of weights, order and augmentation.
-    precision: of the maps of training, the teachers' included; bfloat16 is several times as fast on
-        GPUs and on CPUs with units for it. Detectors are kept, and measured, in float32.
+    precision: of the maps of training, the teachers' included; bfloat16 is for GPUs and
+        CPUs that have units for it. Detectors are kept, and measured, in float32.
     losses: from a teacher, each a mapping with `loss`, its name, and its options.
     """
 
