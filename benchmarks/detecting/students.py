@@ -65,6 +65,7 @@ TRIED: dict[str, Losses] = {
     "attention, a fifth": fading({"loss": "attention", "weight": 5}),
     "CWD, a fifth": fading({"loss": "channels", "weight": 2.4}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
+    "PointDistiller and logits, twice": fading(POINT, {**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
     "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
