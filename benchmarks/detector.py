@@ -1,7 +1,7 @@
 """Measure detectors and what teaches them against their targets.
 
     pip install -e '.[bench]' spconv
-    python benchmarks/detector.py [--only figures,metric,sparse,overhead,streets] [--json]
+    python benchmarks/detector.py [--only figures,metric,sparse,overhead,precision,streets] [--json]
 
 Seconds are of the processor, medians of repetitions on otherwise idle cores. spconv's package for
 CPUs is a peer: where it is not installed it is left out and said so. The trainings of students are
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from detecting import figures, metric, overhead, sparse, streets
+from detecting import figures, metric, overhead, precision, sparse, streets
 from rows import Row, run_parts
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "metric": metric.rows,
     "sparse": sparse.rows,
     "overhead": overhead.rows,
+    "precision": precision.rows,
     "streets": streets.rows,
 }
 

@@ -8,12 +8,9 @@ import torch
 from rows import Row
 from torch import Tensor
 
-from geodistill.detect.scenes import Scene
+from detecting.streets import simulated_batch
 from geodistill.distill.detectors import Teaching
-from geodistill.fit.detector.batches import Batch
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
-from geodistill.simulate.lidar.frame import simulate
-from geodistill.simulate.lidar.sensor import SENSORS
 from geodistill.train.adamw import AdamW, OneCycle
 
 MOST, TIMES = 0.40, 7
@@ -25,8 +22,7 @@ def rows() -> list[Row]:
     torch.set_num_threads(1)
     student = AnchorDetector(AnchorSettings(compression=4)).train()
     teaching = Teaching(student, [AnchorDetector(AnchorSettings())], [LOSS])
-    scans = [_scene(k) for k in range(2)]
-    batch = _batch(student, scans)
+    batch = simulated_batch(student, 2)
     parameters = [*student.parameters(), *teaching.module.parameters()]
     optimiser = AdamW(parameters, OneCycle())
 
@@ -54,23 +50,3 @@ def rows() -> list[Row]:
             added <= MOST,
         )
     ]
-
-
-def _scene(number: int) -> tuple[Tensor, Tensor, Tensor]:
-    found = simulate(SENSORS["hdl-64e"], 0, number)
-    scene = Scene(
-        str(number),
-        torch.from_numpy(found.points),
-        found.boxes.float(),
-        found.labels.names,
-        torch.ones(len(found.boxes), dtype=torch.bool),
-    )
-    return scene.points, scene.boxes, scene.labels(("Pedestrian", "Cyclist", "Car"))
-
-
-def _batch(student: AnchorDetector, scans: list[tuple[Tensor, Tensor, Tensor]]) -> Batch:
-    known = [labels >= 0 for _, _, labels in scans]
-    boxes = [one[1][own] for one, own in zip(scans, known, strict=True)]
-    labels = [one[2][own] for one, own in zip(scans, known, strict=True)]
-    voxels = student.prepare([one[0] for one in scans])
-    return Batch(voxels, boxes, labels, student.targets(boxes, labels), None, len(scans))
