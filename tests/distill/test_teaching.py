@@ -10,7 +10,7 @@ import torch
 
 from geodistill.checks import UsageError
 from geodistill.detect.datasets import open_dataset
-from geodistill.distill.detectors import Teaching
+from geodistill.distill.detectors import Teaching, expect_same_input
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
@@ -172,6 +172,15 @@ def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
         Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
     with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
         Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
+
+
+def test_anchors_of_another_area(teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu")
+    moved = AnchorDetector(replace(teacher.settings, area=(0.0, -15.0, 30.0, 15.0)))
+    for pair in ((student, moved), (moved, student)):
+        with pytest.raises(UsageError, match="another area of anchors than the student"):
+            expect_same_input(*pair)
+    expect_same_input(student, AnchorDetector(replace(teacher.settings, area=student.area)))
 
 
 def test_parts_that_do_not_run(teacher: AnchorDetector) -> None:
