@@ -115,6 +115,21 @@ def test_a_cached_teacher_teaches_the_same(
         train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
 
 
+def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu").train()
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    batch = batch_of(student, feed, 0, feed.examples(0))
+    other = AnchorDetector(teacher.settings)
+    stage, neck, again = (
+        {"loss": "hint", "tap": tap, "teacher": number}
+        for tap, number in (("backbone.stages.0", 0), ("neck", 0), ("neck", 1))
+    )
+    teaching = Teaching(student, [teacher, other], [stage, neck, again, {"loss": "nst"}])
+    said = teaching.loss(batch, student(batch.inputs), 0.0)[1]
+    assert [*said] == ["hint backbone.stages.0", "hint neck 0", "hint neck 1", "nst"]
+    assert said["hint neck 0"] != said["hint neck 1"]
+
+
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
