@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 from rows import Row
@@ -12,6 +13,7 @@ from geodistill.detect.scenes import Scene
 from geodistill.distill.detectors import Teaching
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
+from geodistill.nn.voxels import Voxels
 from geodistill.simulate.lidar.frame import simulate
 from geodistill.simulate.lidar.sensor import SENSORS
 from geodistill.train.adamw import AdamW, OneCycle
@@ -26,16 +28,18 @@ def rows() -> list[Row]:
     student = AnchorDetector(AnchorSettings(compression=4)).train()
     teaching = Teaching(student, [AnchorDetector(AnchorSettings())], [LOSS])
     scans = [_scene(k) for k in range(2)]
-    batch = _batch(student, scans)
+    voxels = student.prepare([points for points, _, _ in scans])
+    batch = _batch(student, voxels, scans)
     parameters = [*student.parameters(), *teaching.module.parameters()]
     optimiser = AdamW(parameters, OneCycle())
 
     def step(taught: bool) -> float:
+        fresh = replace(batch, inputs=replace(voxels))  # a teacher looks at each batch once
         started = time.process_time()
-        predictions = student(batch.inputs)
-        parts: list[Tensor] = list(student.losses(predictions, batch.targets).values())
+        predictions = student(fresh.inputs)
+        parts: list[Tensor] = list(student.losses(predictions, fresh.targets).values())
         if taught:
-            parts.append(teaching.loss(batch, predictions, 0.0)[0])
+            parts.append(teaching.loss(fresh, predictions, 0.0)[0])
         torch.stack(parts).sum().backward()
         optimiser.step(1e-3)
         return time.process_time() - started
@@ -68,9 +72,10 @@ def _scene(number: int) -> tuple[Tensor, Tensor, Tensor]:
     return scene.points, scene.boxes, scene.labels(("Pedestrian", "Cyclist", "Car"))
 
 
-def _batch(student: AnchorDetector, scans: list[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+def _batch(
+    student: AnchorDetector, voxels: Voxels, scans: list[tuple[Tensor, Tensor, Tensor]]
+) -> Batch:
     known = [labels >= 0 for _, _, labels in scans]
     boxes = [one[1][own] for one, own in zip(scans, known, strict=True)]
     labels = [one[2][own] for one, own in zip(scans, known, strict=True)]
-    voxels = student.prepare([one[0] for one in scans])
     return Batch(voxels, boxes, labels, student.targets(boxes, labels), None, len(scans))
