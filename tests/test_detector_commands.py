@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing import event_accumulator
@@ -84,6 +85,14 @@ def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) 
     assert read_image(tmp_path / "boxes.png").std() > 0.02
     more = said(capsys, "detect", scan, "--model", student, "--least-score", "0")["boxes"]
     assert len(more) > len(boxes["boxes"]) or len(more) == 50
+    near = tmp_path / "near.npy"
+    np.save(near, np.zeros((3, 4), np.float32))  # a picture of all the same
+    said(capsys, "detect", near, "--model", student, "-o", tmp_path / "near.json")
+    assert len(read_image(tmp_path / "near.png")) == 307  # all that the detector sees, 25.6 m
+    if not torch.cuda.is_available():
+        assert "PyTorch sees no CUDA device" in refused(
+            capsys, 2, "eval", student, "--device", "cuda"
+        )
     assert said(capsys, "info", student / "detector.safetensors")["architecture"] == "pointpillars"
 
 

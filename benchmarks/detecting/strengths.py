@@ -59,7 +59,7 @@ def _share(
     for step in range(BATCHES):
         batch = batches.read(step, student)
         seen = Taps(student.network, taps)
-        predictions = student(teaching.labels(batch).inputs)
+        predictions = student(batch.inputs)
         labels = torch.stack(list(student.losses(predictions, batch.targets).values())).sum()
         places = [x for tap in taps for x in _tensors(seen.outputs[tap])]
         own += _norm(labels, places)

@@ -78,7 +78,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         )
     ]
     if files:
-        _write(files, points, boxes)
+        _write(files, points, boxes, detector.area)
     return {"points": len(points), "seconds": seconds, "boxes": boxes}
 
 
@@ -88,7 +88,13 @@ def _outputs(arguments: Arguments) -> list[Path]:
     return [arguments.output, arguments.output.with_suffix(".png")]
 
 
-def _write(files: list[Path], points: Any, boxes: list[dict[str, Any]]) -> None:
+def _write(
+    files: list[Path],
+    points: Any,
+    boxes: list[dict[str, Any]],
+    area: tuple[float, float, float, float],
+) -> None:
+    """The boxes, and a picture of what the detector sees."""
     import json
 
     import torch
@@ -104,9 +110,6 @@ def _write(files: list[Path], points: Any, boxes: list[dict[str, Any]]) -> None:
         rows = torch.tensor([[*box["center"], *box["size"], box["yaw"]] for box in own])
         texts = [f"{name} {box['score']:.2f}" for box in own]
         outlines.append(Outlines(rows, COLORS[number % len(COLORS)], texts))
-    reach = float(points[:, :2].abs().quantile(0.99)) if len(points) else 10.0
-    low = min(0.0, float(points[:, 0].min())) if len(points) else 0.0
-    area = (max(low, -reach), -reach, reach, reach)
     write_png(files[1], bird_view(points, outlines, area))
 
 

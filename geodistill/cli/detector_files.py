@@ -1,4 +1,4 @@
-"""Detectors in any file that one is in: for `info` and `export`."""
+"""Detectors in any file that one is in, for all verbs that take one."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import InputError, UsageError
-from geodistill.cli.arguments import Common, Option, Positional
+from geodistill.checks import InputError, UsageError, choose
+from geodistill.cli.arguments import Option, Positional
+from geodistill.cli.options import Machine, prepare
 
 if TYPE_CHECKING:
     from geodistill.metrics.detectors import Report
@@ -16,7 +17,7 @@ _LEVELS = ("easy", "moderate", "hard")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Arguments(Machine):
     """Measure a detector, or files of detections, by the KITTI benchmark's average precision (AP,
     percent), or on nuScenes by its own."""
 
@@ -53,6 +54,7 @@ class Arguments(Common):
     ] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.model is None and (self.predictions is None or self.labels is None):
             raise UsageError("name a RUN, or --predictions DIR and --labels DIR")
         if self.model is not None and (self.predictions or self.labels):
@@ -71,6 +73,7 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.metrics.detectors import flat
 
+    prepare(arguments)
     frames, names, report = (_of_files if arguments.model is None else _of_model)(arguments)
     if arguments.output is not None:
         from geodistill.io.images import write_png
@@ -99,13 +102,23 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
     from geodistill.metrics.detectors import compared as beside
-    from geodistill.metrics.detectors import detect, predictions, write_predictions
+    from geodistill.metrics.detectors import (
+        detect,
+        expect_overlaps,
+        predictions,
+        write_predictions,
+    )
     from geodistill.runs import make_folder
 
     assert arguments.model is not None
-    detector = open_detector(arguments.model).detector
+    detector = open_detector(arguments.model).detector.to(arguments.device)
     dataset = open_dataset(arguments.data or _data_of(arguments.model))
-    names = arguments.names(detector.classes)
+    known = {name.lower(): name for name in detector.classes}
+    names = tuple(
+        choose("class", name.lower(), known) for name in arguments.names(detector.classes)
+    )
+    overlaps = _overlaps(arguments, names)
+    expect_overlaps(dataset, overlaps)
     frames = dataset.frames(arguments.split or "val")
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
@@ -113,9 +126,11 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         write_predictions(arguments.output / "predictions", frames, predicted)
         make_folder(arguments.output)
         pairs = list(zip(frames, found, strict=True))[:4]
-        views = [compared(dataset.scene(f), one, detector.classes) for f, one in pairs]
+        views = [
+            compared(dataset.scene(f), one, detector.classes, detector.area) for f, one in pairs
+        ]
         write_png(arguments.output / "scans.png", sheet(views))
-    return frames, names, beside(dataset, frames, predicted, names, _overlaps(arguments, names))
+    return frames, names, beside(dataset, frames, predicted, names, overlaps)
 
 
 def _data_of(model: Path) -> Path:

@@ -34,8 +34,14 @@ def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
     return sheet(views)
 
 
-def compared(scene: Scene, found: Detections, classes: Sequence[str]) -> Tensor:
-    """A scan with its labels (white, dashed) and what was found (with scores)."""
+def compared(
+    scene: Scene,
+    found: Detections,
+    classes: Sequence[str],
+    area: tuple[float, float, float, float],
+) -> Tensor:
+    """A scan in the area of a detector, with its labels (white, dashed) and what was found (with
+    scores)."""
     known = [k for k, name in enumerate(scene.names) if name in classes]
     texts = [
         f"{classes[label]} {score:.2f}"
@@ -45,7 +51,7 @@ def compared(scene: Scene, found: Detections, classes: Sequence[str]) -> Tensor:
         Outlines(found.boxes, FOUND, texts),
         Outlines(scene.boxes[known], LABELLED, dashed=True),
     ]
-    return bird_view(scene.points, outlines, AREA)
+    return bird_view(scene.points, outlines, area)
 
 
 def sheet(views: Sequence[Tensor], gap: int = 8) -> Tensor:

@@ -128,7 +128,9 @@ def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: 
 
     frames = dataset.frames(recipe.val)[:4]
     seen = zip(frames, detect(detector, dataset, frames), strict=True)
-    views = [compared(dataset.scene(frame), one, detector.classes) for frame, one in seen]
+    views = [
+        compared(dataset.scene(frame), one, detector.classes, detector.area) for frame, one in seen
+    ]
     write_png(opened.path("scans.png"), sheet(views))
     write_png(opened.path("curves.png"), curve_picture(found, detector.classes))
 

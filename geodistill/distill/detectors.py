@@ -94,7 +94,7 @@ class Teaching:
         self.losses = nn.ModuleList(built).to(student.device)
         synced(self.losses)
         self.of = [number for number, _, _ in given]
-        self._names = _distinct([(options["loss"], taps[0]) for _, options, taps in given])
+        self._names = _distinct([(options["loss"], taps[0], n) for n, options, taps in given])
         self._taps = Taps(student.network, tapped)
         self._shown: tuple[Any, list[dict[str, Any]]] | None = None
 
@@ -162,9 +162,9 @@ class Teaching:
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:
     """Raise UsageError where a teacher sees other voxels, classes or anchors than a student."""
-    theirs = teacher.places
-    for what, own in student.places.items():
-        other = theirs.get(what)
+    ours, theirs = student.places, teacher.places
+    for what in {**ours, **theirs}:
+        own, other = ours.get(what), theirs.get(what)
         if own != other:
             raise UsageError(
                 f"the teacher has another {what} than the student: {other} instead of {own}; their "
@@ -181,10 +181,16 @@ def _number(options: Any, count: int) -> int:
     return number
 
 
-def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of losses, with their taps where a name comes twice."""
-    all_names = [name for name, _ in names]
-    return [name if all_names.count(name) == 1 else f"{name} {tap}" for name, tap in names]
+def _distinct(losses: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Names of losses, with their taps where a name comes twice, and with the numbers of their
+    teachers where both do."""
+    names = [name for name, _, _ in losses]
+    places = [(name, tap) for name, tap, _ in losses]
+    found = []
+    for name, tap, number in losses:
+        known = f"{name} {tap}" if names.count(name) > 1 else name
+        found.append(f"{known} {number}" if places.count((name, tap)) > 1 else known)
+    return found
 
 
 def _picked(outputs: dict[str, Any], taps: Sequence[str]) -> Any:

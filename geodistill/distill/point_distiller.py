@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    expect_above_zero,
+    expect_alike,
+    expect_at_least,
+)
 from geodistill.distill.losses.places import by_scan, importance, rows
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
@@ -59,12 +65,8 @@ class PointDistillerSettings(LossSettings):
     compat: Literal["paper", "reference"] = "paper"
 
     def __post_init__(self) -> None:
-        for name in ("samples", "neighbours", "channels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
-        if self.tau is not None and not self.tau > 0:
-            raise UsageError(f"tau must be above 0, got {self.tau}")
+        expect_at_least(1, samples=self.samples, neighbours=self.neighbours, channels=self.channels)
+        expect_above_zero(tau=self.tau)
 
     @property
     def reference(self) -> bool:

@@ -56,13 +56,18 @@ def compared(
 
     Raises UsageError for overlaps with a metric that has none.
     """
+    expect_overlaps(dataset, overlaps)
     if dataset.metric == "nuscenes":
-        if overlaps is not None:
-            raise UsageError("the nuScenes metric is of distances: overlaps do not go with it")
         truths = [dataset.truths(frame) for frame in frames]
         return nuscenes.evaluate(truths, predicted, classes)
     labels = [dataset.labels(frame) for frame in frames]
     return kitti.evaluate(labels, predicted, classes, overlaps, dataset.views)
+
+
+def expect_overlaps(dataset: Any, overlaps: dict[str, float] | None) -> None:
+    """Raise UsageError for overlaps with a metric that has none."""
+    if dataset.metric == "nuscenes" and overlaps is not None:
+        raise UsageError("the nuScenes metric is of distances: overlaps do not go with it")
 
 
 def predictions(

@@ -123,7 +123,7 @@ def evaluate(
     Returns:
         Curves of the views, and with 2D those of orientation ("aos") where predictions say it.
 
-    Raises InputError for different numbers of frames, or predictions without scores.
+    Raises InputError for different numbers of frames, or predictions without finite scores.
     """
     if len(labels) != len(predictions):
         raise InputError(
@@ -132,6 +132,8 @@ def evaluate(
     if any(frame.scores is None for frame in predictions):
         raise InputError("predictions need scores: a KITTI prediction has 16 columns")
     scene = _Scene(labels, predictions)
+    if not np.isfinite(scene.scores).all():
+        raise InputError("predictions have scores that are no finite numbers")
     report = KittiReport()
     for name in classes:
         own = name.lower()

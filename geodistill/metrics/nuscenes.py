@@ -117,7 +117,7 @@ def evaluate(
         ranges: within which objects and detections count; a class that is not in it counts
             everywhere.
 
-    Raises InputError for different numbers of frames, or predictions without scores.
+    Raises InputError for different numbers of frames, or predictions without finite scores.
     """
     if len(truths) != len(predictions):
         raise InputError(

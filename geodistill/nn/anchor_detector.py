@@ -166,13 +166,15 @@ class AnchorDetector(Detector):
     @property
     def places(self) -> dict[str, Any]:
         own = self.settings
-        return {
+        found = {
             "architecture": own.architecture,
             "grid": own.grid,
             "values of a point": own.values,
             "anchors": own.anchors,
             "placing of anchors": own.placing,
         }
+        # Named where it is not the grid's alone: keys of caches are made of these.
+        return found if own.area in (None, self.area) else {**found, "area of anchors": own.area}
 
     @property
     def learnt(self) -> dict[str, Any]:

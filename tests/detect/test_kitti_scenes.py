@@ -128,6 +128,12 @@ def test_trails(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps({"boxes": [[[k] * 7] * 2 for k in range(count)]}))
     assert dataset.scene("000000").trails[:, 1, 3].tolist() == list(range(count))
+    label = root / "training" / "label_2" / "000000.txt"
+    known = label.read_text()
+    label.write_text("")
+    path.write_text(json.dumps({"boxes": []}))
+    assert dataset.scene("000000").trails.shape == (0, 0, 7)
+    label.write_text(known)
     path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
     with pytest.raises(InputError, match="each label of 000000 needs boxes of 7 numbers"):
         dataset.scene("000000")

@@ -10,7 +10,7 @@ import torch
 
 from geodistill.checks import UsageError
 from geodistill.detect.datasets import open_dataset
-from geodistill.distill.detectors import Teaching
+from geodistill.distill.detectors import Teaching, expect_same_input
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
@@ -115,6 +115,21 @@ def test_a_cached_teacher_teaches_the_same(
         train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
 
 
+def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu").train()
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    batch = batch_of(student, feed, 0, feed.examples(0))
+    other = AnchorDetector(teacher.settings)
+    stage, neck, again = (
+        {"loss": "hint", "tap": tap, "teacher": number}
+        for tap, number in (("backbone.stages.0", 0), ("neck", 0), ("neck", 1))
+    )
+    teaching = Teaching(student, [teacher, other], [stage, neck, again, {"loss": "nst"}])
+    said = teaching.loss(batch, student(batch.inputs), 0.0)[1]
+    assert [*said] == ["hint backbone.stages.0", "hint neck 0", "hint neck 1", "nst"]
+    assert said["hint neck 0"] != said["hint neck 1"]
+
+
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
@@ -172,6 +187,15 @@ def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
         Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
     with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
         Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
+
+
+def test_anchors_of_another_area(teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu")
+    moved = AnchorDetector(replace(teacher.settings, area=(0.0, -15.0, 30.0, 15.0)))
+    for pair in ((student, moved), (moved, student)):
+        with pytest.raises(UsageError, match="another area of anchors than the student"):
+            expect_same_input(*pair)
+    expect_same_input(student, AnchorDetector(replace(teacher.settings, area=student.area)))
 
 
 def test_parts_that_do_not_run(teacher: AnchorDetector) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from geodistill.cli import main
+from geodistill.io.images import read_image
 from geodistill.io.kitti import read_labels
 from tests.detect.small_nuscenes import write_nuscenes
 from tests.detect.test_custom_scenes import write_plain
@@ -47,7 +48,9 @@ def run(
     return trained, measured, capsys.readouterr().out
 
 
-def test_nuscenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nuscenes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_nuscenes(tmp_path / "data")
     names = {"values": 5, "name": "car", "other": "truck"}
     trained, measured, text = run(tmp_path, tmp_path / "data", capsys, **names)
@@ -60,8 +63,17 @@ def test_nuscenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = next(boxes for boxes in results["results"].values() if boxes)[0]
     assert first["detection_name"] in ("car", "truck") and len(first["rotation"]) == 4
     assert 500 < first["translation"][0] < 700  # in the global frame
-    assert main(["eval", str(tmp_path / "run"), "--loose"]) == 2
-    assert "the nuScenes metric is of distances" in capsys.readouterr().err
+    views = read_image(tmp_path / "out" / "scans.png")
+    assert len(views) > 2 * 12 * 102.4  # two rows of all that is around
+    with monkeypatch.context() as patch:
+        patch.setattr("geodistill.metrics.detectors.detect", None)  # refused before the work
+        assert main(["eval", str(tmp_path / "run"), "--loose"]) == 2
+        assert "the nuScenes metric is of distances" in capsys.readouterr().err
+        assert main(["eval", str(tmp_path / "run"), "--classes", "Car,trucks"]) == 2
+        assert "unknown class 'trucks' (did you mean 'truck'" in capsys.readouterr().err
+    assert main(["eval", str(tmp_path / "run"), "--classes", "Car", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert own["car/AP"] == measured["car/AP"] and "truck/AP" not in own
 
 
 def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,12 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert [line["step"] for line in lines if "score" in line] == [3, 6]
 
 
+def test_it_measures_where_a_batch_is_more_than_all_scans(root: Path, tmp_path: Path) -> None:
+    trained(replace(RECIPE, batch=8, measure_every=1), root, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines if "score" in line] == [1, 2]
+
+
 @BOTH
 def test_a_cache_gives_the_same_bits(root: Path, tmp_path: Path, recipe: Recipe) -> None:
     dataset = open_dataset(root)
@@ -118,6 +124,13 @@ def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
         train_detector(RECIPE, dataset, cache=tmp_path / "nothing")
     with pytest.raises(UsageError, match="holds something that is no cache"):
         cache_batches(RECIPE, dataset, root)
+    key = tmp_path / "cache" / "cache.json"
+    known = key.read_text()
+    for text in ("[]", known[:9]):
+        key.write_text(text)
+        with pytest.raises(InputError, match=r"cache\.json"):
+            train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+    key.write_text(known)
     path = tmp_path / "cache" / "000" / "000000.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000000\.safetensors"):

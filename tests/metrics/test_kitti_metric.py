@@ -182,6 +182,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate([frame], [perfect(frame)] * 2)
     with pytest.raises(InputError, match="need scores"):
         evaluate([frame], [frame])
+    unsure = replace(perfect(frame), scores=np.full(len(frame), np.nan))
+    with pytest.raises(InputError, match="no finite numbers"):
+        evaluate([frame], [unsure])
 
 
 def test_other_overlaps_hold_from_above_and_of_volumes() -> None:

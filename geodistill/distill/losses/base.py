@@ -106,6 +106,20 @@ def drawn(progress: float) -> torch.Generator:
     return torch.Generator().manual_seed(int(progress * (1 << 48)))
 
 
+def expect_above_zero(**values: float | None) -> None:
+    """Raise UsageError for a setting that is not; None is none."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be above 0, got {value}")
+
+
+def expect_at_least(least: int, **values: int | None) -> None:
+    """Raise UsageError for a setting that is less; None is none."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}, got {value}")
+
+
 def expect_maps(name: str, teacher: Any, student: Any) -> None:
     """Raise UsageError where outputs are not maps [B, C, H, W] of one size."""
     kinds = [_kind(x) for x in (teacher, student)]

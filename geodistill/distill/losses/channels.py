@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    adapter,
+    expect_above_zero,
+    expect_maps,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +25,9 @@ class ChannelSettings(LossSettings):
     """
 
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        expect_above_zero(temperature=self.temperature)
 
 
 class Channels(Loss):

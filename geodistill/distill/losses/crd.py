@@ -10,8 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    expect_above_zero,
+    expect_alike,
+    expect_at_least,
+)
 from geodistill.distill.losses.places import rows, strongest
 
 
@@ -29,8 +35,9 @@ class CrdSettings(LossSettings):
     samples: int = 256
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0, got {self.temperature}")
+        expect_above_zero(temperature=self.temperature)
+        expect_at_least(1, embedding=self.embedding)
+        expect_at_least(2, samples=self.samples)
 
 
 class Crd(Loss):

@@ -8,8 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    adapter,
+    expect_above_zero,
+    expect_maps,
+)
 from geodistill.distill.losses.masks import shares
 
 
@@ -29,8 +35,7 @@ class FgdSettings(LossSettings):
     whole: float = 5e-6
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0, got {self.temperature}")
+        expect_above_zero(temperature=self.temperature)
 
 
 class Context(nn.Module):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
 from geodistill.detect.anchors import decode
 from geodistill.detect.overlap import iou_nearest
 from geodistill.detect.suppress import suppress
@@ -18,6 +17,7 @@ from geodistill.distill.losses.base import (
     LossSettings,
     Seen,
     adapter,
+    expect_at_least,
     expect_heads,
     expect_maps,
 )
@@ -49,9 +49,7 @@ class GidSettings(LossSettings):
     responses: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("instances", "sides"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        expect_at_least(1, instances=self.instances, sides=self.sides)
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_above_zero, expect_heads
 from geodistill.nn.bev import Predictions
 
 
@@ -24,8 +23,7 @@ class KdSettings(LossSettings):
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0, got {self.temperature}")
+        expect_above_zero(temperature=self.temperature)
 
 
 class Kd(Loss):

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike, expect_maps
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    expect_alike,
+    expect_at_least,
+    expect_maps,
+)
 from geodistill.distill.losses.places import rows, strongest
 
 
@@ -24,6 +31,9 @@ class SimilaritySettings(LossSettings):
     weight: float = 3000.0
     among: Literal["places", "scans"] = "places"
     samples: int = 512
+
+    def __post_init__(self) -> None:
+        expect_at_least(2, samples=self.samples)
 
 
 class Similarity(Loss):

@@ -20,6 +20,8 @@ from geodistill import config
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.targets import Targets
 from geodistill.fit.detector.batches import Batch, Feed
+from geodistill.io.json_values import json_object
+from geodistill.io.whole_file import read_whole
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.point_clouds import PointBatch
@@ -73,8 +75,8 @@ class Store:
 
     def _expect(self, wanted: Mapping[str, Any]) -> None:
         try:
-            found = json.loads((self.folder / KEY).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = json_object(read_whole(self.folder / KEY), KEY)
+        except InputError:
             raise InputError(f"{self.folder / KEY} is damaged: make the cache again") from None
         if found.get("batches") != wanted["batches"]:
             raise UsageError(

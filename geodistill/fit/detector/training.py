@@ -61,7 +61,7 @@ def train_detector(
         store = Store(cache, store_key(feed, detector))
         store.expect(guide.teachers_seen() if guide is not None else ())
     steps = feed.steps(recipe.epochs)
-    every = recipe.measure_every * len(feed.frames) // recipe.batch
+    every = -(-recipe.measure_every * len(feed.frames) // recipe.batch)
     job = DetectorJob(
         *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.precision, recipe.workers),
         guide=guide,

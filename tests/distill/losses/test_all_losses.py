@@ -146,6 +146,14 @@ def test_errors_say_what_does_not_fit() -> None:
         build_loss({"loss": "nd"}, other, other)(other, other, seen(detector(16, 0)), 0.0)
     with pytest.raises(UsageError, match=r"the scans have none: .* trails: false"):
         build_loss({"loss": "vcd"}, teacher, teacher)(teacher, teacher, seen(detector(16, 0)), 0.0)
+    for name, key, value, words in (
+        ("channels", "temperature", 0.0, "temperature must be above 0, got 0"),
+        ("kd", "temperature", -1.0, "temperature must be above 0, got -1"),
+        ("similarity", "samples", 1, "samples must be at least 2, got 1"),
+        ("crd", "samples", 0, "samples must be at least 2, got 0"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            build_loss({"loss": name, key: value}, teacher, teacher)
     rows = torch.zeros(5, 3)
     with pytest.raises(UsageError, match="features at the tap belong to 5 places"):
         build_loss({"loss": "crd"}, rows, rows)(rows, rows, seen(detector(16, 0)), 0.0)
