@@ -131,6 +131,11 @@ def test_trails(tmp_path: Path) -> None:
     path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
     with pytest.raises(InputError, match="each label of 000000 needs boxes of 7 numbers"):
         dataset.scene("000000")
+    (root / "training" / "label_2" / "000000.txt").write_text("")
+    with pytest.raises(InputError, match="each label of 000000"):
+        dataset.scene("000000")
+    path.write_text(json.dumps({"boxes": []}))
+    assert dataset.scene("000000").trails.shape == (0, 0, 7)
 
 
 # -- bad input ----------------------------------------------------------------------------------

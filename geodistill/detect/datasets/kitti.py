@@ -78,7 +78,7 @@ class Kitti:
             return None
         try:
             found = torch.tensor(json.loads(read_whole(path))["boxes"], dtype=torch.float32)
-            found = found.reshape(count, -1, 7)
+            found = found.reshape(count, -1 if count else 0, 7)
         except (ValueError, KeyError, TypeError, RuntimeError):
             raise InputError(
                 f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers"
