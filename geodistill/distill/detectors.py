@@ -162,9 +162,9 @@ class Teaching:
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:
     """Raise UsageError where a teacher sees other voxels, classes or anchors than a student."""
-    theirs = teacher.places
-    for what, own in student.places.items():
-        other = theirs.get(what)
+    ours, theirs = student.places, teacher.places
+    for what in {**ours, **theirs}:
+        own, other = ours.get(what), theirs.get(what)
         if own != other:
             raise UsageError(
                 f"the teacher has another {what} than the student: {other} instead of {own}; their "

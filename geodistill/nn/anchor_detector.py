@@ -176,12 +176,14 @@ class AnchorDetector(Detector):
     @property
     def places(self) -> dict[str, Any]:
         own = self.settings
+        area = {} if own.area is None else {"area of anchors": own.area}
         return {
             "architecture": own.architecture,
             "grid": own.grid,
             "values of a point": own.values,
             "anchors": own.anchors,
             "placing of anchors": own.placing,
+            **area,
         }
 
     @property

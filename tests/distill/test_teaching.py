@@ -170,6 +170,11 @@ def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
     finer = replace(RECIPE, detector=replace(RECIPE.detector, grid=replace(GRID, most_points=16)))
     with pytest.raises(UsageError, match="the teacher has another grid than the student"):
         Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
+    wider = replace(RECIPE, detector=replace(RECIPE.detector, area=(0.0, -15.36, 32.0, 15.36)))
+    other = start_detector(wider, "cpu")
+    for student, own in ((RECIPE, other), (wider, teacher)):
+        with pytest.raises(UsageError, match="another area of anchors than the student"):
+            Teaching(start_detector(student, "cpu"), [own], [{"loss": "hint"}])
     with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
         Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
 
