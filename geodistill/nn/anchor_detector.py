@@ -191,6 +191,7 @@ class AnchorDetector(Detector):
         return {"offset": self.settings.offset, "forced": self.settings.forced}
 
     def prepare(self, scans: Sequence[Tensor], generator: torch.Generator | None = None) -> Voxels:
+        self.expect_values(scans)
         grid = self.settings.grid
         if not self.training:
             grid = dataclasses.replace(grid, most_voxels=self.settings.most_voxels_detecting)

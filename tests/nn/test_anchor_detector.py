@@ -113,6 +113,11 @@ def test_a_grid_that_strides_do_not_divide() -> None:
         AnchorSettings(grid=grid)
 
 
+def test_points_of_another_number_of_values() -> None:
+    with pytest.raises(InputError, match="have 5 values and the detector's have 4"):
+        detector().prepare([torch.zeros(3, 4), torch.zeros(3, 5)])
+
+
 @pytest.mark.parametrize(
     ("architecture", "thick", "said"),
     [
