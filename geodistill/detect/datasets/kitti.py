@@ -180,10 +180,3 @@ def learnable(labels: Labels) -> np.ndarray:
     """Objects that the benchmark's hard level counts: bool [N]."""
     height = labels.bbox[:, 3] - labels.bbox[:, 1]
     return (height > 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)
-
-
-def expect_kitti(root: Path) -> None:
-    """Raise InputError where a folder lacks what the benchmark's has."""
-    for part in ("training/velodyne", "training/label_2", "training/calib", "ImageSets"):
-        if not (root / part).is_dir():
-            raise InputError(f"{root} is no KITTI folder: it has no {part}/")
