@@ -44,7 +44,8 @@ class Paste:
 
     Attributes:
         name: of the class.
-        count: how many a scan then has, its own included.
+        count: how many a scan then has at most, its own included; what is drawn to make them up is
+            left out where it collides, or has too few points.
         least_points: of an object, that it is worth it.
     """
 
@@ -59,7 +60,8 @@ class Augmentation:
     paste: for each class.
     shift_m: standard deviation of the way that each object is moved by, along x, y and z.
     spin_rad: by at most so much each object is turned about itself.
-    flip: probability with which left and right are exchanged.
+    flip: probability with which y changes its sign: left and right are exchanged in KITTI's frames,
+        front and back in nuScenes'.
     turn_rad: by at most so much the scan is turned about the sensor.
     scale: least and largest factor of everything.
     """
@@ -178,7 +180,7 @@ def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
 
 
 def flipped(found: Example) -> Example:
-    """Left and right exchanged."""
+    """With y of another sign."""
 
     def points(xyz: Tensor) -> Tensor:
         return xyz * xyz.new_tensor([1.0, -1.0, 1.0])

@@ -169,7 +169,9 @@ def _shared(a: Tensor, b: Tensor) -> Tensor:
     after = around.roll(-1, 1)
     cross = around[..., 0] * after[..., 1] - around[..., 1] * after[..., 0]
     area = cross.sum(1) / 2
-    return torch.where(real.sum(1) > 2, area, torch.zeros_like(area)).clamp(min=0)
+    # A box of no size has no sides that anything could be outside of.
+    solid = (a[:, 3:5].prod(1) != 0) & (b[:, 3:5].prod(1) != 0) & (real.sum(1) > 2)
+    return torch.where(solid, area, torch.zeros_like(area)).clamp(min=0)
 
 
 def _crossings(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,15 +30,20 @@ def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np
     if suffix == ".bin":
         points = read_scan(path, values)
     elif suffix == ".npy":
-        points = finite_points(_npy(path, values), path)
+        points = finite_points(_single(_npy(path, values)), path)
     elif suffix == ".pcd":
-        points = finite_points(_pcd(path, values), path)
+        points = finite_points(_single(_pcd(path, values)), path)
     else:
         raise UsageError(f"{path}: a scan is a file NAME.bin, NAME.npy or NAME.pcd")
-    points = points.astype(np.float32, copy=True)
     if values > 3 and intensity_scale != 1:
         points[:, 3] /= intensity_scale
     return points
+
+
+def _single(points: np.ndarray) -> np.ndarray:
+    """In float32, in which what stands for no return in float64 may be infinite."""
+    with np.errstate(over="ignore"):
+        return points.astype(np.float32)
 
 
 def _npy(path: Path, values: int) -> np.ndarray:

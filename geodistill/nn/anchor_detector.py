@@ -34,7 +34,7 @@ from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.pillars import MOMENTUM, Coordinates
 from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars
-from geodistill.nn.second import Second, SecondSettings
+from geodistill.nn.second import LAYERS, Second, SecondSettings
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
 
 STRIDE = {"pointpillars": 2, "second": 8}
@@ -111,9 +111,19 @@ class AnchorSettings:
 
     def __post_init__(self) -> None:
         stride = STRIDE[self.architecture]
-        x, y, _ = self.grid.cells
+        x, y, z = self.grid.cells
         if not self.anchors:
             raise UsageError("a detector needs anchors of at least one class")
+        if len({*self.classes}) < len(self.classes):
+            raise UsageError(f"a class has its anchors once, got {', '.join(self.classes)}")
+        if self.values < 3:
+            raise UsageError(f"a point has at least x, y and z, got {self.values} values")
+        layers = LAYERS if self.architecture == "second" else range(1, 2)
+        if z not in layers:
+            raise UsageError(
+                f"the grid has {z} layers of voxels: {self.architecture} needs {layers[0]}"
+                + (f" to {layers[-1]}" if len(layers) > 1 else "")
+            )
         coarsest = stride * (4 if self.architecture == "pointpillars" else 2)
         if x % coarsest or y % coarsest:
             raise UsageError(
@@ -181,6 +191,7 @@ class AnchorDetector(Detector):
         return {"offset": self.settings.offset, "forced": self.settings.forced}
 
     def prepare(self, scans: Sequence[Tensor], generator: torch.Generator | None = None) -> Voxels:
+        self.expect_values(scans)
         grid = self.settings.grid
         if not self.training:
             grid = dataclasses.replace(grid, most_voxels=self.settings.most_voxels_detecting)

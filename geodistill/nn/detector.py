@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geodistill.checks import InputError, check
 from geodistill.detect.scenes import Detections
 
 
@@ -61,7 +62,19 @@ class Detector(nn.Module, ABC):
 
         Args:
             generator: of the CPU, of what is drawn in training; None: always the same of a scan.
+
+        Raises InputError for points of another number of values than the settings'.
         """
+
+    def expect_values(self, scans: Sequence[Tensor]) -> None:
+        own = self.settings.values
+        for scan in scans:
+            check(scan=(scan, "N F"))
+            if scan.shape[1] != own:
+                raise InputError(
+                    f"points of a scan have {scan.shape[1]} values and the detector's have {own}: "
+                    "it is of another kind of data"
+                )
 
     @abstractmethod
     def forward(self, inputs: Any) -> Any:

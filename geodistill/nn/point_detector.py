@@ -226,6 +226,7 @@ class PointDetector(Detector):
     def prepare(
         self, scans: Sequence[Tensor], generator: torch.Generator | None = None
     ) -> PointBatch:
+        self.expect_values(scans)
         kept = [self._in_range(scan.to(self.device)) for scan in scans]
         return self.batch(*gathered(kept, self.settings.points, self.settings.far_m, generator))
 

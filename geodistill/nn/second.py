@@ -20,6 +20,8 @@ from geodistill.nn.voxels import VoxelGrid, Voxels, voxel_means
 
 KITTI_GRID = VoxelGrid((0.0, -40.0, -3.0), (70.4, 40.0, 1.0), (0.05, 0.05, 0.1), 5, 16_000)
 STRIDES, DEPTHS, UPS = (1, 2), (5, 5), (1, 2)
+LAYERS = range(40, 56)
+"""Of voxels, of which the encoder makes two, as the backbone expects."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,13 @@ class Normed(nn.Module):
 
     def forward(self, x: SparseMap) -> SparseMap:
         x = self.convolution(x)
-        return x.with_features(torch.relu(self.norm(x.features)))
+        features = x.features
+        if self.training and len(features) == 1 and isinstance(self.norm, nn.BatchNorm1d):
+            # Torch's refuses one row; two alike have its mean and its variance.
+            features = self.norm(features.expand(2, -1))[:1]
+        else:
+            features = self.norm(features)
+        return x.with_features(torch.relu(features))
 
 
 class SparseEncoder(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geodistill.checks import check
+from geodistill.checks import UsageError, check
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class VoxelGrid:
         size: of a voxel.
         most_points: of a voxel; later ones are dropped.
         most_voxels: of a scan; those that come up later are dropped.
+
+    Raises UsageError where a side or a voxel has no length.
     """
 
     low: tuple[float, float, float]
@@ -27,6 +29,12 @@ class VoxelGrid:
     size: tuple[float, float, float]
     most_points: int
     most_voxels: int
+
+    def __post_init__(self) -> None:
+        axes = zip(self.low, self.high, self.size, strict=True)
+        if not all(size > 0 and high > low for low, high, size in axes):
+            size = " x ".join(map(str, self.size))
+            raise UsageError(f"voxels of {size} m fill no grid from {self.low} to {self.high} m")
 
     @property
     def cells(self) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ from geodistill.detect.datasets.kitti import lidar_boxes
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import Labels, read_labels, write_labels
 from geodistill.io.pcd import write_pcd
+from geodistill.io.scans import read_points
 from geodistill.metrics.kitti import LEVELS, cap40, evaluate
 
 COUNTS = (60, 50, 49, 15, 14, 5, 4, 0)  # points of each object: two of each level
@@ -182,6 +183,15 @@ def test_predictions_are_files_of_kitti(tmp_path: Path) -> None:
     again = read_labels(tmp_path / "a.txt", scored=True)
     assert again.names == ("Bus", "Car") and again.scores == pytest.approx([0.9, 0.4], abs=1e-4)
     assert lidar_boxes(again, CAMERA).numpy() == pytest.approx(boxes.numpy(), abs=1e-3)
+
+
+def test_what_stands_for_no_return_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([[1.0, 2, 3, 0.5], [np.finfo(np.float64).max] * 4]))
+    assert read_points(path).tolist() == [[1, 2, 3, 0.5]]
+    assert "1 of 2 points are not finite: left out" in capsys.readouterr().err
 
 
 def test_values_and_intensities_are_as_the_settings_say(

@@ -135,8 +135,26 @@ def test_trails(tmp_path: Path) -> None:
     assert dataset.scene("000000").trails.shape == (0, 0, 7)
     label.write_text(known)
     path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
+    with pytest.raises(InputError, match=f"has the trails of 1 labels, and 000000 has {count}:"):
+        dataset.scene("000000")
+    path.write_text(json.dumps({"boxes": [[[1] * 6]] * count}))
     with pytest.raises(InputError, match="each label of 000000 needs boxes of 7 numbers"):
         dataset.scene("000000")
+    path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
+    (root / "training" / "label_2" / "000000.txt").write_text("")
+    with pytest.raises(InputError, match="has the trails of 1 labels, and 000000 has 0:"):
+        dataset.scene("000000")
+
+
+def test_the_digest_is_of_labels_calibration_and_the_sizes_of_scans(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path, 2, 1)
+    dataset, frames = open_dataset(root), ["000000", "000001"]
+    found = [dataset.digest(frames), dataset.digest(frames[:1])]
+    for part in ("label_2/000000.txt", "calib/000001.txt", "velodyne/000000.bin"):
+        with (root / "training" / part).open("ab") as file:
+            file.write(b"\n" * 16)
+        found.append(dataset.digest(frames))
+    assert len(set(found)) == 5
 
 
 # -- bad input ----------------------------------------------------------------------------------

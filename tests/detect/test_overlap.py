@@ -151,6 +151,15 @@ def test_suppression_drops_what_is_not_finite() -> None:
     assert suppress(boxes, torch.arange(6.0), 0.2).tolist() == [5, 4, 2, 0]
 
 
+@pytest.mark.parametrize("size", [(0.0, 0.0), (0.0, 2.0), (3.0, 0.0)])
+def test_boxes_of_no_size_share_nothing(size: tuple[float, float]) -> None:
+    flat = torch.tensor([[0.5, 0.2, 0.0, *size, 1.5, 0.3]])
+    box = torch.tensor([[0.0, 0.0, 0.0, 4.0, 2.0, 1.5, 0.0]])
+    for pair in ((flat, box), (box, flat), (flat, flat)):
+        assert intersection_area(*pair) == 0 and iou_bev(*pair) == 0 and iou_3d(*pair) == 0
+        assert not overlapping(*pair, 0.0)
+
+
 def test_suppression_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, scores = random_boxes(300, 7), torch.arange(300.0).remainder(17)
     whole = suppress(boxes, scores, 0.3).tolist()

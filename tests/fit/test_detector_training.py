@@ -162,6 +162,8 @@ def test_no_object_to_learn_from(root: Path) -> None:
 
 
 def test_recipes_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="seed must be at least 0, got -1"):
+        replace(RECIPE, seed=-1)
     with pytest.raises(UsageError, match="epochs must be at least 1, got 0"):
         Recipe(epochs=0)
     with pytest.raises(UsageError, match=r"mean must be in \[0, 1\), got 1"):

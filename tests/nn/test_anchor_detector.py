@@ -113,6 +113,40 @@ def test_a_grid_that_strides_do_not_divide() -> None:
         AnchorSettings(grid=grid)
 
 
+def test_points_of_another_number_of_values() -> None:
+    with pytest.raises(InputError, match="have 5 values and the detector's have 4"):
+        detector().prepare([torch.zeros(3, 4), torch.zeros(3, 5)])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "thick", "said"),
+    [
+        ("pointpillars", 2.0, "2 layers of voxels: pointpillars needs 1$"),
+        ("second", 0.2, "20 layers of voxels: second needs 40 to 55"),
+    ],
+)
+def test_a_grid_of_other_layers(architecture, thick: float, said: str) -> None:
+    grid = replace(GRID, size=(0.16, 0.16, thick))
+    with pytest.raises(UsageError, match=said):
+        AnchorSettings(architecture=architecture, grid=grid)
+
+
+@pytest.mark.parametrize("change", [{"size": (0.32, 0.0, 4.0)}, {"high": (-1.0, 5.12, 1.0)}])
+def test_a_grid_that_is_none(change) -> None:
+    with pytest.raises(UsageError, match="fill no grid from"):
+        replace(GRID, **change)
+
+
+def test_a_class_that_comes_twice() -> None:
+    with pytest.raises(UsageError, match="once, got Car, Car"):
+        AnchorSettings(grid=GRID, anchors=(SETTINGS.anchors[2],) * 2)
+
+
+def test_points_without_z() -> None:
+    with pytest.raises(UsageError, match="at least x, y and z, got 2 values"):
+        AnchorSettings(grid=GRID, values=2)
+
+
 @pytest.mark.parametrize("scan", [torch.zeros(0, 4), torch.tensor([[50.0, 0, 0, 1]])])
 def test_scans_with_nothing_in_them(scan: torch.Tensor) -> None:
     model = detector()

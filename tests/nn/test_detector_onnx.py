@@ -10,7 +10,7 @@ import torch
 from geodistill.checks import UsageError
 from geodistill.detect.anchors import decode
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
-from geodistill.nn.detector_onnx import export_onnx
+from geodistill.nn.detector_onnx import box_difference, export_onnx
 from geodistill.nn.second import KITTI_GRID as VOXELS
 from geodistill.nn.voxels import VoxelGrid
 
@@ -47,6 +47,22 @@ def test_onnxruntime_finds_the_same_boxes(tmp_path: Path, coordinates) -> None:
         assert np.abs(boxes[:, :6] - plain[:, :6]).max() < 1e-3
         turns = (boxes[:, 6] - plain[:, 6]) / np.pi
         assert np.abs(turns - turns.round()).max() < 1e-4
+
+
+def test_rounding_may_turn_a_few_boxes_by_half_a_circle() -> None:
+    torch.manual_seed(0)
+    one = torch.rand(2000, 7)
+    two = one + 1e-6
+    two[7, 6] += np.pi
+    two[1900, 6] -= np.pi
+    assert box_difference(one, two) < 1e-5
+    two[:5, 6] += np.pi
+    assert box_difference(one, two) == pytest.approx(np.pi, abs=1e-4)
+    two = one.clone()
+    two[3, 6] += 1.0
+    assert box_difference(one, two) == pytest.approx(1.0)
+    two[3, 2] = np.nan
+    assert not box_difference(one, two) < 1
 
 
 def test_sparse_detectors_are_refused(tmp_path: Path) -> None:

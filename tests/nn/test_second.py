@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.nn.second import Normed, Second, SecondSettings, sparse_map
+from geodistill.nn.second import LAYERS, Normed, Second, SecondSettings, sparse_map
 from geodistill.nn.sparse import StridedConv
 from geodistill.nn.voxels import VoxelGrid, voxelize
 
@@ -29,6 +29,27 @@ def test_parameters_are_as_many_as_published(compression: int, millions: float) 
     count = sum(p.numel() for p in model.parameters())
     assert count / 1e6 == pytest.approx(millions, abs=6e-4)
     assert len(model.state_dict()) == 162
+
+
+@pytest.mark.parametrize("layers", [LAYERS[0] - 1, *LAYERS, LAYERS[-1] + 1])
+def test_of_which_grids_the_encoder_makes_two_layers(layers: int) -> None:
+    grid = VoxelGrid((0.0, 0.0, 0.0), (1.6, 1.6, 0.1 * layers), (0.1, 0.1, 0.1), 5, 400)
+    model = Second(SecondSettings(grid=grid, compression=16)).eval()
+    found = model.encoder(sparse_map(voxelize([torch.rand(20, 4)], grid)))
+    assert found.shape == (1, 2 * 32, 2, 2) or layers not in LAYERS
+    assert (found.shape[1] == 64) == (layers in LAYERS)
+
+
+def test_one_voxel_is_enough_to_learn_from() -> None:
+    torch.manual_seed(0)
+    model = Second(SecondSettings(grid=GRID, compression=16))
+    norm = model.encoder.first.norm
+    torch.nn.init.normal_(norm.bias)
+    given = sparse_map(voxelize([torch.tensor([[1.0, 0.0, 0.0, 0.5]])], GRID))
+    found = model.encoder.first(given).features
+    assert torch.equal(found, torch.relu(norm.bias)[None])  # it is its own mean
+    model.encoder(given).sum().backward()
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
 def dense_layer(layer: Normed, x: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:

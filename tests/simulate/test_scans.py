@@ -125,6 +125,14 @@ def test_truncation_is_the_share_of_the_box_outside_of_the_image() -> None:
     np.testing.assert_allclose(frame.labels.bbox[0], [0, top, right, bottom])
 
 
+def test_a_street_with_nothing_in_it_is_its_ground() -> None:
+    found = scanned()
+    assert len(found.labels) == 0 and found.boxes.shape == (0, 7)
+    assert found.trails.shape == (0, len(TRAIL_S), 7)
+    assert len(found.points) > 1000
+    assert np.abs(found.points[:, 2] + SENSOR_M).max() < 0.2
+
+
 def test_ranges_are_noisy_as_the_sensor_says() -> None:
     for noise in (0.02, 0.05):
         frame = scanned(screen(12.0, 0.0, 8.0), sensor=replace(HDL64, noise_m=noise))

@@ -216,6 +216,7 @@ def test_foreign_folders_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["--frames", "0"], "frames must be at least 1, got 0"),
         (["--val-share", "1.5"], "val_share must be from 0 to 1, got 1.5"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--picture", "a.jpg"], "pictures are PNG files"),
         (["--sensor", "hdl-65e"], "hdl-64e"),

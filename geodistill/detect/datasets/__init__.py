@@ -41,7 +41,8 @@ class Dataset(Protocol):
         ...
 
     def digest(self, frames: Sequence[str]) -> str:
-        """The same for the same frames with the same labels, wherever the folder is."""
+        """The same for the same frames with the same labels and scans as large, wherever the folder
+        is."""
         ...
 
 
@@ -60,10 +61,13 @@ def open_dataset(root: Path) -> Any:
     raise InputError(f"{root} is no data set of scans: none of {known} is in it")
 
 
-def digest_of(files: Iterable[Path]) -> str:
-    """Of the names and contents of files; one that is missing counts as empty."""
+def digest_of(files: Iterable[Path], scans: Iterable[Path]) -> str:
+    """Of the names of files, the contents of small ones and the sizes of scans; one that is missing
+    counts as empty."""
     found = hashlib.sha256()
     for path in files:
         data = path.read_bytes() if path.is_file() else b""
         found.update(f"{path.name} {len(data)} ".encode() + data)
+    for path in scans:
+        found.update(f"{path.name} {path.stat().st_size if path.is_file() else 0} ".encode())
     return found.hexdigest()[:32]

@@ -115,7 +115,8 @@ class Custom:
 
     def digest(self, frames: Sequence[str]) -> str:
         boxes = (self._box_file(frame) for frame in frames)
-        return digest_of([self.root / SETTINGS, *boxes])
+        scans = (path for frame in frames for path in self._scan_files(frame))
+        return digest_of([self.root / SETTINGS, *boxes], scans)
 
     def labels(self, frame: str) -> Labels:
         """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
@@ -133,10 +134,10 @@ class Custom:
         return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
 
     def _points(self, frame: str) -> Tensor:
-        folder = self.root / self.layout.scans
-        paths = [path for end in SUFFIXES if (path := folder / f"{frame}{end}").is_file()]
+        paths = [path for path in self._scan_files(frame) if path.is_file()]
         if len(paths) != 1:
             there = " and ".join(path.name for path in paths) or "none of " + ", ".join(SUFFIXES)
+            folder = self.root / self.layout.scans
             raise InputError(f"{folder} must have one scan of the frame {frame}, it has {there}")
         values, scale = self.settings.values, self.settings.intensity_scale
         if paths[0].suffix == ".pcd" and values > 4:
@@ -146,6 +147,10 @@ class Custom:
             )
         points = torch.from_numpy(read_points(paths[0], values, scale))
         return points if values > 3 else torch.nn.functional.pad(points, (0, 1))
+
+    def _scan_files(self, frame: str) -> list[Path]:
+        """Of which there should be one."""
+        return [self.root / self.layout.scans / f"{frame}{end}" for end in SUFFIXES]
 
     def _box_file(self, frame: str) -> Path:
         return self.root / self.layout.boxes / f"{frame}{self.layout.suffix}"

@@ -56,7 +56,7 @@ class Kitti:
     def scene(self, frame: str) -> Scene:
         """Raises InputError naming the file that is missing or is not what it should be."""
         calibration, size = self.calibration(frame), self.image_size(frame)
-        points = read_scan(self.folder / "velodyne" / f"{frame}.bin")
+        points = read_scan(self._scan_file(frame))
         points = points[in_view(points[:, :3], calibration, size)]
         labels = self.labels(frame)
         named = np.array([name != "DontCare" for name in labels.names], bool)
@@ -77,16 +77,27 @@ class Kitti:
         if not path.is_file():
             return None
         try:
-            found = torch.tensor(json.loads(read_whole(path))["boxes"], dtype=torch.float32)
-            found = found.reshape(count, -1 if count else 0, 7)
+            boxes = json.loads(read_whole(path))["boxes"]
+            if len(boxes) == count:
+                return torch.tensor(boxes, dtype=torch.float32).reshape(
+                    count, -1 if count else 0, 7
+                )
         except (ValueError, KeyError, TypeError, RuntimeError):
             raise InputError(
                 f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers"
             ) from None
-        return found
+        raise InputError(
+            f"{path} has the trails of {len(boxes)} labels, and {frame} has {count}: change both, "
+            "or remove the folder of trails"
+        )
 
     def digest(self, frames: Sequence[str]) -> str:
-        return digest_of(self.folder / "label_2" / f"{frame}.txt" for frame in frames)
+        parts = (("label_2", "txt"), ("calib", "txt"))
+        files = [self.folder / part / f"{frame}.{ext}" for frame in frames for part, ext in parts]
+        return digest_of(files, [self._scan_file(frame) for frame in frames])
+
+    def _scan_file(self, frame: str) -> Path:
+        return self.folder / "velodyne" / f"{frame}.bin"
 
     def labels(self, frame: str) -> Labels:
         return read_labels(self.folder / "label_2" / f"{frame}.txt")
@@ -180,10 +191,3 @@ def learnable(labels: Labels) -> np.ndarray:
     """Objects that the benchmark's hard level counts: bool [N]."""
     height = labels.bbox[:, 3] - labels.bbox[:, 1]
     return (height > 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)
-
-
-def expect_kitti(root: Path) -> None:
-    """Raise InputError where a folder lacks what the benchmark's has."""
-    for part in ("training/velodyne", "training/label_2", "training/calib", "ImageSets"):
-        if not (root / part).is_dir():
-            raise InputError(f"{root} is no KITTI folder: it has no {part}/")

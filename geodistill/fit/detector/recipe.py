@@ -46,7 +46,8 @@ class Recipe:
     losses: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 1), ("workers", 0), ("measure_every", 0)):
+        least_of = {"epochs": 1, "batch": 1, "workers": 0, "measure_every": 0, "seed": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.precision != "float32" and isinstance(self.detector, PointSettings):

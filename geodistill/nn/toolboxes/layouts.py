@@ -54,9 +54,6 @@ class HeadOrder:
     classes: Sequence[int]
     yaws: Sequence[int]
 
-    def inverse(self) -> HeadOrder:
-        return HeadOrder(_inverse(self.classes), _inverse(self.yaws))
-
 
 def with_head_order(state: State, order: HeadOrder) -> State:
     """Classes, and the anchors of each, in another order."""
@@ -99,7 +96,3 @@ def to_absolute(state: State) -> State:
     weight[:, -3:] += weight[:, :3]
     weight[:, :3] = 0
     return {**state, name: weight}
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)

@@ -189,7 +189,7 @@ def _with_grid(
     train, test = map(_limit, most_voxels)
     most = _limit(most_points)
     grid = VoxelGrid((low[0], low[1], low[2]), (a, b, c), (x, y, z), most, train)
-    if min(x, y, z) <= 0 or not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
+    if not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
         raise ValueError(f"voxels of {x} x {y} x {z} m")
     return replace(settings, grid=grid, most_voxels_detecting=test)
 

@@ -156,7 +156,7 @@ def _normals(at: Array, height: Height, step: float = 0.05) -> Array:
 
 def _windows(rays: Rays, placed: Placed) -> tuple[Ints, Ints]:
     """Pairs of a beam and a solid whose box it may meet."""
-    half = np.array([part.half for part in placed.parts])
+    half = np.array([part.half for part in placed.parts]).reshape(-1, 3)
     local = _CORNERS[None] * half[:, None]
     corners = local @ placed.rotations.transpose(0, 2, 1) + placed.centers[:, None]
     r0, r1 = _rows(rays, placed, corners)

@@ -16,7 +16,7 @@ from geodistill.simulate.lidar.solids import Material, Part, block, bounds, colu
 Random = np.random.Generator
 
 GLASS, TYRE, PLATE = Material(0.08, 0.75), Material(0.06), Material(0.95)
-CHROME, LAMP = Material(0.5, 0.2), Material(0.75)
+LAMP = Material(0.75)
 BARK, LEAVES, HEDGE = Material(0.25), Material(0.35, 0.45, 0.4), Material(0.3, 0.15, 0.06)
 SKIN, SPOKES, STEEL = Material(0.4), Material(0.2, 0.6), Material(0.35)
 WALL, WOOD = Material(0.4), Material(0.3)

@@ -54,6 +54,8 @@ class Simulation:
             raise UsageError(f"frames must be at least 1, got {self.frames}")
         if not 0 <= self.val_share <= 1:
             raise UsageError(f"val_share must be from 0 to 1, got {self.val_share}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, got {self.seed}")
 
 
 def write_dataset(root: Path, wanted: Simulation, workers: int, overwrite: bool = False) -> int:
