@@ -21,7 +21,7 @@ from geodistill.distill.losses.base import (
     expect_alike,
     expect_at_least,
 )
-from geodistill.distill.losses.places import by_scan, importance, rows
+from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
 CHUNK = 1 << 21  # distances at a time
@@ -31,16 +31,16 @@ FACTOR, PLAIN_FACTOR = 2.0, 5e-4
 
 @dataclass(frozen=True, kw_only=True)
 class PointDistillerSettings(LossSettings):
-    """What is None is chosen by `compat` and by what is at the tap, voxels or a map.
+    """What is None is chosen by `compat` and by what is at the tap: voxels, points or a map.
 
     Attributes:
         samples: graphs of each scan, those of the largest importance: 2000. The reference: 6000 of
-            a batch's voxels, 256 of each scan's map.
+            a batch's voxels or of a scan's points, 256 of each scan's map.
         neighbours: of a graph: 32. The reference: 128, and 256 of maps.
         channels: of an edge: 32. The reference: as many as the student's.
         reweight: whether graphs count by their importance.
-        tau: the temperature of that, in points of a voxel: 8; or of maps in standard deviations: 1.
-            The reference: 0.01 points, by which only the fullest voxels count.
+        tau: the temperature of that, in points of a voxel: 8; or, of points and maps, in standard
+            deviations: 1. The reference: 0.01 points, by which only the fullest voxels count.
         fuse: an edge is the neighbour beside the center, "identity", or their difference beside it,
             "difference".
         pool: over a graph's edges: "none" or "max".
@@ -50,7 +50,8 @@ class PointDistillerSettings(LossSettings):
             directions that are easiest to agree on, and the loss is small while the student knows
             little.
         compat: "paper"; or "reference", as the released code does: voxels' graphs over the whole
-            batch, graphs of maps without weights, the loss of graphs that count alike a norm.
+            batch, graphs of points and maps without weights, the loss of graphs that count alike
+            a norm.
     """
 
     tap: str = "encoder"
@@ -72,13 +73,15 @@ class PointDistillerSettings(LossSettings):
     def reference(self) -> bool:
         return self.compat == "reference"
 
-    def sizes(self, mapped: bool) -> tuple[int, int]:
+    def sizes(self, kind: Places) -> tuple[int, int]:
         """Graphs, and neighbours of each."""
-        usual = ((256, 256) if mapped else (6000, 128)) if self.reference else (2000, 32)
+        usual = (2000, 32)
+        if self.reference:
+            usual = (256, 256) if kind == "map" else (6000, 128)
         return self.samples or usual[0], self.neighbours or usual[1]
 
-    def temperature(self, mapped: bool) -> float:
-        return self.tau or (0.01 if self.reference else 1.0 if mapped else 8.0)
+    def temperature(self, kind: Places) -> float:
+        return self.tau or (0.01 if self.reference else 8.0 if kind == "voxels" else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,19 +107,20 @@ class Graphs:
 
 @torch.no_grad()
 def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> Graphs | None:
-    """Graphs of a teacher's voxels [V, C] or maps [B, C, H, W]; None where no scan has two places.
+    """Graphs of a teacher's voxels or points [V, C], or maps [B, C, H, W]; None where no scan has
+    two places.
 
     A scan with fewer than K places repeats them.
     """
-    mapped = teacher.dim() == 4
+    kind = kind_of(teacher, seen)
     scores, scan = importance(teacher, seen)
     features = rows(teacher)
     groups = by_scan(scan, seen.inputs.scans)
-    if settings.reference and not mapped and groups:
+    if settings.reference and kind == "voxels" and groups:
         groups = [torch.arange(len(scan), device=scan.device)]
     if not groups:
         return None
-    samples, count = settings.sizes(mapped)
+    samples, count = settings.sizes(kind)
     centers, neighbours, weights = [], [], []
     for own in groups:
         best = scores[own].topk(min(samples, len(own))).indices
@@ -124,21 +128,22 @@ def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> 
         turn = torch.arange(count, device=near.device) % near.shape[1]
         centers.append(own[best])
         neighbours.append(own[near[:, turn]])
-        weights.append(_weights(scores[own], best, settings, mapped) / len(groups))
+        weights.append(_weights(scores[own], best, settings, kind) / len(groups))
     return Graphs(torch.cat(centers), torch.cat(neighbours), torch.cat(weights), len(groups))
 
 
 def _weights(
-    scores: Tensor, best: Tensor, settings: PointDistillerSettings, mapped: bool
+    scores: Tensor, best: Tensor, settings: PointDistillerSettings, kind: Places
 ) -> Tensor:
     """phi of the graphs of a scan, whose sum is 1."""
     chosen = scores[best]
-    # The released code takes the softmax of a map's scores over an axis of length 1.
-    if not settings.reweight or (settings.reference and mapped):
+    # The released code takes the softmax of a map's scores over an axis of length 1, and leaves
+    # that of points unused.
+    if not settings.reweight or (settings.reference and kind != "voxels"):
         return torch.full_like(chosen, 1 / len(best))
-    if mapped:
+    if kind != "voxels":
         chosen = (chosen - scores.mean()) / scores.std().clamp(min=1e-6)
-    return torch.softmax(chosen / settings.temperature(mapped), 0)
+    return torch.softmax(chosen / settings.temperature(kind), 0)
 
 
 class EdgeConv(nn.Module):
@@ -168,8 +173,8 @@ class PointDistiller(Loss):
     """sum_i phi_i |G_i(teacher) - G_i(student)|^2 over graphs (equation 2), by 2 / (C' K).
 
     Graph i joins a place of large importance with its neighbours among the teacher's features;
-    the student's graph has the same edges. Importance is the number of a voxel's points, of a map
-    the largest of the teacher's channels; phi its softmax over a scan's graphs.
+    the student's graph has the same edges. Importance is the number of a voxel's points, of a point
+    or a map's cell the largest of the teacher's channels; phi its softmax over a scan's graphs.
     """
 
     Settings = PointDistillerSettings

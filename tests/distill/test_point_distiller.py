@@ -20,6 +20,7 @@ from geodistill.distill.point_distiller import (
     graphs_of,
     nearest,
 )
+from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.synced import SyncedNorm
 from tests.distill.losses.seen_scans import detector, maps, seen
 
@@ -60,10 +61,10 @@ def slow_loss(
 ) -> float:
     """sum_i phi_i |G_i(t) - G_i(s)|^2 2 / (C' K), the mean over the groups."""
     own, graphs, weights = loss.settings, [], []
-    samples, count = own.sizes(False)
+    samples, count = own.sizes("voxels")
     for places in groups:
         best = sorted(places, key=lambda i: -scores[i])[:samples]
-        phi = [math.exp(scores[i] / own.temperature(False)) for i in best]
+        phi = [math.exp(scores[i] / own.temperature("voxels")) for i in best]
         for i, weight in zip(best, phi, strict=True):
             near = sorted(places, key=lambda j: ((t[j] - t[i]) ** 2).sum())[:count]
             graphs.append((i, near))
@@ -208,6 +209,25 @@ def test_maps_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> None
     assert built(t, s)(t, s, scans, 0.0).item() > 0
 
 
+def test_points_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> None:
+    points = PointBatch(torch.zeros(2, 32, 4), torch.tensor([32, 32]), [], 0)
+    of_points = replace(scans, inputs=points)
+    t = 40 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1)).relu()
+    graphs = graphs_of(t, of_points, PointDistillerSettings(samples=10, neighbours=4))
+    assert graphs is not None
+    best = t.amax(1).view(2, 32)
+    for k in range(2):
+        order = best[k].argsort(descending=True)[:10]
+        assert (graphs.centers[10 * k : 10 * k + 10] - 32 * k).tolist() == order.tolist()
+        phi = torch.softmax(best[k][order] / best[k].std(), 0) / 2
+        torch.testing.assert_close(graphs.weights[10 * k : 10 * k + 10], phi)
+    reference = PointDistillerSettings(compat="reference", samples=10, neighbours=4)
+    graphs = graphs_of(t, of_points, reference)
+    assert graphs is not None and graphs.weights.tolist() == pytest.approx([0.05] * 20)
+    assert (graphs.neighbours // 32 == graphs.centers[:, None] // 32).all()
+    assert PointDistillerSettings(compat="reference").sizes("points") == (6000, 128)
+
+
 def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
     """Its softmax is over an axis of length 1."""
     t, s = maps(6, 8, 1), maps(4, 8, 2)
@@ -216,9 +236,9 @@ def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
     paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4, channels=4)
     paper.load_state_dict(reference.state_dict())
     assert reference(t, s, scans, 0.0).item() == pytest.approx(2 * paper(t, s, scans, 0.0).item())
-    assert reference.settings.sizes(True) == (10, 4)
-    assert PointDistillerSettings(compat="reference").sizes(True) == (256, 256)
-    assert PointDistillerSettings(compat="reference").sizes(False) == (6000, 128)
+    assert reference.settings.sizes("map") == (10, 4)
+    assert PointDistillerSettings(compat="reference").sizes("map") == (256, 256)
+    assert PointDistillerSettings(compat="reference").sizes("voxels") == (6000, 128)
 
 
 def test_reference_without_weights_is_a_norm(scans: Seen) -> None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, arange
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Seen
 from geodistill.nn.voxels import Voxels
+
+Places = Literal["voxels", "points", "map"]
+
+
+def kind_of(x: Tensor, seen: Seen) -> Places:
+    """Of features [V, C] or [B, C, H, W], what has them."""
+    if x.dim() == 4:
+        return "map"
+    return "voxels" if isinstance(seen.inputs, Voxels) else "points"
 
 
 def rows(x: Tensor) -> Tensor:
