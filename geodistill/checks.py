@@ -6,6 +6,7 @@ Every message is one sentence: what was wrong, with what, what came, and what to
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SHOWN = 40
+ABOVE_ZERO = (math.ulp(0.0), math.inf)
+"""Limits of `expect_within`."""
 
 
 class GeodistillError(ValueError):
@@ -78,6 +81,22 @@ def check_finite(**named: Tensor) -> None:
                 f"{argument} holds {count} NaN or infinite values of {tensor.numel()}, "
                 f"the first at index {first}"
             )
+
+
+def expect_within(settings: object, **limits: tuple[float, float]) -> None:
+    """Raise UsageError for an attribute that is no number between its limits, or a tuple of which
+    one is not; None is not looked at, NaN and infinity are within nothing."""
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if all(n is None or (low <= n <= high and math.isfinite(n)) for n in numbers):
+            continue
+        wanted = f"from {low} to {high}" if math.isfinite(high) else f"at least {low}"
+        if (low, high) == ABOVE_ZERO:
+            wanted = "above 0"
+        elif math.isinf(low):
+            wanted = "finite"
+        raise UsageError(f"{name} must be {wanted}, got {value}")
 
 
 def shown(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,11 +14,15 @@ from torch import distributed as ranks
 
 from geodistill.checks import InputError
 
+PATIENCE = timedelta(hours=12)
+"""So long ranks wait for one that is busy, as the first is with measuring."""
+
 
 def start() -> None:
     """Join the other ranks, if torchrun has started this process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not ranks.is_initialized():
-        ranks.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        ranks.init_process_group(backend, timeout=PATIENCE)
 
 
 def stop() -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from geodistill.checks import (
+    ABOVE_ZERO,
     GeodistillError,
     InputError,
     ShapeError,
@@ -11,6 +15,7 @@ from geodistill.checks import (
     check,
     check_finite,
     choose,
+    expect_within,
     holds_at_most,
     shown,
     suggest,
@@ -73,6 +78,39 @@ def test_check_finite() -> None:
         check_finite(fine=torch.ones(2), weights=bad)
     message = "weights holds 2 NaN or infinite values of 12, the first at index [1, 2]"
     assert str(caught.value) == message
+
+
+@dataclass
+class Numbers:
+    part: float | None = 0.5
+    ends: tuple[float, float] = (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "limits", "message"),
+    [
+        (Numbers(-0.1), {"part": (0, 1)}, "part must be from 0 to 1, got -0.1"),
+        (Numbers(math.nan), {"part": (0, 1)}, "part must be from 0 to 1, got nan"),
+        (Numbers(0.0), {"part": ABOVE_ZERO}, "part must be above 0, got 0.0"),
+        (Numbers(math.inf), {"part": (1, math.inf)}, "part must be at least 1, got inf"),
+        (Numbers(), {"ends": (0, 1)}, "ends must be from 0 to 1, got (1.0, 2.0)"),
+        (
+            Numbers(ends=(0.0, -math.inf)),
+            {"part": (0, 1), "ends": (-math.inf, math.inf)},
+            "ends must be finite, got (0.0, -inf)",
+        ),
+    ],
+    ids=range(6),
+)
+def test_numbers_outside_of_their_limits(numbers, limits, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        expect_within(numbers, **limits)
+    assert str(caught.value) == message
+
+
+def test_numbers_within_their_limits() -> None:
+    expect_within(Numbers(), part=(0.5, 0.5), ends=(1, 2))
+    expect_within(Numbers(None), part=(3, 4), ends=ABOVE_ZERO)
 
 
 def test_suggest() -> None:

@@ -74,13 +74,23 @@ def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) 
     again = said(capsys, "eval", student, "-o", tmp_path / "report")
     assert again["Car/3d/AP40/moderate"] == found["Car/3d/AP40/moderate"]
     assert read_image(tmp_path / "report" / "scans.png").std() > 0.05
+    report = ("eval", student, "-o", tmp_path / "report")
+    assert "has a report: choose another -o or pass --overwrite" in refused(capsys, 2, *report)
+    left = tmp_path / "report" / "predictions" / "999999.txt"
+    left.write_text("of another split")
+    assert said(capsys, *report, "--overwrite") == again and not left.exists()
+    assert "has other files" in refused(capsys, 2, "eval", student, "-o", streets, "--overwrite")
     predictions, labels = tmp_path / "report" / "predictions", streets / "training" / "label_2"
     files = said(capsys, "eval", "--predictions", predictions, "--labels", labels)
     same = ("Pedestrian/bev/AP11/hard", "Cyclist/3d/AP40/easy", "Car/count/hard")
     assert [files[key] for key in same] == [again[key] for key in same]
+    assert "unknown class 'caar' (did you mean 'car'?)" in refused(
+        capsys, 2, "eval", "--predictions", predictions, "--labels", labels, "--classes", "Caar"
+    )
     scan = streets / "training" / "velodyne" / "000009.bin"
     boxes = said(capsys, "detect", scan, "--model", student, "-o", tmp_path / "boxes.json")
     assert json.loads((tmp_path / "boxes.json").read_text()) == boxes["boxes"]
+    assert all(abs(box["yaw"]) <= np.pi for box in boxes["boxes"])
 
     assert read_image(tmp_path / "boxes.png").std() > 0.02
     more = said(capsys, "detect", scan, "--model", student, "--least-score", "0")["boxes"]

@@ -49,21 +49,21 @@ LOGITS = {"loss": "logits", "classes": 5, "codes": 2}
 POINT = {"loss": "point_distiller", "samples": 512, "weight": 3}
 METHODS: dict[str, Losses] = {
     "none": [],
-    "hint": fading({"loss": "hint", "weight": 31}),
-    "attention": fading({"loss": "attention", "weight": 23}),
-    "CWD": fading({"loss": "channels", "weight": 12}),
+    "hint": fading({"loss": "hint", "weight": 6}),
+    "attention": fading({"loss": "attention", "weight": 5}),
+    "CWD": fading({"loss": "channels", "weight": 2.4}),
     "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
     "PointDistiller": fading(POINT),
     "logits": fading(LOGITS),
     "PointDistiller and logits": fading(POINT, LOGITS),
     "random teacher": fading(POINT),
 }
-"""Maps are learnt at the weight at which `--weights` says that a loss pulls as strongly as the
-labels; PointDistiller's and the heads' weights are larger than that."""
+"""Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
+as the labels; PointDistiller's and the heads' weights are larger than that."""
 TRIED: dict[str, Losses] = {
-    "hint, a fifth": fading({"loss": "hint", "weight": 6}),
-    "attention, a fifth": fading({"loss": "attention", "weight": 5}),
-    "CWD, a fifth": fading({"loss": "channels", "weight": 2.4}),
+    "hint, five times": fading({"loss": "hint", "weight": 31}),
+    "attention, five times": fading({"loss": "attention", "weight": 23}),
+    "CWD, five times": fading({"loss": "channels", "weight": 12}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
     "PointDistiller and logits, twice": fading(POINT, {**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "score": round(score, 4),
             "center": [round(value, 3) for value in box[:3]],
             "size": [round(value, 3) for value in box[3:6]],
-            "yaw": round(box[6], 4),
+            "yaw": round(math.remainder(box[6], 2 * math.pi), 4),
         }
         for box, score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True

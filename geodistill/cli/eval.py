@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from geodistill.cli.options import Machine, prepare
 if TYPE_CHECKING:
     from geodistill.metrics.detectors import Report
 
+_PREDICTIONS, _SCANS, _CURVES = "predictions", "scans.png", "curves.png"
 _LEVELS = ("easy", "moderate", "hard")
 
 
@@ -38,8 +40,8 @@ class Arguments(Machine):
     split: Annotated[
         str | None,
         Option(
-            "of RUN's data set (default: val); or a file of names of frames, such as "
-            "ImageSets/val.txt (default: those predicted)"
+            "name of one of RUN's data set (default: val); or, with --predictions, a file of names "
+            "of frames, such as ImageSets/val.txt (default: those predicted)"
         ),
     ] = None
     classes: Annotated[
@@ -52,6 +54,7 @@ class Arguments(Machine):
         Path | None,
         Option("folder for pictures and RUN's detections", short="-o", metavar="DIR"),
     ] = None
+    overwrite: Annotated[bool, Option("replace what is at -o")] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +77,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.metrics.detectors import flat
 
     prepare(arguments)
+    if arguments.output is not None:
+        written = (_CURVES,) if arguments.model is None else (_PREDICTIONS, _SCANS, _CURVES)
+        _expect_room(arguments.output, written, arguments.overwrite)
     frames, names, report = (_of_files if arguments.model is None else _of_model)(arguments)
     if arguments.output is not None:
         from geodistill.io.images import write_png
@@ -81,8 +87,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
         from geodistill.runs import make_folder
 
         make_folder(arguments.output)
-        write_png(arguments.output / "curves.png", curve_picture(report, names))
+        write_png(arguments.output / _CURVES, curve_picture(report, names))
     return {"frames": len(frames), **flat(report)}
+
+
+def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> None:
+    """Raise UsageError where a report may not go: beside other files, or in another's place."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if other := sorted(there - {_PREDICTIONS, _SCANS, _CURVES}):
+        raise UsageError(f"-o {folder} has other files ({other[0]}): choose another folder")
+    if there & {*written} and not overwrite:
+        raise UsageError(f"-o {folder} has a report: choose another -o or pass --overwrite")
 
 
 def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
@@ -93,6 +108,9 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     split = None if arguments.split is None else Path(arguments.split)
     frames, labels, predictions = read_frames(arguments.labels, arguments.predictions, split)
     names = arguments.names(CLASSES)
+    there = {name.lower(): name for one in (*labels, *predictions) for name in one.names}
+    if arguments.classes is not None:
+        names = tuple(choose("class", name.lower(), there) for name in names)
     return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
 
 
@@ -108,7 +126,6 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         predictions,
         write_predictions,
     )
-    from geodistill.runs import make_folder
 
     assert arguments.model is not None
     detector = open_detector(arguments.model).detector.to(arguments.device)
@@ -123,13 +140,13 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
     if arguments.output is not None:
-        write_predictions(arguments.output / "predictions", frames, predicted)
-        make_folder(arguments.output)
+        shutil.rmtree(arguments.output / _PREDICTIONS, ignore_errors=True)
+        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
         pairs = list(zip(frames, found, strict=True))[:4]
         views = [
             compared(dataset.scene(f), one, detector.classes, detector.area) for f, one in pairs
         ]
-        write_png(arguments.output / "scans.png", sheet(views))
+        write_png(arguments.output / _SCANS, sheet(views))
     return frames, names, beside(dataset, frames, predicted, names, overlaps)
 
 

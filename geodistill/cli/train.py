@@ -43,7 +43,10 @@ class Taught(Machine):
     ] = ()
     loss: Annotated[
         tuple[str, ...],
-        Option("a loss from the teacher, in the place of the recipe's; several by repeating it"),
+        Option(
+            "name of a loss from the teacher, as it is by default, in the place of the recipe's; "
+            "several by repeating it"
+        ),
     ] = ()
     seed: Annotated[int | None, Option("in the place of the recipe's")] = None
 

@@ -133,6 +133,10 @@ def _build(cls: type[C], data: Any, base: C | None, prefix: str) -> C:
             values[name] = default
     try:
         return cls(**values)
+    except UsageError as error:
+        # Which setting a message begins with is said in full.
+        begins = str(error).split(" ", 1)[0] in fields
+        raise UsageError(f"{prefix if begins else ''}{error}") from None
     except GeodistillError:
         raise
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geodistill.checks import UsageError, check
+from geodistill.checks import ABOVE_ZERO, UsageError, check, expect_within
 
 Placing = Literal["centers", "ends"]
 BETA = 1 / 9  # of the smooth L1 loss
@@ -37,6 +37,17 @@ class ClassAnchors:
     positive: float
     negative: float
     yaws: tuple[float, ...] = (0.0, 1.57)
+
+    def __post_init__(self) -> None:
+        anywhere, share = (-math.inf, math.inf), (0, 1)
+        expect_within(self, size=ABOVE_ZERO, bottom=anywhere, yaws=anywhere)
+        expect_within(self, positive=share, negative=share)
+        if not self.yaws:
+            raise UsageError(f"anchors of {self.name} need at least one of yaws")
+        if self.positive < self.negative:
+            raise UsageError(
+                f"positive must be at least negative, {self.negative:g}, got {self.positive:g}"
+            )
 
 
 KITTI = (

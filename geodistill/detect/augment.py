@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geodistill.checks import ABOVE_ZERO, UsageError, expect_within
 from geodistill.detect.boxes import inside, wrap
 from geodistill.detect.overlap import meet
 from geodistill.detect.scenes import Scene
@@ -53,6 +54,9 @@ class Paste:
     count: int
     least_points: int = 5
 
+    def __post_init__(self) -> None:
+        expect_within(self, count=(0, math.inf), least_points=(0, math.inf))
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -72,6 +76,13 @@ class Augmentation:
     flip: float = 0.5
     turn_rad: float = math.pi / 4
     scale: tuple[float, float] = (0.95, 1.05)
+
+    def __post_init__(self) -> None:
+        positive = (0, math.inf)
+        expect_within(self, shift_m=positive, spin_rad=positive, turn_rad=positive)
+        expect_within(self, flip=(0, 1), scale=ABOVE_ZERO)
+        if self.scale[0] > self.scale[1]:
+            raise UsageError(f"scale must be the least and the largest factor, got {self.scale}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,11 +67,12 @@ def bird_view(
     canvas[:] = BACKGROUND
     xyz = points[:, :3].cpu().double().numpy()
     xyz = xyz[np.argsort(xyz[:, 2], kind="stable")]
-    at = np.floor(place(xyz)).astype(int)
+    at = np.floor(place(xyz))
     seen = ((at >= 0) & (at < [width, height])).all(1)
+    column, row = at[seen].astype(int).T
     tone = np.clip((xyz[seen, 2] + 2.0) / 3.5, 0, 1)[:, None]
     low, high = np.array([70.0, 80, 110]), np.array([255.0, 225, 150])
-    canvas[at[seen, 1], at[seen, 0]] = (low + tone * (high - low)).astype(np.uint8)
+    canvas[row, column] = (low + tone * (high - low)).astype(np.uint8)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     size = np.array([width, height])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geodistill.checks import check
+from geodistill.checks import check, expect_within
 from geodistill.detect import anchors
 from geodistill.detect.boxes import inside
 from geodistill.detect.overlap import iou_3d
@@ -37,6 +37,11 @@ class Draw:
     overlap: float = 0.55
     hard: float = 0.8
     easy: float = 0.1
+
+    def __post_init__(self) -> None:
+        share = (0, 1)
+        expect_within(self, count=(1, math.inf), positive=share, overlap=share, hard=share)
+        expect_within(self, easy=share)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, read_options
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
@@ -30,6 +30,9 @@ class AssignmentSettings:
     """
 
     least_score: float = LEAST_SCORE
+
+    def __post_init__(self) -> None:
+        expect_within(self, least_score=(0, 1))
 
 
 class Teaching:

@@ -6,6 +6,7 @@ Efficient and Compact 3D Detection" (CVPR 2023).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
     LossSettings,
     Seen,
-    expect_above_zero,
     expect_alike,
-    expect_at_least,
 )
 from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
 from geodistill.nn.pillars import EPSILON, MOMENTUM
@@ -66,8 +66,9 @@ class PointDistillerSettings(LossSettings):
     compat: Literal["paper", "reference"] = "paper"
 
     def __post_init__(self) -> None:
-        expect_at_least(1, samples=self.samples, neighbours=self.neighbours, channels=self.channels)
-        expect_above_zero(tau=self.tau)
+        super().__post_init__()
+        one = (1, math.inf)
+        expect_within(self, samples=one, neighbours=one, channels=one, tau=ABOVE_ZERO)
 
     @property
     def reference(self) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill import dist
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.detect.anchors import (
     KITTI,
     ClassAnchors,
@@ -59,6 +59,10 @@ class Choice:
     most: int = 50
     by_class: bool = True
 
+    def __post_init__(self) -> None:
+        expect_within(self, least_score=(0, 1), overlap=(0, 1))
+        expect_within(self, candidates=(1, math.inf), most=(1, math.inf))
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -67,6 +71,10 @@ class Weights:
     classes: float = 1.0
     codes: float = 2.0
     halves: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive = (0, math.inf)
+        expect_within(self, classes=positive, codes=positive, halves=positive)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ class AnchorSettings:
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
+        expect_within(self, most_voxels_detecting=(1, math.inf), momentum=(0, 1))
+        expect_within(self, offset=(-math.inf, math.inf))
         stride = STRIDE[self.architecture]
         x, y, z = self.grid.cells
         if not self.anchors:

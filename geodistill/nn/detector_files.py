@@ -9,7 +9,7 @@ from geodistill import config
 from geodistill.checks import InputError, UsageError
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_kinds import SETTINGS, new_detector
-from geodistill.runs import load_tensors, result_file, save_tensors
+from geodistill.runs import is_unfinished, load_tensors, result_file, save_tensors
 
 FORMAT = "geodistill-detector"
 NAME = "detector.safetensors"
@@ -27,6 +27,11 @@ def load_detector(path: Path) -> Detector:
     Raises InputError where it is none.
     """
     path = result_file(path)
+    if is_unfinished(path):
+        raise InputError(
+            f"{path} is a run that is not finished: give its command again, or name a file in it, "
+            "such as best.safetensors"
+        )
     tensors, metadata = load_tensors(path)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is no detector, but {metadata.get('format', 'something else')}")
@@ -40,7 +45,8 @@ def load_detector(path: Path) -> Detector:
 
 
 def load_weights(detector: Detector, tensors: dict, path: Path) -> None:
-    """Raises InputError saying which tensors are missing, unknown or of another shape."""
+    """Raises InputError saying which tensors are missing, unknown, of another shape, or not
+    finite."""
     own = detector.state_dict()
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     shapes = [
@@ -60,6 +66,9 @@ def load_weights(detector: Detector, tensors: dict, path: Path) -> None:
     if wrong:
         kind = detector.settings.architecture
         raise InputError(f"{path} does not fit a {kind} detector: {', '.join(wrong)}")
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinite weights: train it again")
     detector.load_state_dict(tensors)
 
 

@@ -9,6 +9,7 @@ Sources: see `nn.pointrcnn`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill import dist
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.detect import point_codes
 from geodistill.detect.anchors import BETA
 from geodistill.detect.boxes import wrap
@@ -84,6 +85,11 @@ class Proposing:
     overlap_learning: float = 0.8
     most_learning: int = 512
 
+    def __post_init__(self) -> None:
+        one, share = (1, math.inf), (0, 1)
+        expect_within(self, candidates=one, most=one, most_learning=one)
+        expect_within(self, overlap=share, overlap_learning=share)
+
 
 @dataclass(frozen=True)
 class PointChoice:
@@ -99,6 +105,9 @@ class PointChoice:
     overlap: float = 0.1
     most: int = 100
 
+    def __post_init__(self) -> None:
+        expect_within(self, least_score=(0, 1), overlap=(0, 1), most=(1, math.inf))
+
 
 @dataclass(frozen=True)
 class PointWeights:
@@ -109,6 +118,11 @@ class PointWeights:
     certainty: float = 1.0
     refinement: float = 1.0
     corners: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive = (0, math.inf)
+        expect_within(self, points=positive, boxes=positive, certainty=positive)
+        expect_within(self, refinement=positive, corners=positive)
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,14 @@ class PointSettings:
     weights: PointWeights = field(default_factory=PointWeights)
 
     def __post_init__(self) -> None:
+        anywhere, positive = (-math.inf, math.inf), (0, math.inf)
+        expect_within(self, low=anywhere, high=anywhere, momentum=(0, 1), epsilon=positive)
+        expect_within(self, far_m=positive, rim_m=positive, context_m=positive)
+        expect_within(self, unsure=(0, 1), sure=(0, 1))
+        if not self.unsure < self.sure:
+            raise UsageError(f"unsure must be below sure, {self.sure:g}, got {self.unsure:g}")
+        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise UsageError(f"no box reaches from {self.low} to {self.high} m")
         if not self.objects:
             raise UsageError("a detector needs at least one class")
         if self.values < 3:

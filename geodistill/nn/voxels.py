@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from geodistill.checks import UsageError, check
+from geodistill.checks import UsageError, check, expect_within
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class VoxelGrid:
     most_voxels: int
 
     def __post_init__(self) -> None:
+        anywhere = (-math.inf, math.inf)
+        expect_within(self, low=anywhere, high=anywhere)
+        expect_within(self, most_points=(1, math.inf), most_voxels=(1, math.inf))
         axes = zip(self.low, self.high, self.size, strict=True)
         if not all(size > 0 and high > low for low, high, size in axes):
             size = " x ".join(map(str, self.size))

@@ -142,6 +142,12 @@ class Run:
         for listener in self._listeners:
             listener(step, metrics)
 
+    def logged(self, step: int, key: str) -> bool:
+        """Whether metrics.jsonl has a line of a step with this among its metrics."""
+        path = self.path(layout.METRICS)
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        return any(_step(line) == step and key in json.loads(line) for line in lines)
+
     def watch(self, listener: Callable[[int, Mapping[str, Any]], None]) -> None:
         """Tell a listener, too, what is logged from now on: the step and the metrics."""
         self._listeners.append(listener)

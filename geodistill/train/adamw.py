@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill import dist
+from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.train.optimiser import Optimiser
 
 
@@ -35,6 +36,11 @@ class OneCycle:
     momentum: tuple[float, float] = (0.95, 0.85)
     decay: float = 0.01
     clip: float = 35.0
+
+    def __post_init__(self) -> None:
+        positive, share = (0, math.inf), (0, 1)
+        expect_within(self, peak=ABOVE_ZERO, first=positive, last=positive, rise=share)
+        expect_within(self, momentum=(0, 0.9999), decay=positive, clip=ABOVE_ZERO)
 
     def rate(self, progress: float) -> float:
         """In parts of the peak, at a share of the steps."""

@@ -195,6 +195,17 @@ def test_folders_and_splits_that_are_none(root: Path, tmp_path: Path) -> None:
         open_dataset(root).frames("test")
 
 
+def test_labels_of_no_size(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path, 1, 1)
+    path = root / "training" / "label_2" / "000000.txt"
+    words = path.read_text().splitlines()[0].split()
+    path.write_text(" ".join([*words[:8], "1.5", "-0.1", *words[10:]]))
+    with pytest.raises(InputError, match=r"000000\.txt: object 1, a .* is 1\.5 x -0\.1 x"):
+        open_dataset(root).scene("000000")
+    path.write_text(" ".join(["DontCare", *words[1:8], "-1", "-1", "-1", *words[11:]]))
+    assert len(open_dataset(root).scene("000000").boxes) == 0
+
+
 def test_boxes_behind_the_camera_are_read(tmp_path: Path) -> None:
     root = write_kitti(tmp_path, 1, 1)
     path = root / "training" / "label_2" / "000000.txt"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from geodistill import dist
+from geodistill import config, dist
 from geodistill.checks import InputError, UsageError
+from geodistill.cli.train import recipe_file
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
 from geodistill.fit.detector import job as jobs
@@ -24,7 +26,8 @@ from geodistill.fit.detector.training import (
 )
 from geodistill.metrics.detectors import detect
 from geodistill.nn.anchor_detector import AnchorDetector
-from geodistill.nn.detector_files import load_detector
+from geodistill.nn.detector_files import load_detector, save_detector
+from geodistill.nn.point_detector import PointSettings
 from geodistill.runs import Run, load_tensors
 from geodistill.train.adamw import OneCycle
 from tests.detect.small_kitti import write_kitti
@@ -131,6 +134,8 @@ def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cache\.json"):
             train_detector(RECIPE, dataset, cache=tmp_path / "cache")
     key.write_text(known)
+    with pytest.raises(InputError, match=r"000006\.safetensors does not exist: the cache"):
+        train_detector(replace(RECIPE, epochs=3), dataset, cache=tmp_path / "cache")
     path = tmp_path / "cache" / "000" / "000000.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000000\.safetensors"):
@@ -162,12 +167,74 @@ def test_no_object_to_learn_from(root: Path) -> None:
 
 
 def test_recipes_that_make_no_sense() -> None:
-    with pytest.raises(UsageError, match="seed must be at least 0, got -1"):
+    with pytest.raises(UsageError, match="seed must be from 0 to 9223372036854775807, got -1"):
         replace(RECIPE, seed=-1)
     with pytest.raises(UsageError, match="epochs must be at least 1, got 0"):
         Recipe(epochs=0)
     with pytest.raises(UsageError, match=r"mean must be in \[0, 1\), got 1"):
         Recipe(mean=1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cycle.peak=-1", "cycle.peak must be above 0"),
+        ("cycle.rise=2", "cycle.rise must be from 0 to 1"),
+        ("cycle.clip=0", "cycle.clip must be above 0"),
+        ("augmentation.scale=2,1", "augmentation.scale must be the least and the largest factor"),
+        ("augmentation.flip=2", "augmentation.flip must be from 0 to 1"),
+        ("detector.momentum=5", "detector.momentum must be from 0 to 1"),
+        ("detector.grid.most_voxels=0", "detector.grid.most_voxels must be at least 1"),
+        ("detector.grid.low=nan,0,0", "detector.grid.low must be finite"),
+        ("detector.choice.least_score=2", "detector.choice.least_score must be from 0 to 1"),
+        ("detector.weights.codes=-1", "detector.weights.codes must be at least 0"),
+        ("seed=99999999999999999999", "seed must be from 0 to"),
+    ],
+)
+def test_numbers_of_recipes_that_cannot_be(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        config.load(Recipe, recipe_file(Path("detector/pillars_small")), [override])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unsure": 0.7}, "unsure must be below sure"),
+        ({"low": (1.0, 0.0, 0.0), "high": (0.0, 1.0, 1.0)}, "no box reaches from"),
+    ],
+    ids=["sure", "box"],
+)
+def test_points_that_cannot_be(change, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PointSettings(**change)
+
+
+def test_anchors_that_cannot_be() -> None:
+    for change, message in (
+        ({"size": (0.0, 1.0, 1.0)}, "size must be above 0"),
+        ({"yaws": ()}, "need at least one of yaws"),
+        ({"positive": 0.2}, "positive must be at least negative"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            replace(RECIPE.detector.anchors[0], **change)
+
+
+def test_a_run_that_was_killed_after_its_last_measuring(root: Path, tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", "train", {"seed": RECIPE.seed}) as run:
+        train_detector(RECIPE, open_dataset(root), run)  # and nothing is finished
+    with pytest.raises(InputError, match="is a run that is not finished: give its command again"):
+        load_detector(tmp_path / "run")
+    trained(RECIPE, root, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines if "score" in line] == [6]
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    detector = start_detector(RECIPE, "cpu")
+    next(iter(detector.parameters())).data.view(-1)[0] = torch.nan
+    save_detector(tmp_path / "a.safetensors", detector)
+    with pytest.raises(InputError, match="holds NaN or infinite weights: train it again"):
+        load_detector(tmp_path / "a.safetensors")
 
 
 # -- ranks --------------------------------------------------------------------------------------

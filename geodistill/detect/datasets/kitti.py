@@ -60,6 +60,13 @@ class Kitti:
         points = points[in_view(points[:, :3], calibration, size)]
         labels = self.labels(frame)
         named = np.array([name != "DontCare" for name in labels.names], bool)
+        for number in np.flatnonzero(named & (labels.sizes <= 0).any(1))[:1]:
+            height, width, length = labels.sizes[number]
+            raise InputError(
+                f"{self.folder / 'label_2' / frame}.txt: object {number + 1}, a "
+                f"{labels.names[number]}, is {height:g} x {width:g} x {length:g} m: its height, "
+                "width and length must be above 0"
+            )
         boxes = lidar_boxes(labels, calibration)
         trails = self._trails(frame, len(labels))
         return Scene(

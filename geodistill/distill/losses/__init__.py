@@ -48,20 +48,14 @@ def loss_settings(options: Any) -> tuple[type[Loss], Any]:
     """The class and the settings of a loss that a recipe names: a mapping with `loss`, its name,
     and its options.
 
-    Raises UsageError for an unknown loss or option, and for a weight that cannot fall as it says.
+    Raises UsageError for an unknown loss or option, and for a number that cannot be.
     """
     if not isinstance(options, Mapping) or "loss" not in options:
         raise UsageError(
             f"a loss of a recipe is a mapping with 'loss', its name, got {config.shown(options)}"
         )
     kind = _class_of(str(options["loss"]))
-    settings = read_options(options, kind.Settings)
-    if not 0 <= settings.until <= 1:
-        raise UsageError(
-            f"loss {options['loss']}: until must be from 0 to 1, a share of the training, got "
-            f"{settings.until}"
-        )
-    return kind, settings
+    return kind, read_options(options, kind.Settings)
 
 
 def read_options(options: Mapping[str, Any], settings: type[S]) -> S:

@@ -27,6 +27,7 @@ class AcamSettings(LossSettings):
     diversity: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.masks < 2 or self.side < 1:
             raise UsageError(
                 f"acam needs at least 2 masks and a side of at least 1, got {self.masks} and "

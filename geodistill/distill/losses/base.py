@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.nn.bev import Predictions
 from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.voxels import Voxels
@@ -52,6 +53,9 @@ class LossSettings:
     tap: str = "neck"
     weight: float = 1.0
     until: float = 0.0
+
+    def __post_init__(self) -> None:
+        expect_within(self, weight=(0, math.inf), until=(0, 1))
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -104,20 +108,6 @@ def adapter(student: Tensor, teacher: Tensor) -> nn.Module:
 def drawn(progress: float) -> torch.Generator:
     """Random numbers that are those of a step alone, so that a resumed run has the same."""
     return torch.Generator().manual_seed(int(progress * (1 << 48)))
-
-
-def expect_above_zero(**values: float | None) -> None:
-    """Raise UsageError for a setting that is not; None is none."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise UsageError(f"{name} must be above 0, got {value}")
-
-
-def expect_at_least(least: int, **values: int | None) -> None:
-    """Raise UsageError for a setting that is less; None is none."""
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UsageError(f"{name} must be at least {least}, got {value}")
 
 
 def expect_maps(name: str, teacher: Any, student: Any) -> None:

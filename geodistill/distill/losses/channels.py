@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
     LossSettings,
     Seen,
     adapter,
-    expect_above_zero,
     expect_maps,
 )
 
@@ -27,7 +27,8 @@ class ChannelSettings(LossSettings):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        expect_above_zero(temperature=self.temperature)
+        super().__post_init__()
+        expect_within(self, temperature=ABOVE_ZERO)
 
 
 class Channels(Loss):

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodistill.distill.losses.base import (
-    Loss,
-    LossSettings,
-    Seen,
-    expect_above_zero,
-    expect_alike,
-    expect_at_least,
-)
+from geodistill.checks import ABOVE_ZERO, expect_within
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
 from geodistill.distill.losses.places import rows, strongest
 
 
@@ -35,9 +29,9 @@ class CrdSettings(LossSettings):
     samples: int = 256
 
     def __post_init__(self) -> None:
-        expect_above_zero(temperature=self.temperature)
-        expect_at_least(1, embedding=self.embedding)
-        expect_at_least(2, samples=self.samples)
+        super().__post_init__()
+        many = {"embedding": (1, math.inf), "samples": (2, math.inf)}
+        expect_within(self, temperature=ABOVE_ZERO, **many)
 
 
 class Crd(Loss):

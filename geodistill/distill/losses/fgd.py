@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
     LossSettings,
     Seen,
     adapter,
-    expect_above_zero,
     expect_maps,
 )
 from geodistill.distill.losses.masks import shares
@@ -35,7 +35,8 @@ class FgdSettings(LossSettings):
     whole: float = 5e-6
 
     def __post_init__(self) -> None:
-        expect_above_zero(temperature=self.temperature)
+        super().__post_init__()
+        expect_within(self, temperature=ABOVE_ZERO)
 
 
 class Context(nn.Module):

@@ -24,6 +24,7 @@ class FspSettings(LossSettings):
     second: str = "backbone.stages.1"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.second == self.tap:
             raise UsageError(f"fsp needs two parts, and 'tap' and 'second' are both '{self.tap}'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill.checks import expect_within
 from geodistill.detect.anchors import decode
 from geodistill.detect.overlap import iou_nearest
 from geodistill.detect.suppress import suppress
@@ -17,7 +19,6 @@ from geodistill.distill.losses.base import (
     LossSettings,
     Seen,
     adapter,
-    expect_at_least,
     expect_heads,
     expect_maps,
 )
@@ -49,7 +50,8 @@ class GidSettings(LossSettings):
     responses: float = 1.0
 
     def __post_init__(self) -> None:
-        expect_at_least(1, instances=self.instances, sides=self.sides)
+        super().__post_init__()
+        expect_within(self, instances=(1, math.inf), sides=(1, math.inf))
 
     @property
     def taps(self) -> tuple[str, ...]:

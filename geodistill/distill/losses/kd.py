@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_above_zero, expect_heads
+from geodistill.checks import ABOVE_ZERO, expect_within
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
 from geodistill.nn.bev import Predictions
 
 
@@ -23,7 +24,8 @@ class KdSettings(LossSettings):
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        expect_above_zero(temperature=self.temperature)
+        super().__post_init__()
+        expect_within(self, temperature=ABOVE_ZERO)
 
 
 class Kd(Loss):

@@ -22,6 +22,7 @@ class MgdSettings(LossSettings):
     hidden: float = 0.65
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.hidden < 1:
             raise UsageError(f"hidden must be in [0, 1), got {self.hidden}")
 

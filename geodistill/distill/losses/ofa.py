@@ -27,6 +27,7 @@ class OfaSettings(LossSettings):
     width: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.stages or self.width < 1:
             raise UsageError("ofa needs stages of the student, and a width of at least 1")
 

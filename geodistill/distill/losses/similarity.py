@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill.checks import expect_within
 from geodistill.distill.losses.base import (
     Loss,
     LossSettings,
     Seen,
     expect_alike,
-    expect_at_least,
     expect_maps,
 )
 from geodistill.distill.losses.places import rows, strongest
@@ -33,7 +34,8 @@ class SimilaritySettings(LossSettings):
     samples: int = 512
 
     def __post_init__(self) -> None:
-        expect_at_least(2, samples=self.samples)
+        super().__post_init__()
+        expect_within(self, samples=(2, math.inf))
 
 
 class Similarity(Loss):

@@ -147,7 +147,8 @@ class DetectorJob:
         self.report = measure(own.dataset, own.frames, found, self.detector.classes)
         values = flat(self.report)
         score = headline(values, self.detector.classes)
-        if self.run is not None:
+        # A run that was killed after this has it from before.
+        if self.run is not None and not self.run.logged(step, "score"):
             self.run.log(step, score=score, **values)
         if self.best is None or score > self.best:
             self.best = score

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.detect.augment import Augmentation
 from geodistill.nn.anchor_detector import AnchorSettings
 from geodistill.nn.point_detector import PointSettings
@@ -46,10 +47,8 @@ class Recipe:
     losses: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        least_of = {"epochs": 1, "batch": 1, "workers": 0, "measure_every": 0, "seed": 0}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        expect_within(self, epochs=(1, math.inf), batch=(1, math.inf), workers=(0, math.inf))
+        expect_within(self, measure_every=(0, math.inf), seed=(0, 2**63 - 1))
         if self.precision != "float32" and isinstance(self.detector, PointSettings):
             raise UsageError(f"{self.detector.architecture} has no maps: its precision is float32")
         if not 0 <= self.mean < 1:

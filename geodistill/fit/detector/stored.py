@@ -101,7 +101,17 @@ class Store:
 
     def read(self, step: int, detector: Detector) -> Batch:
         """Raises InputError for a step that is missing or damaged."""
-        tensors, extra = load_tensors(self.path(step))
+        path = self.path(step)
+        if not self.has(step):
+            raise InputError(
+                f"{path} does not exist: the cache is of fewer steps; the same geodistill cache "
+                "with as many epochs as the training makes those that are missing"
+            )
+        try:
+            tensors, extra = load_tensors(path)
+        except InputError as error:
+            reason = str(error).removesuffix("make it again").rstrip(":; ")
+            raise InputError(f"{reason}: delete it, and give its geodistill cache again") from None
         return _batch_of(tensors, extra["frames"], detector)
 
 
