@@ -176,7 +176,8 @@ def recipe_file(path: Path) -> Path:
         return path
     parts = path.with_suffix(".yaml").parts
     inside = SHIPPED.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
-    if ".." not in parts and inside.is_file():
+    named = path.suffix in ("", ".yaml") and not path.is_absolute() and ".." not in parts
+    if named and inside.is_file():
         return inside
     known = sorted(str(one.relative_to(SHIPPED).with_suffix("")) for one in SHIPPED.rglob("*.yaml"))
     raise InputError(f"{path} does not exist; shipped recipes are {', '.join(known)}")

@@ -64,8 +64,8 @@ class Augmentation:
     paste: for each class.
     shift_m: standard deviation of the way that each object is moved by, along x, y and z.
     spin_rad: by at most so much each object is turned about itself.
-    flip: probability with which y changes its sign: left and right are exchanged in KITTI's frames,
-        front and back in nuScenes'.
+    flip, flip_x: probability with which y and x change their signs: left and right are exchanged
+        by `flip` in KITTI's frames, by `flip_x` in nuScenes'.
     turn_rad: by at most so much the scan is turned about the sensor.
     scale: least and largest factor of everything.
     """
@@ -74,13 +74,14 @@ class Augmentation:
     shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spin_rad: float = 0.0
     flip: float = 0.5
+    flip_x: float = 0.0
     turn_rad: float = math.pi / 4
     scale: tuple[float, float] = (0.95, 1.05)
 
     def __post_init__(self) -> None:
         positive = (0, math.inf)
         expect_within(self, shift_m=positive, spin_rad=positive, turn_rad=positive)
-        expect_within(self, flip=(0, 1), scale=ABOVE_ZERO)
+        expect_within(self, flip=(0, 1), flip_x=(0, 1), scale=ABOVE_ZERO)
         if self.scale[0] > self.scale[1]:
             raise UsageError(f"scale must be the least and the largest factor, got {self.scale}")
 
@@ -132,7 +133,9 @@ def augmented(
     if any(settings.shift_m) or settings.spin_rad:
         found = jostled(found, settings, random)
     if random.random() < settings.flip:
-        found = flipped(found)
+        found = flipped(found, 1)
+    if settings.flip_x and random.random() < settings.flip_x:
+        found = flipped(found, 0)
     found = turned(found, random.uniform(-settings.turn_rad, settings.turn_rad))
     found = scaled(found, random.uniform(*settings.scale))
     order = torch.from_numpy(random.permutation(len(found.points)))
@@ -190,13 +193,15 @@ def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
     return Example(points, boxes, found.labels, trails)
 
 
-def flipped(found: Example) -> Example:
-    """With y of another sign."""
+def flipped(found: Example, axis: int) -> Example:
+    """With x (axis 0) or y (axis 1) of another sign."""
 
     def points(xyz: Tensor) -> Tensor:
-        return xyz * xyz.new_tensor([1.0, -1.0, 1.0])
+        signs = xyz.new_ones(3)
+        signs[axis] = -1
+        return xyz * signs
 
-    return _mapped(found, points, 1.0, lambda yaw: -yaw)
+    return _mapped(found, points, 1.0, lambda yaw: -yaw if axis else math.pi - yaw)
 
 
 def turned(found: Example, angle: float) -> Example:

@@ -176,9 +176,9 @@ def expect_same_input(student: Detector, teacher: Detector) -> None:
 
 
 def _number(options: Any, count: int) -> int:
-    number = options.get("teacher", 0) if isinstance(options, dict) else 0
     if not isinstance(options, Mapping) or "loss" not in options:
         loss_settings(options)  # says what is wrong with it
+    number = options.get("teacher", 0)
     if not isinstance(number, int) or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")
     return number

@@ -80,14 +80,10 @@ class KittiReport:
             found[f"{name}/{view}/AP11/{level}"] = curve.ap11
         return found
 
-    def cap(self, name: str, level: str) -> float:
-        """The AP40, in percent, of a perfect detector on these labels: with fewer than 41 objects
-        the benchmark's thresholds do not reach all recalls."""
-        return cap40(self.counts[name, level])
-
 
 def cap40(count: int) -> float:
-    """The largest AP40 in percent that `count` objects allow."""
+    """The largest AP40 in percent that `count` objects allow, that of a perfect detector: with
+    fewer than 41 the benchmark's thresholds do not reach all recalls."""
     return 100.0 * max(min(count, POSITIONS) - 1, 0) / (POSITIONS - 1)
 
 

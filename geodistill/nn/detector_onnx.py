@@ -5,6 +5,7 @@ Gathering points into voxels stays outside: it is `voxelize`, or whatever does t
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -82,7 +83,7 @@ def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
         )
     runtime = require("onnxruntime", "onnx", "checking an ONNX file")
     require("onnxscript", "onnx", "writing an ONNX file")
-    detector = detector.cpu().eval()
+    detector = copy.deepcopy(detector).cpu().eval()  # the caller may go on training its own
     graph = _Graph(detector)
     example, other = _inputs(detector, 3000, 0), _inputs(detector, 4000, 1)
     with warnings.catch_warnings(), torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill import dist
-from geodistill.checks import ABOVE_ZERO, expect_within
+from geodistill.checks import ABOVE_ZERO, InputError, expect_within
 from geodistill.train.optimiser import Optimiser
 
 
@@ -77,6 +77,8 @@ class AdamW(Optimiser):
         dist.sum_gradients(self._parameters)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.cycle.clip)
         self.norm = float(norm)
+        if not math.isfinite(self.norm):  # before the weights are spoiled, and kept
+            raise InputError(f"a gradient became {self.norm} in step {self.count}: check the input")
         for group in self._rule.param_groups:
             group["lr"] = self.cycle.peak * lr_scale
             group["betas"] = (self.beta, 0.99)

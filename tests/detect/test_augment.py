@@ -62,8 +62,13 @@ def test_meet_is_a_shared_area() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [flipped, lambda e: turned(e, 0.7), lambda e: scaled(e, 1.05)],
-    ids=["flipped", "turned", "scaled"],
+    [
+        lambda e: flipped(e, 0),
+        lambda e: flipped(e, 1),
+        lambda e: turned(e, 0.7),
+        lambda e: scaled(e, 1.05),
+    ],
+    ids=["flipped x", "flipped y", "turned", "scaled"],
 )
 def test_points_stay_in_their_boxes(change) -> None:
     scene = some_scene()
@@ -81,7 +86,9 @@ def test_points_stay_in_their_boxes(change) -> None:
 def test_changes_and_their_inverses() -> None:
     found = example(some_scene(), CLASSES)
     for there, back in (
-        (flipped, flipped),
+        (lambda e: flipped(e, 0), lambda e: flipped(e, 0)),
+        (lambda e: flipped(e, 1), lambda e: flipped(e, 1)),
+        (lambda e: flipped(flipped(e, 0), 1), lambda e: turned(e, math.pi)),
         (lambda e: turned(e, 0.4), lambda e: turned(e, -0.4)),
         (lambda e: scaled(e, 1.25), lambda e: scaled(e, 0.8)),
     ):

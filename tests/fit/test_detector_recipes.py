@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from geodistill import config
+from geodistill.checks import InputError
 from geodistill.cli.train import SHIPPED, recipe_file
 from geodistill.distill.losses import loss_settings
 from geodistill.fit.detector.recipe import Recipe
@@ -47,3 +48,6 @@ def test_shipped_recipes_by_their_names(tmp_path: Path, monkeypatch) -> None:
     wanted = SHIPPED / "detector" / "pillars_4x.yaml"
     for name in ("detector/pillars_4x", "detector/pillars_4x.yaml", "configs/detector/pillars_4x"):
         assert recipe_file(Path(name)) == wanted
+    for name in (wanted.with_suffix(".yml"), "detector/pillars_4x.json"):
+        with pytest.raises(InputError, match="does not exist; shipped recipes are"):
+            recipe_file(Path(name))

@@ -28,6 +28,7 @@ from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.point_detector import PointDetector
 from geodistill.nn.voxels import Voxels
 from geodistill.runs import atomic_write, load_tensors, make_folder, save_tensors
+from geodistill.runs.files import remove_leftovers
 
 KEY = "cache.json"
 Outputs = dict[str, Any]
@@ -61,11 +62,13 @@ class Store:
         wanted = {"batches": self.key, "teachers": list(self.teachers)}
         if path.is_file():
             self._expect(wanted)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            return
+        if self.folder.is_dir():
+            remove_leftovers(self.folder)
+        if self.folder.is_dir() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} holds something that is no cache: choose another -o")
-        else:
-            make_folder(self.folder)
-            atomic_write(path, (json.dumps(wanted, indent=1) + "\n").encode())
+        make_folder(self.folder)
+        atomic_write(path, (json.dumps(wanted, indent=1) + "\n").encode())
 
     def expect(self, teachers: Sequence[str]) -> None:
         """Raise where the folder is no cache, or of other batches or teachers than a student's."""
@@ -95,7 +98,13 @@ class Store:
         for number, own in enumerate(outputs):
             for tap, value in own.items():
                 for part, tensor in _parts(value).items():
-                    tensors[f"teacher.{number}.{tap}.{part}"] = tensor.half()
+                    kept = tensor.half()
+                    if not kept.isfinite().all():
+                        raise InputError(
+                            f"teacher {number} puts out NaN at {tap}, or numbers that half "
+                            "precision cannot hold: train with it without a cache"
+                        )
+                    tensors[f"teacher.{number}.{tap}.{part}"] = kept
         make_folder(self.path(step).parent)
         save_tensors(self.path(step), tensors, {"frames": batch.frames})
 
