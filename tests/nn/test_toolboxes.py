@@ -432,6 +432,14 @@ def test_a_config_that_is_not_understood(
         assert words in said and "published settings are taken" in said, text[:40]
 
 
+def test_pillars_that_see_distances(tmp_path: Path) -> None:
+    text = mmdet3d_text("pointpillars", more=", with_distance=True")
+    oracle = filled(Mmdet3d(assigned(mmdet3d_text("pointpillars"), "")["model"]))
+    save_mmdet3d(tmp_path / "a.pth", oracle, cfg=text)
+    with pytest.raises(InputError, match=r"a\.pth: its pillars see each point's distance"):
+        read_detector(tmp_path / "a.pth")
+
+
 def test_python_settings_are_read_as_data() -> None:
     text = "a = 2\nb = dict(c=[a, -1.5], d={'e': (1 / 4, None)}, f=open('x'), g=a * 3)\nb = h = b"
     found = assigned(text, "")

@@ -26,6 +26,7 @@ from geodistill.nn.toolboxes.recognition import STATES, Shape, few, recognised, 
 from geodistill.nn.toolboxes.settings import (
     ORDER,
     Convention,
+    OtherNetwork,
     from_mmdet3d,
     from_openpcdet,
     published,
@@ -140,6 +141,8 @@ def _configured(
         if beside.is_file():
             try:
                 settings = from_openpcdet(config.read_yaml(beside), settings)
+            except OtherNetwork as error:
+                raise InputError(f"{path}: {error}") from None
             except _MISREAD as error:
                 raise InputError(
                     f"{beside}, beside {path.name}, is no config of its detector that is "
@@ -152,6 +155,8 @@ def _configured(
         try:
             given = assigned(text, "its config")
             return from_mmdet3d(given, names, settings, convention == "mmdet3d-0")
+        except OtherNetwork as error:
+            raise InputError(f"{path}: {error}") from None
         except _MISREAD as error:
             log.say(
                 f"{path}: the config in it is not understood ({_said(error)}): published "

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from geodistill.checks import InputError
 from geodistill.detect.anchors import KITTI, ClassAnchors
 from geodistill.nn import pointpillars, second
 from geodistill.nn.anchor_detector import AnchorSettings, Choice
@@ -31,6 +32,10 @@ CHOICES: dict[Toolbox, Choice] = {
 _MOST_CELLS = 1 << 23  # on the ground
 _NO_LIMIT = 1 << 30
 _OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the scans end at 69.12
+
+
+class OtherNetwork(InputError):
+    """Settings of a network that there is none of here, though its weights have the same shapes."""
 
 
 def published(architecture: Architecture, convention: Convention) -> AnchorSettings:
@@ -71,8 +76,10 @@ def since_1(anchors: ClassAnchors) -> ClassAnchors:
 def from_openpcdet(config: Mapping[str, Any], start: AnchorSettings) -> AnchorSettings:
     """With what a YAML file of OpenPCDet sets, its classes in the order of the file.
 
-    Raises KeyError, TypeError, ValueError or IndexError for other settings.
+    Raises OtherNetwork for a network that there is none of here, and KeyError, TypeError,
+    ValueError or IndexError for other settings.
     """
+    _expect_no_distance(config["MODEL"].get("VFE", {}).get("WITH_DISTANCE"))
     head = config["MODEL"]["DENSE_HEAD"]
     given = head["ANCHOR_GENERATOR_CONFIG"]
     anchors = [
@@ -125,9 +132,11 @@ def from_mmdet3d(
 ) -> AnchorSettings:
     """With what a config of mmdetection3d sets, its classes, of these names, in its order.
 
-    Raises KeyError, TypeError, ValueError or IndexError for other settings.
+    Raises OtherNetwork for a network that there is none of here, and KeyError, TypeError,
+    ValueError or IndexError for other settings.
     """
     model = config["model"]
+    _expect_no_distance(model.get("voxel_encoder", {}).get("with_distance"))
     head = model["bbox_head"]
     given = head["anchor_generator"]
     training = model.get("train_cfg") or config.get("train_cfg") or {}
@@ -192,6 +201,12 @@ def _with_grid(
     if not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
         raise ValueError(f"voxels of {x} x {y} x {z} m")
     return replace(settings, grid=grid, most_voxels_detecting=test)
+
+
+def _expect_no_distance(given: Any) -> None:
+    # Its weights have the shape of those of points with one value more.
+    if given:
+        raise OtherNetwork("its pillars see each point's distance: here they do not")
 
 
 def _offset(offset: Any, limit: Any) -> float:
