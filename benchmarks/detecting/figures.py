@@ -6,8 +6,9 @@ import torch
 from rows import Row
 from torch.utils.flop_counter import FlopCounterMode
 
-from geodistill.detect.anchors import KITTI
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
+from geodistill.nn.point_detector import PointDetector, PointSettings
+from geodistill.nn.pointpillars import KITTI_GRID as PILLARS
 from geodistill.nn.second import KITTI_GRID as VOXELS
 
 PUBLISHED = {
@@ -17,6 +18,9 @@ PUBLISHED = {
     ("second", 1): (5.3, 69.8),
     ("second", 4): (1.4, 17.8),
     ("second", 16): (0.4, 4.6),
+    ("pointrcnn", 1): (4.1, 104.9),
+    ("pointrcnn", 8): (0.5, 13.7),
+    ("pointrcnn", 16): (0.3, 7.1),
 }
 """Millions of parameters, of the losses' layers too, and 10^9 multiply-adds (PointDistiller, table
 1), as far as they are printed."""
@@ -27,24 +31,31 @@ EXACT = {
     ("second", 1): (5.326, 69.6),
     ("second", 4): (1.343, 17.7),
     ("second", 16): (0.341, 4.60),
+    ("pointrcnn", 1): (4.039, 104.9),
+    ("pointrcnn", 8): (0.517, 13.7),
+    ("pointrcnn", 16): (0.258, 7.1),
 }
 """By the published widths, without the losses' layers and the sparse encoder."""
+PROPOSALS = 512
 CLOSE = 0.01
 
 
 def rows() -> list[Row]:
     found = []
     for (architecture, compression), (parameters, operations) in EXACT.items():
-        settings = AnchorSettings(architecture, compression, anchors=KITTI)
-        if architecture == "second":
-            settings = AnchorSettings(architecture, compression, grid=VOXELS, placing="ends")
-        detector = AnchorDetector(settings)
+        detector: AnchorDetector | PointDetector
+        if architecture == "pointrcnn":
+            detector = PointDetector(PointSettings(compression=compression))
+            macs = point_operations(detector) / 1e9
+        else:
+            grid = VOXELS if architecture == "second" else PILLARS
+            detector = AnchorDetector(AnchorSettings(architecture, compression, grid))
+            macs = dense_operations(detector) / 1e9
         count = sum(p.numel() for p in detector.parameters()) / 1e6
-        macs = dense_operations(detector) / 1e9
         printed = PUBLISHED[architecture, compression]
         for what, value, exact, paper in (
             ("million parameters", count, parameters, printed[0]),
-            ("10^9 multiply-adds on the map", macs, operations, printed[1]),
+            ("10^9 multiply-adds", macs, operations, printed[1]),
         ):
             found.append(
                 Row(
@@ -58,8 +69,24 @@ def rows() -> list[Row]:
     return found
 
 
+def point_operations(detector: PointDetector) -> int:
+    """Multiply-adds for one scan, of both stages."""
+    torch.manual_seed(0)
+    settings, network = detector.settings, detector.eval().network
+    points = torch.rand(settings.points, settings.values) * 30
+    some = 2  # proposals; each costs the same
+    with torch.no_grad():
+        batch = detector.prepare([points])
+        with FlopCounterMode(display=False) as first:
+            found = network(batch)
+        pooled = torch.rand(some, settings.pooled, 5 + found.features.shape[-1])
+        with FlopCounterMode(display=False) as second:
+            network.refiner(pooled)
+    return (first.get_total_flops() + second.get_total_flops() * PROPOSALS // some) // 2
+
+
 def dense_operations(detector: AnchorDetector) -> int:
-    """Multiply-adds of backbone, neck and head for one scan."""
+    """Multiply-adds of backbone, neck and head, on the map, for one scan."""
     settings = detector.settings
     x, y, _ = settings.grid.cells
     stride = 1 if settings.architecture == "pointpillars" else 8

@@ -31,7 +31,7 @@ def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(forward)
     def wrapped(self: Any, *arguments: Any) -> Any:
         device = next(self.parameters()).device.type
-        if not torch.is_autocast_enabled(device):
+        if device == "meta" or not torch.is_autocast_enabled(device):
             return forward(self, *arguments)
         with torch.autocast(device, enabled=False):
             return forward(self, *arguments)

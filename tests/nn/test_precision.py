@@ -102,3 +102,10 @@ def test_batch_norm_over_ranks_keeps_its_statistics_in_float32(affine: bool) -> 
 def test_detectors_without_maps_refuse() -> None:
     with pytest.raises(UsageError, match="pointrcnn has no maps"):
         replace(POINTS, precision="bfloat16")
+
+
+def test_shapes_can_be_computed_alone() -> None:
+    network = AnchorDetector(RECIPE.detector).network.to("meta")
+    width = next(network.backbone.parameters()).shape[1]
+    found = network.neck(network.backbone(torch.zeros(1, width, 16, 16, device="meta")))
+    assert network.head(found).logits.device.type == "meta"
