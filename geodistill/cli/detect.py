@@ -44,12 +44,16 @@ class Arguments(Machine):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
+    import json
     import time
 
     import torch
 
     from geodistill.cli.detector_files import open_detector
+    from geodistill.detect.picture import bird_view, outlines_of
+    from geodistill.io.images import write_png
     from geodistill.io.scans import read_points
+    from geodistill.runs import atomic_write
 
     prepare(arguments)
     files = _outputs(arguments)
@@ -79,7 +83,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         )
     ]
     if files:
-        _write(files, points, boxes, detector.area)
+        atomic_write(files[0], (json.dumps(boxes, indent=1) + "\n").encode())
+        outlines = outlines_of(found, detector.classes)
+        write_png(files[1], bird_view(points, outlines, detector.area))
     return {"points": len(points), "seconds": seconds, "boxes": boxes}
 
 
@@ -87,31 +93,6 @@ def _outputs(arguments: Arguments) -> list[Path]:
     if arguments.output is None:
         return []
     return [arguments.output, arguments.output.with_suffix(".png")]
-
-
-def _write(
-    files: list[Path],
-    points: Any,
-    boxes: list[dict[str, Any]],
-    area: tuple[float, float, float, float],
-) -> None:
-    """The boxes, and a picture of what the detector sees."""
-    import json
-
-    import torch
-
-    from geodistill.detect.picture import COLORS, Outlines, bird_view
-    from geodistill.io.images import write_png
-    from geodistill.runs import atomic_write
-
-    atomic_write(files[0], (json.dumps(boxes, indent=1) + "\n").encode())
-    outlines = []
-    for number, name in enumerate(dict.fromkeys(box["class"] for box in boxes)):
-        own = [box for box in boxes if box["class"] == name]
-        rows = torch.tensor([[*box["center"], *box["size"], box["yaw"]] for box in own])
-        texts = [f"{name} {box['score']:.2f}" for box in own]
-        outlines.append(Outlines(rows, COLORS[number % len(COLORS)], texts))
-    write_png(files[1], bird_view(points, outlines, area))
 
 
 def report(result: dict[str, Any]) -> str:

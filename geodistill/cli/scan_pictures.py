@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.detect.picture import COLORS, FOUND, LABELLED, Outlines, bird_view, range_view
+from geodistill.detect.picture import COLORS, LABELLED, Outlines, bird_view, outlines_of, range_view
 from geodistill.detect.scenes import Detections, Scene
 
 AREA = (0.0, -25.0, 50.0, 25.0)
@@ -40,18 +40,10 @@ def compared(
     classes: Sequence[str],
     area: tuple[float, float, float, float],
 ) -> Tensor:
-    """A scan in the area of a detector, with its labels (white, dashed) and what was found (with
-    scores)."""
+    """A scan in the area of a detector, with its labels (white, dashed) and what was found."""
     known = [k for k, name in enumerate(scene.names) if name in classes]
-    texts = [
-        f"{classes[label]} {score:.2f}"
-        for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-    ]
-    outlines = [
-        Outlines(found.boxes, FOUND, texts),
-        Outlines(scene.boxes[known], LABELLED, dashed=True),
-    ]
-    return bird_view(scene.points, outlines, area)
+    labels = Outlines(scene.boxes[known], LABELLED, dashed=True)
+    return bird_view(scene.points, [*outlines_of(found, classes), labels], area)
 
 
 def sheet(views: Sequence[Tensor], gap: int = 8) -> Tensor:

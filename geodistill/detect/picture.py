@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geodistill.detect.boxes import corners, corners_bev
+from geodistill.detect.scenes import Detections
 
-BACKGROUND, LABELLED, FOUND, WRONG = (18, 20, 26), (245, 245, 245), (80, 220, 120), (255, 110, 90)
+BACKGROUND, LABELLED = (18, 20, 26), (245, 245, 245)
 COLORS = ((90, 200, 255), (255, 190, 70), (190, 255, 110), (255, 130, 220), (170, 150, 255))
 """Of classes, one after the other."""
 REACH_PX = 1e5
@@ -32,7 +33,7 @@ class Outlines:
     Attributes:
         boxes: [M, 7].
         color: red, green and blue, 0 to 255.
-        texts: beside each box; none for no texts.
+        texts: beside each box, where no earlier one is; none for no texts.
         dashed: whether outlines have gaps.
     """
 
@@ -40,6 +41,16 @@ class Outlines:
     color: tuple[int, int, int]
     texts: Sequence[str] = ()
     dashed: bool = False
+
+
+def outlines_of(found: Detections, classes: Sequence[str]) -> list[Outlines]:
+    """Of each class in its colour, with names and scores."""
+    outlines = []
+    for number, name in enumerate(classes):
+        own = found.labels == number
+        texts = [f"{name} {score:.2f}" for score in found.scores[own].tolist()]
+        outlines.append(Outlines(found.boxes[own], COLORS[number % len(COLORS)], texts))
+    return outlines
 
 
 def bird_view(
@@ -76,6 +87,7 @@ def bird_view(
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     size = np.array([width, height])
+    written: list[tuple[float, ...]] = []
     for one in outlines:
         around = place(corners_bev(one.boxes.cpu().double()).numpy())
         for k, plan in enumerate(around):
@@ -84,8 +96,11 @@ def bird_view(
             plan = np.clip(plan, -REACH_PX, REACH_PX)
             _outline(draw, plan, one)
             if one.texts:
-                x, y = plan[:, 0].max() + 3, plan[:, 1].min() - 4
-                draw.text((float(x), float(y)), one.texts[k], fill=one.color)
+                corner = float(plan[:, 0].max() + 3), float(plan[:, 1].min() - 4)
+                place_taken = draw.textbbox(corner, one.texts[k])
+                if not any(_overlap(place_taken, other) for other in written):
+                    draw.text(corner, one.texts[k], fill=one.color)
+                    written.append(place_taken)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 
@@ -138,6 +153,11 @@ def range_view(
                     line = [(float(x), float(y)) for x, y in place(between)]
                     draw.line(line, fill=one.color, width=1)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def _overlap(one: Sequence[float], two: Sequence[float]) -> bool:
+    """Whether two rectangles, left, top, right and bottom, do."""
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 
 def _outline(draw: ImageDraw.ImageDraw, corners: np.ndarray, one: Outlines) -> None:

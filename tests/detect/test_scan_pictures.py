@@ -85,3 +85,16 @@ def test_sheets_hold_two_views_of_each_scan(tmp_path) -> None:
     assert two.shape == (one.shape[0], 2 * side + 8, 3)
     assert three.shape == (2 * one.shape[0] + 8, 2 * side + 8, 3)
     assert torch.equal(two[:, :side], one) and torch.equal(three[: len(two)], two)
+
+
+def test_texts_do_not_cover_each_other() -> None:
+    box = [5.0, 0, 0, 2, 1, 1, 0]
+    near, far = [5.3, 0.1, 0, 2, 1, 1, 0], [1.0, 3, 0, 2, 1, 1, 0]
+    area, empty = (0, -5, 10, 5), torch.zeros(0, 4)
+
+    def picture(boxes: list[list[float]], texts: list[str]) -> torch.Tensor:
+        return bird_view(empty, [Outlines(torch.tensor(boxes), (9, 200, 9), texts)], area, 20)
+
+    both = picture([box, near, far], ["Car 0.9", "Car 0.8", "Car 0.7"])
+    assert torch.equal(both, picture([box, near, far], ["Car 0.9", "", "Car 0.7"]))
+    assert not torch.equal(both, picture([box, near, far], ["Car 0.9", "Car 0.8", ""]))
