@@ -129,6 +129,17 @@ def test_points_from_a_recipe_to_boxes(streets: Path, tmp_path: Path, capsys) ->
     assert one == two and one
 
 
+def test_a_run_trained_again_by_its_settings(streets: Path, tmp_path: Path, capsys) -> None:
+    words = ("--data", streets, "-o")
+    made = said(capsys, "train", "detector/pillars_small_16x", *settings(), *words, tmp_path / "a")
+    again = said(capsys, "train", tmp_path / "a" / "config.yaml", *words, tmp_path / "b")
+    assert {**again, "output": made["output"]} == made
+    more = ("--set", "epochs=0", *words, tmp_path / "c")
+    assert "epochs must be at least 1, got 0" in refused(
+        capsys, 2, "train", tmp_path / "a" / "config.yaml", *more
+    )
+
+
 def test_a_cache_of_the_command(streets: Path, tmp_path: Path, capsys) -> None:
     words = ("detector/pillars_small_16x", "--data", streets, *settings())
     made = said(capsys, "cache", *words, "-o", tmp_path / "cache")

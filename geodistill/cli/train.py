@@ -27,7 +27,10 @@ class Taught(Machine):
 
     recipe: Annotated[
         Path,
-        Positional("a YAML file, or one that is shipped: detector/pillars_4x", metavar="RECIPE"),
+        Positional(
+            "a YAML file, RUN/config.yaml, or one that is shipped: detector/pillars_4x",
+            metavar="RECIPE",
+        ),
     ]
     data: Annotated[Path, Option("folder of the data set: KITTI, nuScenes, custom", metavar="DIR")]
     teacher: Annotated[
@@ -152,7 +155,11 @@ def read_recipe(arguments: Taught) -> Recipe:
     from geodistill.fit.detector.recipe import Recipe
     from geodistill.log import say
 
-    recipe = config.load(Recipe, recipe_file(arguments.recipe), arguments.set)
+    file, base = recipe_file(arguments.recipe), None
+    given = config.read_yaml(file)
+    if "recipe" in given:  # config.yaml of a run
+        base, file = config.from_dict(Recipe, given["recipe"]), None
+    recipe = config.load(Recipe, file, arguments.set, base)
     if arguments.loss:
         recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))
     if arguments.seed is not None:
