@@ -108,9 +108,12 @@ def test_numbers_outside_of_their_limits(numbers, limits, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_numbers_within_their_limits() -> None:
-    expect_within(Numbers(), part=(0.5, 0.5), ends=(1, 2))
-    expect_within(Numbers(None), part=(3, 4), ends=ABOVE_ZERO)
+def test_limits_are_within_and_none_is_not_looked_at() -> None:
+    numbers = Numbers(None)
+    with pytest.raises(UsageError, match=r"^ends must be from 1 to 1\.9, "):
+        expect_within(numbers, part=(3, 4), ends=(1, 1.9))
+    with pytest.raises(UsageError, match=r"^part must be at least 0\.6, "):
+        expect_within(Numbers(), ends=(1, 2), part=(0.6, math.inf))
 
 
 def test_suggest() -> None:

@@ -35,7 +35,8 @@ EXACT = {
     ("pointrcnn", 8): (0.517, 13.7),
     ("pointrcnn", 16): (0.258, 7.1),
 }
-"""By the published widths, without the losses' layers and the sparse encoder."""
+"""By the published widths, without the losses' layers and the sparse encoder; PointRCNN's
+multiply-adds are the printed ones, see `nn.pointrcnn`."""
 PROPOSALS = 512
 CLOSE = 0.01
 

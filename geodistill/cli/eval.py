@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,9 +109,9 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     split = None if arguments.split is None else Path(arguments.split)
     frames, labels, predictions = read_frames(arguments.labels, arguments.predictions, split)
     names = arguments.names(CLASSES)
-    there = {name.lower(): name for one in (*labels, *predictions) for name in one.names}
     if arguments.classes is not None:
-        names = tuple(choose("class", name.lower(), there) for name in names)
+        there = [name for one in (*labels, *predictions) for name in one.names]
+        names = _known(names, there)
     return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
 
 
@@ -130,10 +131,7 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     assert arguments.model is not None
     detector = open_detector(arguments.model).detector.to(arguments.device)
     dataset = open_dataset(arguments.data or _data_of(arguments.model))
-    known = {name.lower(): name for name in detector.classes}
-    names = tuple(
-        choose("class", name.lower(), known) for name in arguments.names(detector.classes)
-    )
+    names = _known(arguments.names(detector.classes), detector.classes)
     overlaps = _overlaps(arguments, names)
     expect_overlaps(dataset, overlaps)
     frames = dataset.frames(arguments.split or "val")
@@ -148,6 +146,12 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         ]
         write_png(arguments.output / _SCANS, sheet(views))
     return frames, names, beside(dataset, frames, predicted, names, overlaps)
+
+
+def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes as they are there. Raises UsageError for one that is not."""
+    known = {name.lower(): name for name in there}
+    return tuple(choose("class", name.lower(), known) for name in names)
 
 
 def _data_of(model: Path) -> Path:

@@ -23,13 +23,16 @@ from geodistill.nn.toolboxes import is_toolbox_checkpoint, read_detector, write_
 from geodistill.nn.toolboxes.python_text import assigned
 from geodistill.nn.toolboxes.settings import published
 from geodistill.nn.voxels import VoxelGrid
+from tests.nn.toolbox_files import (
+    ORDERS,
+    PILLARS,
+    VOXELS,
+    mmdet3d_text,
+    openpcdet_mapping,
+    save_mmdet3d,
+    save_openpcdet,
+)
 from tests.nn.toolbox_models import Mmdet3d, Openpcdet, filled
-
-SPAN = [0, -2.56, -3, 5.12, 2.56, 1]
-PILLARS, VOXELS = [0.32, 0.32, 4], [0.16, 0.16, 0.1]
-ORDERS = {"mmdet3d": "Pedestrian Cyclist Car", "openpcdet": "Car Pedestrian Cyclist"}
-SIZES = {"Pedestrian": [0.8, 0.6, 1.73], "Cyclist": [1.76, 0.6, 1.73], "Car": [3.9, 1.6, 1.56]}
-BOTTOMS = {"Pedestrian": -0.6, "Cyclist": -0.6, "Car": -1.78}
 
 
 def scan(count: int = 500) -> Tensor:
@@ -37,99 +40,6 @@ def scan(count: int = 500) -> Tensor:
     spread = torch.rand(count, 4, generator=draw) * torch.tensor([5.5, 5.5, 4.2, 1])
     crowd = torch.randn(count // 3, 4, generator=draw) * 0.1 + torch.tensor([2.0, 0.5, -1, 0.5])
     return torch.cat([crowd, spread - torch.tensor([0.2, 2.8, 3.1, 0])]).double()
-
-
-def mmdet3d_text(architecture: str, old: bool = False, more: str = "") -> str:
-    """A config as mmdetection3d keeps it in checkpoints, a quarter as wide."""
-    pillars = architecture == "pointpillars"
-    size, most = (PILLARS, 4) if pillars else (VOXELS, 3)
-    layer = f"voxel_layer=dict(max_num_points={most}, point_cloud_range={SPAN}, "
-    layer += "voxel_size=voxel_size, max_voxels=(600, 700))"
-    sizes = [SIZES[name] for name in ORDERS["mmdet3d"].split()]
-    if old:
-        sizes = [[w, l, h] for l, w, h in sizes]  # noqa: E741
-    far = 6.4 if old else SPAN[3]
-    ranges = [[0, -2.56, BOTTOMS[n], far, 2.56, BOTTOMS[n]] for n in ORDERS["mmdet3d"].split()]
-    encoder = (
-        f"dict(type='PillarFeatureNet', in_channels=4, feat_channels=[16]{more})"
-        if pillars
-        else "dict(type='HardSimpleVFE')"
-    )
-    middle = (
-        "dict(type='PointPillarsScatter', in_channels=16)"
-        if pillars
-        else "dict(type='SparseEncoder', in_channels=4, output_channels=32, "
-        "encoder_channels=((4,), (8, 8, 8), (16, 16, 16), (16, 16, 16)))"
-    )
-    backbone = (
-        "in_channels=16, layer_nums=[3, 5, 5], layer_strides=[2, 2, 2], out_channels=[16, 32, 64]"
-        if pillars
-        else "in_channels=64, layer_nums=[5, 5], layer_strides=[1, 2], out_channels=[32, 64]"
-    )
-    neck = (
-        "in_channels=[16, 32, 64], upsample_strides=[1, 2, 4], out_channels=[32, 32, 32]"
-        if pillars
-        else "in_channels=[32, 64], upsample_strides=[1, 2], out_channels=[64, 64]"
-    )
-    aligned = "Aligned" if pillars and not old else ""
-    return f"""
-voxel_size = {size}
-model = dict(
-    type='VoxelNet',
-    {layer if old else f"data_preprocessor=dict(type='Det3DDataPreprocessor', {layer})"},
-    voxel_encoder={encoder},
-    middle_encoder={middle},
-    backbone=dict(type='SECOND', {backbone}),
-    neck=dict(type='SECONDFPN', {neck}),
-    bbox_head=dict(
-        type='Anchor3DHead', num_classes=3, feat_channels={96 if pillars else 128},
-        anchor_generator=dict(
-            type='{aligned}Anchor3DRangeGenerator', ranges={ranges}, sizes={sizes},
-            rotations=[0, 1.57], reshape_out=False)))
-optimizer = dict(type='AdamW', lr=1e-3 * 18 / 10)
-"""
-
-
-def openpcdet_mapping(architecture: str, align_center: bool = False) -> dict[str, Any]:
-    pillars = architecture == "pointpillars"
-    size, most = (PILLARS, 4) if pillars else (VOXELS, 3)
-    names = ORDERS["openpcdet"].split()
-    anchors = [
-        {
-            "class_name": name,
-            "anchor_sizes": [SIZES[name]],
-            "anchor_rotations": [0, 1.57],
-            "anchor_bottom_heights": [BOTTOMS[name]],
-            "align_center": align_center,
-            "matched_threshold": 0.6 if name == "Car" else 0.5,
-            "unmatched_threshold": 0.45 if name == "Car" else 0.35,
-        }
-        for name in names
-    ]
-    model = {
-        "DENSE_HEAD": {"DIR_OFFSET": 0.78539, "ANCHOR_GENERATOR_CONFIG": anchors},
-        "BACKBONE_2D": {
-            "LAYER_NUMS": [3, 5, 5] if pillars else [5, 5],
-            "LAYER_STRIDES": [2, 2, 2] if pillars else [1, 2],
-            "NUM_FILTERS": [16, 32, 64] if pillars else [32, 64],
-            "UPSAMPLE_STRIDES": [1, 2, 4] if pillars else [1, 2],
-            "NUM_UPSAMPLE_FILTERS": [32] * 3 if pillars else [64] * 2,
-        },
-        "MAP_TO_BEV": {"NUM_BEV_FEATURES": 16 if pillars else 64},
-    }
-    if pillars:
-        vfe = {"USE_ABSLOTE_XYZ": True, "NUM_FILTERS": [16]}
-        model = {"NAME": "PointPillar", "VFE": vfe, **model}
-    else:
-        model = {"NAME": "SECONDNet", **model}
-    step = {
-        "NAME": "transform_points_to_voxels",
-        "VOXEL_SIZE": size,
-        "MAX_POINTS_PER_VOXEL": most,
-        "MAX_NUMBER_OF_VOXELS": {"train": 600, "test": 700},
-    }
-    data = {"POINT_CLOUD_RANGE": SPAN, "DATA_PROCESSOR": [step]}
-    return {"CLASS_NAMES": names, "DATA_CONFIG": data, "MODEL": model}
 
 
 def in_order(rows: Tensor, names: str, wanted: tuple[str, ...], yaws: int = 1) -> Tensor:
@@ -171,19 +81,6 @@ def compare(
     if yaws == 1 and convention != "mmdet3d-0":
         codes = in_order(codes, names, classes)
         torch.testing.assert_close(found.codes[0], codes, rtol=near, atol=near)
-
-
-def save_mmdet3d(path: Path, oracle: Any, **meta: Any) -> Path:
-    torch.save({"meta": meta, "state_dict": oracle.state_dict()}, path)
-    return path
-
-
-def save_openpcdet(path: Path, oracle: Any, config: Any = None) -> Path:
-    state = {"epoch": 80, "it": 9, "model_state": oracle.state_dict(), "version": "pcdet+0.6.0"}
-    torch.save({**state, "optimizer_state": {"state": {}, "param_groups": []}}, path)
-    if config:
-        path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
-    return path
 
 
 @pytest.mark.parametrize("architecture", ["pointpillars", "second"])
@@ -410,46 +307,6 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no checkpoint at all")
     with pytest.raises(InputError, match="is not a PyTorch checkpoint"):
         read_detector(path)
-
-
-def test_a_config_that_is_not_understood(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    oracle = filled(Mmdet3d(assigned(mmdet3d_text("pointpillars"), "")["model"]))
-    path = tmp_path / "a.pth"
-    good = mmdet3d_text("pointpillars")
-    for text, words in (
-        ("model = (", "cannot be read as Python"),
-        ("x = 1", "no 'model'"),
-        (good.replace("ranges=", "spans="), "no 'ranges'"),
-        (good.replace("[0.32, 0.32, 4]", "[0, 0.32, 4]"), "voxels of 0.0"),
-        (good.replace("[0.32, 0.32, 4]", "[1e-7, 1e-7, 4]"), "voxels of 1e-07"),
-        ("x = " + "-" * 5000 + "1", "not understood"),
-    ):
-        save_mmdet3d(path, oracle, cfg=text)
-        assert read_detector(path).detector.settings.grid.size == (0.16, 0.16, 4.0)
-        said = capsys.readouterr().err
-        assert words in said and "published settings are taken" in said, text[:40]
-
-
-def test_pillars_that_see_distances(tmp_path: Path) -> None:
-    text = mmdet3d_text("pointpillars", more=", with_distance=True")
-    oracle = filled(Mmdet3d(assigned(mmdet3d_text("pointpillars"), "")["model"]))
-    save_mmdet3d(tmp_path / "a.pth", oracle, cfg=text)
-    with pytest.raises(InputError, match=r"a\.pth: its pillars see each point's distance"):
-        read_detector(tmp_path / "a.pth")
-
-
-def test_python_settings_are_read_as_data() -> None:
-    text = "a = 2\nb = dict(c=[a, -1.5], d={'e': (1 / 4, None)}, f=open('x'), g=a * 3)\nb = h = b"
-    found = assigned(text, "")
-    value = {"c": [2, -1.5], "d": {"e": (0.25, None)}, "f": None, "g": 6}
-    assert found == {"a": 2, "b": value, "h": value}
-    assert assigned("a = 1 / 0\nb = 'x' * 9\nc = Unknown", "") == {
-        "a": None,
-        "b": None,
-        "c": "Unknown",
-    }
 
 
 def test_writing_what_a_toolbox_has_no_setting_for(tmp_path: Path) -> None:
