@@ -135,6 +135,12 @@ def session(page: Page) -> Session:
     return now(page)
 
 
+def kept(page: Page, editor: Editor) -> Session:
+    """The page's edit, once the server has it."""
+    until(page, lambda: editor.session == now(page))
+    return session(page)
+
+
 def reference(found: Session, mesh: Mesh) -> Tensor:
     """What the edit makes of the mesh."""
     features = features_of(mesh)

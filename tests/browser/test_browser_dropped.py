@@ -12,7 +12,16 @@ from geodistill.deform.session import Handle, Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import LOSE, port_of, serving_edit, show, until
-from tests.browser.deforming import SIZE, VISIBLE, SlowEditor, drag, expect_shown, now, session
+from tests.browser.deforming import (
+    SIZE,
+    VISIBLE,
+    SlowEditor,
+    drag,
+    expect_shown,
+    kept,
+    now,
+    session,
+)
 from tests.browser.proxy import Proxy
 from tests.deform.shapes import blob
 from tests.viewer.editing import editor_of
@@ -32,12 +41,6 @@ def returned(page: Page, proxy: Proxy) -> None:
     proxy.mend()
     page.evaluate("dispatchEvent(new Event('online'))")
     page.wait_for_selector("#toast", state="hidden")
-
-
-def kept(page: Page, editor: Editor) -> Session:
-    """The page's edit, once the server has it."""
-    until(page, lambda: editor.session == now(page))
-    return session(page)
 
 
 @pytest.fixture

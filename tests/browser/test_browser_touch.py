@@ -12,7 +12,7 @@ from geodistill.deform.session import Session
 from geodistill.geometry.mesh import Mesh
 from geodistill.viewer.editor import Editor
 from tests.browser.browsing import distance, pose, serving_edit, show
-from tests.browser.deforming import SIZE, VISIBLE, expect_shown, middle_of, session
+from tests.browser.deforming import SIZE, VISIBLE, expect_shown, kept, middle_of, session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -79,12 +79,11 @@ def test_a_tap_places_a_handle_and_a_finger_drags_it(
     assert len(made.handles) == 1 and same(pose(tablet), first)
     x, y = middle_of(tablet, VISIBLE)
     fingers.stroke((x, y), (x + 60, y - 50))
-    moved = session(tablet)
+    moved = kept(tablet, editor)
     assert moved.handles[0].translate != (0, 0, 0) and same(pose(tablet), first)
     after = middle_of(tablet, VISIBLE)
     assert abs(after[0] - x - 60) < 3 and abs(after[1] - y + 50) < 3
     expect_shown(tablet, moved, mesh)
-    assert editor.session == moved
     # Beside the mesh: nothing is selected any more.
     fingers.tap(160, 600)
     assert tablet.locator(".marker[aria-pressed=true]").count() == 0
