@@ -33,7 +33,7 @@ LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
 PRECISION = "bfloat16"
 SEEDS = (0, 1, 2)
-TEACHER, RANDOM = "teacher", "random.safetensors"
+TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
 STAGES = {"pillars_small": range(3), "second_small": range(2)}
 """Of the teachers' backbones."""
 
@@ -56,7 +56,7 @@ METHODS: dict[str, Losses] = {
     "PointDistiller": fading(POINT),
     "logits": fading(LOGITS),
     "PointDistiller and logits": fading(POINT, LOGITS),
-    "random teacher": fading(POINT),
+    AT_RANDOM: fading(POINT),
 }
 """Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
 as the labels; PointDistiller's and the heads' weights are larger than that."""
@@ -112,6 +112,11 @@ class Cell:
         return f"{self.recipe}/{self.method}/{self.seed}"
 
     @property
+    def cached(self) -> bool:
+        """Whether it is taught what a cache has: a teacher at random makes its own batches."""
+        return bool(self.losses) and self.method != AT_RANDOM
+
+    @property
     def folder(self) -> str:
         return re.sub(r"[^a-zA-Z0-9]+", "_", self.name)
 
@@ -156,18 +161,18 @@ def main() -> int:
 
 def train(work: Work, only: str, jobs: int, keep: bool) -> None:
     """Train the cells whose name has a pattern and that are not done: first the teachers, beside
-    students who have none, and then by sets of batches, each made for its cells and, if not kept,
-    removed after them."""
+    students who need none of these, and then by sets of batches, each made for its cells and, if
+    not kept, removed after them."""
     done = {record["cell"] for record in records()}
     wanted = [one for one in cells() if re.search(only, one.name) and one.name not in done]
     if not wanted:
         return
-    taught = [one for one in wanted if one.losses]
+    taught = [one for one in wanted if one.cached]
     teachers = dict.fromkeys(teacher_of(one.recipe) for one in taught)
     missing = [one for one in teachers if not work.has(one)]
     work.simulate()
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(work.train, [*missing, *(one for one in wanted if not one.losses)]))
+        list(pool.map(work.train, [*missing, *(one for one in wanted if not one.cached)]))
     for teacher, seed in dict.fromkeys((teacher_of(one.recipe), one.seed) for one in taught):
         mine = [one for one in taught if (teacher_of(one.recipe), one.seed) == (teacher, seed)]
         work.cache(teacher, seed)
@@ -235,15 +240,12 @@ class Work:
     def train(self, cell: Cell) -> None:
         own = teacher_of(cell.recipe)
         file = self._recipe(cell.folder, cell.recipe, cell.losses)
-        at_random = cell.method == "random teacher"
-        teacher = self.root / (RANDOM if at_random else own.folder)
-        # A cache has what its teacher puts out: another teacher makes its own batches.
-        cached = bool(cell.losses) and not at_random
+        teacher = self.root / (RANDOM if cell.method == AT_RANDOM else own.folder)
         started = time.time()
         found = geodistill(
             *("train", file, "--data", self.data, "--seed", cell.seed),
             *("-o", self.root / cell.folder),
-            *(("--cache", self.batches(own, cell.seed)) if cached else ()),
+            *(("--cache", self.batches(own, cell.seed)) if cell.cached else ()),
             *(("--teacher", teacher) if cell.losses else ()),
             *(("--overwrite",) if self.has(cell) else ()),
             threads=1,
