@@ -69,6 +69,8 @@ TRIED: dict[str, Losses] = {
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
     "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
+    "PointDistiller at the logits": fading({**POINT, "tap": "head.logits", "weight": 1}),
+    "PointDistiller twice": fading(POINT, {**POINT, "tap": "head.logits", "weight": 1}),
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
