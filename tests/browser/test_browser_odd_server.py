@@ -125,11 +125,10 @@ def test_what_no_server_says_is_told(between: Between) -> None:
     page = between.page
     page.mouse.click(500, 350)
     session(page)
-    for name, message in ODD.items():
+    for message in ODD.values():
         page.evaluate("document.getElementById('toast').hidden = true")
         between.say(message)
-        page.wait_for_selector("#toast:not([hidden])", timeout=10_000)
-        assert page.locator("#toast").inner_text().strip(), name
+        page.wait_for_selector("#toast:not([hidden]):not(:empty)")
     drag(page, ".marker.handle", (50, -40))
     found = kept(page, between.editor)
     expect_shown(page, found, MESH)
@@ -155,9 +154,8 @@ def test_an_answer_that_is_none_leaves_the_edit_as_it_is(between: Between, name:
     # Whichever of the page's requests it answers.
     between.instead = {f'"row", "id": {id},': OTHERS[name](id) for id in range(20)}
     page.mouse.click(500, 350)
-    page.wait_for_selector("#toast:not([hidden])")
-    if name == "a failure":
-        assert page.locator("#toast").inner_text() == "there is <b>none</b>"
+    words = ":text-is('there is <b>none</b>')" if name == "a failure" else ""
+    page.wait_for_selector(f"#toast:not([hidden]){words}")
     between.instead = {}
     # Undo, and what comes next, are as ever; what failed is asked for again.
     page.keyboard.press("Control+z")
