@@ -31,7 +31,7 @@ from geodistill.runs.files import atomic_write
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
-PRECISION = "bfloat16"
+EPOCHS, PRECISION = 8, "bfloat16"
 SEEDS = (0, 1, 2)
 TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
 STAGES = {"pillars_small": range(3), "second_small": range(2)}
@@ -268,10 +268,10 @@ class Work:
         print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
 
     def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:
-        """A shipped recipe with other losses, and faster."""
+        """A shipped recipe with other losses, as long as its teacher's, and faster."""
         file = self.root / f"{name}.yaml"
         own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
-        changed = {**own, "precision": PRECISION, "losses": losses}
+        changed = {**own, "epochs": EPOCHS, "precision": PRECISION, "losses": losses}
         file.write_text(config.to_yaml(changed), encoding="utf-8")
         return file
 
