@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.func import functional_call
 
 
@@ -50,11 +52,27 @@ def convolve(
         *(features, cells.int().contiguous(), [*shape], count),
         indice_dict=shared.setdefault("spconv", {}),
     )
-    kind: Any = spconv.SubMConv3d if submanifold else spconv.SparseConv3d
-    key = f"submanifold {kernel}" if submanifold else None
-    layer = kind(wide, narrow, kernel, [*stride], [*padding], bias=False, indice_key=key)
+    layer = _layer(wide, narrow, tuple(kernel), tuple(stride), tuple(padding), submanifold)
     found = functional_call(layer, {"weight": weight.permute(4, 0, 1, 2, 3).contiguous()}, (x,))
     if submanifold:
         shared["spconv"] = found.indice_dict
         return found.features, cells
     return found.features, found.indices.long()
+
+
+@lru_cache
+def _layer(
+    wide: int,
+    narrow: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    submanifold: bool,
+) -> nn.Module:
+    """spconv's layer without weights, and so without drawing any at random."""
+    from spconv import pytorch as spconv
+
+    kind: Any = spconv.SubMConv3d if submanifold else spconv.SparseConv3d
+    key = f"submanifold {kernel}" if submanifold else None
+    with torch.device("meta"):
+        return kind(wide, narrow, kernel, stride, padding, bias=False, indice_key=key)

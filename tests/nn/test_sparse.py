@@ -110,7 +110,9 @@ def test_spconv_gives_the_same(device: str, monkeypatch: pytest.MonkeyPatch) -> 
     wanted = torch.autograd.grad(ours.square().sum(), [*layers.parameters()])
     monkeypatch.setattr(sparse_spconv, "serves", lambda features: True)
     features = x.features.to(device).requires_grad_(device == "cuda")
+    before = torch.get_rng_state()
     theirs = layers.to(device)(SparseMap(features, x.cells.to(device), SHAPE, 2)).dense()
+    assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(theirs.detach().cpu(), ours.detach())
     if device == "cuda":
         given = torch.autograd.grad(theirs.square().sum(), [*layers.parameters()])
