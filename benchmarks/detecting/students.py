@@ -31,7 +31,7 @@ from geodistill.runs.files import atomic_write
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
-EPOCHS, PRECISION = 8, "bfloat16"
+EPOCHS, LONGER, PRECISION = 8, 12, "bfloat16"
 SEEDS = (0, 1, 2)
 TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
 STAGES = {"pillars_small": range(3), "second_small": range(2)}
@@ -88,6 +88,8 @@ SINGLE: dict[str, Losses] = {
     )
 }
 """The other losses, for one seed, as strong as the labels."""
+LONG = ("none", "PointDistiller", "logits", "PointDistiller and logits")
+"""What is also learnt for longer."""
 SECOND: dict[str, Losses] = {
     "none": [],
     "PointDistiller": fading(
@@ -105,16 +107,19 @@ class Cell:
         recipe: of the detector.
         method: a key of `METHODS`; or "teacher", of the recipe without compression.
         seed: of its weights and of its batches.
+        epochs: over the scans to learn from.
     """
 
     recipe: str
     method: str
     seed: int
     losses: Losses = field(default_factory=list, compare=False)
+    epochs: int = EPOCHS
 
     @property
     def name(self) -> str:
-        return f"{self.recipe}/{self.method}/{self.seed}"
+        longer = "" if self.epochs == EPOCHS else f", {self.epochs} epochs"
+        return f"{self.recipe}{longer}/{self.method}/{self.seed}"
 
     @property
     def cached(self) -> bool:
@@ -137,6 +142,7 @@ def cells() -> list[Cell]:
     for seed in SEEDS:
         for recipe in ("pillars_small_16x", "pillars_small_4x"):
             found += [Cell(recipe, name, seed, losses) for name, losses in METHODS.items()]
+        found += [Cell("pillars_small_16x", name, seed, METHODS[name], LONGER) for name in LONG]
     single = {**TRIED, **SINGLE}
     found += [Cell("pillars_small_16x", name, 0, own) for name, own in single.items()]
     return [*found, *(Cell("second_small_4x", name, 0, own) for name, own in SECOND.items())]
@@ -151,7 +157,7 @@ def main() -> int:
         "--weights", action="store_true", help="print how strong each loss is beside the labels"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the batches of a seed, 15 GB, when it is done"
+        "--keep", action="store_true", help="keep the batches of a seed, 22 GB, when it is done"
     )
     parser.add_argument("--report", action="store_true", help="print the table and train nothing")
     options = parser.parse_args()
@@ -180,7 +186,7 @@ def train(work: Work, only: str, jobs: int, keep: bool) -> None:
         list(pool.map(work.train, [*missing, *(one for one in wanted if not one.cached)]))
     for teacher, seed in dict.fromkeys((teacher_of(one.recipe), one.seed) for one in taught):
         mine = [one for one in taught if (teacher_of(one.recipe), one.seed) == (teacher, seed)]
-        work.cache(teacher, seed)
+        work.cache(teacher, seed, max(one.epochs for one in mine))
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(work.train, mine))
         if not keep:
@@ -232,10 +238,10 @@ class Work:
             recipe = config.load(Recipe, SHIPPED / "detector" / "pillars_small.yaml")
             save_detector(random, new_detector(recipe.detector))
 
-    def cache(self, teacher: Cell, seed: int) -> None:
+    def cache(self, teacher: Cell, seed: int, epochs: int) -> None:
         """The batches of a seed, with what the stages of the teacher's backbone make of them."""
         stages = [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in STAGES[teacher.recipe]]
-        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages)
+        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages, epochs)
         geodistill(
             *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
             *("--seed", seed, "-o", self.batches(teacher, seed)),
@@ -244,7 +250,7 @@ class Work:
 
     def train(self, cell: Cell) -> None:
         own = teacher_of(cell.recipe)
-        file = self._recipe(cell.folder, cell.recipe, cell.losses)
+        file = self._recipe(cell.folder, cell.recipe, cell.losses, cell.epochs)
         teacher = self.root / (RANDOM if cell.method == AT_RANDOM else own.folder)
         started = time.time()
         found = geodistill(
@@ -267,11 +273,11 @@ class Work:
         _keep(record)
         print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
 
-    def _recipe(self, name: str, recipe: str, losses: Losses) -> Path:
-        """A shipped recipe with other losses, as long as its teacher's, and faster."""
+    def _recipe(self, name: str, recipe: str, losses: Losses, epochs: int) -> Path:
+        """A shipped recipe with other losses, and faster."""
         file = self.root / f"{name}.yaml"
         own = config.read_yaml(SHIPPED / "detector" / f"{recipe}.yaml")
-        changed = {**own, "epochs": EPOCHS, "precision": PRECISION, "losses": losses}
+        changed = {**own, "epochs": epochs, "precision": PRECISION, "losses": losses}
         file.write_text(config.to_yaml(changed), encoding="utf-8")
         return file
 

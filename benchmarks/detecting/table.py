@@ -32,7 +32,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         both = [own[seed] - alone[seed] for seed in own if seed in alone]
         if method != "none" and both:
             gain = _interval(both)
-            teacher = scores.get(f"{re.sub(r'_[0-9]+x$', '', recipe)}/teacher/0", 0.0)
+            teacher = scores.get(f"{re.sub(r'_[0-9]+x.*', '', recipe)}/teacher/0", 0.0)
             gap = teacher - statistics.mean(alone.values())
             share = f"{100 * statistics.mean(both) / gap:.0f} %" if gap > 0 else ""
         lines.append(
