@@ -46,17 +46,18 @@ def fading(*losses: dict[str, Any]) -> Losses:
 
 
 LOGITS = {"loss": "logits", "classes": 5, "codes": 2}
-POINT = {"loss": "point_distiller", "samples": 512, "weight": 3}
+ENCODER = {"loss": "point_distiller", "samples": 512, "weight": 3}
+POINTS = [ENCODER, {**ENCODER, "tap": "head.logits", "weight": 1}]
 METHODS: dict[str, Losses] = {
     "none": [],
     "hint": fading({"loss": "hint", "weight": 6}),
     "attention": fading({"loss": "attention", "weight": 5}),
     "CWD": fading({"loss": "channels", "weight": 2.4}),
     "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
-    "PointDistiller": fading(POINT),
+    "PointDistiller": fading(*POINTS),
     "logits": fading(LOGITS),
-    "PointDistiller and logits": fading(POINT, LOGITS),
-    AT_RANDOM: fading(POINT),
+    "PointDistiller and logits": fading(*POINTS, LOGITS),
+    AT_RANDOM: fading(*POINTS),
 }
 """Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
 as the labels; PointDistiller's and the heads' weights are larger than that."""
@@ -68,12 +69,13 @@ TRIED: dict[str, Losses] = {
     "attention, a fifth": fading({"loss": "attention", "weight": 1}),
     "CWD, a fifth": fading({"loss": "channels", "weight": 0.5}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
-    "PointDistiller and logits, twice": fading(POINT, {**LOGITS, "weight": 2}),
+    "PointDistiller at the encoder": fading(ENCODER),
+    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
+    "PointDistiller at the encoder, and logits, twice": fading(ENCODER, {**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
-    "PointDistiller, weight 0.6": fading({**POINT, "weight": 0.6}),
-    "PointDistiller at the neck": fading({**POINT, "tap": "neck", "samples": 64, "weight": 0.3}),
-    "PointDistiller at the logits": fading({**POINT, "tap": "head.logits", "weight": 1}),
-    "PointDistiller twice": fading(POINT, {**POINT, "tap": "head.logits", "weight": 1}),
+    "PointDistiller at the encoder, weight 0.6": fading({**ENCODER, "weight": 0.6}),
+    "PointDistiller at the neck": fading({**ENCODER, "tap": "neck", "samples": 64, "weight": 0.3}),
+    "PointDistiller at the logits": fading(POINTS[1]),
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
@@ -88,7 +90,7 @@ SINGLE: dict[str, Losses] = {
     )
 }
 """The other losses, for one seed, as strong as the labels."""
-LONG = ("none", "PointDistiller", "logits", "PointDistiller and logits")
+LONG = ("none", "PointDistiller", "PointDistiller and logits")
 """What is also learnt for longer."""
 SECOND: dict[str, Losses] = {
     "none": [],
