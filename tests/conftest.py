@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
