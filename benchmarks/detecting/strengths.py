@@ -34,17 +34,16 @@ def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
         "| loss | tap | beside labels, at first | at last | weight for as much |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for losses in methods.values():
-        for options in losses:
-            if options["loss"] == "assignment":
-                continue
-            shares = [_share(student, teacher, options, batches) for student in students]
-            taps = ", ".join(dict.fromkeys(shares[0][0]))
-            first, last = (share for _, share in shares)
-            weight = 1 / max(first, last)
-            lines.append(
-                f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {weight:.2g} |"
-            )
+    met: list[dict[str, Any]] = []
+    for options in (one for losses in methods.values() for one in losses):
+        if options["loss"] == "assignment" or options in met:
+            continue
+        met.append(options)
+        shares = [_share(student, teacher, options, batches) for student in students]
+        taps = ", ".join(dict.fromkeys(shares[0][0]))
+        first, last = (share for _, share in shares)
+        weight = 1 / max(first, last)
+        lines.append(f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {weight:.2g} |")
     return "\n".join(lines)
 
 

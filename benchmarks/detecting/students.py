@@ -55,8 +55,9 @@ METHODS: dict[str, Losses] = {
     "CWD": fading({"loss": "channels", "weight": 2.4}),
     "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
     "PointDistiller": fading(*POINTS),
+    "PointDistiller at the encoder": fading(ENCODER),
     "logits": fading(LOGITS),
-    "PointDistiller and logits": fading(*POINTS, LOGITS),
+    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
     AT_RANDOM: fading(*POINTS),
 }
 """Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
@@ -69,8 +70,7 @@ TRIED: dict[str, Losses] = {
     "attention, a fifth": fading({"loss": "attention", "weight": 1}),
     "CWD, a fifth": fading({"loss": "channels", "weight": 0.5}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
-    "PointDistiller at the encoder": fading(ENCODER),
-    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
+    "PointDistiller and logits": fading(*POINTS, LOGITS),
     "PointDistiller at the encoder, and logits, twice": fading(ENCODER, {**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller at the encoder, weight 0.6": fading({**ENCODER, "weight": 0.6}),
@@ -90,7 +90,7 @@ SINGLE: dict[str, Losses] = {
     )
 }
 """The other losses, for one seed, as strong as the labels."""
-LONG = ("none", "PointDistiller", "PointDistiller and logits")
+LONG = ("none", "PointDistiller", "PointDistiller at the encoder, and logits")
 """What is also learnt for longer."""
 SECOND: dict[str, Losses] = {
     "none": [],

@@ -128,7 +128,7 @@ def test_what_no_server_says_is_told(between: Between) -> None:
     for message in ODD.values():
         page.evaluate("document.getElementById('toast').hidden = true")
         between.say(message)
-        page.wait_for_selector("#toast:not([hidden]):not(:empty)")
+        page.wait_for_selector(r"#toast:not([hidden]):text-matches('\\S')")
     drag(page, ".marker.handle", (50, -40))
     found = kept(page, between.editor)
     expect_shown(page, found, MESH)
