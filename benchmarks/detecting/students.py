@@ -55,13 +55,16 @@ METHODS: dict[str, Losses] = {
     "CWD": fading({"loss": "channels", "weight": 2.4}),
     "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
     "PointDistiller": fading(*POINTS),
-    "PointDistiller at the encoder": fading(ENCODER),
     "logits": fading(LOGITS),
-    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
     AT_RANDOM: fading(*POINTS),
 }
 """Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
 as the labels; PointDistiller's and the heads' weights are larger than that."""
+PLACES: dict[str, Losses] = {
+    "PointDistiller at the encoder": fading(ENCODER),
+    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
+}
+"""Of the smallest students alone, as are all that follow."""
 TRIED: dict[str, Losses] = {
     "hint, five times": fading({"loss": "hint", "weight": 31}),
     "attention, five times": fading({"loss": "attention", "weight": 23}),
@@ -91,7 +94,7 @@ SINGLE: dict[str, Losses] = {
 }
 """The other losses, for one seed, as strong as the labels."""
 LONG = ("none", "PointDistiller", "PointDistiller at the encoder, and logits")
-"""What is also learnt for longer."""
+"""What is also learnt for longer, for one seed."""
 SECOND: dict[str, Losses] = {
     "none": [],
     "PointDistiller": fading(
@@ -141,10 +144,11 @@ def teacher_of(recipe: str) -> Cell:
 def cells() -> list[Cell]:
     """Students, in the order in which they are trained."""
     found = []
+    methods = {**METHODS, **PLACES}
     for seed in SEEDS:
-        for recipe in ("pillars_small_16x", "pillars_small_4x"):
-            found += [Cell(recipe, name, seed, losses) for name, losses in METHODS.items()]
-        found += [Cell("pillars_small_16x", name, seed, METHODS[name], LONGER) for name in LONG]
+        found += [Cell("pillars_small_16x", name, seed, own) for name, own in methods.items()]
+        found += [Cell("pillars_small_4x", name, seed, own) for name, own in METHODS.items()]
+    found += [Cell("pillars_small_16x", name, 0, methods[name], LONGER) for name in LONG]
     single = {**TRIED, **SINGLE}
     found += [Cell("pillars_small_16x", name, 0, own) for name, own in single.items()]
     return [*found, *(Cell("second_small_4x", name, 0, own) for name, own in SECOND.items())]

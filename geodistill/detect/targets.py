@@ -47,7 +47,7 @@ def assign(
     anchors that overlap it most, of which several may do so equally.
 
     Args:
-        anchors: [H, W, C, R, 7], from `anchor_grid`.
+        anchors: [H, W, C, R, 7], from `anchor_grid`: rows of one y and columns of one x.
         boxes: [M, 7].
         labels: int64 [M], their classes.
         classes: C of them.
@@ -66,12 +66,15 @@ def assign(
         own = (labels == number).nonzero()[:, 0]
         if len(own) == 0:
             continue
-        place = anchors[:, :, number]
+        near = _near(anchors[:, :, number], boxes[own])
+        place = anchors[:, :, number][near]  # [P, R, 7]: all others overlap nothing
+        if len(place) == 0:
+            continue
         overlap = iou_nearest(place.reshape(-1, 7), boxes[own])
         least = 0.0 if forced is None else forced[number]
         which = _match(overlap, one.positive, one.negative, least)
         numbered = torch.where(which >= 0, own[which.clamp(min=0)], which)
-        found[:, :, number] = numbered.reshape(place.shape[:-1])
+        found[:, :, number][near] = numbered.reshape(place.shape[:-1])
     found = found.reshape(-1)
     learnt = (found >= 0).nonzero()[:, 0]
     mine = boxes[found[learnt]]
@@ -82,6 +85,14 @@ def assign(
     label = found.clone()
     label[learnt] = labels[found[learnt]]
     return Targets(found, label, code, half)
+
+
+def _near(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """The cells whose anchors [H, W, R, 7] can overlap any of boxes [M, 7]: bool [H, W]."""
+    reach = (boxes[:, 3:5].amax(1) + anchors[..., 3:5].amax()) / 2 * 1.001
+    columns = (anchors[0, :, 0, None, 0] - boxes[:, 0]).abs() <= reach  # [W, M]
+    rows = (anchors[:, 0, 0, None, 1] - boxes[:, 1]).abs() <= reach  # [H, M]
+    return (rows[:, None] & columns).any(2)
 
 
 def _match(overlap: Tensor, positive: float, negative: float, least: float) -> Tensor:
