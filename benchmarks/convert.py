@@ -32,16 +32,16 @@ import torch
 from converting import grid, measure, plan, tables
 from converting.cells import Cell, in_order
 from converting.store import Store
+from pages import DOCS, write_between_markers
 
 from assets import cache_root
-from geodistill.checks import GeodistillError, InputError, UsageError
+from geodistill.checks import GeodistillError, UsageError
 from geodistill.log import say
-from geodistill.runs import atomic_write
 from geodistill.runs.lock import Lock
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+PAGE = DOCS / "benchmarks.md"
 SHEET = Path("sheets", "any_to_any.jpg")
-BEGIN, END = "<!-- convert:begin -->", "<!-- convert:end -->"
+SECTION = "convert"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +78,10 @@ def _run(arguments: argparse.Namespace) -> int:
     status = 0 if arguments.report else run_cells(cells, store)
     text = tables.report(scale, store)
     print(text, end="")
-    page = root / "benchmarks.md" if arguments.smoke else DOCS
+    page = root / "benchmarks.md" if arguments.smoke else PAGE
     narrow = bool(arguments.only or arguments.scenes)
     if arguments.out is not None or (not narrow and tables.measured(scale, store)):
-        write_between_markers(arguments.out or page, text)
+        write_between_markers(arguments.out or page, SECTION, text)
         sheet = (arguments.out or page).parent / SHEET
         if (shown := grid.picture(scale, store, sheet)) is not None:
             sheet.parent.mkdir(exist_ok=True)
@@ -186,21 +186,6 @@ def _attempt(cell: Cell, store: Store) -> bool:
     shown = [text.format(record[key]) for key, text in figures.items() if key in record]
     say(", ".join([f"{record['seconds']:.1f} s", *shown]))
     return True
-
-
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page, or begin a page.
-
-    Raises:
-        InputError: the page has no markers.
-    """
-    page = path.read_text(encoding="utf-8") if path.exists() else f"{BEGIN}\n{END}\n"
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise InputError(f"{path} lacks the lines {BEGIN} and {END}: add them or change --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, f"{head}{BEGIN}\n\n{text}\n{END}{tail}".encode())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from converting.machine import machine
+from pages import DOCS, write_between_markers
 
 from detecting.strengths import strengths
-from detecting.table import table
+from detecting.table import report
 from geodistill import config
 from geodistill.cli.train import SHIPPED
 from geodistill.fit.detector.recipe import Recipe
@@ -28,6 +30,7 @@ from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
 from geodistill.runs.files import atomic_write
 
+PAGE, SECTION = DOCS / "detector_benchmarks.md", "students"
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
@@ -165,14 +168,18 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="store_true", help="keep the batches of a seed, 22 GB, when it is done"
     )
-    parser.add_argument("--report", action="store_true", help="print the table and train nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="print and write the tables, and train nothing"
+    )
     options = parser.parse_args()
     if options.weights:
         print(strengths(options.work, {**METHODS, **SINGLE}))
         return 0
     if not options.report:
         train(Work(options.work), options.only, options.jobs, options.keep)
-    print(table(records()))
+    text = report(records())
+    print(text)
+    write_between_markers(PAGE, SECTION, text)
     return 0
 
 
@@ -273,7 +280,7 @@ class Work:
             "parameters": found["parameters"],
             "seconds": round(time.time() - started),
             "date": time.strftime("%Y-%m-%d"),
-            "torch": torch.__version__,
+            **{key: machine()[key] for key in ("cpu", "torch")},
             "values": {key: round(found[key], 3) for key in found if "/AP40/" in key},
         }
         _keep(record)

@@ -1,57 +1,77 @@
-"""The table of trained students: means over seeds, and how much of the gap was won back."""
+"""The tables of trained students: means over seeds, and how much of the gap was won back."""
 
 from __future__ import annotations
 
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Two-sided 95 %, by the number of values."""
+HEAD = """| taught by | seeds | score | deviation | over none | share of the gap |
+| --- | --- | --- | --- | --- | --- |"""
+
+BySeed = dict[str, float]
 
 
-def table(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown, the best first; the score is the mean of the classes' moderate 3D AP40."""
-    scores = {record["cell"]: float(record["score"]) for record in records}
-    lines = [
-        "| student | taught by | seeds | score | deviation | over none | share of the gap |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    places = sorted(
-        {_place(cell) for cell in scores},
-        key=lambda one: (one[0], -statistics.mean(_by_seed(scores, *one).values())),
+def report(records: Sequence[dict[str, Any]]) -> str:
+    """Markdown: tables of each kind of student, of methods with several seeds and of those with
+    one, the best first. The score is the mean of the classes' moderate 3D AP40."""
+    found: dict[str, dict[str, BySeed]] = defaultdict(lambda: defaultdict(dict))
+    for record in records:
+        student, method, seed = record["cell"].split("/")
+        found[student][method][seed] = float(record["score"])
+    parts = [_conditions(records)]
+    for student in sorted(found):
+        if "teacher" not in found[student] and "none" in found[student]:
+            (best,) = found[re.sub(r"_\d+x.*", "", student)]["teacher"].values()
+            parts.append(_student(student, found[student], best))
+    return "\n\n".join(parts) + "\n"
+
+
+def _conditions(records: Sequence[dict[str, Any]]) -> str:
+    dates = sorted(record["date"] for record in records)
+    machines = " and ".join(sorted({f"{record['cpu']}" for record in records}))
+    versions = ", ".join(sorted({record["torch"] for record in records}))
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"Trained {when} on {machines}, one thread for each training, torch {versions}. "
+        f"{len(records)} trainings."
     )
-    for recipe, method in places:
-        own = _by_seed(scores, recipe, method)
-        alone = _by_seed(scores, recipe, "none")
-        mean = statistics.mean(own.values())
-        spread = f"{statistics.stdev(own.values()):.2f}" if len(own) > 1 else ""
-        gain, share = "", ""
-        both = [own[seed] - alone[seed] for seed in own if seed in alone]
-        if method != "none" and both:
-            gain = _interval(both)
-            teacher = scores.get(f"{re.sub(r'_[0-9]+x.*', '', recipe)}/teacher/0", 0.0)
-            gap = teacher - statistics.mean(alone.values())
-            share = f"{100 * statistics.mean(both) / gap:.0f} %" if gap > 0 else ""
-        lines.append(
-            f"| {recipe} | {method} | {len(own)} | {mean:.2f} | {spread} | {gain} | {share} |"
-        )
-    return "\n".join(lines)
 
 
-def _place(cell: str) -> tuple[str, str]:
-    recipe, method, _ = cell.split("/")
-    return recipe, method
+def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> str:
+    alone = methods["none"]
+    mean = statistics.mean(alone.values())
+    places = sorted(methods, key=lambda one: -statistics.mean(methods[one].values()))
+    several = [one for one in places if len(methods[one]) > 1]
+    single = [one for one in places if len(methods[one]) == 1]
+    parts = [
+        f"### {student}",
+        f"The teacher has {teacher:.2f}, labels alone reach {mean:.2f}: a gap of "
+        f"{teacher - mean:.2f}.",
+    ]
+    for kind, names in (("Several seeds:", several), ("One seed:", single)):
+        if names:
+            rows = [_row(one, methods[one], alone, teacher) for one in names]
+            parts += [kind, "\n".join([HEAD, *rows])]
+    return "\n\n".join(parts)
 
 
-def _by_seed(scores: dict[str, float], recipe: str, method: str) -> dict[str, float]:
-    return {
-        cell.split("/")[2]: score
-        for cell, score in scores.items()
-        if _place(cell) == (recipe, method)
-    }
+def _row(method: str, own: BySeed, alone: BySeed, teacher: float) -> str:
+    scores = list(own.values())
+    spread = f"{statistics.stdev(scores):.2f}" if len(own) > 1 else ""
+    gain, share = "", ""
+    both = [own[seed] - alone[seed] for seed in own if seed in alone]
+    if method != "none" and both:
+        gap = teacher - statistics.mean(alone.values())
+        gain = _interval(both)
+        share = f"{100 * statistics.mean(both) / gap:.0f} %" if gap > 0 else ""
+    mean = statistics.mean(scores)
+    return f"| {method} | {len(own)} | {mean:.2f} | {spread} | {gain} | {share} |"
 
 
 def _interval(values: Sequence[float]) -> str:

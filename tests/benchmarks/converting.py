@@ -35,7 +35,7 @@ def load(name: str) -> ModuleType:
 
 
 bench = load("convert")
-measure, plan, tables = bench.measure, bench.plan, bench.tables
+measure, plan, tables, pages = bench.measure, bench.plan, bench.tables, sys.modules["pages"]
 grid, sources, speed, store_module, wording = (
     sys.modules[f"converting.{name}"] for name in ("grid", "sources", "speed", "store", "wording")
 )

@@ -21,6 +21,7 @@ from tests.benchmarks.converting import (
     conversion,
     grid,
     measure,
+    pages,
     plan,
     sources,
     speed,
@@ -201,15 +202,17 @@ def test_the_picture_keeps_tiles_whose_sheets_are_elsewhere(tmp_path: Path) -> N
 
 def test_the_page_changes_only_between_its_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
-    bench.write_between_markers(page, "new")
-    assert page.read_text() == f"before\n{bench.BEGIN}\n\nnew\n{bench.END}\nafter\n"
+    begin, end = pages.markers(bench.SECTION)
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    pages.write_between_markers(page, bench.SECTION, "new")
+    assert page.read_text() == f"before\n{begin}\n\nnew\n{end}\nafter\n"
     page.write_text("no markers")
     with pytest.raises(InputError, match="lacks the lines"):
-        bench.write_between_markers(page, "new")
+        pages.write_between_markers(page, bench.SECTION, "new")
     assert page.read_text() == "no markers"
 
 
 def test_the_documentation_has_a_place_for_the_tables() -> None:
-    text = bench.DOCS.read_text(encoding="utf-8")
-    assert text.count(bench.BEGIN) == text.count(bench.END) == 1
+    text = bench.PAGE.read_text(encoding="utf-8")
+    begin, end = pages.markers(bench.SECTION)
+    assert text.count(begin) == text.count(end) == 1

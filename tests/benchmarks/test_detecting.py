@@ -1,0 +1,67 @@
+"""The trainings of benchmarks/students.py, and what their records say."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.converting import load
+
+load("students")  # with which its modules can be had
+students, tables, pages = (
+    sys.modules[name] for name in ("detecting.students", "detecting.table", "pages")
+)
+
+
+def record(cell: str, score: float) -> dict[str, Any]:
+    return {"cell": cell, "score": score, "date": "2026-11-29", "cpu": "one", "torch": "2"}
+
+
+def test_gains_are_of_the_same_seeds_and_shares_of_the_mean_gap() -> None:
+    scores = {"none": (40.0, 42.0), "hint": (43.0, 47.0), "random teacher": (39.0,)}
+    records = [record("small/teacher/0", 61.0)] + [
+        record(f"small_16x/{method}/{seed}", score)
+        for method, own in scores.items()
+        for seed, score in enumerate(own)
+    ]
+    text = tables.report(records)
+    assert "The teacher has 61.00, labels alone reach 41.00: a gap of 20.00." in text
+    # gains 3 and 5: a mean of 4, a standard error of 1, Student's t of one degree of freedom
+    assert "| hint | 2 | 45.00 | 2.83 | +4.00 (-8.71 to +16.71) | 20 % |" in text
+    assert "| random teacher | 1 | 39.00 |  | -1.00 | -5 % |" in text
+    lines = text.splitlines()
+    assert lines.index("One seed:") > lines.index("| none | 2 | 41.00 | 1.41 |  |  |")
+
+
+def test_students_that_none_is_trained_beside_are_not_compared() -> None:
+    records = [record("small/teacher/0", 61.0), record("small_4x/hint/0", 50.0)]
+    assert "small_4x" not in tables.report(records)
+
+
+def test_every_training_has_a_name_of_its_own() -> None:
+    found = [cell.name for cell in students.cells()]
+    assert len(set(found)) == len(found)
+    folders = {cell.folder for cell in students.cells()}
+    assert len(folders) == len(found)
+
+
+def test_what_is_recorded_can_be_trained_again() -> None:
+    known = {cell.name for cell in students.cells()}
+    known |= {students.teacher_of(cell.recipe).name for cell in students.cells()}
+    assert {one["cell"] for one in students.records()} <= known
+
+
+def test_the_page_says_what_is_recorded() -> None:
+    begin, end = pages.markers(students.SECTION)
+    page = students.PAGE.read_text(encoding="utf-8")
+    written = page.partition(begin)[2].partition(end)[0]
+    assert written.strip() == tables.report(students.records()).strip()
+
+
+@pytest.mark.parametrize("recipe", ["pillars_small_16x", "second_small_4x"])
+def test_teachers_are_the_same_detector_without_compression(recipe: str) -> None:
+    teacher = students.teacher_of(recipe)
+    assert recipe.startswith(teacher.recipe) and teacher.seed == 0
+    assert (students.SHIPPED / "detector" / f"{teacher.recipe}.yaml").is_file()
