@@ -37,10 +37,16 @@ FRAMES, VAL_SHARE = 1300, 0.2308
 EPOCHS, LONGER, PRECISION = 8, 12, "bfloat16"
 SEEDS = (0, 1, 2)
 TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
-STAGES = {"pillars_small": range(3), "second_small": range(2)}
-"""Of the teachers' backbones."""
-
 Losses = list[dict[str, Any]]
+CACHED: dict[str, Losses] = {
+    "pillars_small": [
+        *({"loss": "hint", "tap": f"backbone.stages.{k}"} for k in range(3)),
+        *({"loss": "hint", "tap": tap} for tap in ("encoder", "head.logits")),
+        {"loss": "logits"},
+    ],
+    "second_small": [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in range(2)],
+}
+"""Losses at the taps of teachers that are stored; other maps are made of the backbone's."""
 
 
 def fading(*losses: dict[str, Any]) -> Losses:
@@ -82,6 +88,7 @@ TRIED: dict[str, Losses] = {
     "PointDistiller at the encoder, weight 0.6": fading({**ENCODER, "weight": 0.6}),
     "PointDistiller at the neck": fading({**ENCODER, "tap": "neck", "samples": 64, "weight": 0.3}),
     "PointDistiller at the logits": fading(POINTS[1]),
+    "PointDistiller, three times at the logits": fading(ENCODER, {**POINTS[1], "weight": 3}),
     "PointDistiller, as published": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
@@ -166,7 +173,7 @@ def main() -> int:
         "--weights", action="store_true", help="print how strong each loss is beside the labels"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the batches of a seed, 22 GB, when it is done"
+        "--keep", action="store_true", help="keep the batches of a seed, 26 GB, when it is done"
     )
     parser.add_argument(
         "--report", action="store_true", help="print and write the tables, and train nothing"
@@ -252,9 +259,10 @@ class Work:
             save_detector(random, new_detector(recipe.detector))
 
     def cache(self, teacher: Cell, seed: int, epochs: int) -> None:
-        """The batches of a seed, with what the stages of the teacher's backbone make of them."""
-        stages = [{"loss": "hint", "tap": f"backbone.stages.{k}"} for k in STAGES[teacher.recipe]]
-        file = self._recipe(f"{teacher.recipe}_stages", teacher.recipe, stages, epochs)
+        """The batches of a seed, with what the teacher makes of them."""
+        file = self._recipe(
+            f"{teacher.recipe}_cached", teacher.recipe, CACHED[teacher.recipe], epochs
+        )
         geodistill(
             *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
             *("--seed", seed, "-o", self.batches(teacher, seed)),

@@ -88,5 +88,5 @@ def ground_map(features: Tensor, voxels: Voxels) -> Tensor:
     x, y, _ = voxels.grid.cells
     place = (voxels.cells[:, 0] * y + voxels.cells[:, 2]) * x + voxels.cells[:, 3]
     flat = features.new_zeros(voxels.scans * y * x, features.shape[1])
-    flat = flat.index_copy(0, place, features)
+    flat.index_copy_(0, place, features)
     return flat.reshape(voxels.scans, y, x, -1).permute(0, 3, 1, 2)

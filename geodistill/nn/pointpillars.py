@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from geodistill.checks import UsageError
 from geodistill.nn.bev import AnchorHead, Backbone, Neck, Predictions
@@ -75,4 +75,8 @@ class PointPillars(nn.Module):
         self.head = AnchorHead(sum(joined), settings.classes, settings.classes * settings.yaws)
 
     def forward(self, voxels: Voxels) -> Predictions:
-        return self.head(self.neck(self.backbone(ground_map(self.encoder(voxels), voxels))))
+        return self.head(self.neck(self.maps(voxels)))
+
+    def maps(self, voxels: Voxels) -> list[Tensor]:
+        """Of the backbone's stages."""
+        return self.backbone(ground_map(self.encoder(voxels), voxels))

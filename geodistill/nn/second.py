@@ -107,7 +107,11 @@ class Second(nn.Module):
         self.head = AnchorHead(sum(joined), settings.classes, settings.classes * settings.yaws)
 
     def forward(self, voxels: Voxels) -> Predictions:
-        return self.head(self.neck(self.backbone(self.encoder(sparse_map(voxels)))))
+        return self.head(self.neck(self.maps(voxels)))
+
+    def maps(self, voxels: Voxels) -> list[Tensor]:
+        """Of the backbone's stages."""
+        return self.backbone(self.encoder(sparse_map(voxels)))
 
 
 def sparse_map(voxels: Voxels) -> SparseMap:

@@ -60,7 +60,7 @@ def run_until(
 
     Args:
         known: what other parts put out for this batch, by their names: maps among these are not
-            computed again.
+            computed again, nor what only they need.
 
     Raises UsageError for a part that the network does not have, or that does not run.
     """
@@ -83,6 +83,11 @@ def run_until(
     }
     for name, value in skipped.items():
         parts[name].forward = lambda *_, value=value: value
+    stages = [name for name in parts if name.rpartition(".")[0] == "backbone.stages"]
+    behind = all(name.partition(".")[0] in ("neck", "head") for name in wanted)
+    whole = bool(stages) and behind and skipped.keys() >= set(stages)
+    if whole:
+        network.maps = lambda _: [skipped[name] for name in stages]  # type: ignore[assignment]
     try:
         network(batch)
     except _AllSeen:
@@ -93,6 +98,8 @@ def run_until(
             handle.remove()
         for name in skipped:
             del parts[name].forward
+        if whole:
+            del network.maps
     silent = [name for name in wanted if name not in taps.outputs]
     if silent:
         raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")

@@ -27,11 +27,12 @@ def test_a_run_gives_the_outputs_of_the_parts_and_goes_no_further() -> None:
     assert not whole["head"].codes.requires_grad and run_until(network, voxels, []) == {}
 
 
-def test_what_is_known_is_not_computed_again() -> None:
-    teacher = detector(16, 0).eval()
+@pytest.mark.parametrize("architecture", ["pointpillars", "second"])
+def test_what_is_known_is_not_computed_again(architecture: str) -> None:
+    teacher = detector(16, 0, architecture).eval()
     voxels = teacher.prepare(clouds())
     network, ran = teacher.network, []
-    stages = [f"backbone.stages.{k}" for k in range(3)]
+    stages = [f"backbone.stages.{k}" for k in range(len(network.backbone.stages))]
     inner = "backbone.stages.1.16"
     whole = run_until(network, voxels, [*stages, inner, "neck"])
     known = {name: whole[name] for name in stages}
@@ -39,12 +40,16 @@ def test_what_is_known_is_not_computed_again() -> None:
         part.register_forward_hook(lambda *_, name=name: ran.append(name))
     found = run_until(network, voxels, ["neck"], known)
     assert torch.equal(found["neck"], whole["neck"])
+    assert "neck" in ran and not {"encoder", "backbone"} & set(ran)
     assert not any(f"{name}.0" in ran for name in stages)
+    # What is before a part that is wanted runs.
+    both = run_until(network, voxels, ["neck", "encoder"], known)
+    assert torch.equal(both["neck"], whole["neck"]) and "encoder" in ran
     # What is in a part needs it to run.
     assert torch.equal(run_until(network, voxels, [inner], known)[inner], whole[inner])
     assert "backbone.stages.1.0" in ran and "backbone.stages.0.0" not in ran
     assert torch.equal(run_until(network, voxels, ["neck"])["neck"], whole["neck"])
-    assert "backbone.stages.2.0" in ran
+    assert f"{stages[-1]}.0" in ran
 
 
 def test_hooks_are_gone_after_a_run_also_after_one_that_fails() -> None:
