@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_alike
 
@@ -22,4 +23,4 @@ class Hint(Loss):
         self.adapter = adapter(student, teacher)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        return (teacher - self.adapter(student)).square().mean()
+        return F.mse_loss(self.adapter(student), teacher)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, drawn, expect_maps
@@ -50,4 +51,4 @@ class Mgd(Loss):
         shape = (len(student), 1, *student.shape[2:])
         shown = torch.rand(shape, generator=drawn(progress)) >= self.settings.hidden
         made = self.generation(self.adapter(student) * shown.to(student))
-        return (teacher - made).square().mean()
+        return F.mse_loss(made, teacher)
