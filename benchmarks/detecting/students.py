@@ -72,6 +72,7 @@ as the labels; PointDistiller's and the heads' weights are larger than that."""
 PLACES: dict[str, Losses] = {
     "PointDistiller at the encoder": fading(ENCODER),
     "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
+    "PointDistiller and logits": fading(*POINTS, LOGITS),
 }
 """Of the smallest students alone, as are all that follow."""
 TRIED: dict[str, Losses] = {
@@ -82,7 +83,6 @@ TRIED: dict[str, Losses] = {
     "attention, a fifth": fading({"loss": "attention", "weight": 1}),
     "CWD, a fifth": fading({"loss": "channels", "weight": 0.5}),
     "logits, twice": fading({**LOGITS, "weight": 2}),
-    "PointDistiller and logits": fading(*POINTS, LOGITS),
     "PointDistiller at the encoder, and logits, twice": fading(ENCODER, {**LOGITS, "weight": 2}),
     "kd, five times": fading({"loss": "kd", "weight": 1.2}),
     "PointDistiller at the encoder, weight 0.6": fading({**ENCODER, "weight": 0.6}),

@@ -21,6 +21,7 @@ from tests.benchmarks.converting import (
     bench,
     conversion,
     measure,
+    pages,
     plan,
     records_of,
     smoke_cells,
@@ -73,7 +74,8 @@ def test_a_second_run_measures_nothing(
     assert records_of(folder) == before
     printed = capsys.readouterr().out
     page = (folder / "benchmarks.md").read_text()
-    assert page == f"{bench.BEGIN}\n\n{printed}\n{bench.END}\n"
+    begin, end = pages.markers(bench.SECTION)
+    assert page == f"{begin}\n\n{printed}\n{end}\n"
 
 
 def test_the_tables_say_what_the_records_hold(folder: Path) -> None:
