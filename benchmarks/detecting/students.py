@@ -184,10 +184,16 @@ def main() -> int:
         return 0
     if not options.report:
         train(Work(options.work), options.only, options.jobs, options.keep)
-    text = report(records())
+    text = tables()
     print(text)
     write_between_markers(PAGE, SECTION, text)
     return 0
+
+
+def tables() -> str:
+    """Of what is recorded."""
+    every = cells()
+    return report(records(), len({*every, *(teacher_of(one.recipe) for one in every)}))
 
 
 def train(work: Work, only: str, jobs: int, keep: bool) -> None:
@@ -282,13 +288,15 @@ class Work:
             *(("--overwrite",) if self.has(cell) else ()),
             threads=1,
         )
+        on = machine()
         record = {
             "cell": cell.name,
             "score": found["score"],
             "parameters": found["parameters"],
             "seconds": round(time.time() - started),
             "date": time.strftime("%Y-%m-%d"),
-            **{key: machine()[key] for key in ("cpu", "torch")},
+            "cpu": on["cpu"],
+            "torch": on["torch"],
             "values": {key: round(found[key], 3) for key in found if "/AP40/" in key},
         }
         _keep(record)

@@ -17,29 +17,37 @@ HEAD = """| taught by | seeds | score | deviation | over none | share of the gap
 BySeed = dict[str, float]
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown: tables of each kind of student, of methods with several seeds and of those with
-    one, the best first. The score is the mean of the classes' moderate 3D AP40."""
+def report(records: Sequence[dict[str, Any]], planned: int) -> str:
+    """Markdown: tables of each kind of student whose teacher is there, of methods with several
+    seeds and of those with one, the best first. The score is the mean of the classes' moderate 3D
+    AP40.
+
+    Args:
+        planned: how many trainings there are to be.
+    """
     found: dict[str, dict[str, BySeed]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         student, method, seed = record["cell"].split("/")
         found[student][method][seed] = float(record["score"])
-    parts = [_conditions(records)]
-    for student in sorted(found):
-        if "teacher" not in found[student] and "none" in found[student]:
-            (best,) = found[re.sub(r"_\d+x.*", "", student)]["teacher"].values()
-            parts.append(_student(student, found[student], best))
+    if not records:
+        return "Nothing is trained yet.\n"
+    parts = [_conditions(records, planned)]
+    teachers = {name: own["teacher"]["0"] for name, own in found.items() if "teacher" in own}
+    for student in sorted(found.keys() - teachers.keys()):
+        teacher = teachers.get(re.sub(r"_\d+x.*", "", student))
+        if teacher is not None and "none" in found[student]:
+            parts.append(_student(student, found[student], teacher))
     return "\n\n".join(parts) + "\n"
 
 
-def _conditions(records: Sequence[dict[str, Any]]) -> str:
+def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
     dates = sorted(record["date"] for record in records)
-    machines = " and ".join(sorted({f"{record['cpu']}" for record in records}))
+    machines = " and ".join(sorted({record["cpu"] for record in records}))
     versions = ", ".join(sorted({record["torch"] for record in records}))
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return (
         f"Trained {when} on {machines}, one thread for each training, torch {versions}. "
-        f"{len(records)} trainings."
+        f"{len(records)} of {planned} trainings."
     )
 
 

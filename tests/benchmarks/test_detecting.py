@@ -26,7 +26,7 @@ def test_gains_are_of_the_same_seeds_and_shares_of_the_mean_gap() -> None:
         for method, own in scores.items()
         for seed, score in enumerate(own)
     ]
-    text = tables.report(records)
+    text = tables.report(records, 9)
     assert "The teacher has 61.00, labels alone reach 41.00: a gap of 20.00." in text
     # gains 3 and 5: a mean of 4, a standard error of 1, Student's t of one degree of freedom
     assert "| hint | 2 | 45.00 | 2.83 | +4.00 (-8.71 to +16.71) | 20 % |" in text
@@ -35,9 +35,12 @@ def test_gains_are_of_the_same_seeds_and_shares_of_the_mean_gap() -> None:
     assert lines.index("One seed:") > lines.index("| none | 2 | 41.00 | 1.41 |  |  |")
 
 
-def test_students_that_none_is_trained_beside_are_not_compared() -> None:
+def test_students_without_a_teacher_or_without_none_are_not_compared() -> None:
     records = [record("small/teacher/0", 61.0), record("small_4x/hint/0", 50.0)]
-    assert "small_4x" not in tables.report(records)
+    assert "small_4x" not in tables.report(records, 9)
+    text = tables.report([*records, record("other_4x/none/0", 50.0)], 9)
+    assert "other_4x" not in text and "3 of 9 trainings" in text
+    assert tables.report([], 9) == "Nothing is trained yet.\n"
 
 
 def test_every_training_has_a_name_of_its_own() -> None:
@@ -57,7 +60,7 @@ def test_the_page_says_what_is_recorded() -> None:
     begin, end = pages.markers(students.SECTION)
     page = students.PAGE.read_text(encoding="utf-8")
     written = page.partition(begin)[2].partition(end)[0]
-    assert written.strip() == tables.report(students.records()).strip()
+    assert written.strip() == students.tables().strip()
 
 
 @pytest.mark.parametrize("recipe", ["pillars_small_16x", "second_small_4x"])

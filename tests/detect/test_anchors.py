@@ -117,6 +117,9 @@ def test_no_objects_are_all_background() -> None:
     grid = anchor_grid(KITTI, AREA, (4, 4))
     found = assign(grid, torch.zeros(0, 7), torch.zeros(0, dtype=torch.int64), KITTI, 0.0)
     assert set(found.object.tolist()) == {-1} and found.code.abs().max() == 0
+    far = torch.tensor([[500.0, 0.0, -1.0, 3.9, 1.6, 1.56, 0.0]])
+    found = assign(grid, far, torch.tensor([2]), KITTI, 0.0)
+    assert set(found.object.tolist()) == {-1} and found.code.abs().max() == 0
 
 
 def test_the_focal_loss_is_its_formula() -> None:

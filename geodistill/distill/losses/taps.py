@@ -81,13 +81,14 @@ def run_until(
         for name, value in (known or {}).items()
         if _are_maps(value) and not any(f"{one}.".startswith(f"{name}.") for one in wanted)
     }
-    for name, value in skipped.items():
-        parts[name].forward = lambda *_, value=value: value
+    replaced = [(parts[name], "forward", value) for name, value in skipped.items()]
+    # What is before the backbone's stages serves these alone.
     stages = [name for name in parts if name.rpartition(".")[0] == "backbone.stages"]
     behind = all(name.partition(".")[0] in ("neck", "head") for name in wanted)
-    whole = bool(stages) and behind and skipped.keys() >= set(stages)
-    if whole:
-        network.maps = lambda _: [skipped[name] for name in stages]  # type: ignore[assignment]
+    if stages and behind and skipped.keys() >= set(stages):
+        replaced.append((network, "maps", [skipped[name] for name in stages]))
+    for part, method, value in replaced:
+        setattr(part, method, lambda *_, value=value: value)
     try:
         network(batch)
     except _AllSeen:
@@ -96,10 +97,8 @@ def run_until(
         taps.remove()
         for handle in stops:
             handle.remove()
-        for name in skipped:
-            del parts[name].forward
-        if whole:
-            del network.maps
+        for part, method, _ in replaced:
+            delattr(part, method)
     silent = [name for name in wanted if name not in taps.outputs]
     if silent:
         raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")
