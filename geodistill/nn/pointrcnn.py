@@ -2,7 +2,7 @@
 
 Multiply-adds, with 16,384 points and 512 proposals, are 96.8, 12.2 and 6.2 thousand millions for
 compressions of 1, 8 and 16; with norms, activations and biases 99.0, 12.9 and 6.7. Zhang et al.
-give 104.9, 13.7 and 7.1: as much, to within 0.1, as if `neck` and `head` counted twice.
+give 104.9, 13.7 and 7.1: these, with `neck` and `head` counted twice.
 
 Sources: Shi, Wang and Li, "PointRCNN: 3D Object Proposal Generation and Detection from Point Cloud"
 (CVPR 2019), with the settings of mmdetection3d and OpenPCDet; widths of students after Zhang et

@@ -1,4 +1,4 @@
-"""The trainings of benchmarks/students.py, and what their records say."""
+"""The trainings of benchmarks/students.py, what their records say, and how operations count."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import sys
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from tests.benchmarks.converting import load
 
 load("students")  # with which its modules can be had
+load("detector")
 students, tables, pages = (
     sys.modules[name] for name in ("detecting.students", "detecting.table", "pages")
 )
@@ -68,3 +72,24 @@ def test_teachers_are_the_same_detector_without_compression(recipe: str) -> None
     teacher = students.teacher_of(recipe)
     assert recipe.startswith(teacher.recipe) and teacher.seed == 0
     assert (students.SHIPPED / "detector" / f"{teacher.recipe}.yaml").is_file()
+
+
+def test_operations_are_counted_as_torch_counts_and_as_published() -> None:
+    figures = sys.modules["detecting.figures"]
+    detector = AnchorDetector(AnchorSettings(compression=16))
+    products, published = figures.of_maps(detector)
+    x, y, _ = detector.settings.grid.cells
+    network = detector.network
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.head(network.neck(network.backbone(torch.zeros(1, 16, y, x, device="meta"))))
+    assert products == counter.get_total_flops() // 2
+    assert round(published / 1e9, 2) == 2.45  # 2.5 in table 1 of PointDistiller
+
+
+def test_parts_count_as_often_as_they_are_said_to() -> None:
+    figures = sys.modules["detecting.figures"]
+    part = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    counted = figures.Operations([part], each=7, published=2)
+    part(torch.rand(4, 3))
+    assert counted.products == 7 * 4 * 15
+    assert counted.all == 2 * 7 * 4 * (15 + 5 + 2 * 5 + 5)

@@ -104,7 +104,7 @@ def rows_of_layers(model: PointDetector, proposals: int) -> dict[str, int]:
 
 
 def test_multiply_adds() -> None:
-    """Published are 104.9, 13.7 and 7.1; see `nn.pointrcnn`."""
+    """As in `nn.pointrcnn`; `benchmarks/detecting/figures.py` has what the published ones count."""
     rows = rows_of_layers(PointDetector(PointSettings(compression=16)), 512)
     for compression, first, all_ in ((1, 10.05, 96.84), (8, 1.275, 12.18), (16, 0.644, 6.197)):
         model = PointDetector(PointSettings(compression=compression))
