@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
-    LossSettings,
+    PlaceSettings,
     Seen,
     expect_alike,
 )
@@ -30,7 +30,7 @@ FACTOR, PLAIN_FACTOR = 2.0, 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointDistillerSettings(LossSettings):
+class PointDistillerSettings(PlaceSettings):
     """What is None is chosen by `compat` and by what is at the tap: voxels, points or a map.
 
     Attributes:
@@ -74,6 +74,11 @@ class PointDistillerSettings(LossSettings):
     def reference(self) -> bool:
         return self.compat == "reference"
 
+    @property
+    def within(self) -> float | None:
+        """`reach`, of which the reference knows nothing."""
+        return None if self.reference else self.reach
+
     def sizes(self, kind: Places) -> tuple[int, int]:
         """Graphs, and neighbours of each."""
         usual = (2000, 32)
@@ -116,7 +121,7 @@ def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> 
     kind = kind_of(teacher, seen)
     scores, scan = importance(teacher, seen)
     features = rows(teacher)
-    groups = by_scan(scan, seen.inputs.scans)
+    groups = by_scan(teacher, scan, seen, settings.within)
     if settings.reference and kind == "voxels" and groups:
         groups = [torch.arange(len(scan), device=scan.device)]
     if not groups:

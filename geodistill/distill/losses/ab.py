@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
 from geodistill.distill.losses.ofd import BEFORE, expect_unclipped
+from geodistill.distill.losses.places import seen_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class AbSettings(LossSettings):
+class AbSettings(PlaceSettings):
     """Attributes:
     margin: by which a neuron is to be on the right side of 0.
     """
@@ -41,4 +42,5 @@ class Ab(Loss):
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         found = self.adapter(student)
         side = torch.where(teacher > 0, found, -found)
-        return torch.relu(self.settings.margin - side).square().mean()
+        apart = torch.relu(self.settings.margin - side).square().mean(1)
+        return seen_mean(apart, seen, self.settings.reach)

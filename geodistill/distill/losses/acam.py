@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.places import NEVER, seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcamSettings(LossSettings):
+class AcamSettings(PlaceSettings):
     """Attributes:
     masks: of places, and as many of channels.
     side: maps are averaged to at most so many rows and columns, as every place attends to all.
@@ -61,16 +62,21 @@ class Acam(Loss):
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         side = self.settings.side
         size = min(teacher.shape[2], side), min(teacher.shape[3], side)
+        own = seen_cells(seen, teacher.shape[2:], self.settings.reach)[:, None]
         t, s = (
-            F.adaptive_avg_pool2d(x, size).flatten(2).mT for x in (teacher, self.adapter(student))
+            F.adaptive_avg_pool2d(x * own, size).flatten(2).mT
+            for x in (teacher, self.adapter(student))
         )  # [B, P, C]
+        cells = F.adaptive_max_pool2d(own.to(t), size).flatten(2)  # [B, 1, P]
         share = self.query(t) @ self.key(s).mT / math.sqrt(self.query.out_features)
-        fused = share.softmax(2) @ self.value(s)
-        places = (fused @ self.places.T).sigmoid().mT  # [B, M, P]
-        channels = (fused.mean(1)[:, None] * self.channels).sigmoid()  # [B, M, C]
+        fused = share.masked_fill(cells == 0, NEVER).softmax(2) @ self.value(s)
+        places = (fused @ self.places.T).sigmoid().mT * cells  # [B, M, P]
+        count = cells.sum(2).clamp(min=1)  # [B, 1]
+        channels = ((cells @ fused) / count[..., None] * self.channels).sigmoid()  # [B, M, C]
         square = (t - s).square()
-        by_place = (places @ square.mean(2)[..., None])[..., 0] / places.sum(2)
-        by_channel = (channels @ square.mean(1)[..., None])[..., 0] / channels.sum(2)
+        by_place = (places @ square.mean(2)[..., None])[..., 0] / places.sum(2).clamp(min=1e-6)
+        of_channels = (cells @ square)[:, 0] / count  # [B, C]
+        by_channel = (channels @ of_channels[..., None])[..., 0] / channels.sum(2)
         alike = dice(places) + dice(channels)
         return by_place.mean() + by_channel.mean() + self.settings.diversity * alike
 

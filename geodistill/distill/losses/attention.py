@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_alike
+from geodistill.distill.losses.places import seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionSettings(LossSettings):
+class AttentionSettings(PlaceSettings):
     weight: float = 10.0
 
 
@@ -30,6 +31,9 @@ class Attention(Loss):
         expect_alike("attention", teacher, student)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        if teacher.dim() == 4:
+            own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
+            teacher, student = (x * own[:, None] for x in (teacher, student))
         return (attention(teacher) - attention(student)).norm(dim=1).mean()
 
 

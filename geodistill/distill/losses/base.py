@@ -67,6 +67,21 @@ class LossSettings:
         return self.weight * max(0.0, 1 - progress / self.until) if self.until else self.weight
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaceSettings(LossSettings):
+    """Attributes:
+    reach: cells of a map that are farther from every point of the scan, in metres along x or y, are
+        not compared; None compares all. Nothing limits what networks put there, which can be most
+        of a map's energy.
+    """
+
+    reach: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_within(self, reach=(0, math.inf))
+
+
 class Loss(nn.Module, ABC):
     """A loss at one tap; its parameters, if it has any, are trained with the student and not kept.
 

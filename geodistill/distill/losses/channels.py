@@ -11,15 +11,16 @@ from torch import Tensor
 from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
-    LossSettings,
+    PlaceSettings,
     Seen,
     adapter,
     expect_maps,
 )
+from geodistill.distill.losses.places import NEVER, seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelSettings(LossSettings):
+class ChannelSettings(PlaceSettings):
     """Attributes:
     temperature: of each channel's distribution over the places.
     """
@@ -48,7 +49,10 @@ class Channels(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         tau = self.settings.temperature
-        wanted = torch.log_softmax(teacher.flatten(2) / tau, 2)
-        found = torch.log_softmax(self.adapter(student).flatten(2) / tau, 2)
+        own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
+        wanted, found = (
+            torch.log_softmax((x / tau).masked_fill(~own[:, None], NEVER).flatten(2), 2)
+            for x in (teacher, self.adapter(student))
+        )
         divergence = (wanted.exp() * (wanted - found)).sum(2)
         return tau * tau * divergence.mean()

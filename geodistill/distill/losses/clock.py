@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
 from geodistill.distill.losses.masks import shares
+from geodistill.distill.losses.places import seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClockSettings(LossSettings):
+class ClockSettings(PlaceSettings):
     """Attributes:
     foreground, background: weights of the places of objects and of all others.
     """
@@ -39,7 +40,8 @@ class Clock(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         own = self.settings
-        masks = shares(seen.boxes, seen.area, (teacher.shape[2], teacher.shape[3]), teacher)
+        cells = seen_cells(seen, teacher.shape[2:], own.reach)
+        masks = shares(seen.boxes, seen.area, cells, teacher)
         weight = own.foreground * masks.objects + own.background * masks.background
         square = (teacher - self.adapter(student)).square().mean(1)
         return (square * weight).sum((1, 2)).mean()

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import ABOVE_ZERO, expect_within
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_alike
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_alike
 from geodistill.distill.losses.places import rows, strongest
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrdSettings(LossSettings):
+class CrdSettings(PlaceSettings):
     """Attributes:
     temperature: of the cosines.
     embedding: channels in which places are compared.
@@ -58,7 +58,7 @@ class Crd(Loss):
         self.of_student = nn.Linear(student.shape[1], settings.embedding)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        chosen = strongest(teacher, seen, self.settings.samples)
+        chosen = strongest(teacher, seen, self.settings.samples, self.settings.reach)
         if not chosen:
             return student.sum() * 0
         own = torch.cat(chosen)

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
-    LossSettings,
+    PlaceSettings,
     Seen,
     adapter,
     expect_maps,
 )
 from geodistill.distill.losses.masks import shares
+from geodistill.distill.losses.places import NEVER, seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class FgdSettings(LossSettings):
+class FgdSettings(PlaceSettings):
     """Attributes:
     temperature: of attention.
     foreground, background: weights of the features.
@@ -55,8 +56,10 @@ class Context(nn.Module):
         nn.init.zeros_(self.change[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.change[-1].bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        share = self.attention(x).flatten(2).softmax(2)  # [B, 1, H W]
+    def forward(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Of maps [B, C, H, W], of which cells, bool [B, H, W], are attended to."""
+        looks = self.attention(x).masked_fill(~cells[:, None], NEVER)
+        share = looks.flatten(2).softmax(2)  # [B, 1, H W]
         context = (x.flatten(2) * share).sum(2)
         return x + self.change(context)[..., None, None]
 
@@ -86,22 +89,26 @@ class Fgd(Loss):
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         own = self.settings
         found = self.adapter(student)
-        masks = shares(seen.boxes, seen.area, (teacher.shape[2], teacher.shape[3]), teacher)
+        cells = seen_cells(seen, teacher.shape[2:], own.reach)
+        masks = shares(seen.boxes, seen.area, cells, teacher)
         weight = own.foreground * masks.objects + own.background * masks.background
         (where, which), (where_s, which_s) = (
-            attention(x, own.temperature) for x in (teacher, found)
+            attention(x, cells, own.temperature) for x in (teacher, found)
         )
         square = (teacher - found).square() * which[..., None, None]
         features = (square.sum(1) * where * weight).sum((1, 2))
         looks = (where - where_s).abs().sum((1, 2)) + (which - which_s).abs().sum(1)
-        whole = (self.of_teacher(teacher) - self.of_student(found)).square().sum((1, 2, 3))
+        whole = (self.of_teacher(teacher, cells) - self.of_student(found, cells)).square().sum(1)
+        whole = (whole * cells).sum((1, 2))
         return (features + own.attention * looks + own.whole * whole).mean()
 
 
-def attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Of the places of maps [B, C, H, W], [B, H, W] with mean 1, and of their channels, [B, C] with
-    mean 1."""
-    size = x.abs()
-    places = torch.softmax(size.mean(1).flatten(1) / temperature, 1).view(len(x), *x.shape[2:])
-    channels = torch.softmax(size.mean((2, 3)) / temperature, 1)
-    return places * places[0].numel(), channels * x.shape[1]
+def attention(x: Tensor, cells: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Of the cells, bool [B, H, W], of maps [B, C, H, W], [B, H, W] with mean 1 over them, and of
+    the maps' channels, [B, C] with mean 1."""
+    size, counts = x.abs(), cells.sum((1, 2)).clamp(min=1)
+    looks = (size.mean(1) / temperature).masked_fill(~cells, NEVER)
+    places = torch.softmax(looks.flatten(1), 1).view_as(looks)
+    means = (size * cells[:, None]).sum((2, 3)) / counts[:, None]
+    channels = torch.softmax(means / temperature, 1)
+    return places * counts[:, None, None], channels * x.shape[1]

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.places import seen_cells
 
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FspSettings(LossSettings):
+class FspSettings(PlaceSettings):
     """Attributes:
     second: the later part.
     """
@@ -51,11 +52,15 @@ class Fsp(Loss):
 
     def forward(self, teacher: Pair, student: Pair, seen: Seen, progress: float) -> Tensor:
         found = [adapt(x) for adapt, x in zip(self.adapters, student, strict=True)]
-        return (flow(*teacher) - flow(found[0], found[1])).square().mean()
+        first, second = teacher
+        size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+        own = seen_cells(seen, size, self.settings.reach)
+        return (flow(first, second, own) - flow(found[0], found[1], own)).square().mean()
 
 
-def flow(a: Tensor, b: Tensor) -> Tensor:
-    """[B, C, D] of maps [B, C, ...] and [B, D, ...], of which the finer one is max pooled."""
-    size = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
-    a, b = (F.adaptive_max_pool2d(x, size).flatten(2) for x in (a, b))
-    return a @ b.mT / a.shape[2]
+def flow(a: Tensor, b: Tensor, own: Tensor) -> Tensor:
+    """[B, C, D] of maps [B, C, ...] and [B, D, ...], of which the finer one is max pooled, at the
+    coarser one's own cells, bool [B, H, W]."""
+    a, b = (F.adaptive_max_pool2d(x, own.shape[1:]).flatten(2) for x in (a, b))
+    counts = own.sum((1, 2)).clamp(min=1)
+    return (a * own.flatten(1)[:, None]) @ b.mT / counts[:, None, None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.places import seen_mean
 
 
 class Hint(Loss):
@@ -17,10 +17,13 @@ class Hint(Loss):
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets" (ICLR 2015), equation 3.
     """
 
-    def __init__(self, settings: LossSettings, teacher: Any, student: Any) -> None:
+    Settings = PlaceSettings
+
+    def __init__(self, settings: PlaceSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
         expect_alike("hint", teacher, student)
         self.adapter = adapter(student, teacher)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        return F.mse_loss(self.adapter(student), teacher)
+        apart = (self.adapter(student) - teacher).square().mean(1)
+        return seen_mean(apart, seen, self.settings.reach)

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import ABOVE_ZERO, expect_within
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_heads
+from geodistill.distill.losses.places import seen_cells
 from geodistill.nn.bev import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
-class KdSettings(LossSettings):
+class KdSettings(PlaceSettings):
     """Attributes:
     temperature: of the logits.
     """
@@ -48,7 +49,9 @@ class Kd(Loss):
     ) -> Tensor:
         tau = self.settings.temperature
         objects = torch.stack([one.label for one in seen.targets]) >= 0
-        apart = divergence(teacher.logits / tau, student.logits / tau)
+        apart = divergence(teacher.logits / tau, student.logits / tau).sum(2)
+        cells = seen_cells(seen, seen.anchors.shape[:2], self.settings.reach).flatten(1)
+        apart = apart * cells.repeat_interleave(apart.shape[1] // cells.shape[1], 1)
         return tau * tau * apart.sum() / objects.sum().clamp(min=1)
 
 

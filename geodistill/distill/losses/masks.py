@@ -49,19 +49,20 @@ class Shares:
     background: Tensor
 
 
-def shares(boxes: Sequence[Tensor], area: Area, size: tuple[int, int], like: Tensor) -> Shares:
-    """Of each scan's boxes [M, 7].
+def shares(boxes: Sequence[Tensor], area: Area, own: Tensor, like: Tensor) -> Shares:
+    """Of each scan's boxes [M, 7], and of `own` cells alone, bool [B, H, W].
 
     Source: Yang et al., "Focal and Global Knowledge Distillation for Detectors" (CVPR 2022),
     with boxes that are turned.
     """
-    found = like.new_zeros(len(boxes), *size)
-    for k, own in enumerate(boxes):
-        if len(own):
-            masks = footprints(own.to(like), area, size)
+    size = (own.shape[1], own.shape[2])
+    found = like.new_zeros(own.shape)
+    for k, several in enumerate(boxes):
+        if len(several):
+            masks = footprints(several.to(like), area, size) & own[k]
             cells = masks.sum((1, 2)).clamp(min=1)  # a box may be outside of the map
             found[k] = (masks / cells[:, None, None]).amax(0)
-    empty = (found == 0).to(like)
+    empty = ((found == 0) & own).to(like)
     return Shares(found, empty / empty.sum((1, 2), keepdim=True).clamp(min=1))
 
 

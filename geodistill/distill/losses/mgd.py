@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, drawn, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, drawn, expect_maps
+from geodistill.distill.losses.places import seen_cells, seen_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class MgdSettings(LossSettings):
+class MgdSettings(PlaceSettings):
     """Attributes:
     hidden: share of the places that are hidden.
     """
@@ -50,5 +50,7 @@ class Mgd(Loss):
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         shape = (len(student), 1, *student.shape[2:])
         shown = torch.rand(shape, generator=drawn(progress)) >= self.settings.hidden
-        made = self.generation(self.adapter(student) * shown.to(student))
-        return F.mse_loss(made, teacher)
+        reach = self.settings.reach
+        own = seen_cells(seen, teacher.shape[2:], reach)
+        made = self.generation(self.adapter(student) * (shown.to(own.device) & own[:, None]))
+        return seen_mean((made - teacher).square().mean(1), seen, reach)

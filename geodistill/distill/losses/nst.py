@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_maps
+from geodistill.distill.losses.places import seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class NstSettings(LossSettings):
+class NstSettings(PlaceSettings):
     weight: float = 50.0
 
 
@@ -32,7 +33,8 @@ class Nst(Loss):
         expect_maps("nst", teacher, student)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        t, s = (F.normalize(x.flatten(2), dim=2) for x in (teacher, student))
+        own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
+        t, s = (F.normalize((x * own[:, None]).flatten(2), dim=2) for x in (teacher, student))
         same, own, across = _kernel(t, t), _kernel(s, s), _kernel(t, s)
         return (same + own - 2 * across).mean()
 

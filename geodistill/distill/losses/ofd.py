@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
+from geodistill.distill.losses.places import rows, seen_cells, seen_mean
 
 BEFORE = "backbone.stages.1.16"  # the last batch norm of the second stage, in both architectures
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfdSettings(LossSettings):
+class OfdSettings(PlaceSettings):
     tap: str = BEFORE
 
 
@@ -40,18 +41,20 @@ class Ofd(Loss):
         self.adapter = adapter(student, teacher)
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
+        reach, flat = self.settings.reach, rows(teacher)
+        if teacher.dim() == 4:
+            flat = flat[seen_cells(seen, teacher.shape[2:], reach).flatten()]
         shape = [1, -1, *[1] * (teacher.dim() - 2)]
-        wanted = torch.maximum(teacher, margins(teacher).view(shape))
+        wanted = torch.maximum(teacher, margins(flat).view(shape))
         found = self.adapter(student)
         free = (found <= wanted) & (wanted <= 0)
-        return (wanted - found).square().masked_fill(free, 0).mean()
+        return seen_mean((wanted - found).square().masked_fill(free, 0).mean(1), seen, reach)
 
 
 def margins(teacher: Tensor) -> Tensor:
-    """The mean of each channel's negative values, 0 where it has none: [C] of [V, C] or maps."""
-    axes = [0, *range(2, teacher.dim())]
+    """The mean of each channel's negative values, 0 where it has none: [C] of rows [P, C]."""
     low = teacher < 0
-    return (teacher * low).sum(axes) / low.sum(axes).clamp(min=1)
+    return (teacher * low).sum(0) / low.sum(0).clamp(min=1)
 
 
 def expect_unclipped(name: str, tap: str, teacher: Tensor) -> None:

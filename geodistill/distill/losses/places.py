@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, arange
+from torch.nn import functional as F
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Seen
 from geodistill.nn.voxels import Voxels
 
 Places = Literal["voxels", "points", "map"]
+NEVER = -1e9
+"""A logit whose softmax is 0."""
 
 
 def kind_of(x: Tensor, seen: Seen) -> Places:
@@ -51,14 +56,47 @@ def importance(teacher: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
     return teacher.amax(1), scan.repeat_interleave(inputs.points.shape[1])
 
 
-def by_scan(scan: Tensor, scans: int) -> list[Tensor]:
-    """Places of each scan that has at least two: int64 [P] each."""
-    groups = [(scan == k).nonzero()[:, 0] for k in range(scans)]
-    return [own for own in groups if len(own) > 1]
+def seen_cells(seen: Seen, size: Sequence[int], reach: float | None) -> Tensor:
+    """The cells of maps of so many rows and columns that are within `reach` metres, along x and
+    along y, of one with a point, or all: bool [B, H, W]."""
+    inputs, (height, width) = seen.inputs, size
+    found = inputs.points.new_zeros(inputs.scans, height, width)
+    if not isinstance(inputs, Voxels) or reach is None:
+        return found == 0
+    columns, rows_, _ = inputs.grid.cells
+    scan, _, y, x = inputs.cells.T
+    found[scan, y * height // rows_, x * width // columns] = 1
+    low_x, low_y, high_x, high_y = seen.area
+    for axis, step in ((1, (high_y - low_y) / height), (2, (high_x - low_x) / width)):
+        beside = math.ceil(reach / step)
+        kernel, padding = [1, 1], [0, 0]
+        kernel[axis - 1], padding[axis - 1] = 2 * beside + 1, beside
+        found = F.max_pool2d(found, kernel, 1, padding)
+    return found > 0
 
 
-def strongest(teacher: Tensor, seen: Seen, count: int) -> list[Tensor]:
+def seen_mean(values: Tensor, seen: Seen, reach: float | None) -> Tensor:
+    """The mean of values [V] of voxels or points; of maps [B, H, W] that over the cells that are
+    seen, and then over the scans."""
+    if values.dim() == 1:
+        return values.sum() / max(1, len(values))
+    own = seen_cells(seen, values.shape[1:], reach)
+    return ((values * own).sum((1, 2)) / own.sum((1, 2)).clamp(min=1)).mean()
+
+
+def by_scan(teacher: Tensor, scan: Tensor, seen: Seen, reach: float | None) -> list[Tensor]:
+    """Places of each scan that has at least two, without cells that are not seen: int64 [P]
+    each. `scan` is that of `importance`."""
+    groups = [scan == k for k in range(seen.inputs.scans)]
+    if teacher.dim() == 4:
+        own = seen_cells(seen, teacher.shape[2:], reach).flatten()
+        groups = [group & own for group in groups]
+    found = [group.nonzero()[:, 0] for group in groups]
+    return [own for own in found if len(own) > 1]
+
+
+def strongest(teacher: Tensor, seen: Seen, count: int, reach: float | None) -> list[Tensor]:
     """The `count` places of the largest importance, or all, of each scan that has at least two."""
     scores, scan = importance(teacher, seen)
-    groups = by_scan(scan, seen.inputs.scans)
+    groups = by_scan(teacher, scan, seen, reach)
     return [own[scores[own].topk(min(count, len(own))).indices] for own in groups]

@@ -13,16 +13,16 @@ from torch.nn import functional as F
 from geodistill.checks import expect_within
 from geodistill.distill.losses.base import (
     Loss,
-    LossSettings,
+    PlaceSettings,
     Seen,
     expect_alike,
     expect_maps,
 )
-from geodistill.distill.losses.places import rows, strongest
+from geodistill.distill.losses.places import rows, seen_cells, strongest
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilaritySettings(LossSettings):
+class SimilaritySettings(PlaceSettings):
     """Attributes:
     among: the "places" of each scan; or the "scans" of a batch, whole maps, as published for
         batches of many images.
@@ -55,11 +55,12 @@ class Similarity(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         if self.settings.among == "scans":
-            return _away(teacher.flatten(1), student.flatten(1))
+            own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
+            return _away(*((x * own[:, None]).flatten(1) for x in (teacher, student)))
         wanted, found = rows(teacher), rows(student)
         parts = [
             _away(wanted[own], found[own])
-            for own in strongest(teacher, seen, self.settings.samples)
+            for own in strongest(teacher, seen, self.settings.samples, self.settings.reach)
         ]
         return torch.stack(parts).mean() if parts else student.sum() * 0
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
 from geodistill.distill.losses.masks import heat
+from geodistill.distill.losses.places import seen_cells
 from geodistill.nn.pillars import EPSILON
 
 
 @dataclass(frozen=True, kw_only=True)
-class VcdSettings(LossSettings):
+class VcdSettings(PlaceSettings):
     """Attributes:
     trails: whether objects count along their trails, of scans that have them; or where they are
         alone.
@@ -54,7 +54,16 @@ class Vcd(Loss):
                 for own, trail in zip(boxes, seen.trails, strict=True)
             ]
         size = (teacher.shape[2], teacher.shape[3])
-        mask = torch.stack([heat(own.to(teacher), seen.area, size) for own in boxes])[:, None]
-        wanted = F.batch_norm(teacher, None, None, training=True, eps=EPSILON)
+        cells = seen_cells(seen, size, self.settings.reach)
+        heats = torch.stack([heat(own.to(teacher), seen.area, size) for own in boxes])
+        mask, wanted = (heats * cells)[:, None], normed(teacher, cells)
         away = mask * (self.adapter(student) - wanted)
         return away.square().sum() / mask.sum().clamp(min=1)
+
+
+def normed(x: Tensor, cells: Tensor) -> Tensor:
+    """Maps [B, C, H, W] whose channels have mean 0 and variance 1 over cells, bool [B, H, W]."""
+    weight = cells[:, None] / cells.sum().clamp(min=1)
+    mean = (x * weight).sum((0, 2, 3), keepdim=True)
+    variance = ((x - mean).square() * weight).sum((0, 2, 3), keepdim=True)
+    return (x - mean) / (variance + EPSILON).sqrt()

@@ -83,7 +83,7 @@ def test_similarity_needs_no_more_places_than_there_are() -> None:
 def test_voxels_are_chosen_by_their_points() -> None:
     own = seen(detector(16, 0))
     counts, scan = own.inputs.counts, own.inputs.cells[:, 0]
-    chosen = strongest(torch.zeros(len(counts), 3), own, 12)
+    chosen = strongest(torch.zeros(len(counts), 3), own, 12, 2.0)
     for k, places in enumerate(chosen):
         assert (scan[places] == k).all() and len(set(places.tolist())) == 12
         left = counts[scan == k].sort(descending=True).values[:12]
@@ -200,7 +200,8 @@ def test_masks_of_boxes_and_how_much_cells_count() -> None:
     assert (footprints(BOXES[0], AREA, (16, 16)).numpy() == slow).all()
     assert slow.any((1, 2)).all() and slow[0].sum() > 5 and slow[1].sum() == 1
     twice = torch.cat([BOXES[0], BOXES[0][:1] * torch.tensor([1, 1, 1, 2, 2, 1, 1.0])])
-    found = shares([twice, BOXES[1][:0]], AREA, (16, 16), torch.zeros(1))
+    everywhere = torch.ones(2, 16, 16, dtype=torch.bool)
+    found = shares([twice, BOXES[1][:0]], AREA, everywhere, torch.zeros(1))
     areas = np.array([slow_footprint(box, 16) for box in twice])
     for row in range(16):
         for column in range(16):
@@ -242,7 +243,7 @@ def test_fgd() -> None:
         total += 5e-4 * (np.abs(where - where_s).sum() + np.abs(which - which_s).sum())
         total += 5e-6 * ((t - s) ** 2).sum()  # new context blocks add nothing
     assert value("fgd") == close(total / 2)
-    places, channels = attention(T, 0.5)
+    places, channels = attention(T, torch.ones(2, 8, 8, dtype=torch.bool), 0.5)
     assert places.mean().item() == pytest.approx(1) and channels.mean().item() == pytest.approx(1)
 
 
