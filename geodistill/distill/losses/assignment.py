@@ -18,10 +18,11 @@ def with_detections(
     found: Sequence[Detections],
     least_score: float = LEAST_SCORE,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Labelled boxes, and behind them a teacher's detections, to be assigned to anchors together.
+    """A teacher's detections, and behind them labelled boxes, to be assigned to anchors together.
 
     An anchor that overlaps both a label and a detection learns the one that it overlaps more, and
-    each claims its best anchors. Nothing is a loss here.
+    each claims its best anchors, of which a label, as it comes later, keeps its own. Nothing is a
+    loss here.
 
     Source: Yang et al., "Towards Efficient 3D Object Detection with Knowledge Distillation"
     (NeurIPS 2022), section 4.3.
@@ -44,4 +45,4 @@ def _joined(
 ) -> tuple[Tensor, Tensor]:
     sure = found.scores > least_score
     more, numbers = found.boxes[sure].to(boxes), found.labels[sure].to(labels)
-    return torch.cat([boxes, more]), torch.cat([labels, numbers])
+    return torch.cat([more, boxes]), torch.cat([numbers, labels])

@@ -465,12 +465,29 @@ def test_sure_detections_are_learnt_like_labels() -> None:
     ]
     taught = of.targets(*with_detections(BOXES, LABELS, found))
     both = of.targets(
-        [torch.cat([BOXES[0], new]), BOXES[1]], [torch.tensor([2, 0, 1, 2]), LABELS[1]]
+        [torch.cat([new, BOXES[0]]), BOXES[1]], [torch.tensor([2, 2, 0, 1]), LABELS[1]]
     )
     plain = of.targets(BOXES, LABELS)
     for one, two in zip(taught, both, strict=True):
         assert one.label.equal(two.label) and one.code.equal(two.code)
-    assert (taught[0].object == 3).any() and not taught[0].label.equal(plain[0].label)
+    assert (taught[0].object == 0).any() and not taught[0].label.equal(plain[0].label)
     assert taught[1].label.equal(plain[1].label)
     lower = of.targets(*with_detections(BOXES, LABELS, found, least_score=0.4))
-    assert (lower[0].object == 4).any()
+    assert (lower[0].object == 1).any()
+
+
+def test_a_label_keeps_the_anchors_that_overlap_it_most() -> None:
+    """A detection beside it, whose best anchors they are as well, is learnt by others only."""
+    of = detector(16, 0)
+    beside = BOXES[0][:1] + torch.tensor([0.1, 0.1, 0, 0, 0, 0, 0])
+    one, none = torch.tensor([0.9]), torch.zeros(0)
+    found = [
+        Detections(beside, one, torch.tensor([2])),
+        Detections(beside[:0], none, torch.zeros(0, dtype=torch.int64)),
+    ]
+    taught, plain = of.targets(*with_detections(BOXES, LABELS, found)), of.targets(BOXES, LABELS)
+    overlap = iou_nearest(of.anchors.reshape(-1, 7), BOXES[0][:1])[:, 0]
+    cars = torch.arange(len(overlap)) // 2 % 3 == 2
+    best = cars & (overlap == overlap[cars].max())
+    assert best.any() and (taught[0].object[best] == 1).all()
+    assert taught[0].code[best].equal(plain[0].code[best])
