@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geodistill import dist
 from geodistill.checks import ABOVE_ZERO, expect_within
 from geodistill.distill.losses.base import (
     Loss,
@@ -25,6 +26,7 @@ from geodistill.distill.losses.places import Places, by_scan, importance, kind_o
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
 CHUNK = 1 << 21  # distances at a time
+REFERENCE_EPSILON = 1e-5
 FACTOR, PLAIN_FACTOR = 2.0, 5e-4
 """Of the loss as published code has it, and of its norm where graphs all count alike."""
 
@@ -43,7 +45,7 @@ class PointDistillerSettings(PlaceSettings):
             deviations: 1. The reference: 0.01 points, by which only the fullest voxels count.
         fuse: an edge is the neighbour beside the center, "identity", or their difference beside it,
             "difference".
-        pool: over a graph's edges: "none" or "max".
+        pool: over a graph's edges: "none" or "max". The reference: "max" of points.
         projection: the teacher's edges go through a layer that is random and stays, "frozen"; or
             is "trained" with the student's, as published and in the reference; or so with batch
             norms that have no weights, "unit". Where it is trained, both layers settle on the few
@@ -61,7 +63,7 @@ class PointDistillerSettings(PlaceSettings):
     reweight: bool = True
     tau: float | None = None
     fuse: Literal["identity", "difference"] = "identity"
-    pool: Literal["none", "max"] = "none"
+    pool: Literal["none", "max"] | None = None
     projection: Literal["trained", "unit", "frozen"] | None = None
     compat: Literal["paper", "reference"] = "paper"
 
@@ -86,6 +88,10 @@ class PointDistillerSettings(PlaceSettings):
             usual = (256, 256) if kind == "map" else (6000, 128)
         return self.samples or usual[0], self.neighbours or usual[1]
 
+    def pooled(self, kind: Places) -> bool:
+        usual = "max" if self.reference and kind == "points" else "none"
+        return (self.pool or usual) == "max"
+
     def temperature(self, kind: Places) -> float:
         return self.tau or (0.01 if self.reference else 8.0 if kind == "voxels" else 1.0)
 
@@ -108,15 +114,14 @@ class Graphs:
 
     def effective(self) -> float:
         """How many graphs of a scan would count as much, if all counted alike: 1 / sum phi^2."""
-        return float(self.weights.sum().square() / self.weights.square().sum() / self.scans)
+        square = self.weights.square().sum().clamp(min=1e-12)
+        return float(self.weights.sum().square() / square / max(1, self.scans))
 
 
 @torch.no_grad()
-def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> Graphs | None:
-    """Graphs of a teacher's voxels or points [V, C], or maps [B, C, H, W]; None where no scan has
-    two places.
-
-    A scan with fewer than K places repeats them.
+def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> Graphs:
+    """Graphs of a teacher's voxels or points [V, C], or maps [B, C, H, W]: none of a scan that has
+    not two places. A scan with fewer than K places repeats them.
     """
     kind = kind_of(teacher, seen)
     scores, scan = importance(teacher, seen)
@@ -124,10 +129,8 @@ def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> 
     groups = by_scan(teacher, scan, seen, settings.within)
     if settings.reference and kind == "voxels" and groups:
         groups = [torch.arange(len(scan), device=scan.device)]
-    if not groups:
-        return None
     samples, count = settings.sizes(kind)
-    centers, neighbours, weights = [], [], []
+    centers, neighbours, weights = [scan[:0]], [scan.new_zeros(0, count)], [features[:0, 0]]
     for own in groups:
         best = scores[own].topk(min(samples, len(own))).indices
         near = nearest(features[own], best, min(count, len(own)))
@@ -159,11 +162,13 @@ class EdgeConv(nn.Module):
     made once for each place, and edges are sums of them.
     """
 
-    def __init__(self, channels: int, out: int, fuse: str, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, out: int, fuse: str, affine: bool = True, epsilon: float = EPSILON
+    ) -> None:
         super().__init__()
         self.fuse = fuse
         self.linear = nn.Linear(2 * channels, out, bias=False)
-        self.norm = nn.BatchNorm1d(out, EPSILON, MOMENTUM, affine, track_running_stats=False)
+        self.norm = nn.BatchNorm1d(out, epsilon, MOMENTUM, affine, track_running_stats=False)
 
     def forward(self, features: Tensor, centers: Tensor, neighbours: Tensor) -> Tensor:
         """Of features [V, C], centers int64 [N] and their neighbours [N, K]: [N, K, out]."""
@@ -190,8 +195,11 @@ class PointDistiller(Loss):
         expect_alike("point_distiller", teacher, student)
         out = settings.channels or (student.shape[1] if settings.reference else 32)
         projection = settings.projection or ("trained" if settings.reference else "frozen")
-        self.of_teacher = EdgeConv(teacher.shape[1], out, settings.fuse, projection == "trained")
-        self.of_student = EdgeConv(student.shape[1], out, settings.fuse, projection != "unit")
+        epsilon = REFERENCE_EPSILON if settings.reference else EPSILON
+        self.of_teacher, self.of_student = (
+            EdgeConv(one.shape[1], out, settings.fuse, affine, epsilon)
+            for one, affine in ((teacher, projection == "trained"), (student, projection != "unit"))
+        )
         if projection == "frozen":
             nn.init.orthogonal_(self.of_teacher.linear.weight)
             self.of_teacher.requires_grad_(False)
@@ -199,12 +207,12 @@ class PointDistiller(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         graphs = graphs_of(teacher, seen, self.settings)
-        if graphs is None:
+        if not graphs.scans and dist.world() == 1:  # otherwise the norms wait for this rank
             return student.sum() * 0
         self._effective = graphs.effective()
         wanted = self.of_teacher(rows(teacher), graphs.centers, graphs.neighbours)
         found = self.of_student(rows(student), graphs.centers, graphs.neighbours)
-        if self.settings.pool == "max":
+        if self.settings.pooled(kind_of(teacher, seen)):
             wanted, found = wanted.amax(1, keepdim=True), found.amax(1, keepdim=True)
         away = wanted - found
         if self.settings.reference and not self.settings.reweight:

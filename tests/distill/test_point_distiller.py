@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.distill.losses import Seen, build_loss
 from geodistill.distill.point_distiller import (
@@ -21,7 +22,7 @@ from geodistill.distill.point_distiller import (
     nearest,
 )
 from geodistill.nn.point_clouds import PointBatch
-from geodistill.nn.synced import SyncedNorm
+from geodistill.nn.synced import SyncedNorm, synced
 from tests.distill.losses.seen_scans import detector, maps, seen
 
 
@@ -49,7 +50,7 @@ def slow_edges(conv: EdgeConv, z: np.ndarray, graphs: list[tuple[int, list[int]]
             other = z[j] if conv.fuse == "identity" else z[center] - z[j]
             edges.append(weight @ np.concatenate([other, z[center]]))
     x = np.array(edges)
-    x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3)
+    x = (x - x.mean(0)) / np.sqrt(x.var(0) + conv.norm.eps)
     if conv.norm.affine:
         x = x * conv.norm.weight.detach().double().numpy()
         x = x + conv.norm.bias.detach().double().numpy()
@@ -147,7 +148,7 @@ def test_graphs_stay_in_their_scan_and_depend_on_the_teacher_alone(scans: Seen) 
     t, scan = features(scans, 6, 1), scans.inputs.cells[:, 0]
     settings = PointDistillerSettings(samples=50, neighbours=8)
     graphs = graphs_of(t, scans, settings)
-    assert graphs is not None and graphs.neighbours.shape == (100, 8) and graphs.scans == 2
+    assert graphs.neighbours.shape == (100, 8) and graphs.scans == 2
     assert (scan[graphs.neighbours] == scan[graphs.centers][:, None]).all()
     whole = graphs_of(t, scans, replace(settings, compat="reference", samples=100))
     assert whole is not None and len(whole.centers) == 100
@@ -163,7 +164,7 @@ def test_scans_may_have_fewer_voxels_than_graphs_or_neighbours(scans: Seen, comp
     t = features(scans, 6, 1)[kept]
     settings = PointDistillerSettings(neighbours=8, compat=compat)  # type: ignore[arg-type]
     graphs = graphs_of(t, replace(scans, inputs=voxels), settings)
-    assert graphs is not None and len(graphs.centers) == kept.sum()
+    assert len(graphs.centers) == kept.sum()
     assert graphs.neighbours.shape[1] == 8
     if compat == "paper":
         full = graphs_of(features(scans, 6, 1), scans, settings)
@@ -199,7 +200,6 @@ def test_effective_samples(scans: Seen) -> None:
 def test_maps_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> None:
     t, s = maps(6, 8, 1), maps(4, 8, 2)
     graphs = graphs_of(t, scans, PointDistillerSettings(samples=10, neighbours=4))
-    assert graphs is not None
     best = t.amax(1).flatten(1)
     for k in range(2):
         order = best[k].argsort(descending=True)[:10]
@@ -214,7 +214,6 @@ def test_points_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> No
     of_points = replace(scans, inputs=points)
     t = 40 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1)).relu()
     graphs = graphs_of(t, of_points, PointDistillerSettings(samples=10, neighbours=4))
-    assert graphs is not None
     best = t.amax(1).view(2, 32)
     for k in range(2):
         order = best[k].argsort(descending=True)[:10]
@@ -223,9 +222,12 @@ def test_points_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> No
         torch.testing.assert_close(graphs.weights[10 * k : 10 * k + 10], phi)
     reference = PointDistillerSettings(compat="reference", samples=10, neighbours=4)
     graphs = graphs_of(t, of_points, reference)
-    assert graphs is not None and graphs.weights.tolist() == pytest.approx([0.05] * 20)
+    assert graphs.weights.tolist() == pytest.approx([0.05] * 20)
     assert (graphs.neighbours // 32 == graphs.centers[:, None] // 32).all()
-    assert PointDistillerSettings(compat="reference").sizes("points") == (6000, 128)
+    usual = PointDistillerSettings(compat="reference")
+    assert usual.sizes("points") == (6000, 128)
+    assert usual.pooled("points") and not usual.pooled("voxels") and not usual.pooled("map")
+    assert not PointDistillerSettings().pooled("points")
 
 
 def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
@@ -235,6 +237,9 @@ def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
     reference = built(t, s, compat="reference", samples=10, neighbours=4)
     paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4, channels=4)
     paper.load_state_dict(reference.state_dict())
+    assert reference.of_teacher.norm.eps == 1e-5
+    for conv in (paper.of_teacher, paper.of_student):
+        conv.norm.eps = 1e-5
     assert reference(t, s, scans, 0.0).item() == pytest.approx(2 * paper(t, s, scans, 0.0).item())
     assert reference.settings.sizes("map") == (10, 4)
     assert PointDistillerSettings(compat="reference").sizes("map") == (256, 256)
@@ -245,7 +250,6 @@ def test_reference_without_weights_is_a_norm(scans: Seen) -> None:
     t, s = features(scans, 6, 1), features(scans, 4, 2)
     loss = built(t, s, compat="reference", reweight=False, samples=9, neighbours=5)
     graphs = graphs_of(t, scans, loss.settings)
-    assert graphs is not None
     g = [conv(x, graphs.centers, graphs.neighbours) for conv, x in
          ((loss.of_teacher, t), (loss.of_student, s))]  # fmt: skip
     assert loss(t, s, scans, 0.0).item() == pytest.approx(5e-4 * (g[0] - g[1]).norm().item())
@@ -290,6 +294,35 @@ def test_norms_without_weights_or_statistics_are_shared_between_ranks() -> None:
         torch.testing.assert_close(SyncedNorm(norm)(x), norm(x), atol=1e-5, rtol=1e-5)
     kept = nn.BatchNorm1d(3)
     assert set(SyncedNorm(kept).state_dict()) == set(kept.state_dict())
+
+
+def test_a_rank_without_graphs_takes_part_in_the_norms(
+    scans: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other ranks have graphs, and wait for its sums, forth and back."""
+    nothing = replace(scans, inputs=detector(16, 0).prepare([torch.zeros(0, 4)] * 2))
+    t, s = torch.zeros(0, 6), torch.zeros(0, 4)
+    loss = built(features(scans, 6, 1), features(scans, 4, 2))
+    forth, back = [], []
+
+    class Others(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: Tensor) -> Tensor:
+            forth.append(x)
+            return x + 1
+
+        @staticmethod
+        def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+            back.append(grad)
+            return grad
+
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    monkeypatch.setattr(dist, "all_sum", Others.apply)
+    synced(loss)
+    found = loss(t, s, nothing, 0.0)
+    found.backward()
+    assert found.item() == 0 and len(forth) == 6 and len(back) == 2  # the student's mean, variance
+    assert loss.report() == {"effective_samples": 0.0}
 
 
 def test_settings_that_make_no_sense_are_named() -> None:

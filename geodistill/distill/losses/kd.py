@@ -32,7 +32,7 @@ class KdSettings(PlaceSettings):
 class Kd(Loss):
     """tau^2 times the Kullback-Leibler divergence of the student's probabilities from the
     teacher's, sig(z / tau), each class of each anchor on its own as the heads have them; their sum
-    over the anchors, by the number of those that have an object.
+    over the anchors, by the number of those that have an object, one in each scan at the least.
 
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), section
     2, for sigmoids in the place of a softmax.
@@ -52,7 +52,7 @@ class Kd(Loss):
         apart = divergence(teacher.logits / tau, student.logits / tau).sum(2)
         cells = seen_cells(seen, seen.anchors.shape[:2], self.settings.reach).flatten(1)
         apart = apart * cells.repeat_interleave(apart.shape[1] // cells.shape[1], 1)
-        return tau * tau * apart.sum() / objects.sum().clamp(min=1)
+        return tau * tau * apart.sum() / objects.sum().clamp(min=len(objects))
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class LogitSettings(LossSettings):
 
 class Logits(Loss):
     """The student's probabilities and boxes towards the teacher's, at pivotal positions: the
-    anchors to which an object is assigned.
+    anchors to which an object is assigned. (The released code takes all anchors of a cell that has
+    one of these.)
 
     Source: Yang et al., "Towards Efficient 3D Object Detection with Knowledge Distillation"
     (NeurIPS 2022), section 4.2, with the weights of its detectors with anchors.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.checks import expect_within
+from geodistill.checks import UsageError, expect_within
 from geodistill.distill.losses.base import (
     Loss,
     PlaceSettings,
@@ -55,6 +55,8 @@ class Similarity(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         if self.settings.among == "scans":
+            if len(teacher) < 2:
+                raise UsageError("similarity among scans needs batches of two: set 'among: places'")
             own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
             return _away(*((x * own[:, None]).flatten(1) for x in (teacher, student)))
         wanted, found = rows(teacher), rows(student)
