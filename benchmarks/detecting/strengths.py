@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,10 @@ def _share(
         predictions = student(batch.inputs)
         labels = torch.stack(list(student.losses(predictions, batch.targets).values())).sum()
         places = [x for tap in taps for x in _tensors(seen.outputs[tap])]
-        own += _norm(labels, places)
-        theirs += _norm(teaching.loss(batch, predictions, 0.5)[0], places)
+        pulled = _gradients(teaching.loss(batch, predictions, 0.5)[0], places)
+        places = [x for x, pull in zip(places, pulled, strict=True) if pull is not None]
+        own += _norm(_gradients(labels, places))
+        theirs += _norm(pulled)
         seen.remove()
     return taps, theirs / own
 
@@ -73,6 +75,9 @@ def _tensors(value: Any) -> list[Tensor]:
     return [value]
 
 
-def _norm(value: Tensor, places: list[Tensor]) -> float:
-    found = torch.autograd.grad(value, places, retain_graph=True, allow_unused=True)
-    return float(sum(float(g.square().sum()) for g in found if g is not None)) ** 0.5
+def _gradients(value: Tensor, places: list[Tensor]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(value, places, retain_graph=True, allow_unused=True)
+
+
+def _norm(gradients: Sequence[Tensor | None]) -> float:
+    return float(sum(float(g.square().sum()) for g in gradients if g is not None)) ** 0.5

@@ -54,7 +54,7 @@ def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
 def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> str:
     alone = methods["none"]
     mean = statistics.mean(alone.values())
-    places = sorted(methods, key=lambda one: -statistics.mean(methods[one].values()))
+    places = sorted(methods, key=lambda one: -_mean_gain(methods[one], alone))
     several = [one for one in places if len(methods[one]) > 1]
     single = [one for one in places if len(methods[one]) == 1]
     parts = [
@@ -69,13 +69,23 @@ def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> str
     return "\n\n".join(parts)
 
 
+def _gains(own: BySeed, alone: BySeed) -> list[float]:
+    """Over labels alone, of the same seeds."""
+    return [own[seed] - alone[seed] for seed in own if seed in alone]
+
+
+def _mean_gain(own: BySeed, alone: BySeed) -> float:
+    gains = _gains(own, alone)
+    return statistics.mean(gains) if gains else -math.inf
+
+
 def _row(method: str, own: BySeed, alone: BySeed, teacher: float) -> str:
     scores = list(own.values())
     spread = f"{statistics.stdev(scores):.2f}" if len(own) > 1 else ""
     gain, share = "", ""
-    both = [own[seed] - alone[seed] for seed in own if seed in alone]
+    both = _gains(own, alone)
     if method != "none" and both:
-        gap = teacher - statistics.mean(alone.values())
+        gap = teacher - statistics.mean(alone[seed] for seed in own if seed in alone)
         gain = _interval(both)
         share = f"{100 * statistics.mean(both) / gap:.0f} %" if gap > 0 else ""
     mean = statistics.mean(scores)

@@ -21,8 +21,18 @@ from geodistill.distill.losses.base import (
     PlaceSettings,
     Seen,
     expect_alike,
+    expect_heads,
+    expect_maps,
 )
-from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
+from geodistill.distill.losses.places import (
+    Places,
+    by_scan,
+    certainty,
+    importance,
+    kind_of,
+    rows,
+)
+from geodistill.nn.bev import Predictions
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
 CHUNK = 1 << 21  # distances at a time
@@ -40,6 +50,8 @@ class PointDistillerSettings(PlaceSettings):
             a batch's voxels or of a scan's points, 256 of each scan's map.
         neighbours: of a graph: 32. The reference: 128, and 256 of maps.
         channels: of an edge: 32. The reference: as many as the student's.
+        importance: of a place: by its "own" points or features; or, of maps, by how sure the
+            teacher's "head" is of an object there.
         reweight: whether graphs count by their importance.
         tau: the temperature of that, in points of a voxel: 8; or, of points and maps, in standard
             deviations: 1. The reference: 0.01 points, by which only the fullest voxels count.
@@ -60,6 +72,7 @@ class PointDistillerSettings(PlaceSettings):
     samples: int | None = None
     neighbours: int | None = None
     channels: int | None = None
+    importance: Literal["own", "head"] = "own"
     reweight: bool = True
     tau: float | None = None
     fuse: Literal["identity", "difference"] = "identity"
@@ -71,6 +84,10 @@ class PointDistillerSettings(PlaceSettings):
         super().__post_init__()
         one = (1, math.inf)
         expect_within(self, samples=one, neighbours=one, channels=one, tau=ABOVE_ZERO)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return (self.tap, "head") if self.importance == "head" else (self.tap,)
 
     @property
     def reference(self) -> bool:
@@ -119,12 +136,22 @@ class Graphs:
 
 
 @torch.no_grad()
-def graphs_of(teacher: Tensor, seen: Seen, settings: PointDistillerSettings) -> Graphs:
+def graphs_of(
+    teacher: Tensor,
+    seen: Seen,
+    settings: PointDistillerSettings,
+    said: Predictions | None = None,
+) -> Graphs:
     """Graphs of a teacher's voxels or points [V, C], or maps [B, C, H, W]: none of a scan that has
     not two places. A scan with fewer than K places repeats them.
+
+    Args:
+        said: by the teacher's head, where the importance is that.
     """
     kind = kind_of(teacher, seen)
     scores, scan = importance(teacher, seen)
+    if said is not None:
+        scores = certainty(said, seen, teacher.shape[2:])
     features = rows(teacher)
     groups = by_scan(teacher, scan, seen, settings.within)
     if settings.reference and kind == "voxels" and groups:
@@ -192,6 +219,10 @@ class PointDistiller(Loss):
 
     def __init__(self, settings: PointDistillerSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
+        if settings.importance == "head":
+            (teacher, said), (student, _) = teacher, student
+            expect_maps("point_distiller by the head", teacher, student)
+            expect_heads("point_distiller by the head", said, said)
         expect_alike("point_distiller", teacher, student)
         out = settings.channels or (student.shape[1] if settings.reference else 32)
         projection = settings.projection or ("trained" if settings.reference else "frozen")
@@ -205,8 +236,11 @@ class PointDistiller(Loss):
             self.of_teacher.requires_grad_(False)
         self._effective = 0.0
 
-    def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        graphs = graphs_of(teacher, seen, self.settings)
+    def forward(self, teacher: Any, student: Any, seen: Seen, progress: float) -> Tensor:
+        said = None
+        if self.settings.importance == "head":
+            (teacher, said), (student, _) = teacher, student
+        graphs = graphs_of(teacher, seen, self.settings, said)
         if not graphs.scans and dist.world() == 1:  # otherwise the norms wait for this rank
             return student.sum() * 0
         self._effective = graphs.effective()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ from geodistill.distill.point_distiller import (
 )
 from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.synced import SyncedNorm, synced
-from tests.distill.losses.seen_scans import detector, maps, seen
+from tests.distill.losses.seen_scans import detector, heads, maps, seen
 
 
-def built(teacher: Tensor, student: Tensor, **options: object) -> PointDistiller:
+def built(teacher: Any, student: Any, **options: object) -> PointDistiller:
     loss = build_loss({"loss": "point_distiller", **options}, teacher, student)
     assert isinstance(loss, PointDistiller)
     return loss
@@ -207,6 +208,37 @@ def test_maps_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> None
         phi = torch.softmax(best[k][order] / best[k].std(), 0) / 2
         torch.testing.assert_close(graphs.weights[10 * k : 10 * k + 10], phi)
     assert built(t, s)(t, s, scans, 0.0).item() > 0
+
+
+@pytest.mark.parametrize("size", [32, 16, 8])
+def test_places_count_by_how_sure_the_head_is(scans: Seen, size: int) -> None:
+    """Whatever the features are: of a coarser map's cell the surest of the head's in it."""
+    said, settings = heads(3), PointDistillerSettings(importance="head", samples=10, neighbours=4)
+    sure = said.logits.view(2, 16, 16, 18).amax(3)
+    if size == 8:
+        sure = sure.view(2, 8, 2, 8, 2).amax((2, 4))
+    if size == 32:
+        sure = sure.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    graphs = graphs_of(maps(6, size, 1), scans, settings, said)
+    for k, own in enumerate(sure.flatten(1)):
+        chosen = graphs.centers[10 * k : 10 * k + 10] - size * size * k
+        torch.testing.assert_close(own[chosen], own.topk(10).values)
+        phi = torch.softmax(own[chosen] / own.std(), 0) / 2
+        torch.testing.assert_close(graphs.weights[10 * k : 10 * k + 10], phi)
+
+
+def test_a_student_learns_where_the_head_of_its_teacher_is_sure(scans: Seen) -> None:
+    teacher, student = (maps(6, 16, 1), heads(3)), (maps(4, 16, 2).requires_grad_(), heads(4))
+    loss = built(teacher, student, importance="head", tap="neck", samples=10, neighbours=4)
+    assert loss.settings.taps == ("neck", "head")
+    loss(teacher, student, scans, 0.0).backward()
+    learnt = student[0].grad.abs().sum(1) > 0
+    graphs = graphs_of(teacher[0], scans, loss.settings, teacher[1])
+    places = torch.cat([graphs.centers, graphs.neighbours.flatten()]).unique()
+    assert learnt.flatten()[places].float().mean() > 0.9 and learnt.sum() <= len(places)
+    rows_ = features(scans, 6, 1)
+    with pytest.raises(UsageError, match="point_distiller by the head compares maps"):
+        built((rows_, heads(3)), (rows_, heads(3)), importance="head")
 
 
 def test_points_count_by_the_largest_of_the_teachers_channels(scans: Seen) -> None:

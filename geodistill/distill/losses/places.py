@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Seen
+from geodistill.nn.bev import Predictions
 from geodistill.nn.voxels import Voxels
 
 Places = Literal["voxels", "points", "map"]
@@ -54,6 +55,14 @@ def importance(teacher: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         return inputs.counts.to(teacher.dtype), inputs.cells[:, 0]
     scan = arange(inputs.scans, device=teacher.device)
     return teacher.amax(1), scan.repeat_interleave(inputs.points.shape[1])
+
+
+def certainty(said: Predictions, seen: Seen, size: Sequence[int]) -> Tensor:
+    """How sure a head with anchors is that an object is at each place of maps of so many rows and
+    columns: the largest of its logits there, [B H W]."""
+    rows_, columns = seen.anchors.shape[:2]
+    best = said.logits.amax(2).unflatten(1, (rows_, columns, -1)).amax(3)
+    return F.adaptive_max_pool2d(best, tuple(size)).flatten()
 
 
 def seen_cells(seen: Seen, size: Sequence[int], reach: float | None) -> Tensor:
