@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+TUNED = "0"
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Two-sided 95 %, by the number of values."""
 HEAD = """| taught by | seeds | score | deviation | over none | share of the gap |
@@ -18,9 +19,9 @@ BySeed = dict[str, float]
 
 
 def report(records: Sequence[dict[str, Any]], planned: int) -> str:
-    """Markdown: tables of each kind of student whose teacher is there, of methods with several
-    seeds and of those with one, the best first. The score is the mean of the classes' moderate 3D
-    AP40.
+    """Markdown: tables of each kind of student whose teacher is there, of the seed on which methods
+    were tuned and of all others, the largest gain first. The score is the mean of the classes'
+    moderate 3D AP40.
 
     Args:
         planned: how many trainings there are to be.
@@ -36,7 +37,7 @@ def report(records: Sequence[dict[str, Any]], planned: int) -> str:
     for student in sorted(found.keys() - teachers.keys()):
         teacher = teachers.get(re.sub(r"_\d+x.*", "", student))
         if teacher is not None and "none" in found[student]:
-            parts.append(_student(student, found[student], teacher))
+            parts += _student(student, found[student], teacher)
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,22 +52,26 @@ def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
     )
 
 
-def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> str:
-    alone = methods["none"]
-    mean = statistics.mean(alone.values())
-    places = sorted(methods, key=lambda one: -_mean_gain(methods[one], alone))
-    several = [one for one in places if len(methods[one]) > 1]
-    single = [one for one in places if len(methods[one]) == 1]
-    parts = [
-        f"### {student}",
-        f"The teacher has {teacher:.2f}, labels alone reach {mean:.2f}: a gap of "
-        f"{teacher - mean:.2f}.",
-    ]
-    for kind, names in (("Several seeds:", several), ("One seed:", single)):
-        if names:
-            rows = [_row(one, methods[one], alone, teacher) for one in names]
-            parts += [kind, "\n".join([HEAD, *rows])]
-    return "\n\n".join(parts)
+def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> list[str]:
+    parts = [f"### {student}"]
+    for title, tuned in (("", False), (f"Seed {TUNED}, on which methods were tuned:", True)):
+        chosen = {
+            name: {seed: score for seed, score in own.items() if (seed == TUNED) == tuned}
+            for name, own in methods.items()
+        }
+        chosen = {name: own for name, own in chosen.items() if own}
+        if "none" not in chosen:
+            continue
+        alone = chosen["none"]
+        mean = statistics.mean(alone.values())
+        gap = (
+            f"The teacher has {teacher:.2f}, labels alone {mean:.2f}: a gap of "
+            f"{teacher - mean:.2f}."
+        )
+        places = sorted(chosen, key=lambda one: -_mean_gain(chosen[one], alone))
+        rows = [_row(one, chosen[one], alone, teacher) for one in places]
+        parts += [f"{title} {gap}".strip(), "\n".join([HEAD, *rows])]
+    return parts
 
 
 def _gains(own: BySeed, alone: BySeed) -> list[float]:

@@ -28,18 +28,24 @@ def test_gains_and_gaps_are_of_the_same_seeds() -> None:
     records = [record("small/teacher/0", 61.0)] + [
         record(f"small_16x/{method}/{seed}", score)
         for method, own in scores.items()
-        for seed, score in enumerate(own)
+        for seed, score in enumerate(own, 1)
     ]
     text = tables.report(records, 9)
-    assert "The teacher has 61.00, labels alone reach 41.00: a gap of 20.00." in text
+    assert "The teacher has 61.00, labels alone 41.00: a gap of 20.00." in text
     # gains 3 and 5: a mean of 4, a standard error of 1, Student's t of one degree of freedom
     assert "| hint | 2 | 45.00 | 2.83 | +4.00 (-8.71 to +16.71) | 20 % |" in text
-    assert "| random teacher | 1 | 38.00 |  | -2.00 | -10 % |" in text
-    lines = text.splitlines()
-    assert lines.index("One seed:") > lines.index("| none | 2 | 41.00 | 1.41 |  |  |")
-    # of 21, not of 20: the gap of seed 0 alone
-    only = tables.report([one for one in records if one["cell"] != "small_16x/none/1"], 9)
-    assert "| hint | 2 | 45.00 | 2.83 | +3.00 | 14 % |" in only
+    assert "| random teacher | 1 | 38.00 |  | -2.00 | -10 % |" in text  # of 21, seed 1's own gap
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[-3:] == ["| hint", "| none", "| random teacher"]
+
+
+def test_the_seed_that_was_tuned_on_is_a_table_of_its_own() -> None:
+    records = [record("small/teacher/0", 60.0)]
+    records += [record(f"small_16x/none/{seed}", score) for seed, score in ((0, 40.0), (1, 50.0))]
+    records += [record(f"small_16x/hint/{seed}", score) for seed, score in ((0, 44.0), (1, 51.0))]
+    first, second = tables.report(records, 9).split("Seed 0, on which methods were tuned:")
+    assert "| hint | 1 | 51.00 |  | +1.00 | 10 % |" in first and "44.00" not in first
+    assert "| hint | 1 | 44.00 |  | +4.00 | 20 % |" in second and "51.00" not in second
 
 
 def test_students_without_a_teacher_or_without_none_are_not_compared() -> None:
