@@ -31,12 +31,19 @@ class Example:
         boxes: float32 [M, 7] of the detector's classes.
         labels: int64 [M], numbers of their classes.
         trails: float32 [M, T, 7], the same objects in neighbouring frames; None where unknown.
+        others: float32 [K, 7], labelled objects that are not learnt from, such as those of other
+            classes: nothing is pasted or moved into them. None for none.
     """
 
     points: Tensor
     boxes: Tensor
     labels: Tensor
     trails: Tensor | None = None
+    others: Tensor | None = None
+
+    def taken(self) -> Tensor:
+        """Boxes [M + K, 7] of all that is labelled."""
+        return self.boxes if self.others is None else torch.cat([self.boxes, self.others])
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def example(scene: Scene, classes: tuple[str, ...]) -> Example:
     own = labels >= 0
     own[own.clone()] = inside(scene.points[:, :3], scene.boxes[own]).any(0)
     trails = None if scene.trails is None else scene.trails[own]
-    return Example(scene.points, scene.boxes[own], labels[own], trails)
+    return Example(scene.points, scene.boxes[own], labels[own], trails, scene.boxes[~own])
 
 
 def augmented(
@@ -148,7 +155,7 @@ def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
     fit: list[int] = []
     if objects:
         new = torch.stack([one.box for one in objects])
-        taken, among = meet(new, found.boxes).any(1), meet(new, new)
+        taken, among = meet(new, found.taken()).any(1), meet(new, new)
         for k in range(len(objects)):
             if not taken[k] and not among[k, fit].any():
                 fit.append(k)
@@ -165,16 +172,18 @@ def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
         torch.cat([found.boxes, new]),
         torch.cat([found.labels, torch.full((len(fit),), label)]),
         trails,
+        found.others,
     )
 
 
 def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
     """Each object moved and turned on its own, where it collides with none of the others."""
-    boxes, points = found.boxes.clone(), found.points.clone()
+    taken, points = found.taken().clone(), found.points.clone()
+    boxes = taken[: len(found.boxes)]
     trails = None if found.trails is None else found.trails.clone()
     belongs = inside(points[:, :3], boxes)
     for k in range(len(boxes)):
-        others = torch.cat([boxes[:k], boxes[k + 1 :]])
+        others = torch.cat([taken[:k], taken[k + 1 :]])
         for _ in range(TRIES):
             moved = boxes[k].clone()
             moved[:3] += torch.from_numpy(random.normal(0.0, settings.shift_m)).float()
@@ -190,7 +199,7 @@ def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
                 trails[k, :, 6] = wrap(trails[k, :, 6] + spin)
             boxes[k] = moved
             break
-    return Example(points, boxes, found.labels, trails)
+    return Example(points, boxes, found.labels, trails, found.others)
 
 
 def flipped(found: Example, axis: int) -> Example:
@@ -225,7 +234,8 @@ def _mapped(
 
     points = torch.cat([place(found.points[:, :3]), found.points[:, 3:]], 1)
     trails = None if found.trails is None else boxes(found.trails)
-    return Example(points, boxes(found.boxes), found.labels, trails)
+    others = None if found.others is None else boxes(found.others)
+    return Example(points, boxes(found.boxes), found.labels, trails, others)
 
 
 def _spun(xyz: Tensor, angle: float) -> Tensor:
