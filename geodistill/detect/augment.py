@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.checks import ABOVE_ZERO, UsageError, expect_within
+from geodistill.checks import ABOVE_ZERO, UsageError, expect_within, suggest
 from geodistill.detect.boxes import inside, wrap
 from geodistill.detect.overlap import meet
 from geodistill.detect.scenes import Scene
 
 Random = np.random.Generator
 TRIES = 100  # of a place for an object that is moved
+PASTED = 15  # objects of a class, where nothing else is said
+FIRST = ("Car", "Pedestrian", "Cyclist")
+"""Classes that are pasted before others, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Paste:
 @dataclass(frozen=True)
 class Augmentation:
     """Attributes:
-    paste: for each class.
+    paste: for each class; None for `PASTED` of each that the detector has.
     shift_m: standard deviation of the way that each object is moved by, along x, y and z.
     spin_rad: by at most so much each object is turned about itself.
     flip, flip_x: probability with which y and x change their signs: left and right are exchanged
@@ -77,7 +80,7 @@ class Augmentation:
     scale: least and largest factor of everything.
     """
 
-    paste: tuple[Paste, ...] = (Paste("Car", 15), Paste("Pedestrian", 15), Paste("Cyclist", 15))
+    paste: tuple[Paste, ...] | None = None
     shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spin_rad: float = 0.0
     flip: float = 0.5
@@ -91,6 +94,22 @@ class Augmentation:
         expect_within(self, flip=(0, 1), flip_x=(0, 1), scale=ABOVE_ZERO)
         if self.scale[0] > self.scale[1]:
             raise UsageError(f"scale must be the least and the largest factor, got {self.scale}")
+
+    def pasting(self, classes: Sequence[str]) -> tuple[Paste, ...]:
+        """What is pasted for a detector's classes, in the order in which it is.
+
+        Raises UsageError for a name that is none of them.
+        """
+        if self.paste is None:
+            order = dict.fromkeys((*FIRST, *classes))
+            return tuple(Paste(name, PASTED) for name in order if name in classes)
+        for one in self.paste:
+            if one.name not in classes:
+                raise UsageError(
+                    f"augmentation.paste names '{one.name}', which is no class of the detector"
+                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or leave paste out"
+                )
+        return self.paste
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +148,11 @@ def augmented(
     random: Random,
 ) -> Example:
     """One of the many scans that a scan can be made into; its points come in a random order."""
-    for paste in settings.paste:
+    for paste in settings.pasting(classes):
         pool = objects.get(paste.name, [])
-        number = list(classes).index(paste.name) if paste.name in classes else -1
+        number = list(classes).index(paste.name)
         wanted = paste.count - int((found.labels == number).sum())
-        if number >= 0 and wanted > 0 and pool:
+        if wanted > 0 and pool:
             drawn = random.permutation(len(pool))[:wanted]
             fit = [pool[k] for k in drawn if len(pool[k].points) >= paste.least_points]
             found = pasted(found, fit, number)
