@@ -74,7 +74,7 @@ def read_labels(path: Path, scored: bool = False) -> Labels:
     """
     data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
     try:
-        lines = data.decode("utf-8").splitlines()
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text, as files of KITTI labels are") from None
     wanted = (COLUMNS + 1,) if scored else (COLUMNS, COLUMNS + 1)

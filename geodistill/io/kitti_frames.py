@@ -75,7 +75,7 @@ def read_calibration(path: Path) -> Calibration:
             f"{path} is missing: without its calibration a frame's boxes have no place"
         )
     found = {}
-    for line in read_whole(path).decode("utf-8", "replace").splitlines():
+    for line in read_whole(path).decode("utf-8-sig", "replace").splitlines():
         name, _, rest = line.partition(":")
         if name in _SHAPES:
             found[name] = _matrix(path, name, rest)
@@ -114,7 +114,7 @@ def read_split(root: Path, split: str, folder: str = "ImageSets") -> list[str]:
 
 def split_names(path: Path) -> list[str]:
     """Names of frames, one a line. Raises InputError for none, strange ones, and repeated ones."""
-    names = read_whole(path).decode("utf-8", "replace").split()
+    names = read_whole(path).decode("utf-8-sig", "replace").split()
     if not names:
         raise InputError(f"{path} names no frames: one a line is expected")
     strange = next((name for name in names if Path(name).name != name), None)

@@ -26,6 +26,12 @@ def test_columns_are_what_the_benchmark_says(tmp_path: Path) -> None:
     assert found.location[0].tolist() == [-2.7, 1.74, 3.68]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_class(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(CAR, encoding="utf-8-sig")
+    assert read_labels(path).names == ("Car",)
+
+
 def test_predictions_have_scores_and_labels_may(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(f"{CAR} 0.75\n")

@@ -1,0 +1,30 @@
+"""Splits, scans and boxes in files as editors and other systems write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geodistill.checks import InputError
+from geodistill.io.box_files import read_text_boxes
+from geodistill.io.kitti_frames import (
+    Calibration,
+    read_calibration,
+    split_names,
+    write_calibration,
+)
+
+
+def test_files_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("000001\n000002\n", encoding="utf-8-sig")
+    assert split_names(path) == ["000001", "000002"]
+    path.write_text("1 2 3 4 2 1.5 0.5 Car\n", encoding="utf-8-sig")
+    names, boxes = read_text_boxes(path)
+    assert names == ("Car",) and boxes[0, 0] == 1
+    write_calibration(path, Calibration(np.ones((3, 4)), np.eye(4)))
+    lines = [line for line in path.read_text().splitlines() if line[:2] not in ("P0", "P1")]
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert (read_calibration(path).pixels_from_camera == 1).all()
