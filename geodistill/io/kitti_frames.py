@@ -113,8 +113,12 @@ def read_split(root: Path, split: str, folder: str = "ImageSets") -> list[str]:
 
 
 def split_names(path: Path) -> list[str]:
-    """Names of frames, one a line. Raises InputError for none, strange ones, and repeated ones."""
-    names = read_whole(path).decode("utf-8-sig", "replace").split()
+    """Names of frames, one a line, in which there may be spaces; empty lines are left out.
+
+    Raises InputError for none, strange ones, and repeated ones.
+    """
+    lines = read_whole(path).decode("utf-8-sig", "replace").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise InputError(f"{path} names no frames: one a line is expected")
     strange = next((name for name in names if Path(name).name != name), None)

@@ -17,6 +17,16 @@ from geodistill.io.kitti_frames import (
 )
 
 
+def test_names_are_lines(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("\nmain street 1\r\n  000002 \n\n")
+    assert split_names(path) == ["main street 1", "000002"]
+    for text, words in (("a b\na b\n", "twice"), (" \n", "names no frames"), ("a/b", "no name of")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=words):
+            split_names(path)
+
+
 def test_files_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("000001\n000002\n", encoding="utf-8-sig")

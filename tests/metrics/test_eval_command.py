@@ -93,7 +93,7 @@ def test_loose_overlaps_find_more(
         (lambda a, b: (a / "0.txt").unlink(), 1, "no labels of frame 0"),
         (lambda a, b: (b / "0.txt").write_text("Car 1 2"), 1, "0.txt, line 1: 3 columns"),
         (lambda a, b: (a.parent / "s.txt").write_text("../x"), 1, "'../x' is no name of a frame"),
-        (lambda a, b: (a.parent / "s.txt").write_text("0 0"), 1, "names a frame twice"),
+        (lambda a, b: (a.parent / "s.txt").write_text("0\n0"), 1, "names a frame twice"),
         (lambda a, b: (a.parent / "s.txt").write_text("1"), 1, "no labels of frame 1"),
     ],
 )
