@@ -12,9 +12,25 @@ from geodistill.io.box_files import read_text_boxes
 from geodistill.io.kitti_frames import (
     Calibration,
     read_calibration,
+    read_scan,
     split_names,
     write_calibration,
+    write_scan,
 )
+
+
+def test_points_that_are_not_finite_are_told_once_for_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = np.zeros((3, 4), np.float32)
+    points[1, 2] = np.nan
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b", "a"):
+            write_scan(tmp_path / folder / f"{name}.bin", points)
+            assert len(read_scan(tmp_path / folder / f"{name}.bin")) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all("a.bin: 1 of 3 points are not finite" in line for line in said)
 
 
 def test_names_are_lines(tmp_path: Path) -> None:
