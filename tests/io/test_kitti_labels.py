@@ -53,6 +53,18 @@ def test_what_is_written_is_read(tmp_path: Path, scored: bool) -> None:
     np.testing.assert_array_equal(label_table(again), table)
 
 
+def test_predictions_keep_what_float32_can_tell_apart(tmp_path: Path) -> None:
+    """Scores that differ in the last bit are in the same order after they are read."""
+    score = np.float32(0.3)
+    scores = [score, np.nextafter(score, np.float32(1)), np.float32(1e-6)]
+    table = np.random.default_rng(0).uniform(-50, 50, (3, 15)).astype(np.float32).astype(float)
+    table[:, :2], table[:, 14] = -1, scores
+    path = tmp_path / "a.txt"
+    write_labels(path, make_labels(("a", "b", "c"), table))
+    again = label_table(read_labels(path, scored=True)).astype(np.float32)
+    np.testing.assert_array_equal(again, table.astype(np.float32))
+
+
 @pytest.mark.parametrize("text", ["", "\n  \n"])
 def test_an_empty_file_has_no_objects(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.txt"
