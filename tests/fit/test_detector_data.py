@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from geodistill.cli import main
+from geodistill.config import read_yaml
 from geodistill.io.images import read_image
 from geodistill.io.kitti import read_labels
 from tests.detect.small_nuscenes import write_nuscenes
@@ -81,7 +82,10 @@ def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     val = tmp_path / "data" / "splits" / "val.txt"
     (val.parent / "train.txt").write_text(val.read_text())
     names = {"values": 4, "name": "Car", "other": "Forklift"}
-    _, measured, text = run(tmp_path, tmp_path / "data", capsys, **names)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "data")
+    _, measured, text = run(tmp_path, link, capsys, **names)
+    assert read_yaml(tmp_path / "run" / "config.yaml")["data"] == str(link)
     assert measured["Car/count/hard"] == 12 and measured["Forklift/count/moderate"] == 3
     assert "Car/3d/AP40/moderate" in measured and "Car/2d/AP40/moderate" not in measured
     assert "bev" in text and "2d" not in text
