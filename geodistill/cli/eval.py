@@ -183,7 +183,8 @@ def tables(result: dict[str, Any]) -> list[str]:
     """A table for each class of flat values, and what few objects allow; or that of nuScenes."""
     if "mAP" in result:
         return _distances(result)
-    names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
+    end = "/count/easy"
+    names = [key.removesuffix(end) for key in result if key.endswith(end)]
     lines: list[str] = []
     for name in names:
         counts = [result[f"{name}/count/{level}"] for level in _LEVELS]
@@ -212,7 +213,7 @@ def _distances(result: dict[str, Any]) -> list[str]:
     aps = ["AP", *(f"AP/{limit:g}" for limit in DISTANCES_M)]
     heads = ["AP", *(f"{limit:g} m" for limit in DISTANCES_M), *ERRORS]
     lines = [f"{'':<22}{'objects':>8}" + "".join(f"{head:>8}" for head in heads)]
-    for name in [key.split("/")[0] for key in result if key.endswith("/count")]:
+    for name in [key.removesuffix("/count") for key in result if key.endswith("/count")]:
         values = [result[f"{name}/{ap}"] for ap in aps]
         cells = [f"{value:8.2f}" for value in values]
         errors = [result.get(f"{name}/{error}") for error in ERRORS]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from geodistill.cli import main
+from geodistill.cli.eval import tables
 from geodistill.io.kitti import read_labels, write_labels
 from geodistill.metrics.kitti import cap40, evaluate
 from tests.metrics.test_kitti_metric import made_predictions, made_truth, perfect
@@ -84,6 +85,20 @@ def test_loose_overlaps_find_more(
         )
         found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     assert found[0]["Car/3d/AP40/hard"] < found[1]["Car/3d/AP40/hard"]
+
+
+def test_a_class_with_a_slash_in_its_name(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = CAR.format(left=50, right=250, x=0).replace("Car", "goods/crate")
+    (folders[0] / "0.txt").write_text(line)
+    (folders[1] / "0.txt").write_text(f"{line} 0.5")
+    more = ["--labels", str(folders[0]), "--predictions", str(folders[1])]
+    assert main(["eval", *more, "--classes", "goods/crate"]) == 0
+    assert "goods/crate easy: 1 objects" in capsys.readouterr().out
+    values = {"AP": 1.0, "AP/0.5": 1.0, "AP/1": 1.0, "AP/2": 1.0, "AP/4": 1.0, "count": 3}
+    result = {"frames": 1, "mAP": 1.0, **{f"goods/crate/{k}": v for k, v in values.items()}}
+    assert any(line.startswith("goods/crate    ") for line in tables(result))
 
 
 @pytest.mark.parametrize(
