@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +92,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> None:
-    """Raise UsageError where a report may not go: beside other files, or in another's place."""
+    """Raise UsageError where a report may not go: beside other files, or in another's place.
+
+    Detections that no report wrote, without its picture, are in no case replaced.
+    """
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if other := sorted(there - {_PREDICTIONS, _SCANS, _CURVES}):
         raise UsageError(f"-o {folder} has other files ({other[0]}): choose another folder")
+    if _PREDICTIONS in there & {*written} and _SCANS not in there:
+        raise UsageError(f"-o {folder} has {_PREDICTIONS} of no report: choose another folder")
     if there & {*written} and not overwrite:
         raise UsageError(f"-o {folder} has a report: choose another -o or pass --overwrite")
 
@@ -127,6 +131,7 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         predictions,
         write_predictions,
     )
+    from geodistill.runs import make_folder
 
     assert arguments.model is not None
     detector = open_detector(arguments.model).detector.to(arguments.device)
@@ -137,15 +142,29 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     frames = dataset.frames(arguments.split or "val")
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
+    report = beside(dataset, frames, predicted, names, overlaps)
     if arguments.output is not None:
-        shutil.rmtree(arguments.output / _PREDICTIONS, ignore_errors=True)
-        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
         pairs = list(zip(frames, found, strict=True))[:4]
         views = [
             compared(dataset.scene(f), one, detector.classes, detector.area) for f, one in pairs
         ]
+        # The picture first: by it a report is known, wherever this ends.
+        make_folder(arguments.output)
         write_png(arguments.output / _SCANS, sheet(views))
-    return frames, names, beside(dataset, frames, predicted, names, overlaps)
+        _clear(arguments.output / _PREDICTIONS)
+        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
+    return frames, names, report
+
+
+def _clear(folder: Path) -> None:
+    """Remove the detections that an earlier report wrote, of whichever metric."""
+    from geodistill.runs.files import write_error
+
+    for path in [*folder.glob("*.txt"), *folder.glob("results.json")]:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise write_error(path, error) from None
 
 
 def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
