@@ -40,8 +40,9 @@ class Arguments(Machine):
     split: Annotated[
         str | None,
         Option(
-            "name of one of RUN's data set (default: val); or, with --predictions, a file of names "
-            "of frames, such as ImageSets/val.txt (default: those predicted)"
+            "name of one of RUN's data set (default: what its training held out, or val); or, with "
+            "--predictions, a file of names of frames, such as ImageSets/val.txt (default: those "
+            "predicted)"
         ),
     ] = None
     classes: Annotated[
@@ -135,11 +136,17 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
 
     assert arguments.model is not None
     detector = open_detector(arguments.model).detector.to(arguments.device)
-    dataset = open_dataset(arguments.data or _data_of(arguments.model))
+    data, val = _trained_on(arguments.model)
+    data = arguments.data or data
+    if data is None:
+        raise InputError(
+            f"{arguments.model} does not say what it was trained on: name a data set by --data"
+        )
+    dataset = open_dataset(data)
     names = _known(arguments.names(detector.classes), detector.classes)
     overlaps = _overlaps(arguments, names)
     expect_overlaps(dataset, overlaps)
-    frames = dataset.frames(arguments.split or "val")
+    frames = dataset.frames(arguments.split or val)
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
     report = beside(dataset, frames, predicted, names, overlaps)
@@ -173,15 +180,17 @@ def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     return tuple(choose("class", name.lower(), known) for name in names)
 
 
-def _data_of(model: Path) -> Path:
-    """The data set that a run was trained on."""
+def _trained_on(model: Path) -> tuple[Path | None, str]:
+    """The data set of the run that a detector is of, or is a file of, None where that is unknown,
+    and the split that it held out."""
     from geodistill.config import read_yaml
 
-    path = model / "config.yaml"
-    data = read_yaml(path).get("data") if path.is_file() else None
-    if not isinstance(data, str):
-        raise InputError(f"{model} does not say what it was trained on: name a data set by --data")
-    return Path(data)
+    path = (model if model.is_dir() else model.parent) / "config.yaml"
+    own = model.is_dir() or model.suffix == ".safetensors"
+    settings = read_yaml(path) if own and path.is_file() else {}
+    data, recipe = settings.get("data"), settings.get("recipe")
+    val = recipe.get("val") if isinstance(recipe, dict) else None
+    return Path(data) if isinstance(data, str) else None, val if isinstance(val, str) else "val"
 
 
 def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] | None:
