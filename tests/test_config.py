@@ -244,6 +244,7 @@ def test_none_in_the_place_of_a_dataclass() -> None:
 @dataclass(frozen=True)
 class Several:
     all: tuple[Optimiser, ...] = (Optimiser(),)
+    more: tuple[Optimiser, ...] | None = None
 
 
 def test_tuples_of_dataclasses(tmp_path: Path) -> None:
@@ -251,7 +252,11 @@ def test_tuples_of_dataclasses(tmp_path: Path) -> None:
     made = config.load(Several, file)
     assert made == Several((Optimiser(1.0), Optimiser(betas=(0.1, 0.2))))
     assert config.from_dict(Several, config.to_dict(made)) == made
-    with pytest.raises(UsageError, match=r"'all' must be a list of mappings, got 3"):
-        config.from_dict(Several, {"all": 3})
+    one = config.load(Several, write(tmp_path, "more: [{lr: 1.0}]\n"))
+    assert one == Several(more=(Optimiser(1.0),))
+    assert config.load(Several, None, ["more=none"], one) == Several()
+    for name in ("all", "more"):
+        with pytest.raises(UsageError, match=rf"'{name}' must be a list of mappings, got 3"):
+            config.from_dict(Several, {name: 3})
     with pytest.raises(UsageError, match=r"unknown key 'all.0.rl'"):
         config.from_dict(Several, {"all": [{"rl": 3}]})

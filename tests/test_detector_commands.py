@@ -12,6 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing import event_accumulator
 
+from geodistill.checks import InputError
 from geodistill.cli import main
 from geodistill.io.images import read_image
 from geodistill.metrics.kitti import cap40
@@ -60,7 +61,9 @@ def settings(values: Sequence[str] = SMALL) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
 
-def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) -> None:
+def test_teacher_student_eval_and_detect(
+    streets: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     recipe = "detector/pillars_small"
     made = said(capsys, "train", f"{recipe}_4x", "--data", streets, *settings(), "-o", teacher)
@@ -78,12 +81,28 @@ def test_teacher_student_eval_and_detect(streets: Path, tmp_path: Path, capsys) 
     assert "has a report: choose another -o or pass --overwrite" in refused(capsys, 2, *report)
     left = tmp_path / "report" / "predictions" / "999999.txt"
     left.write_text("of another split")
+    note = tmp_path / "report" / "predictions" / "note.md"
+    note.write_text("what a report does not write")
+
+    def spoilt(*_: object) -> None:
+        raise InputError("labels are damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geodistill.metrics.detectors.compared", spoilt)
+        assert "labels are damaged" in refused(capsys, 1, *report, "--overwrite")
+    assert left.exists()  # nothing is replaced before there is something new
     assert said(capsys, *report, "--overwrite") == again and not left.exists()
+    assert note.exists()
+    other = tmp_path / "other" / "predictions" / "000001.txt"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    own = ("eval", student, "-o", tmp_path / "other", "--overwrite")
+    assert "has predictions of no report: choose another" in refused(capsys, 2, *own)
+    assert other.exists()
     assert "has other files" in refused(capsys, 2, "eval", student, "-o", streets, "--overwrite")
     predictions, labels = tmp_path / "report" / "predictions", streets / "training" / "label_2"
     files = said(capsys, "eval", "--predictions", predictions, "--labels", labels)
-    same = ("Pedestrian/bev/AP11/hard", "Cyclist/3d/AP40/easy", "Car/count/hard")
-    assert [files[key] for key in same] == [again[key] for key in same]
+    assert files == pytest.approx(again, abs=1e-5)
     assert "unknown class 'caar' (did you mean 'car'?)" in refused(
         capsys, 2, "eval", "--predictions", predictions, "--labels", labels, "--classes", "Caar"
     )

@@ -11,6 +11,8 @@ from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Machine, prepare
 
+MOST_VALUES = 64  # of a point
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Machine):
@@ -28,6 +30,14 @@ class Arguments(Machine):
         Path | None, Option("boxes (NAME.json), and beside it a picture, NAME.png", short="-o")
     ] = None
     least_score: Annotated[float | None, Option("from 0 to 1 (default: the model's)")] = None
+    values: Annotated[
+        int | None,
+        Option(
+            "of a point in SCAN: with 3 intensities are 0, as in training on such scans; further "
+            "ones of the model are 0 too (default: the model's; of nuScenes' five the fifth is how "
+            "many seconds ago a point was measured)"
+        ),
+    ] = None
     intensity_scale: Annotated[
         float, Option("what intensities are divided by: 255 where they go up to that")
     ] = 1.0
@@ -39,6 +49,8 @@ class Arguments(Machine):
             raise UsageError(f"--least-score must be from 0 to 1, got {self.least_score}")
         if self.output is not None and self.output.suffix.lower() != ".json":
             raise UsageError(f"-o {self.output}: boxes are written as NAME.json")
+        if self.values is not None and not 3 <= self.values <= MOST_VALUES:
+            raise UsageError(f"--values must be from 3 to {MOST_VALUES}, got {self.values}")
         if not self.intensity_scale > 0:
             raise UsageError(f"--intensity-scale must be above 0, got {self.intensity_scale}")
 
@@ -64,8 +76,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.least_score is not None:
         choice = replace(detector.settings.choice, least_score=arguments.least_score)
         detector.settings = replace(detector.settings, choice=choice)
-    values = detector.settings.values
+    own = detector.settings.values
+    values = own if arguments.values is None else arguments.values
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
+    points = torch.nn.functional.pad(points, (0, own - values))  # or cut
     started = time.perf_counter()
     with torch.no_grad():
         found = detector.detections(detector(detector.prepare([points])))[0]

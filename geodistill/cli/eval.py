@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,9 @@ class Arguments(Machine):
     split: Annotated[
         str | None,
         Option(
-            "name of one of RUN's data set (default: val); or, with --predictions, a file of names "
-            "of frames, such as ImageSets/val.txt (default: those predicted)"
+            "name of one of RUN's data set (default: what its training held out, or val); or, with "
+            "--predictions, a file of names of frames, such as ImageSets/val.txt (default: those "
+            "predicted)"
         ),
     ] = None
     classes: Annotated[
@@ -93,10 +93,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> None:
-    """Raise UsageError where a report may not go: beside other files, or in another's place."""
+    """Raise UsageError where a report may not go: beside other files, or in another's place.
+
+    Detections that no report wrote, without its picture, are in no case replaced.
+    """
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if other := sorted(there - {_PREDICTIONS, _SCANS, _CURVES}):
         raise UsageError(f"-o {folder} has other files ({other[0]}): choose another folder")
+    if _PREDICTIONS in there & {*written} and _SCANS not in there:
+        raise UsageError(f"-o {folder} has {_PREDICTIONS} of no report: choose another folder")
     if there & {*written} and not overwrite:
         raise UsageError(f"-o {folder} has a report: choose another -o or pass --overwrite")
 
@@ -127,25 +132,46 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         predictions,
         write_predictions,
     )
+    from geodistill.runs import make_folder
 
     assert arguments.model is not None
     detector = open_detector(arguments.model).detector.to(arguments.device)
-    dataset = open_dataset(arguments.data or _data_of(arguments.model))
+    data, val = _trained_on(arguments.model)
+    data = arguments.data or data
+    if data is None:
+        raise InputError(
+            f"{arguments.model} does not say what it was trained on: name a data set by --data"
+        )
+    dataset = open_dataset(data)
     names = _known(arguments.names(detector.classes), detector.classes)
     overlaps = _overlaps(arguments, names)
     expect_overlaps(dataset, overlaps)
-    frames = dataset.frames(arguments.split or "val")
+    frames = dataset.frames(arguments.split or val)
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
+    report = beside(dataset, frames, predicted, names, overlaps)
     if arguments.output is not None:
-        shutil.rmtree(arguments.output / _PREDICTIONS, ignore_errors=True)
-        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
         pairs = list(zip(frames, found, strict=True))[:4]
         views = [
             compared(dataset.scene(f), one, detector.classes, detector.area) for f, one in pairs
         ]
+        # The picture first: by it a report is known, wherever this ends.
+        make_folder(arguments.output)
         write_png(arguments.output / _SCANS, sheet(views))
-    return frames, names, beside(dataset, frames, predicted, names, overlaps)
+        _clear(arguments.output / _PREDICTIONS)
+        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
+    return frames, names, report
+
+
+def _clear(folder: Path) -> None:
+    """Remove the detections that an earlier report wrote, of whichever metric."""
+    from geodistill.runs.files import write_error
+
+    for path in [*folder.glob("*.txt"), *folder.glob("results.json")]:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise write_error(path, error) from None
 
 
 def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
@@ -154,15 +180,17 @@ def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     return tuple(choose("class", name.lower(), known) for name in names)
 
 
-def _data_of(model: Path) -> Path:
-    """The data set that a run was trained on."""
+def _trained_on(model: Path) -> tuple[Path | None, str]:
+    """The data set of the run that a detector is of, or is a file of, None where that is unknown,
+    and the split that it held out."""
     from geodistill.config import read_yaml
 
-    path = model / "config.yaml"
-    data = read_yaml(path).get("data") if path.is_file() else None
-    if not isinstance(data, str):
-        raise InputError(f"{model} does not say what it was trained on: name a data set by --data")
-    return Path(data)
+    path = (model if model.is_dir() else model.parent) / "config.yaml"
+    own = model.is_dir() or model.suffix == ".safetensors"
+    settings = read_yaml(path) if own and path.is_file() else {}
+    data, recipe = settings.get("data"), settings.get("recipe")
+    val = recipe.get("val") if isinstance(recipe, dict) else None
+    return Path(data) if isinstance(data, str) else None, val if isinstance(val, str) else "val"
 
 
 def _overlaps(arguments: Arguments, names: tuple[str, ...]) -> dict[str, float] | None:
@@ -183,7 +211,8 @@ def tables(result: dict[str, Any]) -> list[str]:
     """A table for each class of flat values, and what few objects allow; or that of nuScenes."""
     if "mAP" in result:
         return _distances(result)
-    names = [key.split("/")[0] for key in result if key.endswith("/count/easy")]
+    end = "/count/easy"
+    names = [key.removesuffix(end) for key in result if key.endswith(end)]
     lines: list[str] = []
     for name in names:
         counts = [result[f"{name}/count/{level}"] for level in _LEVELS]
@@ -212,7 +241,7 @@ def _distances(result: dict[str, Any]) -> list[str]:
     aps = ["AP", *(f"AP/{limit:g}" for limit in DISTANCES_M)]
     heads = ["AP", *(f"{limit:g} m" for limit in DISTANCES_M), *ERRORS]
     lines = [f"{'':<22}{'objects':>8}" + "".join(f"{head:>8}" for head in heads)]
-    for name in [key.split("/")[0] for key in result if key.endswith("/count")]:
+    for name in [key.removesuffix("/count") for key in result if key.endswith("/count")]:
         values = [result[f"{name}/{ap}"] for ap in aps]
         cells = [f"{value:8.2f}" for value in values]
         errors = [result.get(f"{name}/{error}") for error in ERRORS]

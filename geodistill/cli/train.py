@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
-    settings["data"] = str(arguments.data.resolve())
+    settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
     dist.start()

@@ -3,7 +3,8 @@
 Precedence, weakest first: the dataclass's defaults (or a `base` instance), the YAML file, the
 overrides. Everything is strict: an unknown key, a wrong type or a repeated key is an error that
 names it. Fields may be of the types that `values.convert` knows, dataclasses of such fields, tuples
-of such dataclasses, and unions of dataclasses that a field of Literals tells apart.
+of such dataclasses, unions of dataclasses that a field of Literals tells apart, and any of these
+or None.
 """
 
 from __future__ import annotations
@@ -144,12 +145,16 @@ def _build(cls: type[C], data: Any, base: C | None, prefix: str) -> C:
 
 
 def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
-    nested = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    said_none = isinstance(value, Text) and value.lower() in ("none", "null")
+    optional = type(None) in get_args(hint)
+    if optional and (value is None or said_none):
+        return None
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    if optional and len(kinds) == 1 and typing.get_origin(kinds[0]) is tuple:
+        hint = kinds[0]
+    nested = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
     if not nested:
         return convert(hint, value, where)
-    said_none = isinstance(value, Text) and value.lower() in ("none", "null")
-    if type(None) in typing.get_args(hint) and (value is None or said_none):
-        return None
     kind: Any = nested[0]
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.checks import ABOVE_ZERO, UsageError, expect_within
+from geodistill.checks import ABOVE_ZERO, UsageError, expect_within, suggest
 from geodistill.detect.boxes import inside, wrap
 from geodistill.detect.overlap import meet
 from geodistill.detect.scenes import Scene
 
 Random = np.random.Generator
 TRIES = 100  # of a place for an object that is moved
+PASTED = 15  # objects of a class, where nothing else is said
+FIRST = ("Car", "Pedestrian", "Cyclist")
+"""Classes that are pasted before others, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,19 @@ class Example:
         boxes: float32 [M, 7] of the detector's classes.
         labels: int64 [M], numbers of their classes.
         trails: float32 [M, T, 7], the same objects in neighbouring frames; None where unknown.
+        others: float32 [K, 7], labelled objects that are not learnt from, such as those of other
+            classes: nothing is pasted or moved into them. None for none.
     """
 
     points: Tensor
     boxes: Tensor
     labels: Tensor
     trails: Tensor | None = None
+    others: Tensor | None = None
+
+    def taken(self) -> Tensor:
+        """Boxes [M + K, 7] of all that is labelled."""
+        return self.boxes if self.others is None else torch.cat([self.boxes, self.others])
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Paste:
 @dataclass(frozen=True)
 class Augmentation:
     """Attributes:
-    paste: for each class.
+    paste: for each class; None for `PASTED` of each that the detector has.
     shift_m: standard deviation of the way that each object is moved by, along x, y and z.
     spin_rad: by at most so much each object is turned about itself.
     flip, flip_x: probability with which y and x change their signs: left and right are exchanged
@@ -70,7 +80,7 @@ class Augmentation:
     scale: least and largest factor of everything.
     """
 
-    paste: tuple[Paste, ...] = (Paste("Car", 15), Paste("Pedestrian", 15), Paste("Cyclist", 15))
+    paste: tuple[Paste, ...] | None = None
     shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spin_rad: float = 0.0
     flip: float = 0.5
@@ -84,6 +94,22 @@ class Augmentation:
         expect_within(self, flip=(0, 1), flip_x=(0, 1), scale=ABOVE_ZERO)
         if self.scale[0] > self.scale[1]:
             raise UsageError(f"scale must be the least and the largest factor, got {self.scale}")
+
+    def pasting(self, classes: Sequence[str]) -> tuple[Paste, ...]:
+        """What is pasted for a detector's classes, in the order in which it is.
+
+        Raises UsageError for a name that is none of them.
+        """
+        if self.paste is None:
+            order = dict.fromkeys((*FIRST, *classes))
+            return tuple(Paste(name, PASTED) for name in order if name in classes)
+        for one in self.paste:
+            if one.name not in classes:
+                raise UsageError(
+                    f"augmentation.paste names '{one.name}', which is no class of the detector"
+                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or leave paste out"
+                )
+        return self.paste
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +137,7 @@ def example(scene: Scene, classes: tuple[str, ...]) -> Example:
     own = labels >= 0
     own[own.clone()] = inside(scene.points[:, :3], scene.boxes[own]).any(0)
     trails = None if scene.trails is None else scene.trails[own]
-    return Example(scene.points, scene.boxes[own], labels[own], trails)
+    return Example(scene.points, scene.boxes[own], labels[own], trails, scene.boxes[~own])
 
 
 def augmented(
@@ -122,11 +148,11 @@ def augmented(
     random: Random,
 ) -> Example:
     """One of the many scans that a scan can be made into; its points come in a random order."""
-    for paste in settings.paste:
+    for paste in settings.pasting(classes):
         pool = objects.get(paste.name, [])
-        number = list(classes).index(paste.name) if paste.name in classes else -1
+        number = list(classes).index(paste.name)
         wanted = paste.count - int((found.labels == number).sum())
-        if number >= 0 and wanted > 0 and pool:
+        if wanted > 0 and pool:
             drawn = random.permutation(len(pool))[:wanted]
             fit = [pool[k] for k in drawn if len(pool[k].points) >= paste.least_points]
             found = pasted(found, fit, number)
@@ -148,7 +174,7 @@ def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
     fit: list[int] = []
     if objects:
         new = torch.stack([one.box for one in objects])
-        taken, among = meet(new, found.boxes).any(1), meet(new, new)
+        taken, among = meet(new, found.taken()).any(1), meet(new, new)
         for k in range(len(objects)):
             if not taken[k] and not among[k, fit].any():
                 fit.append(k)
@@ -165,16 +191,18 @@ def pasted(found: Example, objects: Sequence[Cutout], label: int) -> Example:
         torch.cat([found.boxes, new]),
         torch.cat([found.labels, torch.full((len(fit),), label)]),
         trails,
+        found.others,
     )
 
 
 def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
     """Each object moved and turned on its own, where it collides with none of the others."""
-    boxes, points = found.boxes.clone(), found.points.clone()
+    taken, points = found.taken().clone(), found.points.clone()
+    boxes = taken[: len(found.boxes)]
     trails = None if found.trails is None else found.trails.clone()
     belongs = inside(points[:, :3], boxes)
     for k in range(len(boxes)):
-        others = torch.cat([boxes[:k], boxes[k + 1 :]])
+        others = torch.cat([taken[:k], taken[k + 1 :]])
         for _ in range(TRIES):
             moved = boxes[k].clone()
             moved[:3] += torch.from_numpy(random.normal(0.0, settings.shift_m)).float()
@@ -190,7 +218,7 @@ def jostled(found: Example, settings: Augmentation, random: Random) -> Example:
                 trails[k, :, 6] = wrap(trails[k, :, 6] + spin)
             boxes[k] = moved
             break
-    return Example(points, boxes, found.labels, trails)
+    return Example(points, boxes, found.labels, trails, found.others)
 
 
 def flipped(found: Example, axis: int) -> Example:
@@ -225,7 +253,8 @@ def _mapped(
 
     points = torch.cat([place(found.points[:, :3]), found.points[:, 3:]], 1)
     trails = None if found.trails is None else boxes(found.trails)
-    return Example(points, boxes(found.boxes), found.labels, trails)
+    others = None if found.others is None else boxes(found.others)
+    return Example(points, boxes(found.boxes), found.labels, trails, others)
 
 
 def _spun(xyz: Tensor, angle: float) -> Tensor:

@@ -12,7 +12,9 @@ from geodistill.checks import check
 from geodistill.detect.boxes import corners_bev
 
 _CHUNK = 1 << 16  # pairs at a time: a few hundred numbers each
-_TOUCH = 1e-9  # of the boxes' size, by which corners on an edge count as inside
+_TOUCH = 1e-9
+"""Of the boxes' size, by which corners on an edge count as inside; sine of the angle between edges
+up to which they are parallel."""
 
 
 def intersection_area(a: Tensor, b: Tensor) -> Tensor:
@@ -175,14 +177,18 @@ def _shared(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _crossings(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each edge of one crosses each edge of the other: [P, 16, 2], and whether it does."""
+    """Where each edge of one crosses each edge of the other: [P, 16, 2], and whether it does.
+
+    Parallel ones do not, on one line either: where they part there are corners.
+    """
     start, step = p[:, :, None], (p.roll(-1, 1) - p)[:, :, None]
     other, along = q[:, None], (q.roll(-1, 1) - q)[:, None]
     gap = other - start
     det = _cross(step, along)
-    safe = torch.where(det == 0, torch.ones_like(det), det)
+    crossing = det.abs() > _TOUCH * step.norm(dim=-1) * along.norm(dim=-1)
+    safe = torch.where(crossing, det, torch.ones_like(det))
     t, u = _cross(gap, along) / safe, _cross(gap, step) / safe
-    hit = (det != 0) & (t >= 0) & (t <= 1) & (u >= 0) & (u <= 1)
+    hit = crossing & (t >= 0) & (t <= 1) & (u >= 0) & (u <= 1)
     where = start + t[..., None] * step
     return where.flatten(1, 2), hit.flatten(1, 2)
 

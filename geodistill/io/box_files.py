@@ -48,7 +48,7 @@ def read_text_boxes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     """
     data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
     names, rows = [], []
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
         words = line.split()
         if not words:
             continue

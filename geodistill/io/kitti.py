@@ -13,7 +13,7 @@ from geodistill.runs.files import atomic_write
 
 COLUMNS = 15
 """Of a label; a prediction has its score behind them."""
-_DIGITS = 4
+_DIGITS = 4  # behind the point, of labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def read_labels(path: Path, scored: bool = False) -> Labels:
     """
     data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
     try:
-        lines = data.decode("utf-8").splitlines()
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text, as files of KITTI labels are") from None
     wanted = (COLUMNS + 1,) if scored else (COLUMNS, COLUMNS + 1)
@@ -94,11 +94,13 @@ def read_labels(path: Path, scored: bool = False) -> Labels:
 
 
 def write_labels(path: Path, labels: Labels) -> None:
-    """Write labels or predictions, atomically. Raises InputError where the system refuses."""
+    """Write labels or predictions, atomically: of these nine digits, so that they score as they did
+    before they were written. Raises InputError where the system refuses."""
+    form = f".{_DIGITS}f" if labels.scores is None else ".9g"
     lines = []
     for name, row in zip(labels.names, label_table(labels), strict=True):
         truncation, occlusion, *others = row.tolist()
-        numbers = [f"{value:.{_DIGITS}f}" for value in others]
+        numbers = [f"{value:{form}}" for value in others]
         lines.append(" ".join([name, f"{truncation:.2f}", f"{occlusion:.0f}", *numbers]) + "\n")
     atomic_write(path, "".join(lines).encode())
 

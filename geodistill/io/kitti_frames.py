@@ -18,6 +18,7 @@ from geodistill.runs.files import atomic_write
 
 IMAGE_SIZE = (375, 1242)
 """Height and width in pixels of most images of KITTI: where a frame has none, it counts as so."""
+_SAID: set[Path] = set()  # folders of which a line has said that points are not finite
 _SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
 
 
@@ -42,7 +43,7 @@ class Calibration:
 def read_scan(path: Path, values: int = 4) -> np.ndarray:
     """Points float32 [N, values] of a file of raw numbers: x, y, z in metres (forward, left, up),
     reflectance 0 to 1. An empty file is an empty scan; points that are not finite are left out,
-    with a line that says so.
+    with a line that says so for the first such scan of a folder.
 
     Raises InputError for a file whose size fits no whole number of points.
     """
@@ -56,9 +57,11 @@ def read_scan(path: Path, values: int = 4) -> np.ndarray:
 
 
 def finite_points(points: np.ndarray, path: Path) -> np.ndarray:
-    """Those of [N, F] that are finite, writable; a line says how many are not."""
+    """Those of [N, F] that are finite, writable; a line says how many are not, once for all scans
+    of a folder, as a data set's are read over and over."""
     finite = np.isfinite(points).all(1)
-    if not finite.all():
+    if not finite.all() and path.parent not in _SAID:
+        _SAID.add(path.parent)
         say(f"{path}: {int((~finite).sum()):,} of {len(points):,} points are not finite: left out")
     return points[finite]
 
@@ -75,7 +78,7 @@ def read_calibration(path: Path) -> Calibration:
             f"{path} is missing: without its calibration a frame's boxes have no place"
         )
     found = {}
-    for line in read_whole(path).decode("utf-8", "replace").splitlines():
+    for line in read_whole(path).decode("utf-8-sig", "replace").splitlines():
         name, _, rest = line.partition(":")
         if name in _SHAPES:
             found[name] = _matrix(path, name, rest)
@@ -113,8 +116,12 @@ def read_split(root: Path, split: str, folder: str = "ImageSets") -> list[str]:
 
 
 def split_names(path: Path) -> list[str]:
-    """Names of frames, one a line. Raises InputError for none, strange ones, and repeated ones."""
-    names = read_whole(path).decode("utf-8", "replace").split()
+    """Names of frames, one a line, in which there may be spaces; empty lines are left out.
+
+    Raises InputError for none, strange ones, and repeated ones.
+    """
+    lines = read_whole(path).decode("utf-8-sig", "replace").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise InputError(f"{path} names no frames: one a line is expected")
     strange = next((name for name in names if Path(name).name != name), None)

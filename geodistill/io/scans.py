@@ -63,12 +63,20 @@ def _pcd(path: Path, values: int) -> np.ndarray:
     if missing:
         raise InputError(f"{path} has no field {missing[0]}, but {', '.join(fields)}")
     count = len(fields["x"])
-    columns = [fields[name] for name in "xyz"]
+    taken = [*"xyz"]
     if values > 3:
         own = next((name for name in INTENSITIES if name in fields), None)
         if own is None:
             _say_no_intensity(path.parent, ", ".join(fields))
-        columns.append(np.zeros(count) if own is None else fields[own])
+        else:
+            taken.append(own)
+    for name in taken:
+        if fields[name].ndim > 1:
+            raise InputError(
+                f"{path}: its field {name} has {fields[name].shape[1]} values a point (COUNT); a "
+                "scan's have one each"
+            )
+    columns = [fields[name] for name in taken]
     columns += [np.zeros(count) for _ in range(values - len(columns))]
     return np.column_stack(columns)
 

@@ -189,6 +189,10 @@ class PointSettings:
             if count < least or count % least:
                 raise UsageError(f"{name} must be a multiple of {least}, got {count}")
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.objects)
+
 
 class Truth(NamedTuple):
     """Of a scan: boxes [M, 7], and their classes int64 [M]."""
@@ -223,7 +227,7 @@ class PointDetector(Detector):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.settings.objects)
+        return self.settings.classes
 
     @property
     def bounds(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -130,6 +130,32 @@ def test_pasting_collides_with_nothing_and_clears_its_place() -> None:
     assert len(after.points) == len(found.points) - gone + new
 
 
+def test_nothing_comes_into_objects_of_other_classes() -> None:
+    """Nor into those of its own that have no point, and are not learnt from."""
+    scene = some_scene()
+    box = torch.tensor([[40.0, 0, -1, 4, 2, 2, 0]])  # where there are no points
+    free = torch.tensor([[40.0, 9, -1, 4, 2, 2, 0]])
+    names, boxes = ("Pedestrian", "Car"), torch.cat([scene.boxes[:1], box])
+    learnable = torch.ones(2, dtype=torch.bool)
+    found = example(Scene("a", scene.points, boxes, names, learnable), ("Car",))
+    assert len(found.boxes) == 0
+    objects = [Cutout(scene.points[:5], one) for one in torch.cat([boxes, free])]
+    assert torch.equal(pasted(found, objects, 0).boxes, free)
+    # Between two walls there is room along them, but not across.
+    walls = torch.tensor([[0.0, 10.6, -1, 50, 20, 2, 0], [0.0, -10.6, -1, 50, 20, 2, 0]])
+    own = torch.tensor([[0.0, 0, -1, 4, 1, 2, 0]])
+    middle = Example(own[:, :4], own, torch.tensor([0]), None, walls)
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        after = jostled(middle, Augmentation(shift_m=(1.0, 1.0, 0.0)), random)
+        assert after.boxes[0, 1].abs() <= 0.1 and not meet(after.boxes, walls).any()
+    after = flipped(turned(scaled(middle, 2.0), 0.3), 1)
+    again = scaled(turned(flipped(after, 1), -0.3), 0.5)
+    assert after.others is not None and again.others is not None
+    assert not meet(after.boxes, after.others).any()
+    assert torch.allclose(again.others, walls, atol=1e-5)
+
+
 def test_jostled_objects_take_their_points_along() -> None:
     found = example(some_scene(), CLASSES)
     settings = Augmentation(shift_m=(0.5, 0.5, 0.1), spin_rad=0.5)

@@ -125,6 +125,10 @@ def test_levels_are_by_points(tmp_path: Path) -> None:
     write_plain(tmp_path, 1)
     labels = open_dataset(tmp_path).labels("scan-0")
     assert labels.occlusion.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    dataset = open_dataset(tmp_path)
+    dataset.scene("scan-0")
+    (tmp_path / "scans" / "scan-0.bin").unlink()  # is not read a second time
+    assert dataset.labels("scan-0").occlusion.tolist() == labels.occlusion.tolist()
     report = evaluate([labels], [labels_scored(labels)], ("Car", "Forklift"), views=("bev", "3d"))
     assert [report.counts["Car", level] for level in LEVELS] == [1, 2, 4]
     assert [report.counts["Forklift", level] for level in LEVELS] == [0, 1, 1]

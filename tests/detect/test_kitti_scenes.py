@@ -146,7 +146,7 @@ def test_trails(tmp_path: Path) -> None:
         dataset.scene("000000")
 
 
-def test_the_digest_is_of_labels_calibration_and_the_sizes_of_scans(tmp_path: Path) -> None:
+def test_the_digest_is_of_labels_calibration_trails_and_the_sizes_of_scans(tmp_path: Path) -> None:
     root = write_kitti(tmp_path, 2, 1)
     dataset, frames = open_dataset(root), ["000000", "000001"]
     found = [dataset.digest(frames), dataset.digest(frames[:1])]
@@ -154,7 +154,11 @@ def test_the_digest_is_of_labels_calibration_and_the_sizes_of_scans(tmp_path: Pa
         with (root / "training" / part).open("ab") as file:
             file.write(b"\n" * 16)
         found.append(dataset.digest(frames))
-    assert len(set(found)) == 5
+    (root / "training" / "trails").mkdir()
+    for text in ("[]", "{}"):
+        (root / "training" / "trails" / "000001.json").write_text(text)
+        found.append(dataset.digest(frames))
+    assert len(set(found)) == 7
 
 
 # -- bad input ----------------------------------------------------------------------------------

@@ -190,6 +190,17 @@ def test_a_versions_folder_can_be_named(root: Path, tmp_path: Path) -> None:
         open_dataset(tmp_path / "v1.0-own").frames("train")
 
 
+def test_a_versions_folder_can_be_a_link(tmp_path: Path) -> None:
+    """Tables that lie elsewhere under another name: scans are beside the link."""
+    made.write_nuscenes(tmp_path / "data")
+    version = tmp_path / "data" / "v1.0-mini"
+    version.rename(tmp_path / "tables")
+    version.symlink_to(tmp_path / "tables")
+    dataset = open_dataset(version)
+    assert dataset.frames("val") == open_dataset(tmp_path / "data").frames("val")
+    assert len(dataset.scene("0-sample-0").points) == 16
+
+
 def changed(table: str, row: int, **fields: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / f"{table}.json"

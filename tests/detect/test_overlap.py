@@ -91,6 +91,29 @@ def test_boxes_that_touch_or_are_one(yaw: float) -> None:
     assert iou_3d(box, inner).item() == pytest.approx(1 / 8, abs=1e-12)
 
 
+def test_boxes_whose_sides_lie_on_one_line() -> None:
+    """As wide, with the same heading, moved along it: what they share is a matter of lengths."""
+    made = torch.Generator().manual_seed(0)
+    yaw, length, share, move = torch.rand(4, 2000, generator=made, dtype=torch.float64)
+    long = random_boxes(2000, 11)
+    long[:, 6], long[:, 3] = (yaw - 0.5) * 4 * math.pi, 0.5 + 4 * length
+    short = long.clone()
+    short[:, 3] *= 0.05 + 0.9 * share
+    moved = short.clone()
+    by = (move * 2 - 1) * long[:, 3]
+    moved[:, 0] += by * long[:, 6].cos()
+    moved[:, 1] += by * long[:, 6].sin()
+    reach = (long[:, 3] + short[:, 3]) / 2 - by.abs()
+    shared = torch.minimum(reach.clamp(min=0), short[:, 3]) * long[:, 4]
+    for other, wanted in ((short, short[:, 3] * short[:, 4]), (moved, shared)):
+        turned = other.clone()
+        turned[:, 6] += math.pi
+        for pair in ((long, other), (other, long), (long, turned), (turned, long)):
+            found = intersection_area(*pair)
+            torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+    assert (shared == 0).any() and (iou_3d(long[:9], short[:9]).diagonal() < 1).all()
+
+
 def test_nothing_depends_on_where_the_boxes_are() -> None:
     a, b = random_boxes(40, 2), random_boxes(30, 3)
     before = iou_3d(a, b)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from geodistill.cli import main
+from geodistill.config import read_yaml
 from geodistill.io.images import read_image
 from geodistill.io.kitti import read_labels
 from tests.detect.small_nuscenes import write_nuscenes
@@ -26,6 +27,7 @@ detector:
   - {{name: {other}, size: [7.0, 2.5, 3.0], bottom: -1.8, positive: 0.5, negative: 0.35}}
 epochs: 2
 batch: 2
+val: {val}
 """
 
 
@@ -52,7 +54,7 @@ def test_nuscenes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_nuscenes(tmp_path / "data")
-    names = {"values": 5, "name": "car", "other": "truck"}
+    names = {"values": 5, "name": "car", "other": "truck", "val": "val"}
     trained, measured, text = run(tmp_path, tmp_path / "data", capsys, **names)
     assert measured["car/count"] == 3 and measured["truck/count"] == 3
     assert trained["score"] == measured["mAP"] and "NDS" not in measured
@@ -80,9 +82,21 @@ def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_plain(tmp_path / "data", 3)
     val = tmp_path / "data" / "splits" / "val.txt"
     (val.parent / "train.txt").write_text(val.read_text())
-    names = {"values": 4, "name": "Car", "other": "Forklift"}
-    _, measured, text = run(tmp_path, tmp_path / "data", capsys, **names)
+    val.rename(val.parent / "held.txt")
+    names = {"values": 4, "name": "Car", "other": "Forklift", "val": "held"}
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "data")
+    _, measured, text = run(tmp_path, link, capsys, **names)
+    assert read_yaml(tmp_path / "run" / "config.yaml")["data"] == str(link)
     assert measured["Car/count/hard"] == 12 and measured["Forklift/count/moderate"] == 3
     assert "Car/3d/AP40/moderate" in measured and "Car/2d/AP40/moderate" not in measured
     assert "bev" in text and "2d" not in text
     read_labels(tmp_path / "out" / "predictions" / "scan-0.txt", scored=True)
+    best, copy = tmp_path / "run" / "best.safetensors", tmp_path / "copy.safetensors"
+    assert main(["eval", str(best), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == measured
+    copy.write_bytes(best.read_bytes())
+    assert main(["eval", str(copy)]) == 1
+    assert "copy.safetensors does not say what it was trained on" in capsys.readouterr().err
+    assert main(["eval", str(copy), "--data", str(link)]) == 2
+    assert "has no split 'val' (known: held, train)" in capsys.readouterr().err

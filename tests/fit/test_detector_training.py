@@ -13,6 +13,7 @@ from torch import multiprocessing
 from geodistill import config, dist
 from geodistill.checks import InputError, UsageError
 from geodistill.cli.train import recipe_file
+from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
 from geodistill.fit.detector import job as jobs
@@ -161,9 +162,29 @@ def test_workers_prepare_the_same(root: Path, tmp_path: Path) -> None:
 
 def test_no_object_to_learn_from(root: Path) -> None:
     other = replace(RECIPE.detector.anchors[0], name="Tram")
-    recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=(other,)))
+    detector = replace(RECIPE.detector, anchors=(other,))
+    recipe = replace(RECIPE, detector=detector, augmentation=Augmentation())
     with pytest.raises(InputError, match="no object of the classes Tram has a point in"):
         train_detector(recipe, open_dataset(root))
+
+
+def test_what_is_pasted_by_default_is_each_class() -> None:
+    anchors = RECIPE.detector.anchors
+    own = tuple(replace(anchors[k], name=name) for k, name in enumerate(("forklift", "Car", "van")))
+    for detector, names in (
+        (RECIPE.detector, ("Car", "Pedestrian", "Cyclist")),
+        (POINTS.detector, ("Car", "Pedestrian", "Cyclist")),
+        (replace(RECIPE.detector, anchors=own), ("Car", "forklift", "van")),
+    ):
+        recipe = replace(RECIPE, detector=detector, augmentation=Augmentation())
+        assert recipe.augmentation is not None
+        assert recipe.augmentation.paste == tuple(Paste(name, 15) for name in names)
+        assert config.from_dict(Recipe, config.to_dict(recipe)) == recipe
+    said = "paste names 'car', which is no class of the detector (did you mean 'Car'?): name Ped"
+    with pytest.raises(UsageError, match=re.escape(said)):
+        replace(RECIPE, augmentation=Augmentation((Paste("car", 4),)))
+    none = replace(RECIPE, augmentation=Augmentation(())).augmentation
+    assert none is not None and none.paste == ()
 
 
 def test_recipes_that_make_no_sense() -> None:

@@ -26,6 +26,12 @@ def test_columns_are_what_the_benchmark_says(tmp_path: Path) -> None:
     assert found.location[0].tolist() == [-2.7, 1.74, 3.68]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_class(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(CAR, encoding="utf-8-sig")
+    assert read_labels(path).names == ("Car",)
+
+
 def test_predictions_have_scores_and_labels_may(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(f"{CAR} 0.75\n")
@@ -45,6 +51,18 @@ def test_what_is_written_is_read(tmp_path: Path, scored: bool) -> None:
     again = read_labels(path, scored)
     assert again.names == labels.names
     np.testing.assert_array_equal(label_table(again), table)
+
+
+def test_predictions_keep_what_float32_can_tell_apart(tmp_path: Path) -> None:
+    """Scores that differ in the last bit are in the same order after they are read."""
+    score = np.float32(0.3)
+    scores = [score, np.nextafter(score, np.float32(1)), np.float32(1e-6)]
+    table = np.random.default_rng(0).uniform(-50, 50, (3, 15)).astype(np.float32).astype(float)
+    table[:, :2], table[:, 14] = -1, scores
+    path = tmp_path / "a.txt"
+    write_labels(path, make_labels(("a", "b", "c"), table))
+    again = label_table(read_labels(path, scored=True)).astype(np.float32)
+    np.testing.assert_array_equal(again, table.astype(np.float32))
 
 
 @pytest.mark.parametrize("text", ["", "\n  \n"])

@@ -10,6 +10,7 @@ import pytest
 from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.io.lzf import compress, decompress
 from geodistill.io.pcd import ENCODINGS, read_pcd, write_pcd
+from geodistill.io.scans import read_points
 
 RNG = np.random.default_rng(4)
 
@@ -201,3 +202,15 @@ def test_what_pcd_cannot_hold_is_not_written(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="cannot hold a field"):
             write_pcd(path, {name: x})
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["y", "intensity"])
+def test_a_scans_fields_have_one_value_each(tmp_path: Path, name: str) -> None:
+    """Of others they may have several."""
+    path = tmp_path / "a.pcd"
+    fields = {key: np.full(3, float(k)) for k, key in enumerate(("x", "y", "z", "intensity"))}
+    write_pcd(path, {"normal": np.ones((3, 3)), **fields})
+    assert read_points(path).tolist() == [[0, 1, 2, 3]] * 3
+    write_pcd(path, {**fields, name: np.ones((3, 2))})
+    with pytest.raises(InputError, match=rf"its field {name} has 2 values a point \(COUNT\)"):
+        read_points(path)

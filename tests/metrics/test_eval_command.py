@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from geodistill.cli import main
+from geodistill.cli.eval import tables
 from geodistill.io.kitti import read_labels, write_labels
 from geodistill.metrics.kitti import cap40, evaluate
 from tests.metrics.test_kitti_metric import made_predictions, made_truth, perfect
@@ -86,6 +87,20 @@ def test_loose_overlaps_find_more(
     assert found[0]["Car/3d/AP40/hard"] < found[1]["Car/3d/AP40/hard"]
 
 
+def test_a_class_with_a_slash_in_its_name(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = CAR.format(left=50, right=250, x=0).replace("Car", "goods/crate")
+    (folders[0] / "0.txt").write_text(line)
+    (folders[1] / "0.txt").write_text(f"{line} 0.5")
+    more = ["--labels", str(folders[0]), "--predictions", str(folders[1])]
+    assert main(["eval", *more, "--classes", "goods/crate"]) == 0
+    assert "goods/crate easy: 1 objects" in capsys.readouterr().out
+    values = {"AP": 1.0, "AP/0.5": 1.0, "AP/1": 1.0, "AP/2": 1.0, "AP/4": 1.0, "count": 3}
+    result = {"frames": 1, "mAP": 1.0, **{f"goods/crate/{k}": v for k, v in values.items()}}
+    assert any(line.startswith("goods/crate    ") for line in tables(result))
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
@@ -93,7 +108,7 @@ def test_loose_overlaps_find_more(
         (lambda a, b: (a / "0.txt").unlink(), 1, "no labels of frame 0"),
         (lambda a, b: (b / "0.txt").write_text("Car 1 2"), 1, "0.txt, line 1: 3 columns"),
         (lambda a, b: (a.parent / "s.txt").write_text("../x"), 1, "'../x' is no name of a frame"),
-        (lambda a, b: (a.parent / "s.txt").write_text("0 0"), 1, "names a frame twice"),
+        (lambda a, b: (a.parent / "s.txt").write_text("0\n0"), 1, "names a frame twice"),
         (lambda a, b: (a.parent / "s.txt").write_text("1"), 1, "no labels of frame 1"),
     ],
 )

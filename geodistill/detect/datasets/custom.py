@@ -110,8 +110,13 @@ class Custom:
     def scene(self, frame: str) -> Scene:
         """Raises InputError naming the file that is missing or is not what it should be."""
         points, (names, boxes) = self._points(frame), self._boxes(frame)
-        counts = inside(points[:, :3], boxes).sum(0)
+        counts = self._counts[frame] = inside(points[:, :3], boxes).sum(0)
         return Scene(frame, points, boxes, names, counts >= LEAST_POINTS[-1])
+
+    @cached_property
+    def _counts(self) -> dict[str, Tensor]:
+        """Of frames whose scene was read: int64 [M], points in each box."""
+        return {}
 
     def digest(self, frames: Sequence[str]) -> str:
         boxes = (self._box_file(frame) for frame in frames)
@@ -121,8 +126,10 @@ class Custom:
     def labels(self, frame: str) -> Labels:
         """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
         names, boxes = self._boxes(frame)
-        counts = inside(self._points(frame)[:, :3], boxes).sum(0).numpy()
-        levels = sum((counts < least).astype(np.float64) for least in LEAST_POINTS)
+        counts = self._counts.get(frame)
+        if counts is None or len(counts) != len(boxes):
+            counts = inside(self._points(frame)[:, :3], boxes).sum(0)
+        levels = sum((counts.numpy() < least).astype(np.float64) for least in LEAST_POINTS)
         return make_labels(names, np.column_stack([np.zeros(len(boxes)), levels, _columns(boxes)]))
 
     def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:

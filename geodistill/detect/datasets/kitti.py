@@ -80,7 +80,7 @@ class Kitti:
 
     def _trails(self, frame: str, count: int) -> Tensor | None:
         """Where the objects are in neighbouring frames, which simulated data sets know."""
-        path = self.folder / "trails" / f"{frame}.json"
+        path = self._trail_file(frame)
         if not path.is_file():
             return None
         try:
@@ -101,7 +101,11 @@ class Kitti:
     def digest(self, frames: Sequence[str]) -> str:
         parts = (("label_2", "txt"), ("calib", "txt"))
         files = [self.folder / part / f"{frame}.{ext}" for frame in frames for part, ext in parts]
-        return digest_of(files, [self._scan_file(frame) for frame in frames])
+        trails = [path for path in map(self._trail_file, frames) if path.is_file()]
+        return digest_of([*files, *trails], [self._scan_file(frame) for frame in frames])
+
+    def _trail_file(self, frame: str) -> Path:
+        return self.folder / "trails" / f"{frame}.json"
 
     def _scan_file(self, frame: str) -> Path:
         return self.folder / "velodyne" / f"{frame}.bin"

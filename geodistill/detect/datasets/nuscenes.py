@@ -8,6 +8,7 @@ sample's LiDAR (x right, y forward, z up); the metric compares in the global fra
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,7 +66,7 @@ class Nuscenes:
     def version(self) -> Path:
         """The folder of the tables. Raises UsageError where several could be meant."""
         if (self.root / "sample_annotation.json").is_file():
-            return self.root.resolve()
+            return Path(os.path.abspath(self.root))  # what links are named counts
         found = sorted(path.parent for path in self.root.glob("v1.0-*/sample_annotation.json"))
         if not found:
             raise InputError(f"{self.root} is no folder of nuScenes: it has no v1.0-*/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from geodistill.checks import UsageError, expect_within
@@ -21,7 +21,7 @@ class Recipe:
     epochs: how often each scan is seen.
     batch: scans of a step, over all processes.
     cycle: of the optimiser.
-    augmentation: of training scans; None for none.
+    augmentation: of training scans; None for none. What it pastes by default is filled in.
     mean: weight of the past in the running mean of the weights that is kept; 0 keeps the last.
     measure_every: epochs between measurements; 0 measures at the end only.
     train, val: splits of the data set.
@@ -53,3 +53,6 @@ class Recipe:
             raise UsageError(f"{self.detector.architecture} has no maps: its precision is float32")
         if not 0 <= self.mean < 1:
             raise UsageError(f"mean must be in [0, 1), got {self.mean}")
+        if self.augmentation is not None:
+            paste = self.augmentation.pasting(self.detector.classes)
+            object.__setattr__(self, "augmentation", replace(self.augmentation, paste=paste))

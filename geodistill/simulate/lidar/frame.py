@@ -59,8 +59,8 @@ class Frame:
     labels: of the objects in the image that have a point there; others have none, not even one of
         unknown occlusion.
     boxes: float64 [M, 7] of the labels, in the LiDAR's frame.
-    trails: float64 [M, T, 7], where they are at `TRAIL_S`, in this frame's coordinates as the
-        LiDAR then would be.
+    trails: float64 [M, T, 7], where they are at `TRAIL_S`, in this frame's coordinates: what
+        stands stays where it is.
     """
 
     points: NDArray[np.float32]
@@ -178,7 +178,7 @@ def _labels(
     names = tuple(str(things[k].name) for k in named)
     columns = (truncation, occlusion, alpha, inside, sizes, location, turn)
     labels = make_labels(names, np.column_stack(columns))
-    trails = [[_moved(things[k], street.speed, s) for s in TRAIL_S] for k in named]
+    trails = [[_moved(things[k], s) for s in TRAIL_S] for k in named]
     return labels, boxes, torch.from_numpy(np.array(trails).reshape(-1, len(TRAIL_S), 7))
 
 
@@ -188,9 +188,9 @@ def _box(thing: Thing) -> list[float]:
     return [x, y, z + height / 2, length, width, height, thing.yaw]
 
 
-def _moved(thing: Thing, own_speed: float, seconds: float) -> list[float]:
+def _moved(thing: Thing, seconds: float) -> list[float]:
     box = _box(thing)
-    box[0] += (thing.speed * math.cos(thing.yaw) - own_speed) * seconds
+    box[0] += thing.speed * math.cos(thing.yaw) * seconds
     box[1] += thing.speed * math.sin(thing.yaw) * seconds
     return box
 
