@@ -108,6 +108,9 @@ class Teaching:
     def teachers_seen(self) -> tuple[str, ...]:
         return tuple(fingerprint(teacher) for teacher in self.teachers)
 
+    def taps_seen(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(sorted({*own})) for own in self._wanted)
+
     def labels(self, batch: Batch) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
         if not self._assigned:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.detect.datasets import open_dataset
 from geodistill.distill.detectors import Teaching, expect_same_input
 from geodistill.distill.losses import LOSSES
@@ -113,6 +115,35 @@ def test_a_cached_teacher_teaches_the_same(
 
     with pytest.raises(UsageError, match="holds the outputs of another teacher"):
         train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
+
+
+def test_caches_of_other_teachers_and_parts(
+    root: Path, tmp_path: Path, teacher: AnchorDetector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, cache = open_dataset(root), tmp_path / "cache"
+
+    def guide(tap: str) -> Callable[[Detector], Teaching]:
+        return lambda student: Teaching(student, [teacher], [{"loss": "hint", "tap": tap}])
+
+    assert cache_batches(RECIPE, dataset, cache) == (2, 2)
+    with pytest.raises(UsageError, match=r"holds the outputs of another teacher \(none\) than"):
+        cache_batches(RECIPE, dataset, cache, guide_of=guide("neck"))
+    train_detector(RECIPE, dataset, guide_of=guide("neck"), cache=cache)
+    assert "has no outputs at neck: teachers compute them" in capsys.readouterr().err
+    cache = tmp_path / "taught"
+    assert cache_batches(RECIPE, dataset, cache, guide_of=guide("neck")) == (2, 2)
+    for other, words in ((guide("encoder"), "at neck, not at encoder"), (None, "than none")):
+        with pytest.raises(UsageError, match=words):
+            cache_batches(replace(RECIPE, epochs=2), dataset, cache, guide_of=other)
+    train_detector(RECIPE, dataset, cache=cache)
+    train_detector(RECIPE, dataset, guide_of=guide("neck"), cache=cache)
+    assert "teachers compute them" not in capsys.readouterr().err
+    key = cache / "cache.json"
+    key.write_text(
+        json.dumps({k: v for k, v in json.loads(key.read_text()).items() if k != "taps"})
+    )
+    with pytest.raises(InputError, match="as of an older version: make the cache again"):
+        train_detector(RECIPE, dataset, cache=cache)
 
 
 def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetector) -> None:

@@ -45,6 +45,10 @@ class Guide(Protocol):
         """Fingerprints of the teachers."""
         ...
 
+    def taps_seen(self) -> tuple[tuple[str, ...], ...]:
+        """Of each teacher, the taps at which `outputs` has it, sorted."""
+        ...
+
     def loss(
         self, batch: Batch, predictions: Any, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
