@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from tensorboard.backend.event_processing import event_accumulator
 
 from geodistill.cli import main
+from geodistill.fit.detector.job import DetectorJob
 from geodistill.io.images import read_image
 from geodistill.metrics.kitti import cap40
 
@@ -138,6 +140,27 @@ def test_a_run_trained_again_by_its_settings(streets: Path, tmp_path: Path, caps
     assert "epochs must be at least 1, got 0" in refused(
         capsys, 2, "train", tmp_path / "a" / "config.yaml", *more
     )
+
+
+def test_an_interrupted_training_does_not_go_on_over_other_data(
+    streets: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    data, run = shutil.copytree(streets, tmp_path / "data"), tmp_path / "run"
+    words = ("train", "detector/pillars_small_16x", "--data", data, *settings(), "-o", run)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectorJob, "complete", interrupted)
+        assert main([*map(str, words), "--quiet"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    labels = sorted((data / "training" / "label_2").iterdir())
+    known = labels[-1].read_text()  # of the held-out scans
+    labels[-1].write_text(known + known)
+    assert "an interrupted run with other contents of --data" in refused(capsys, 2, *words)
+    labels[-1].write_text(known)
+    assert "score" in said(capsys, *words)
 
 
 def test_a_cache_of_the_command(streets: Path, tmp_path: Path, capsys) -> None:

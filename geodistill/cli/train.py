@@ -87,6 +87,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     settings["data"] = str(arguments.data.resolve())
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
+    frames = [*dataset.frames(recipe.train), *dataset.frames(recipe.val)]
+    inputs["--data"] = dataset.digest(frames)
     dist.start()
     with contextlib.ExitStack() as stack:
         stack.callback(dist.stop)
