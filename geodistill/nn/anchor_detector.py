@@ -39,6 +39,8 @@ from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
 
 STRIDE = {"pointpillars": 2, "second": 8}
 """Cells of the voxels' grid along one of the anchors'."""
+YAWS = "yaws of anchors"
+"""Of `places`; toolboxes write a quarter turn as 1.57, 1.5707963 and 1.5708."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,10 @@ class AnchorDetector(Detector):
             "architecture": own.architecture,
             "grid": own.grid,
             "values of a point": own.values,
-            "anchors": own.anchors,
+            "classes": own.classes,
+            "sizes of anchors": tuple(one.size for one in own.anchors),
+            "bottoms of anchors": tuple(one.bottom for one in own.anchors),
+            YAWS: tuple(one.yaws for one in own.anchors),
             "placing of anchors": own.placing,
         }
         # Named where it is not the grid's alone: keys of caches are made of these.
@@ -198,7 +203,9 @@ class AnchorDetector(Detector):
 
     @property
     def learnt(self) -> dict[str, Any]:
-        return {"offset": self.settings.offset, "forced": self.settings.forced}
+        own = self.settings
+        thresholds = [(one.positive, one.negative) for one in own.anchors]
+        return {"offset": own.offset, "forced": own.forced, "thresholds": thresholds}
 
     def prepare(self, scans: Sequence[Tensor], generator: torch.Generator | None = None) -> Voxels:
         self.expect_values(scans)

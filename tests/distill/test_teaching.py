@@ -6,16 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from geodistill import config
 from geodistill.checks import InputError, UsageError
+from geodistill.cli.train import recipe_file
 from geodistill.detect.datasets import open_dataset
 from geodistill.distill.detectors import Teaching, expect_same_input
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.stored import store_key
 from geodistill.fit.detector.training import (
     cache_batches,
     make_feed,
@@ -25,6 +29,7 @@ from geodistill.fit.detector.training import (
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_kinds import new_detector
+from geodistill.nn.toolboxes.settings import published
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import GRID
 from tests.fit.small_recipe import POINTS as SMALL_POINTS
@@ -214,9 +219,9 @@ def test_losses_that_cannot_be(teacher: AnchorDetector, options, message: str) -
 
 def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
     finer = replace(RECIPE, detector=replace(RECIPE.detector, grid=replace(GRID, most_points=16)))
-    with pytest.raises(UsageError, match="the teacher has another grid than the student"):
+    with pytest.raises(UsageError, match="teacher and student differ in grid: VoxelGrid"):
         Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
-    with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
+    with pytest.raises(UsageError, match="differ in architecture: pointpillars"):
         Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
 
 
@@ -224,9 +229,48 @@ def test_anchors_of_another_area(teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu")
     moved = AnchorDetector(replace(teacher.settings, area=(0.0, -15.0, 30.0, 15.0)))
     for pair in ((student, moved), (moved, student)):
-        with pytest.raises(UsageError, match="another area of anchors than the student"):
+        with pytest.raises(UsageError, match="differ in area of anchors"):
             expect_same_input(*pair)
     expect_same_input(student, AnchorDetector(replace(teacher.settings, area=student.area)))
+
+
+def test_which_anchors_are_the_same(teacher: AnchorDetector) -> None:
+    def changed(**change: Any) -> AnchorDetector:
+        anchors = tuple(replace(one, **change) for one in teacher.settings.anchors)
+        return AnchorDetector(replace(teacher.settings, anchors=anchors))
+
+    for change in ({"positive": 0.45, "negative": 0.1}, {"yaws": (0.0008, 1.5708)}):
+        expect_same_input(changed(**change), teacher)
+    for change, words in (
+        ({"size": (4.0, 2.0, 2.0)}, r"sizes of anchors: \(\(0\.8, 0\.6, 1\.73\)"),
+        ({"bottom": -1.0}, r"bottoms of anchors: \(-0\.6, -0\.6, -1\.78\) instead of \(-1\.0"),
+        ({"yaws": (0.0, 1.2)}, "yaws of anchors"),
+        ({"yaws": (0.0,)}, "yaws of anchors"),
+    ):
+        with pytest.raises(UsageError, match=f"differ in {words}"):
+            expect_same_input(changed(**change), teacher)
+    other = replace(teacher.settings, anchors=teacher.settings.anchors[::-1])
+    with pytest.raises(UsageError, match="differ in classes"):
+        expect_same_input(AnchorDetector(other), teacher)
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet3d", "openpcdet"])
+def test_toolboxes_second_teaches_a_shipped_student(toolbox: Any) -> None:
+    recipe = config.load(Recipe, recipe_file(Path("detector/second_16x")))
+    student = start_detector(recipe, "cpu")
+    teacher = AnchorDetector(replace(published("second", toolbox), compression=16))
+    expect_same_input(student, teacher)
+    assert student.learnt != teacher.learnt
+
+
+def test_caches_are_of_thresholds(root: Path) -> None:
+    dataset, keys = open_dataset(root), set()
+    for least in (0.45, 0.3):
+        anchors = tuple(replace(one, negative=least) for one in RECIPE.detector.anchors)
+        recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=anchors))
+        detector = start_detector(recipe, "cpu")
+        keys.add(store_key(make_feed(recipe, dataset, detector, with_objects=False), detector))
+    assert len(keys) == 2
 
 
 def test_parts_that_do_not_run(teacher: AnchorDetector) -> None:
