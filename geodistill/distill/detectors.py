@@ -145,6 +145,7 @@ class Teaching:
             total = total + weight * found * self._share(batch)
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
+        self._shown = None  # and with it the batch and what networks share of it
         return total, said
 
     def outputs(self, batch: Batch) -> list[dict[str, Any]]:

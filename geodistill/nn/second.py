@@ -117,7 +117,8 @@ class Second(nn.Module):
 def sparse_map(voxels: Voxels) -> SparseMap:
     """The mean of each voxel's points, in a grid with one more layer on top, as published."""
     x, y, z = voxels.grid.cells
-    return SparseMap(voxel_means(voxels.points, voxels), voxels.cells, (z + 1, y, x), voxels.scans)
+    means, shape = voxel_means(voxels.points, voxels), (z + 1, y, x)
+    return SparseMap(means, voxels.cells, shape, voxels.scans, voxels.shared)
 
 
 def _stage(channels_in: int, channels_out: int, padding: Triple) -> nn.Sequential:

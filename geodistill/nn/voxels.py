@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,7 @@ class Voxels:
         counts: int64 [V], points of each.
         scans: B.
         grid: where they lie.
+        shared: what networks that look at them share, see `nn.sparse.SparseMap`.
     """
 
     points: Tensor
@@ -69,6 +71,7 @@ class Voxels:
     counts: Tensor
     scans: int
     grid: VoxelGrid
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 def voxelize(scans: Sequence[Tensor], grid: VoxelGrid) -> Voxels:

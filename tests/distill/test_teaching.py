@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetect
     said = teaching.loss(batch, student(batch.inputs), 0.0)[1]
     assert [*said] == ["hint backbone.stages.0", "hint neck 0", "hint neck 1", "nst"]
     assert said["hint neck 0"] != said["hint neck 1"]
+
+
+def test_nothing_of_a_batch_is_kept_for_the_next(root: Path, teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu").train()
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    losses = [{"loss": "assignment"}, {"loss": "logits"}]
+    teaching = Teaching(student, [teacher], losses)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
+    teaching.loss(batch, student(batch.inputs), 0.0)
+    seen = weakref.ref(batch.inputs)
+    del batch
+    assert seen() is None
 
 
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill.nn import sparse, sparse_spconv
 from geodistill.nn.second import LAYERS, Normed, Second, SecondSettings, sparse_map
 from geodistill.nn.sparse import StridedConv
 from geodistill.nn.voxels import VoxelGrid, voxelize
@@ -50,6 +53,35 @@ def test_one_voxel_is_enough_to_learn_from() -> None:
     assert torch.equal(found, torch.relu(norm.bias)[None])  # it is its own mean
     model.encoder(given).sum().backward()
     assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("by_spconv", [False, True])
+def test_networks_that_see_the_same_voxels_search_neighbours_once(
+    by_spconv: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_spconv:
+        pytest.importorskip("spconv.pytorch")
+        monkeypatch.setattr(sparse_spconv, "serves", lambda features: True)
+    models = [Second(SecondSettings(grid=GRID, compression=c)).eval() for c in (4, 16)]
+    points = [scan.float() for scan in scans()]
+    searches: list[str] = []
+    for name in ("submanifold_pairs", "strided_pairs"):
+        real = getattr(sparse, name)
+
+        def counted(*given, name: str = name, real: Callable = real):
+            searches.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(sparse, name, counted)
+    with torch.no_grad():
+        alone = [model(voxelize(points, GRID)) for model in models]
+        each = 0 if by_spconv else 4 + 4  # of four resolutions, and of the ways to the next
+        assert len(searches) == 2 * each
+        voxels = voxelize(points, GRID)
+        together = [model(voxels) for model in models]
+        assert len(searches) == 3 * each
+    for one, two in zip(alone, together, strict=True):
+        assert torch.equal(one.logits, two.logits) and torch.equal(one.codes, two.codes)
 
 
 def dense_layer(layer: Normed, x: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
