@@ -109,3 +109,8 @@ def test_python_settings_are_read_as_data() -> None:
         "b": None,
         "c": "Unknown",
     }
+    # Each line doubles the digits: of sixty no memory would hold the last.
+    found = assigned("a = 2\n" + "a = a * a\n" * 5 + "b = a * a\nc = a * (a - 1)", "")
+    assert found == {"a": 2**32, "b": None, "c": 2**64 - 2**32}
+    found = assigned("a = 10\n" + "a = a * a\n" * 16, "")
+    assert found == {"a": None}
