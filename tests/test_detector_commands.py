@@ -134,9 +134,10 @@ def test_points_from_a_recipe_to_boxes(streets: Path, tmp_path: Path, capsys) ->
 def test_a_run_trained_again_by_its_settings(streets: Path, tmp_path: Path, capsys) -> None:
     words = ("--data", streets, "-o")
     made = said(capsys, "train", "detector/pillars_small_16x", *settings(), *words, tmp_path / "a")
-    again = said(capsys, "train", tmp_path / "a" / "config.yaml", *words, tmp_path / "b")
-    assert {**again, "output": made["output"]} == made
-    more = ("--set", "epochs=0", *words, tmp_path / "c")
+    for recipe, out in ((tmp_path / "a", "b"), (tmp_path / "a" / "config.yaml", "c")):
+        again = said(capsys, "train", recipe, *words, tmp_path / out)
+        assert {**again, "output": made["output"]} == made
+    more = ("--set", "epochs=0", *words, tmp_path / "d")
     assert "epochs must be at least 1, got 0" in refused(
         capsys, 2, "train", tmp_path / "a" / "config.yaml", *more
     )
@@ -191,6 +192,10 @@ def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:
     words = ("--data", streets, "-o", tmp_path / "run")
     said_ = refused(capsys, 1, "train", "detector/pillar", *words)
     assert "shipped recipes are" in said_ and "detector/pillars_4x" in said_
+    for folder in (".", "..", "/", streets):
+        assert f"{folder} is a folder, and none of a run" in refused(
+            capsys, 1, "train", folder, *words
+        )
     assert "unknown key 'epoch'" in refused(
         capsys, 2, "train", "detector/pillars", *words, "--set", "epoch=1"
     )

@@ -28,7 +28,7 @@ class Taught(Machine):
     recipe: Annotated[
         Path,
         Positional(
-            "a YAML file, RUN/config.yaml, or one that is shipped: detector/pillars_4x",
+            "a YAML file, the folder of a run, or one that is shipped: detector/pillars_4x",
             metavar="RECIPE",
         ),
     ]
@@ -180,14 +180,21 @@ def read_recipe(arguments: Taught) -> Recipe:
 
 
 def recipe_file(path: Path) -> Path:
-    """A file as it is given, or one that is shipped. Raises InputError where there is neither."""
+    """A file as it is given, that of a run's folder, or one that is shipped. Raises InputError
+    where there is none of them."""
+    from geodistill.runs.layout import CONFIG
+
     if path.is_file():
         return path
-    parts = path.with_suffix(".yaml").parts
-    inside = SHIPPED.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
-    named = path.suffix in ("", ".yaml") and not path.is_absolute() and ".." not in parts
-    if named and inside.is_file():
-        return inside
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if path.name and not path.is_absolute() and ".." not in path.parts:
+        parts = path.with_suffix(".yaml").parts
+        inside = SHIPPED.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
+        if path.suffix in ("", ".yaml") and inside.is_file():
+            return inside
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, and none of a run: name a recipe's file, or a run")
     known = sorted(str(one.relative_to(SHIPPED).with_suffix("")) for one in SHIPPED.rglob("*.yaml"))
     raise InputError(f"{path} does not exist; shipped recipes are {', '.join(known)}")
 
