@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill import dist
-from geodistill.checks import UsageError, expect_within
+from geodistill.checks import ABOVE_ZERO, UsageError, expect_within
 from geodistill.detect import point_codes
 from geodistill.detect.anchors import BETA
 from geodistill.detect.boxes import wrap
@@ -59,6 +59,9 @@ class PointClass:
 
     name: str
     size: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        expect_within(self, size=ABOVE_ZERO)
 
 
 KITTI = (
@@ -180,6 +183,9 @@ class PointSettings:
             raise UsageError(f"no box reaches from {self.low} to {self.high} m")
         if not self.objects:
             raise UsageError("a detector needs at least one class")
+        names = [one.name for one in self.objects]
+        if len({*names}) < len(names):
+            raise UsageError(f"a class comes once, got {', '.join(names)}")
         if self.values < 3:
             raise UsageError(f"a point has at least x, y and z, got {self.values} values")
         for name, count, least in (
