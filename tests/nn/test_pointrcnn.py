@@ -286,7 +286,7 @@ def test_points_out_of_range_are_left_out() -> None:
         ({"points": 0}, "points must be a multiple of 256, got 0"),
         ({"pooled": 24}, "pooled must be a multiple of 16, got 24"),
         ({"objects": ()}, "at least one class"),
-        ({"objects": CLASSES[:1] * 2}, "a class comes once, got Car, Car"),
+        ({"objects": CLASSES[:1] * 2}, "each once, got Car, Car"),
         ({"values": 2}, "at least x, y and z, got 2"),
     ],
 )
