@@ -225,6 +225,16 @@ def test_what_cannot_be_detected(streets: Path, tmp_path: Path, capsys) -> None:
     assert "must be from 0 to 1, got 2" in refused(
         capsys, 2, "detect", scan, "--model", tmp_path / "no", "--least-score", "2"
     )
-    assert "boxes are written as NAME.json" in refused(
-        capsys, 2, "detect", scan, "--model", tmp_path / "no", "-o", "a.txt"
-    )
+    words = ("detect", scan, "--model", tmp_path / "no")  # looked at last
+    assert "boxes are written as NAME.json" in refused(capsys, 2, *words, "-o", "a.txt")
+    for scale in ("0", "-1", "inf", "nan"):
+        said_ = refused(capsys, 2, *words, "--intensity-scale", scale)
+        assert "must be above 0 and finite" in said_
+    nowhere = tmp_path / "none" / "a.json"
+    assert "none does not exist: make it first" in refused(capsys, 1, *words, "-o", nowhere)
+    (tmp_path / "b.png").write_bytes(b"")
+    out = ("-o", tmp_path / "b.json")
+    assert "b.png exists: choose another -o or pass" in refused(capsys, 2, *words, *out)
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.json").mkdir()
+    assert "b.json is a folder" in refused(capsys, 2, *words, *out, "--overwrite")

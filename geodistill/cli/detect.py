@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_free, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,10 @@ class Arguments(Machine):
             raise UsageError(f"--least-score must be from 0 to 1, got {self.least_score}")
         if self.output is not None and self.output.suffix.lower() != ".json":
             raise UsageError(f"-o {self.output}: boxes are written as NAME.json")
-        if not self.intensity_scale > 0:
-            raise UsageError(f"--intensity-scale must be above 0, got {self.intensity_scale}")
+        if not 0 < self.intensity_scale < math.inf:
+            raise UsageError(
+                f"--intensity-scale must be above 0 and finite, got {self.intensity_scale}"
+            )
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -57,9 +59,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     prepare(arguments)
     files = _outputs(arguments)
-    for file in files:
-        if file.exists() and not arguments.overwrite:
-            raise UsageError(f"{file} exists: pass --overwrite, or another -o")
+    expect_free(arguments.overwrite, *files, inputs=(arguments.scan, arguments.model))
     detector = open_detector(arguments.model).detector.to(arguments.device)
     if arguments.least_score is not None:
         choice = replace(detector.settings.choice, least_score=arguments.least_score)
