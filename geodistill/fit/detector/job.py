@@ -136,7 +136,7 @@ class DetectorJob:
             more, said = self.guide.loss(batch, predictions, progress)
             total = total + more
             metrics |= said
-        return total, {**metrics, "gradient": self.adamw.norm}
+        return total, metrics
 
     def finished(self, step: int) -> bool:
         return False
