@@ -33,8 +33,8 @@ from geodistill.detect.targets import NOTHING, Targets, assign
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.pillars import MOMENTUM, Coordinates
-from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars
-from geodistill.nn.second import LAYERS, Second, SecondSettings
+from geodistill.nn.pointpillars import KITTI_GRID, PointPillars
+from geodistill.nn.second import LAYERS, Second
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
 
 STRIDE = {"pointpillars": 2, "second": 8}
@@ -160,19 +160,19 @@ class AnchorDetector(Detector):
     def __init__(self, settings: AnchorSettings) -> None:
         super().__init__()
         self.settings = settings
-        grid, classes, yaws = settings.grid, len(settings.anchors), len(settings.anchors[0].yaws)
-        shape = (grid, classes, yaws, settings.values, settings.compression)
+        classes, yaws = len(settings.anchors), len(settings.anchors[0].yaws)
+        shape = (classes, yaws, settings.values, settings.compression)
         if settings.architecture == "second":
-            self.network = Second(SecondSettings(*shape))
+            self.network = Second(*shape)
         else:
-            self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
+            self.network = PointPillars(*shape, settings.coordinates)
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.momentum = settings.momentum
             elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # sparse kernels have no such
                 module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stride = STRIDE[settings.architecture]
-        x, y, _ = grid.cells
+        x, y, _ = settings.grid.cells
         area, cells = settings.area or self.area, (y // stride, x // stride)
         anchors = anchor_grid(settings.anchors, area, cells, settings.placing)
         self.register_buffer("anchors", anchors, persistent=False)
@@ -240,9 +240,9 @@ class AnchorDetector(Detector):
         half = torch.stack([one.half for one in targets])
         share = self._shares(label)
         learnt = label >= 0
-        classes = predictions.logits.shape[-1]
-        wanted = F.one_hot(label.clamp(min=0), classes) * learnt[..., None]
-        focal = focal_loss(predictions.logits, wanted.to(predictions.logits)).sum(-1)
+        wanted = torch.zeros_like(predictions.logits)
+        wanted[learnt, label[learnt]] = 1
+        focal = focal_loss(predictions.logits, wanted).sum(-1)
         focal = focal * (label != NOTHING)
         scan = learnt.nonzero()[:, 0]
         away = code_loss(predictions.codes[learnt], code[learnt]).sum(1)
