@@ -42,8 +42,15 @@ def message(error: type[Exception], call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def whole_run(folder: Path, seed: int, overwrite: bool = True, field: Path | None = None) -> None:
-    """Three steps, and a field in the folder or, where given, outside of it."""
+def whole_run(
+    folder: Path,
+    seed: int,
+    overwrite: bool = True,
+    field: Path | None = None,
+    folders: bool = False,
+) -> None:
+    """Three steps, and a field in the folder or, where given, outside of it; with `folders` in the
+    folder as well."""
     field = field or folder / "field.safetensors"
     run = Run.open(folder, "fit", {"seed": seed}, overwrite=overwrite, outputs=[field])
     start = 0
@@ -56,4 +63,8 @@ def whole_run(folder: Path, seed: int, overwrite: bool = True, field: Path | Non
     save_tensors(run.staged(field), {"seed": torch.tensor(seed)}, {})
     if seed == 1:
         atomic_write(run.path("only_in_the_first.txt"), b"")
+    if folders:
+        for name in ("logs", f"logs_{seed}"):
+            run.path(name).mkdir(exist_ok=True)
+            (run.path(name) / f"{seed}.txt").write_text("")
     run.finish({"seed": seed})

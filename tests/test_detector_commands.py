@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from geodistill.checks import InputError
 from geodistill.cli import main
+from geodistill.fit.detector.job import DetectorJob
 from geodistill.io.images import read_image
 from geodistill.metrics.kitti import cap40
 
@@ -151,12 +153,34 @@ def test_points_from_a_recipe_to_boxes(streets: Path, tmp_path: Path, capsys) ->
 def test_a_run_trained_again_by_its_settings(streets: Path, tmp_path: Path, capsys) -> None:
     words = ("--data", streets, "-o")
     made = said(capsys, "train", "detector/pillars_small_16x", *settings(), *words, tmp_path / "a")
-    again = said(capsys, "train", tmp_path / "a" / "config.yaml", *words, tmp_path / "b")
-    assert {**again, "output": made["output"]} == made
-    more = ("--set", "epochs=0", *words, tmp_path / "c")
+    for recipe, out in ((tmp_path / "a", "b"), (tmp_path / "a" / "config.yaml", "c")):
+        again = said(capsys, "train", recipe, *words, tmp_path / out)
+        assert {**again, "output": made["output"]} == made
+    more = ("--set", "epochs=0", *words, tmp_path / "d")
     assert "epochs must be at least 1, got 0" in refused(
         capsys, 2, "train", tmp_path / "a" / "config.yaml", *more
     )
+
+
+def test_an_interrupted_training_does_not_go_on_over_other_data(
+    streets: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    data, run = shutil.copytree(streets, tmp_path / "data"), tmp_path / "run"
+    words = ("train", "detector/pillars_small_16x", "--data", data, *settings(), "-o", run)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectorJob, "complete", interrupted)
+        assert main([*map(str, words), "--quiet"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    labels = sorted((data / "training" / "label_2").iterdir())
+    known = labels[-1].read_text()  # of the held-out scans
+    labels[-1].write_text(known + known)
+    assert "an interrupted run with other contents of --data" in refused(capsys, 2, *words)
+    labels[-1].write_text(known)
+    assert "score" in said(capsys, *words)
 
 
 def test_a_cache_of_the_command(streets: Path, tmp_path: Path, capsys) -> None:
@@ -187,6 +211,10 @@ def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:
     words = ("--data", streets, "-o", tmp_path / "run")
     said_ = refused(capsys, 1, "train", "detector/pillar", *words)
     assert "shipped recipes are" in said_ and "detector/pillars_4x" in said_
+    for folder in (".", "..", "/", streets):
+        assert f"{folder} is a folder, and none of a run" in refused(
+            capsys, 1, "train", folder, *words
+        )
     assert "unknown key 'epoch'" in refused(
         capsys, 2, "train", "detector/pillars", *words, "--set", "epoch=1"
     )
@@ -216,6 +244,16 @@ def test_what_cannot_be_detected(streets: Path, tmp_path: Path, capsys) -> None:
     assert "must be from 0 to 1, got 2" in refused(
         capsys, 2, "detect", scan, "--model", tmp_path / "no", "--least-score", "2"
     )
-    assert "boxes are written as NAME.json" in refused(
-        capsys, 2, "detect", scan, "--model", tmp_path / "no", "-o", "a.txt"
-    )
+    words = ("detect", scan, "--model", tmp_path / "no")  # looked at last
+    assert "boxes are written as NAME.json" in refused(capsys, 2, *words, "-o", "a.txt")
+    for scale in ("0", "-1", "inf", "nan"):
+        said_ = refused(capsys, 2, *words, "--intensity-scale", scale)
+        assert "must be above 0 and finite" in said_
+    nowhere = tmp_path / "none" / "a.json"
+    assert "none does not exist: make it first" in refused(capsys, 1, *words, "-o", nowhere)
+    (tmp_path / "b.png").write_bytes(b"")
+    out = ("-o", tmp_path / "b.json")
+    assert "b.png exists: choose another -o or pass" in refused(capsys, 2, *words, *out)
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.json").mkdir()
+    assert "b.json is a folder" in refused(capsys, 2, *words, *out, "--overwrite")

@@ -62,8 +62,9 @@ def test_kill_at_every_instant_of_a_write(tmp_path: Path) -> None:
 
 
 @needs_fork
+@pytest.mark.parametrize("folders", [False, True])
 def test_kill_at_every_instant_of_an_overwriting_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a killed process has written stays with the system, so syncing would only cost time.
     monkeypatch.setattr(os, "fsync", lambda handle: None)
@@ -71,18 +72,18 @@ def test_kill_at_every_instant_of_an_overwriting_run(
     instant = 0
     while True:
         shutil.rmtree(folder, ignore_errors=True)
-        whole_run(folder, 1)
-        if not crash(lambda: whole_run(folder, 2), instant):
+        whole_run(folder, 1, folders=folders)
+        if not crash(lambda: whole_run(folder, 2, folders=folders), instant):
             break
         field = int(load_tensors(folder / "field.safetensors")[0]["seed"])
         assert field in (1, 2)
         assert runs.result(folder) in ({"seed": 1}, {"seed": 2})
         if runs.result(folder) == {"seed": 2}:
             assert field == 2 and (folder / "config.yaml").read_text() == "seed: 2\n"
-        whole_run(folder, 2)
-        check_whole(folder)
+        whole_run(folder, 2, folders=folders)
+        check_whole(folder, folders=folders)
         instant += 1
-    check_whole(folder)
+    check_whole(folder, folders=folders)
     assert instant > 30
 
 
@@ -110,9 +111,12 @@ def test_kill_at_every_instant_of_a_new_run(
     assert instant > 20
 
 
-def check_whole(folder: Path, field: Path | None = None) -> None:
+def check_whole(folder: Path, field: Path | None = None, folders: bool = False) -> None:
     field = field or folder / "field.safetensors"
     inside = {field.name} if field.parent == folder else set()
+    for name in ("logs", "logs_2") if folders else ():
+        assert names(folder / name) == {"2.txt"}
+        inside.add(name)
     assert names(folder) == {".lock", "DONE", "config.yaml", "env.json", "metrics.jsonl"} | inside
     assert runs.result(folder) == {"seed": 2}
     assert int(load_tensors(field)[0]["seed"]) == 2

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from geodistill.checks import UsageError
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_free, prepare
 
 MOST_VALUES = 64  # of a point
 
@@ -51,8 +51,10 @@ class Arguments(Machine):
             raise UsageError(f"-o {self.output}: boxes are written as NAME.json")
         if self.values is not None and not 3 <= self.values <= MOST_VALUES:
             raise UsageError(f"--values must be from 3 to {MOST_VALUES}, got {self.values}")
-        if not self.intensity_scale > 0:
-            raise UsageError(f"--intensity-scale must be above 0, got {self.intensity_scale}")
+        if not 0 < self.intensity_scale < math.inf:
+            raise UsageError(
+                f"--intensity-scale must be above 0 and finite, got {self.intensity_scale}"
+            )
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -69,9 +71,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     prepare(arguments)
     files = _outputs(arguments)
-    for file in files:
-        if file.exists() and not arguments.overwrite:
-            raise UsageError(f"{file} exists: pass --overwrite, or another -o")
+    expect_free(arguments.overwrite, *files, inputs=(arguments.scan, arguments.model))
     detector = open_detector(arguments.model).detector.to(arguments.device)
     if arguments.least_score is not None:
         choice = replace(detector.settings.choice, least_score=arguments.least_score)

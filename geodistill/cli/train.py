@@ -29,7 +29,7 @@ class Taught(Machine):
     recipe: Annotated[
         Path,
         Positional(
-            "a YAML file, RUN/config.yaml, or one that is shipped: detector/pillars_4x",
+            "a YAML file, the folder of a run, or one that is shipped: detector/pillars_4x",
             metavar="RECIPE",
         ),
     ]
@@ -88,6 +88,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
+    frames = [*dataset.frames(recipe.train), *dataset.frames(recipe.val)]
+    inputs["--data"] = dataset.digest(frames)
     dist.start()
     with contextlib.ExitStack() as stack:
         stack.callback(dist.stop)
@@ -179,14 +181,21 @@ def read_recipe(arguments: Taught) -> Recipe:
 
 
 def recipe_file(path: Path) -> Path:
-    """A file as it is given, or one that is shipped. Raises InputError where there is neither."""
+    """A file as it is given, that of a run's folder, or one that is shipped. Raises InputError
+    where there is none of them."""
+    from geodistill.runs.layout import CONFIG
+
     if path.is_file():
         return path
-    parts = path.with_suffix(".yaml").parts
-    inside = SHIPPED.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
-    named = path.suffix in ("", ".yaml") and not path.is_absolute() and ".." not in parts
-    if named and inside.is_file():
-        return inside
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if path.name and not path.is_absolute() and ".." not in path.parts:
+        parts = path.with_suffix(".yaml").parts
+        inside = SHIPPED.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
+        if path.suffix in ("", ".yaml") and inside.is_file():
+            return inside
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, and none of a run: name a recipe's file, or a run")
     known = sorted(str(one.relative_to(SHIPPED).with_suffix("")) for one in SHIPPED.rglob("*.yaml"))
     raise InputError(f"{path} does not exist; shipped recipes are {', '.join(known)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,13 @@ from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, rea
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
-from geodistill.nn.anchor_detector import AnchorDetector
+from geodistill.nn.anchor_detector import YAWS, AnchorDetector
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import fingerprint
 from geodistill.nn.precision import Precision, computing
 from geodistill.nn.synced import synced
 
+YAW_TOLERANCE = 0.01  # radians
 ASSIGNMENT, HEAD = "assignment", "head"
 
 
@@ -58,7 +60,7 @@ class Teaching:
             precision: of teachers' maps.
 
         Raises UsageError for an unknown loss, option, part or teacher, and for a teacher that sees
-        other voxels or other anchors.
+        other voxels or has other anchors.
         """
         if not teachers or not losses:
             raise UsageError("to be taught, a student needs a teacher and losses")
@@ -108,6 +110,9 @@ class Teaching:
     def teachers_seen(self) -> tuple[str, ...]:
         return tuple(fingerprint(teacher) for teacher in self.teachers)
 
+    def taps_seen(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(sorted({*own})) for own in self._wanted)
+
     def labels(self, batch: Batch) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
         if not self._assigned:
@@ -140,6 +145,7 @@ class Teaching:
             total = total + weight * found * self._share(batch)
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
+        self._shown = None  # and with it the batch and what networks share of it
         return total, said
 
     def outputs(self, batch: Batch) -> list[dict[str, Any]]:
@@ -164,15 +170,24 @@ class Teaching:
 
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:
-    """Raise UsageError where a teacher sees other voxels, classes or anchors than a student."""
+    """Raise UsageError where a teacher sees other voxels, classes or anchors than a student. By
+    which overlaps either learns does not matter."""
     ours, theirs = student.places, teacher.places
     for what in {**ours, **theirs}:
         own, other = ours.get(what), theirs.get(what)
-        if own != other:
+        if own != other and not (what == YAWS and _near(own, other)):
             raise UsageError(
-                f"the teacher has another {what} than the student: {other} instead of {own}; their "
-                "features belong to other places"
+                f"teacher and student differ in {what}: {other} instead of {own}; their features "
+                "belong to other places"
             )
+
+
+def _near(own: Any, other: Any) -> bool:
+    """Whether yaws of each class are the same but for rounding."""
+    if own is None or other is None or [*map(len, own)] != [*map(len, other)]:
+        return False
+    pairs = zip(itertools.chain(*own), itertools.chain(*other), strict=True)
+    return all(abs(a - b) < YAW_TOLERANCE for a, b in pairs)
 
 
 def _number(options: Any, count: int) -> int:

@@ -33,12 +33,14 @@ from geodistill.detect.targets import NOTHING, Targets, assign
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.pillars import MOMENTUM, Coordinates
-from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars
-from geodistill.nn.second import LAYERS, Second, SecondSettings
+from geodistill.nn.pointpillars import KITTI_GRID, PointPillars
+from geodistill.nn.second import LAYERS, Second
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
 
 STRIDE = {"pointpillars": 2, "second": 8}
 """Cells of the voxels' grid along one of the anchors'."""
+YAWS = "yaws of anchors"
+"""Of `places`; toolboxes write a quarter turn as 1.57, 1.5707963 and 1.5708."""
 
 
 @dataclass(frozen=True)
@@ -158,19 +160,19 @@ class AnchorDetector(Detector):
     def __init__(self, settings: AnchorSettings) -> None:
         super().__init__()
         self.settings = settings
-        grid, classes, yaws = settings.grid, len(settings.anchors), len(settings.anchors[0].yaws)
-        shape = (grid, classes, yaws, settings.values, settings.compression)
+        classes, yaws = len(settings.anchors), len(settings.anchors[0].yaws)
+        shape = (classes, yaws, settings.values, settings.compression)
         if settings.architecture == "second":
-            self.network = Second(SecondSettings(*shape))
+            self.network = Second(*shape)
         else:
-            self.network = PointPillars(PillarSettings(*shape, settings.coordinates))
+            self.network = PointPillars(*shape, settings.coordinates)
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.momentum = settings.momentum
             elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # sparse kernels have no such
                 module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stride = STRIDE[settings.architecture]
-        x, y, _ = grid.cells
+        x, y, _ = settings.grid.cells
         area, cells = settings.area or self.area, (y // stride, x // stride)
         anchors = anchor_grid(settings.anchors, area, cells, settings.placing)
         self.register_buffer("anchors", anchors, persistent=False)
@@ -190,7 +192,10 @@ class AnchorDetector(Detector):
             "architecture": own.architecture,
             "grid": own.grid,
             "values of a point": own.values,
-            "anchors": own.anchors,
+            "classes": own.classes,
+            "sizes of anchors": tuple(one.size for one in own.anchors),
+            "bottoms of anchors": tuple(one.bottom for one in own.anchors),
+            YAWS: tuple(one.yaws for one in own.anchors),
             "placing of anchors": own.placing,
         }
         # Named where it is not the grid's alone: keys of caches are made of these.
@@ -198,7 +203,9 @@ class AnchorDetector(Detector):
 
     @property
     def learnt(self) -> dict[str, Any]:
-        return {"offset": self.settings.offset, "forced": self.settings.forced}
+        own = self.settings
+        thresholds = [(one.positive, one.negative) for one in own.anchors]
+        return {"offset": own.offset, "forced": own.forced, "thresholds": thresholds}
 
     def prepare(self, scans: Sequence[Tensor], generator: torch.Generator | None = None) -> Voxels:
         self.expect_values(scans)
@@ -233,9 +240,9 @@ class AnchorDetector(Detector):
         half = torch.stack([one.half for one in targets])
         share = self._shares(label)
         learnt = label >= 0
-        classes = predictions.logits.shape[-1]
-        wanted = F.one_hot(label.clamp(min=0), classes) * learnt[..., None]
-        focal = focal_loss(predictions.logits, wanted.to(predictions.logits)).sum(-1)
+        wanted = torch.zeros_like(predictions.logits)
+        wanted[learnt, label[learnt]] = 1
+        focal = focal_loss(predictions.logits, wanted).sum(-1)
         focal = focal * (label != NOTHING)
         scan = learnt.nonzero()[:, 0]
         away = code_loss(predictions.codes[learnt], code[learnt]).sum(1)

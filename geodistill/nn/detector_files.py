@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from geodistill import config
 from geodistill.checks import InputError, UsageError
@@ -66,10 +69,15 @@ def load_weights(detector: Detector, tensors: dict, path: Path) -> None:
     if wrong:
         kind = detector.settings.architecture
         raise InputError(f"{path} does not fit a {kind} detector: {', '.join(wrong)}")
+    expect_finite(tensors, path)
+    detector.load_state_dict(tensors)
+
+
+def expect_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises InputError for weights that are NaN or infinite."""
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise InputError(f"{path}: {name} holds NaN or infinite weights: train it again")
-    detector.load_state_dict(tensors)
 
 
 def fingerprint(detector: Detector) -> str:

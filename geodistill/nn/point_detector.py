@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill import dist
-from geodistill.checks import UsageError, expect_within
+from geodistill.checks import ABOVE_ZERO, UsageError, expect_within
 from geodistill.detect import point_codes
 from geodistill.detect.anchors import BETA
 from geodistill.detect.boxes import wrap
@@ -59,6 +59,9 @@ class PointClass:
 
     name: str
     size: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        expect_within(self, size=ABOVE_ZERO)
 
 
 KITTI = (
@@ -178,14 +181,14 @@ class PointSettings:
             raise UsageError(f"unsure must be below sure, {self.sure:g}, got {self.unsure:g}")
         if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
             raise UsageError(f"no box reaches from {self.low} to {self.high} m")
-        if not self.objects:
-            raise UsageError("a detector needs at least one class")
+        names = [one.name for one in self.objects]
+        if not names or len({*names}) < len(names):
+            said = ", ".join(names) or "none"
+            raise UsageError(f"a detector needs at least one class, and each once, got {said}")
         if self.values < 3:
             raise UsageError(f"a point has at least x, y and z, got {self.values} values")
-        for name, count, least in (
-            ("points", self.points, COARSEST),
-            ("pooled", self.pooled, STEP**2),
-        ):
+        multiples = (("points", self.points, COARSEST), ("pooled", self.pooled, STEP**2))
+        for name, count, least in multiples:
             if count < least or count % least:
                 raise UsageError(f"{name} must be a multiple of {least}, got {count}")
 

@@ -7,8 +7,6 @@ Source: Lang et al., "PointPillars: Fast Encoders for Object Detection from Poin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -18,8 +16,9 @@ from geodistill.nn.pillars import Coordinates, PillarEncoder, ground_map
 from geodistill.nn.voxels import VoxelGrid, Voxels
 
 KITTI_GRID = VoxelGrid((0.0, -39.68, -3.0), (69.12, 39.68, 1.0), (0.16, 0.16, 4.0), 32, 16_000)
-Compression = Literal[1, 2, 4, 8, 16]
 DIVISORS = {1: 1.0, 2: 1.4, 4: 2.0, 8: 2.8, 16: 4.0}
+ENCODED, STAGES, JOINED = 64, (64, 128, 256), (128, 128, 128)
+"""Published widths of the encoder, the backbone's stages, and what the neck makes of these."""
 STRIDES, DEPTHS, UPS = (2, 2, 2), (3, 5, 5), (1, 2, 4)
 
 
@@ -35,25 +34,6 @@ def narrowed(width: int, compression: int) -> int:
     return math.floor(width / DIVISORS[compression])
 
 
-@dataclass(frozen=True)
-class PillarSettings:
-    """Attributes:
-    grid: of pillars.
-    classes: how many.
-    yaws: anchors of a class in a cell.
-    values: of a point.
-    compression: of the parameters, 1 for the published network.
-    coordinates: see `PillarEncoder`.
-    """
-
-    grid: VoxelGrid = KITTI_GRID
-    classes: int = 3
-    yaws: int = 2
-    values: int = 4
-    compression: int = 1
-    coordinates: Coordinates = "absolute"
-
-
 class PointPillars(nn.Module):
     """From voxels to the predictions of every anchor.
 
@@ -61,18 +41,32 @@ class PointPillars(nn.Module):
     [B, C, H, W], head.
     """
 
-    def __init__(self, settings: PillarSettings) -> None:
+    def __init__(
+        self,
+        classes: int = 3,
+        yaws: int = 2,
+        values: int = 4,
+        compression: int = 1,
+        coordinates: Coordinates = "absolute",
+    ) -> None:
+        """
+        Args:
+            classes: how many.
+            yaws: anchors of a class in a cell.
+            values: of a point.
+            compression: of the parameters, 1 for the published network.
+            coordinates: see `PillarEncoder`.
+        """
         super().__init__()
-        self.settings = settings
 
         def width(published: int) -> int:
-            return narrowed(published, settings.compression)
+            return narrowed(published, compression)
 
-        stages, joined = [width(w) for w in (64, 128, 256)], [width(128)] * 3
-        self.encoder = PillarEncoder(settings.values, width(64), settings.coordinates)
-        self.backbone = Backbone(width(64), stages, STRIDES, DEPTHS)
+        stages, joined = [*map(width, STAGES)], [*map(width, JOINED)]
+        self.encoder = PillarEncoder(values, width(ENCODED), coordinates)
+        self.backbone = Backbone(width(ENCODED), stages, STRIDES, DEPTHS)
         self.neck = Neck(stages, joined, UPS)
-        self.head = AnchorHead(sum(joined), settings.classes, settings.classes * settings.yaws)
+        self.head = AnchorHead(sum(joined), classes, classes * yaws)
 
     def forward(self, voxels: Voxels) -> Predictions:
         return self.head(self.neck(self.maps(voxels)))

@@ -6,7 +6,6 @@ Source: Yan, Mao and Li, "SECOND: Sparsely Embedded Convolutional Detection" (Se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +18,12 @@ from geodistill.nn.sparse import SparseMap, StridedConv, SubmanifoldConv, Triple
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxel_means
 
 KITTI_GRID = VoxelGrid((0.0, -40.0, -3.0), (70.4, 40.0, 1.0), (0.05, 0.05, 0.1), 5, 16_000)
+SPARSE, STAGES, JOINED = (16, 32, 64, 128), (128, 256), (256, 256)
+"""Published widths of the encoder's resolutions and of what it gives of each height, of the
+backbone's stages, and what the neck makes of these."""
 STRIDES, DEPTHS, UPS = (1, 2), (5, 5), (1, 2)
 LAYERS = range(40, 56)
 """Of voxels, of which the encoder makes two, as the backbone expects."""
-
-
-@dataclass(frozen=True)
-class SecondSettings:
-    """As `PillarSettings`."""
-
-    grid: VoxelGrid = KITTI_GRID
-    classes: int = 3
-    yaws: int = 2
-    values: int = 4
-    compression: int = 1
 
 
 class Normed(nn.Module):
@@ -65,7 +56,7 @@ class SparseEncoder(nn.Module):
 
     def __init__(self, values: int, width: Callable[[int], int]) -> None:
         super().__init__()
-        w16, w32, w64, w128 = map(width, (16, 32, 64, 128))
+        w16, w32, w64, w128 = map(width, SPARSE)
         self.first = Normed(SubmanifoldConv(values, w16))
         self.stages = nn.ModuleList(
             [
@@ -93,18 +84,20 @@ class Second(nn.Module):
     [B, C, H, W], head.
     """
 
-    def __init__(self, settings: SecondSettings) -> None:
+    def __init__(
+        self, classes: int = 3, yaws: int = 2, values: int = 4, compression: int = 1
+    ) -> None:
+        """As `PointPillars`."""
         super().__init__()
-        self.settings = settings
 
         def width(published: int) -> int:
-            return narrowed(published, settings.compression)
+            return narrowed(published, compression)
 
-        stages, joined = [width(128), width(256)], [width(256)] * 2
-        self.encoder = SparseEncoder(settings.values, width)
-        self.backbone = Backbone(2 * width(128), stages, STRIDES, DEPTHS)
+        stages, joined = [*map(width, STAGES)], [*map(width, JOINED)]
+        self.encoder = SparseEncoder(values, width)
+        self.backbone = Backbone(2 * width(SPARSE[-1]), stages, STRIDES, DEPTHS)
         self.neck = Neck(stages, joined, UPS)
-        self.head = AnchorHead(sum(joined), settings.classes, settings.classes * settings.yaws)
+        self.head = AnchorHead(sum(joined), classes, classes * yaws)
 
     def forward(self, voxels: Voxels) -> Predictions:
         return self.head(self.neck(self.maps(voxels)))
@@ -117,7 +110,8 @@ class Second(nn.Module):
 def sparse_map(voxels: Voxels) -> SparseMap:
     """The mean of each voxel's points, in a grid with one more layer on top, as published."""
     x, y, z = voxels.grid.cells
-    return SparseMap(voxel_means(voxels.points, voxels), voxels.cells, (z + 1, y, x), voxels.scans)
+    means, shape = voxel_means(voxels.points, voxels), (z + 1, y, x)
+    return SparseMap(means, voxels.cells, shape, voxels.scans, voxels.shared)
 
 
 def _stage(channels_in: int, channels_out: int, padding: Triple) -> nn.Sequential:

@@ -33,8 +33,9 @@ class SparseMap:
         cells: int64 [V, 4], grid, z, y and x, no two alike.
         shape: Z, Y and X.
         count: B.
-        shared: what layers on these cells share, and networks that look at the same scan: of
-            submanifold convolutions, by kernel, their pairs.
+        shared: what layers on these cells share, and networks that look at the same voxels: of
+            submanifold convolutions, by kernel, their pairs; of strided ones, by kernel, stride and
+            padding, the cells that they reach, their pairs, and what layers on those cells share.
     """
 
     features: Tensor
@@ -106,9 +107,12 @@ class StridedConv(nn.Module):
                 *(self.stride, self.padding, False),
             )
             return SparseMap(features, cells, shape, x.count)
-        cells, pairs = strided_pairs(x.cells, shape, self.kernel, self.stride, self.padding)
+        key = self.kernel, self.stride, self.padding
+        if key not in x.shared:
+            x.shared[key] = (*strided_pairs(x.cells, shape, *key), {})
+        cells, pairs, shared = x.shared[key]
         features = convolve(x.features, self.weight, pairs, len(cells))
-        return SparseMap(features, cells, shape, x.count)
+        return SparseMap(features, cells, shape, x.count, shared)
 
 
 def submanifold_pairs(cells: Tensor, shape: Triple, kernel: Triple) -> Pairs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class VoxelGrid:
         most_points: of a voxel; later ones are dropped.
         most_voxels: of a scan; those that come up later are dropped.
 
-    Raises UsageError where a side or a voxel has no length.
+    Raises UsageError where a side or a voxel has no length, or a side rounds to no voxel.
     """
 
     low: tuple[float, float, float]
@@ -36,7 +37,7 @@ class VoxelGrid:
         expect_within(self, low=anywhere, high=anywhere)
         expect_within(self, most_points=(1, math.inf), most_voxels=(1, math.inf))
         axes = zip(self.low, self.high, self.size, strict=True)
-        if not all(size > 0 and high > low for low, high, size in axes):
+        if not all(size > 0 and 0.5 < (high - low) / size < math.inf for low, high, size in axes):
             size = " x ".join(map(str, self.size))
             raise UsageError(f"voxels of {size} m fill no grid from {self.low} to {self.high} m")
 
@@ -61,6 +62,7 @@ class Voxels:
         counts: int64 [V], points of each.
         scans: B.
         grid: where they lie.
+        shared: what networks that look at them share, see `nn.sparse.SparseMap`.
     """
 
     points: Tensor
@@ -69,6 +71,7 @@ class Voxels:
     counts: Tensor
     scans: int
     grid: VoxelGrid
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 def voxelize(scans: Sequence[Tensor], grid: VoxelGrid) -> Voxels:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,14 @@ def settle(folder: Path) -> None:
     (work / CHECKPOINT).unlink(missing_ok=True)
     stale = set(_done(folder).get("files", ())) - set(_done(work).get("files", ()))
     for path in folder.iterdir():
-        if path.name in stale and path.is_file():
-            path.unlink()
+        if path.name in stale - {WORK, LOCK}:
+            _remove(path)
     # DONE moves last: until then this function finds it in .work and goes on.
     for path in sorted(work.iterdir(), key=lambda path: path.name == DONE):
-        os.replace(path, folder / path.name)
+        place = folder / path.name
+        if path.is_dir() or place.is_dir():  # a file alone takes a file's place
+            _remove(place)
+        os.replace(path, place)
     work.rmdir()
 
 
@@ -190,6 +194,13 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return jsonable(value.tolist())
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _json(value: Any) -> bytes:

@@ -110,6 +110,7 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
             step += 1
             if step % REPORT_EVERY == 0:
                 _expect_finite(total, what, step)
+                metrics |= job.optimiser.report()
                 if run is not None:
                     seconds = round(budget.elapsed(), 3)
                     run.log(step, loss=float(loss.detach()), seconds=seconds, **metrics)

@@ -85,6 +85,9 @@ class AdamW(Optimiser):
         self._rule.step()
         self._rule.zero_grad()
 
+    def report(self) -> dict[str, float]:
+        return {"gradient": self.norm}
+
     def state(self) -> dict[str, Tensor]:
         return {
             f"optimiser.{i}.{name}": value

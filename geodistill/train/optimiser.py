@@ -45,6 +45,10 @@ class Optimiser:
         """What is remembered of one parameter's gradients, by name; to be read, or filled anew."""
         return next(rule.moments for _, rule in self._rules if rule.p is p)
 
+    def report(self) -> dict[str, float]:
+        """What to say of the last step."""
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """Moments, to be stored beside the parameters."""
         return {

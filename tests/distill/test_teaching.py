@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from geodistill.checks import UsageError
+from geodistill import config
+from geodistill.checks import InputError, UsageError
+from geodistill.cli.train import recipe_file
 from geodistill.detect.datasets import open_dataset
 from geodistill.distill.detectors import Teaching, expect_same_input
 from geodistill.distill.losses import LOSSES
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
+from geodistill.fit.detector.stored import store_key
 from geodistill.fit.detector.training import (
     cache_batches,
     make_feed,
@@ -23,6 +30,7 @@ from geodistill.fit.detector.training import (
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_kinds import new_detector
+from geodistill.nn.toolboxes.settings import published
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import GRID
 from tests.fit.small_recipe import POINTS as SMALL_POINTS
@@ -115,6 +123,35 @@ def test_a_cached_teacher_teaches_the_same(
         train_detector(recipe, dataset, guide_of=wrong, cache=tmp_path / "cache")
 
 
+def test_caches_of_other_teachers_and_parts(
+    root: Path, tmp_path: Path, teacher: AnchorDetector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, cache = open_dataset(root), tmp_path / "cache"
+
+    def guide(tap: str) -> Callable[[Detector], Teaching]:
+        return lambda student: Teaching(student, [teacher], [{"loss": "hint", "tap": tap}])
+
+    assert cache_batches(RECIPE, dataset, cache) == (2, 2)
+    with pytest.raises(UsageError, match=r"holds the outputs of another teacher \(none\) than"):
+        cache_batches(RECIPE, dataset, cache, guide_of=guide("neck"))
+    train_detector(RECIPE, dataset, guide_of=guide("neck"), cache=cache)
+    assert "has no outputs at neck: teachers compute them" in capsys.readouterr().err
+    cache = tmp_path / "taught"
+    assert cache_batches(RECIPE, dataset, cache, guide_of=guide("neck")) == (2, 2)
+    for other, words in ((guide("encoder"), "at neck, not at encoder"), (None, "than none")):
+        with pytest.raises(UsageError, match=words):
+            cache_batches(replace(RECIPE, epochs=2), dataset, cache, guide_of=other)
+    train_detector(RECIPE, dataset, cache=cache)
+    train_detector(RECIPE, dataset, guide_of=guide("neck"), cache=cache)
+    assert "teachers compute them" not in capsys.readouterr().err
+    key = cache / "cache.json"
+    key.write_text(
+        json.dumps({k: v for k, v in json.loads(key.read_text()).items() if k != "taps"})
+    )
+    with pytest.raises(InputError, match="as of an older version: make the cache again"):
+        train_detector(RECIPE, dataset, cache=cache)
+
+
 def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
     feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
@@ -128,6 +165,18 @@ def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetect
     said = teaching.loss(batch, student(batch.inputs), 0.0)[1]
     assert [*said] == ["hint backbone.stages.0", "hint neck 0", "hint neck 1", "nst"]
     assert said["hint neck 0"] != said["hint neck 1"]
+
+
+def test_nothing_of_a_batch_is_kept_for_the_next(root: Path, teacher: AnchorDetector) -> None:
+    student = start_detector(RECIPE, "cpu").train()
+    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    losses = [{"loss": "assignment"}, {"loss": "logits"}]
+    teaching = Teaching(student, [teacher], losses)
+    batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
+    teaching.loss(batch, student(batch.inputs), 0.0)
+    seen = weakref.ref(batch.inputs)
+    del batch
+    assert seen() is None
 
 
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
@@ -183,9 +232,9 @@ def test_losses_that_cannot_be(teacher: AnchorDetector, options, message: str) -
 
 def test_teachers_that_see_something_else(teacher: AnchorDetector) -> None:
     finer = replace(RECIPE, detector=replace(RECIPE.detector, grid=replace(GRID, most_points=16)))
-    with pytest.raises(UsageError, match="the teacher has another grid than the student"):
+    with pytest.raises(UsageError, match="teacher and student differ in grid: VoxelGrid"):
         Teaching(start_detector(finer, "cpu"), [teacher], [{"loss": "hint"}])
-    with pytest.raises(UsageError, match="another architecture than the student: pointpillars"):
+    with pytest.raises(UsageError, match="differ in architecture: pointpillars"):
         Teaching(start_detector(POINTS, "cpu"), [teacher], [{"loss": "hint"}])
 
 
@@ -193,9 +242,48 @@ def test_anchors_of_another_area(teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu")
     moved = AnchorDetector(replace(teacher.settings, area=(0.0, -15.0, 30.0, 15.0)))
     for pair in ((student, moved), (moved, student)):
-        with pytest.raises(UsageError, match="another area of anchors than the student"):
+        with pytest.raises(UsageError, match="differ in area of anchors"):
             expect_same_input(*pair)
     expect_same_input(student, AnchorDetector(replace(teacher.settings, area=student.area)))
+
+
+def test_which_anchors_are_the_same(teacher: AnchorDetector) -> None:
+    def changed(**change: Any) -> AnchorDetector:
+        anchors = tuple(replace(one, **change) for one in teacher.settings.anchors)
+        return AnchorDetector(replace(teacher.settings, anchors=anchors))
+
+    for change in ({"positive": 0.45, "negative": 0.1}, {"yaws": (0.0008, 1.5708)}):
+        expect_same_input(changed(**change), teacher)
+    for change, words in (
+        ({"size": (4.0, 2.0, 2.0)}, r"sizes of anchors: \(\(0\.8, 0\.6, 1\.73\)"),
+        ({"bottom": -1.0}, r"bottoms of anchors: \(-0\.6, -0\.6, -1\.78\) instead of \(-1\.0"),
+        ({"yaws": (0.0, 1.2)}, "yaws of anchors"),
+        ({"yaws": (0.0,)}, "yaws of anchors"),
+    ):
+        with pytest.raises(UsageError, match=f"differ in {words}"):
+            expect_same_input(changed(**change), teacher)
+    other = replace(teacher.settings, anchors=teacher.settings.anchors[::-1])
+    with pytest.raises(UsageError, match="differ in classes"):
+        expect_same_input(AnchorDetector(other), teacher)
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet3d", "openpcdet"])
+def test_toolboxes_second_teaches_a_shipped_student(toolbox: Any) -> None:
+    recipe = config.load(Recipe, recipe_file(Path("detector/second_16x")))
+    student = start_detector(recipe, "cpu")
+    teacher = AnchorDetector(replace(published("second", toolbox), compression=16))
+    expect_same_input(student, teacher)
+    assert student.learnt != teacher.learnt
+
+
+def test_caches_are_of_thresholds(root: Path) -> None:
+    dataset, keys = open_dataset(root), set()
+    for least in (0.45, 0.3):
+        anchors = tuple(replace(one, negative=least) for one in RECIPE.detector.anchors)
+        recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=anchors))
+        detector = start_detector(recipe, "cpu")
+        keys.add(store_key(make_feed(recipe, dataset, detector, with_objects=False), detector))
+    assert len(keys) == 2
 
 
 def test_parts_that_do_not_run(teacher: AnchorDetector) -> None:

@@ -30,7 +30,7 @@ from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.point_detector import PointSettings
 from geodistill.runs import Run, load_tensors
-from geodistill.train.adamw import OneCycle
+from geodistill.train.adamw import AdamW, OneCycle
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import POINTS, RECIPE
 
@@ -101,6 +101,25 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert equal(trained(recipe, root, tmp_path / "parts"), whole)
     lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").open()]
     assert [line["step"] for line in lines if "score" in line] == [3, 6]
+
+
+def test_gradients_that_are_logged_are_their_steps_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geodistill.train.REPORT_EVERY", 1)
+    norms: list[float] = []
+    real = AdamW.step
+
+    def noted(self: AdamW, lr_scale: float) -> None:
+        grads = [p.grad for p in self._parameters if p.grad is not None]
+        norms.append(float(torch.stack([grad.norm() for grad in grads]).norm()))
+        real(self, lr_scale)
+
+    monkeypatch.setattr(AdamW, "step", noted)
+    trained(RECIPE, root, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    logged = [line["gradient"] for line in lines if "gradient" in line]
+    assert len(norms) == 6 and logged == pytest.approx(norms, rel=1e-5)
 
 
 def test_it_measures_where_a_batch_is_more_than_all_scans(root: Path, tmp_path: Path) -> None:

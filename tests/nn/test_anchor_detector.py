@@ -131,7 +131,16 @@ def test_a_grid_of_other_layers(architecture, thick: float, said: str) -> None:
         AnchorSettings(architecture=architecture, grid=grid)
 
 
-@pytest.mark.parametrize("change", [{"size": (0.32, 0.0, 4.0)}, {"high": (-1.0, 5.12, 1.0)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": (0.32, 0.0, 4.0)},
+        {"size": (0.32, 0.32, 8.0)},
+        {"size": (1e-320, 0.32, 4.0)},
+        {"size": (math.nan, 0.32, 4.0)},
+        {"high": (-1.0, 5.12, 1.0)},
+    ],
+)
 def test_a_grid_that_is_none(change) -> None:
     with pytest.raises(UsageError, match="fill no grid from"):
         replace(GRID, **change)

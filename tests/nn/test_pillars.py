@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import ShapeError, UsageError
 from geodistill.nn.pillars import PillarEncoder, ground_map
-from geodistill.nn.pointpillars import KITTI_GRID, PillarSettings, PointPillars, narrowed
+from geodistill.nn.pointpillars import KITTI_GRID, PointPillars, narrowed
 from geodistill.nn.voxels import VoxelGrid, Voxels, voxelize
 
 GRID = VoxelGrid((0.0, -4.0, -3.0), (8.0, 4.0, 1.0), (0.5, 0.5, 2.0), 5, 60)
@@ -108,7 +108,7 @@ def test_pillars_lie_where_their_points_are() -> None:
 
 @pytest.mark.parametrize(("compression", "millions"), [(1, 4.835), (4, 1.217), (16, 0.309)])
 def test_parameters_are_as_many_as_published(compression: int, millions: float) -> None:
-    model = PointPillars(PillarSettings(compression=compression))
+    model = PointPillars(compression=compression)
     count = sum(p.numel() for p in model.parameters())
     assert count / 1e6 == pytest.approx(millions, abs=6e-4)
 
@@ -120,7 +120,7 @@ def test_widths_are_divided_as_published() -> None:
 
 
 def test_every_anchor_is_predicted() -> None:
-    model = PointPillars(PillarSettings(grid=PILLARS, compression=16)).eval()
+    model = PointPillars(compression=16).eval()
     found = model(voxelize(scans(), PILLARS))
     count = 8 * 8 * 6
     assert found.logits.shape == (3, count, 3) and found.halves.shape == (3, count, 2)

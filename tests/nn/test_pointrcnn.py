@@ -286,12 +286,19 @@ def test_points_out_of_range_are_left_out() -> None:
         ({"points": 0}, "points must be a multiple of 256, got 0"),
         ({"pooled": 24}, "pooled must be a multiple of 16, got 24"),
         ({"objects": ()}, "at least one class"),
+        ({"objects": CLASSES[:1] * 2}, "each once, got Car, Car"),
         ({"values": 2}, "at least x, y and z, got 2"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         PointSettings(**wrong)
+
+
+def test_objects_without_a_size_are_refused() -> None:
+    for length in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="size must be above 0"):
+            PointClass("Car", (length, 1.6, 1.56))
 
 
 def test_widths_that_are_not_published_are_refused() -> None:

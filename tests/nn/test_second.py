@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geodistill.nn.second import LAYERS, Normed, Second, SecondSettings, sparse_map
+from geodistill.nn import sparse, sparse_spconv
+from geodistill.nn.second import LAYERS, Normed, Second, sparse_map
 from geodistill.nn.sparse import StridedConv
 from geodistill.nn.voxels import VoxelGrid, voxelize
 
@@ -25,7 +28,7 @@ def scans() -> list[Tensor]:
 
 @pytest.mark.parametrize(("compression", "millions"), [(1, 5.326), (4, 1.343), (16, 0.341)])
 def test_parameters_are_as_many_as_published(compression: int, millions: float) -> None:
-    model = Second(SecondSettings(compression=compression))
+    model = Second(compression=compression)
     count = sum(p.numel() for p in model.parameters())
     assert count / 1e6 == pytest.approx(millions, abs=6e-4)
     assert len(model.state_dict()) == 162
@@ -34,7 +37,7 @@ def test_parameters_are_as_many_as_published(compression: int, millions: float) 
 @pytest.mark.parametrize("layers", [LAYERS[0] - 1, *LAYERS, LAYERS[-1] + 1])
 def test_of_which_grids_the_encoder_makes_two_layers(layers: int) -> None:
     grid = VoxelGrid((0.0, 0.0, 0.0), (1.6, 1.6, 0.1 * layers), (0.1, 0.1, 0.1), 5, 400)
-    model = Second(SecondSettings(grid=grid, compression=16)).eval()
+    model = Second(compression=16).eval()
     found = model.encoder(sparse_map(voxelize([torch.rand(20, 4)], grid)))
     assert found.shape == (1, 2 * 32, 2, 2) or layers not in LAYERS
     assert (found.shape[1] == 64) == (layers in LAYERS)
@@ -42,7 +45,7 @@ def test_of_which_grids_the_encoder_makes_two_layers(layers: int) -> None:
 
 def test_one_voxel_is_enough_to_learn_from() -> None:
     torch.manual_seed(0)
-    model = Second(SecondSettings(grid=GRID, compression=16))
+    model = Second(compression=16)
     norm = model.encoder.first.norm
     torch.nn.init.normal_(norm.bias)
     given = sparse_map(voxelize([torch.tensor([[1.0, 0.0, 0.0, 0.5]])], GRID))
@@ -50,6 +53,35 @@ def test_one_voxel_is_enough_to_learn_from() -> None:
     assert torch.equal(found, torch.relu(norm.bias)[None])  # it is its own mean
     model.encoder(given).sum().backward()
     assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("by_spconv", [False, True])
+def test_networks_that_see_the_same_voxels_search_neighbours_once(
+    by_spconv: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_spconv:
+        pytest.importorskip("spconv.pytorch")
+        monkeypatch.setattr(sparse_spconv, "serves", lambda features: True)
+    models = [Second(compression=c).eval() for c in (4, 16)]
+    points = [scan.float() for scan in scans()]
+    searches: list[str] = []
+    for name in ("submanifold_pairs", "strided_pairs"):
+        real = getattr(sparse, name)
+
+        def counted(*given, name: str = name, real: Callable = real):
+            searches.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(sparse, name, counted)
+    with torch.no_grad():
+        alone = [model(voxelize(points, GRID)) for model in models]
+        each = 0 if by_spconv else 4 + 4  # of four resolutions, and of the ways to the next
+        assert len(searches) == 2 * each
+        voxels = voxelize(points, GRID)
+        together = [model(voxels) for model in models]
+        assert len(searches) == 3 * each
+    for one, two in zip(alone, together, strict=True):
+        assert torch.equal(one.logits, two.logits) and torch.equal(one.codes, two.codes)
 
 
 def dense_layer(layer: Normed, x: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +101,7 @@ def dense_layer(layer: Normed, x: Tensor, there: Tensor) -> tuple[Tensor, Tensor
 
 def test_the_encoder_is_that_of_dense_convolutions() -> None:
     torch.manual_seed(0)
-    model = Second(SecondSettings(grid=GRID, compression=4)).double().eval()
+    model = Second(compression=4).double().eval()
     for layer in model.encoder.modules():
         if isinstance(layer, torch.nn.BatchNorm1d):
             torch.nn.init.normal_(layer.weight)

@@ -323,6 +323,26 @@ def test_writing_what_a_toolbox_has_no_setting_for(tmp_path: Path) -> None:
     assert back.convention == "mmdet3d" and back.detector.settings == old
 
 
+@pytest.mark.parametrize("values", [3, 4, 6])
+def test_what_openpcdet_does_with_one_head(
+    tmp_path: Path, values: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Suppression within classes is of several heads alone, and values of points have names."""
+    settings = replace(published("pointpillars", "mmdet3d"), compression=16, values=values)
+    _, config = write_detector(tmp_path / "a.pth", AnchorDetector(settings), "openpcdet")
+    assert "suppresses boxes of one head across classes" in capsys.readouterr().err
+    mapping = yaml.safe_load(config.read_text())
+    nms = mapping["MODEL"]["POST_PROCESSING"]["NMS_CONFIG"]
+    assert not nms["MULTI_CLASSES_NMS"] and mapping["MODEL"]["DENSE_HEAD"]["NAME"].endswith(
+        "Single"
+    )
+    points = mapping["DATA_CONFIG"]["POINT_FEATURE_ENCODING"]
+    used, source = points["used_feature_list"], points["src_feature_list"]
+    assert len(used) == len({*used}) == values and used == source[:values] and len(source) >= 4
+    back = read_detector(tmp_path / "a.pth").detector.settings
+    assert back.values == values and not back.choice.by_class
+
+
 def test_info_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     oracle = filled(Openpcdet(openpcdet_mapping("pointpillars")))
     path = str(save_openpcdet(tmp_path / "a.pth", oracle))

@@ -45,6 +45,10 @@ class Guide(Protocol):
         """Fingerprints of the teachers."""
         ...
 
+    def taps_seen(self) -> tuple[tuple[str, ...], ...]:
+        """Of each teacher, the taps at which `outputs` has it, sorted."""
+        ...
+
     def loss(
         self, batch: Batch, predictions: Any, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
@@ -132,7 +136,7 @@ class DetectorJob:
             more, said = self.guide.loss(batch, predictions, progress)
             total = total + more
             metrics |= said
-        return total, {**metrics, "gradient": self.adamw.norm}
+        return total, metrics
 
     def finished(self, step: int) -> bool:
         return False

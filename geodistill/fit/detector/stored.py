@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill import config
+from geodistill import config, log
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.targets import Targets
 from geodistill.fit.detector.batches import Batch, Feed
@@ -41,11 +41,13 @@ class Store:
     folder: with a file for each step.
     key: what the batches are made by; other settings make others.
     teachers: fingerprints, in the order of the recipe's.
+    taps: of each teacher, sorted, the parts whose outputs are compared.
     """
 
     folder: Path
     key: str
     teachers: tuple[str, ...] = ()
+    taps: tuple[tuple[str, ...], ...] = ()
 
     def path(self, step: int) -> Path:
         return self.folder / f"{step // 1000:03d}" / f"{step:06d}.safetensors"
@@ -56,42 +58,73 @@ class Store:
     def open(self) -> None:
         """Make the folder, or see that it holds the same.
 
-        Raises UsageError for a folder of other settings or of another teacher.
+        Raises UsageError for a folder of other settings, of other teachers or other parts of them.
         """
         path = self.folder / KEY
-        wanted = {"batches": self.key, "teachers": list(self.teachers)}
+        teachers, taps = list(self.teachers), [list(own) for own in self.taps]
         if path.is_file():
-            self._expect(wanted)
+            found = self._found()
+            if found["teachers"] != teachers:
+                raise self._other(found["teachers"])
+            if found["taps"] != taps:
+                raise UsageError(
+                    f"{self.folder} holds the outputs of its teachers at {_listed(found['taps'])}, "
+                    f"not at {_listed(taps)}: make another cache"
+                )
             return
         if self.folder.is_dir():
             remove_leftovers(self.folder)
         if self.folder.is_dir() and any(self.folder.iterdir()):
             raise UsageError(f"{self.folder} holds something that is no cache: choose another -o")
         make_folder(self.folder)
-        atomic_write(path, (json.dumps(wanted, indent=1) + "\n").encode())
+        made = {"batches": self.key, "teachers": teachers, "taps": taps}
+        atomic_write(path, (json.dumps(made, indent=1) + "\n").encode())
 
-    def expect(self, teachers: Sequence[str]) -> None:
-        """Raise where the folder is no cache, or of other batches or teachers than a student's."""
+    def expect(self) -> None:
+        """Raise where the folder is no cache, or of other batches or teachers than a student's.
+
+        Where either has no teacher, the batches alone are shared; outputs that are not in it are
+        computed, which is said.
+        """
         if not (self.folder / KEY).is_file():
             raise InputError(f"{self.folder} is no cache: make it by geodistill cache")
-        self._expect({"batches": self.key, "teachers": list(teachers)})
+        found = self._found()
+        held = found["teachers"]
+        if held and self.teachers and held != list(self.teachers):
+            raise self._other(held)
+        known = found["taps"] if held else [()] * len(self.taps)
+        pairs = zip(self.taps, known, strict=False)  # of a student without a teacher there is none
+        if missing := [sorted({*own} - {*kept}) for own, kept in pairs if {*own} - {*kept}]:
+            log.say(f"{self.folder} has no outputs at {_listed(missing)}: teachers compute them")
 
-    def _expect(self, wanted: Mapping[str, Any]) -> None:
+    def _found(self) -> dict[str, Any]:
+        """What the folder's own file says. Raises InputError where it is damaged, or of a cache
+        whose parts are unknown, and UsageError for other batches."""
         try:
             found = json_object(read_whole(self.folder / KEY), KEY)
         except InputError:
             raise InputError(f"{self.folder / KEY} is damaged: make the cache again") from None
-        if found.get("batches") != wanted["batches"]:
+        held, taps = found.get("teachers"), found.get("taps")
+        if not (isinstance(held, list) and isinstance(taps, list) and len(held) == len(taps)):
+            raise InputError(
+                f"{self.folder / KEY} does not say which outputs of which teachers are there, as "
+                "of an older version: make the cache again"
+            )
+        if found.get("batches") != self.key:
             raise UsageError(
                 f"{self.folder} holds the batches of other settings: the data, its frames, seed, "
                 "batch, augmentation, grid and anchors must be the same"
             )
-        held = found.get("teachers", [])
-        if held and wanted["teachers"] and held != wanted["teachers"]:
-            raise UsageError(
-                f"{self.folder} holds the outputs of another teacher ({', '.join(held)}) than "
-                f"{', '.join(wanted['teachers'])}: make another cache"
-            )
+        return found
+
+    def _other(self, held: Sequence[str]) -> UsageError:
+        def named(teachers: Sequence[str]) -> str:
+            return ", ".join(teachers) or "none"
+
+        return UsageError(
+            f"{self.folder} holds the outputs of another teacher ({named(held)}) than "
+            f"{named(self.teachers)}: make another cache"
+        )
 
     def write(self, step: int, batch: Batch, outputs: Sequence[Outputs]) -> None:
         tensors = _batch_tensors(batch)
@@ -122,6 +155,10 @@ class Store:
             reason = str(error).removesuffix("make it again").rstrip(":; ")
             raise InputError(f"{reason}: delete it, and give its geodistill cache again") from None
         return _batch_of(tensors, extra["frames"], detector)
+
+
+def _listed(taps: Sequence[Sequence[str]]) -> str:
+    return "; ".join(", ".join(own) for own in taps) or "no part"
 
 
 def store_key(feed: Feed, detector: Detector) -> str:

@@ -58,8 +58,8 @@ def train_detector(
     feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
     store = None
     if cache is not None:
-        store = Store(cache, store_key(feed, detector))
-        store.expect(guide.teachers_seen() if guide is not None else ())
+        store = _store(cache, feed, detector, guide)
+        store.expect()
     steps = feed.steps(recipe.epochs)
     every = -(-recipe.measure_every * len(feed.frames) // recipe.batch)
     job = DetectorJob(
@@ -93,8 +93,7 @@ def cache_batches(
     detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     feed = make_feed(recipe, dataset, detector, with_objects=False)
-    teachers = guide.teachers_seen() if guide is not None else ()
-    store = Store(folder, store_key(feed, detector), tuple(teachers))
+    store = _store(folder, feed, detector, guide)
     store.open()
     detector.train()
     steps = feed.steps(recipe.epochs)
@@ -111,6 +110,13 @@ def cache_batches(
     with progress(steps, "batches") as bar:
         written = fill(store, steps, batch, outputs, bar.advance)
     return steps, written
+
+
+def _store(folder: Path, feed: Feed, detector: Detector, guide: Guide | None) -> Store:
+    key = store_key(feed, detector)
+    if guide is None:
+        return Store(folder, key)
+    return Store(folder, key, guide.teachers_seen(), guide.taps_seen())
 
 
 def start_detector(recipe: Recipe, device: str) -> Detector:

@@ -16,8 +16,8 @@ _SPARSE: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ..
     (lambda own: own.permute(4, 0, 1, 2, 3), lambda kept: kept.permute(1, 2, 3, 4, 0)),
     (lambda own: own.transpose(3, 4), lambda kept: kept.transpose(3, 4)),
 )
-SPCONV_1, SPCONV_2, SPCONV_2_NATIVE = range(3)
-"""[z, y, x, in, out], [out, z, y, x, in] and [z, y, x, out, in]."""
+SPCONV_1, SPCONV_2 = 0, 1
+"""[z, y, x, in, out] and [out, z, y, x, in]; spconv 2's native one is [z, y, x, out, in]."""
 
 
 def sparse_layout(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 from geodistill.detect.anchors import BETA, ClassAnchors
 from geodistill.nn.anchor_detector import AnchorSettings
-from geodistill.nn.pointpillars import narrowed
 from geodistill.nn.toolboxes.widths import (
     depths,
     joined_widths,
     map_channels,
     span,
+    sparse_widths,
     stage_widths,
     strides,
     ups,
@@ -74,7 +74,7 @@ def mmdet3d_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) ->
 def _encoder(settings: AnchorSettings) -> dict[str, Any]:
     x, y, z = settings.grid.cells
     if settings.architecture == "second":
-        w16, w32, w64, w128 = (narrowed(w, settings.compression) for w in (16, 32, 64, 128))
+        w16, w32, w64, w128 = sparse_widths(settings)
         return {
             "voxel_encoder": {"type": "HardSimpleVFE", "num_features": settings.values},
             "middle_encoder": {

@@ -23,6 +23,7 @@ _HEAD = {
     "CLASS_AGNOSTIC": False,
     "USE_DIRECTION_CLASSIFIER": True,
 }
+_POINT = ("x", "y", "z", "intensity", "timestamp")
 
 
 def openpcdet_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) -> str:
@@ -69,7 +70,7 @@ def openpcdet_config(settings: AnchorSettings, anchors: Sequence[ClassAnchors]) 
                 "OUTPUT_RAW_SCORE": False,
                 "EVAL_METRIC": "kitti",
                 "NMS_CONFIG": {
-                    "MULTI_CLASSES_NMS": settings.choice.by_class,
+                    "MULTI_CLASSES_NMS": False,  # is of several heads alone
                     "NMS_TYPE": "nms_gpu",
                     "NMS_THRESH": settings.choice.overlap,
                     "NMS_PRE_MAXSIZE": settings.choice.candidates,
@@ -85,6 +86,11 @@ def _data(settings: AnchorSettings) -> dict[str, Any]:
     return {
         "_BASE_CONFIG_": "cfgs/dataset_configs/kitti_dataset.yaml",
         "POINT_CLOUD_RANGE": span(settings),
+        "POINT_FEATURE_ENCODING": {
+            "encoding_type": "absolute_coordinates_encoding",
+            "used_feature_list": _values(settings.values),
+            "src_feature_list": _values(max(settings.values, 4)),  # scans have these at least
+        },
         "DATA_PROCESSOR": [
             {"NAME": "mask_points_and_boxes_outside_range", "REMOVE_OUTSIDE_BOXES": True},
             {"NAME": "shuffle_points", "SHUFFLE_ENABLED": {"train": True, "test": False}},
@@ -99,6 +105,12 @@ def _data(settings: AnchorSettings) -> dict[str, Any]:
             },
         ],
     }
+
+
+def _values(count: int) -> list[str]:
+    """Names of a point's values."""
+    more = (f"value_{number}" for number in range(len(_POINT) + 1, count + 1))
+    return [*_POINT[:count], *more]
 
 
 def _encoder(settings: AnchorSettings) -> dict[str, Any]:

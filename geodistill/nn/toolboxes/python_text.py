@@ -10,6 +10,7 @@ from geodistill.checks import InputError
 
 LONGEST = 1 << 20
 """Characters of a settings text; real ones have some ten thousand."""
+_MOST_BITS = 64
 _OPERATIONS = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -21,7 +22,7 @@ _OPERATIONS = {
 def assigned(text: str, where: str) -> dict[str, Any]:
     """What the names at the top of a text are set to: numbers, texts, and lists, tuples and
     dictionaries of these, `dict(a=1)` included. Another name stands for itself, as a text; other
-    expressions are None.
+    expressions, and integers of more than 64 bits that come out of them, are None.
 
     Raises InputError for a text that is no Python.
     """
@@ -70,9 +71,11 @@ def _operated(node: ast.BinOp, known: dict[str, Any]) -> Any:
     if not (_numeric(left) and _numeric(right)):
         return None
     try:
-        return _OPERATIONS[type(node.op)](left, right)
+        found = _OPERATIONS[type(node.op)](left, right)
     except (ZeroDivisionError, OverflowError):
         return None
+    # Multiplied over and over, integers would grow without end.
+    return None if isinstance(found, int) and found.bit_length() > _MOST_BITS else found
 
 
 def _numeric(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from geodistill import config, log
@@ -12,6 +12,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.detect.anchors import KITTI, ClassAnchors
 from geodistill.io.checkpoints import load_checkpoint
 from geodistill.nn.anchor_detector import STRIDE, AnchorDetector, AnchorSettings
+from geodistill.nn.detector_files import expect_finite
 from geodistill.nn.toolboxes.layouts import (
     HeadOrder,
     State,
@@ -26,6 +27,7 @@ from geodistill.nn.toolboxes.recognition import STATES, Shape, few, recognised, 
 from geodistill.nn.toolboxes.settings import (
     ORDER,
     Convention,
+    OtherGrid,
     OtherNetwork,
     from_mmdet3d,
     from_openpcdet,
@@ -69,12 +71,14 @@ def read_detector(
         convention: of the boxes that it was trained with; mmdet3d-0 is mmdetection3d before 1.0.
             None: as the version in the file says, and the newer where it says none.
 
-    Raises InputError, naming the file, when it is missing, damaged, or another network.
+    Raises InputError, naming the file, when it is missing, damaged, another network, or its config
+    is not understood.
     """
     path = Path(path)
     content = load_checkpoint(path, (*STATES, "meta"))
     state = weights_in(content, path)
     toolbox, architecture, own = recognised(state, path)
+    expect_finite(state, path)
     values = {name: state[key] for name, key in own.items()}
     shape = shape_of(values, architecture, path)
     meta = content.get("meta")
@@ -84,7 +88,7 @@ def read_detector(
         raise UsageError(f"{path} is of {toolbox}: its boxes are not those of {convention}")
     names = tuple(one.name for one in anchors) if anchors else _names(meta, toolbox, shape)
     usual = published(architecture, convention)
-    found = _configured(path, usual, meta, convention, names)
+    found = _configured(path, usual, meta, convention, names, grid)
     settings = found or usual
     if anchors is None:
         by_name = {one.name: one for one in usual.anchors}
@@ -133,16 +137,19 @@ def _configured(
     meta: Mapping[str, Any],
     convention: Convention,
     names: tuple[str, ...],
+    grid: VoxelGrid | None,
 ) -> AnchorSettings | None:
-    """Settings of the file's config, its classes in the order of the file; None where there is
-    no config that is understood."""
+    """Settings of the file's config, its classes in the order of the file; None where there is no
+    config. Raises InputError for one that is not understood."""
     if convention == "openpcdet":
         beside = path.with_suffix(".yaml")
         if beside.is_file():
             try:
-                settings = from_openpcdet(config.read_yaml(beside), settings)
+                settings = from_openpcdet(_with_base(beside), settings, grid)
             except OtherNetwork as error:
                 raise InputError(f"{path}: {error}") from None
+            except OtherGrid as error:
+                raise InputError(f"{beside}: {error}") from None
             except _MISREAD as error:
                 raise InputError(
                     f"{beside}, beside {path.name}, is no config of its detector that is "
@@ -150,19 +157,31 @@ def _configured(
                 ) from None
             log.say(f"{path}: its settings are those of {beside.name} beside it")
             return settings
-    text = meta.get("cfg") or meta.get("config")
-    if convention != "openpcdet" and isinstance(text, str):
-        try:
-            given = assigned(text, "its config")
-            return from_mmdet3d(given, names, settings, convention == "mmdet3d-0")
-        except OtherNetwork as error:
-            raise InputError(f"{path}: {error}") from None
-        except _MISREAD as error:
-            log.say(
-                f"{path}: the config in it is not understood ({_said(error)}): published "
-                "settings are taken"
-            )
-    return None
+    texts = (key for key in ("cfg", "config") if isinstance(meta.get(key), str) and meta[key])
+    key = next(texts, None)
+    if convention == "openpcdet" or key is None:
+        return None
+    try:
+        given = assigned(meta[key], "its config")
+        return from_mmdet3d(given, names, settings, convention == "mmdet3d-0")
+    except OtherNetwork as error:
+        raise InputError(f"{path}: {error}") from None
+    except _MISREAD as error:
+        raise InputError(
+            f"{path}: the config in it is not understood ({_said(error)}): save it without "
+            f"meta['{key}'] to take the published settings"
+        ) from None
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    """A YAML file with what its data are based on, where that is beside it."""
+    found = config.read_yaml(path)
+    data = found.get("DATA_CONFIG", {})
+    name = data.get("_BASE_CONFIG_") if isinstance(data, dict) else None
+    base = path.with_name(PurePath(str(name)).name) if name else path
+    if base == path or not base.is_file():
+        return found
+    return {**found, "DATA_CONFIG": {**config.read_yaml(base), **data}}
 
 
 def _said(error: BaseException) -> str:

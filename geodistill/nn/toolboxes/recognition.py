@@ -13,8 +13,8 @@ from torch import Tensor
 from geodistill import log
 from geodistill.checks import InputError
 from geodistill.io.checkpoints import outline_checkpoint
-from geodistill.nn.pointpillars import DIVISORS, PillarSettings, PointPillars, narrowed
-from geodistill.nn.second import Second, SecondSettings
+from geodistill.nn.pointpillars import DIVISORS, ENCODED, PointPillars, narrowed
+from geodistill.nn.second import SPARSE, Second
 from geodistill.nn.toolboxes.layouts import State
 from geodistill.nn.toolboxes.names import (
     ARCHITECTURES,
@@ -28,8 +28,8 @@ from geodistill.nn.toolboxes.names import (
 
 STATES = ("state_dict", "model_state")
 _FIRST = {
-    "pointpillars": ("encoder.norm.weight", "encoder.linear.weight", 64),
-    "second": ("encoder.first.norm.weight", "encoder.first.convolution.weight", 16),
+    "pointpillars": ("encoder.norm.weight", "encoder.linear.weight", ENCODED),
+    "second": ("encoder.first.norm.weight", "encoder.first.convolution.weight", SPARSE[0]),
 }
 """Norm and weight of the first layer, and its published width."""
 
@@ -108,11 +108,7 @@ def recognised(state: State, path: Path) -> tuple[Toolbox, Architecture, dict[st
 def _weights(architecture: Architecture) -> list[str]:
     """Names of a network's weights, which all widths share."""
     with torch.device("meta"):
-        network = (
-            PointPillars(PillarSettings())
-            if architecture == "pointpillars"
-            else Second(SecondSettings())
-        )
+        network = PointPillars() if architecture == "pointpillars" else Second()
     return [*network.state_dict()]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 from geodistill.checks import InputError
@@ -29,6 +30,8 @@ CHOICES: dict[Toolbox, Choice] = {
     "mmdet3d": Choice(0.1, 100, 0.01, 50, by_class=True),
     "openpcdet": Choice(0.1, 4096, 0.01, 500, by_class=False),
 }
+KITTI_BASE = "kitti_dataset.yaml"
+"""On which OpenPCDet's detectors of KITTI are based."""
 _MOST_CELLS = 1 << 23  # on the ground
 _NO_LIMIT = 1 << 30
 _OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the scans end at 69.12
@@ -36,6 +39,10 @@ _OLD_PILLARS_AREA = (0.0, -39.68, 70.4, 39.68)  # so before 0.18, though the sca
 
 class OtherNetwork(InputError):
     """Settings of a network that there is none of here, though its weights have the same shapes."""
+
+
+class OtherGrid(InputError):
+    """Settings that leave the grid of voxels to a file that is not there."""
 
 
 def published(architecture: Architecture, convention: Convention) -> AnchorSettings:
@@ -73,11 +80,17 @@ def since_1(anchors: ClassAnchors) -> ClassAnchors:
     return replace(anchors, yaws=tuple(math.pi / 2 - yaw for yaw in reversed(anchors.yaws)))
 
 
-def from_openpcdet(config: Mapping[str, Any], start: AnchorSettings) -> AnchorSettings:
+def from_openpcdet(
+    config: Mapping[str, Any], start: AnchorSettings, grid: VoxelGrid | None = None
+) -> AnchorSettings:
     """With what a YAML file of OpenPCDet sets, its classes in the order of the file.
 
-    Raises OtherNetwork for a network that there is none of here, and KeyError, TypeError,
-    ValueError or IndexError for other settings.
+    Args:
+        grid: that counts where the file sets none.
+
+    Raises OtherNetwork for a network that there is none of here, OtherGrid where only a file that
+    it is based on says its grid, and KeyError, TypeError, ValueError or IndexError for other
+    settings.
     """
     _expect_no_distance(config["MODEL"].get("VFE", {}).get("WITH_DISTANCE"))
     head = config["MODEL"]["DENSE_HEAD"]
@@ -113,6 +126,8 @@ def from_openpcdet(config: Mapping[str, Any], start: AnchorSettings) -> AnchorSe
             steps[0]["MAX_POINTS_PER_VOXEL"],
             (most["train"], most["test"]),
         )
+    elif grid is None:
+        _expect_published_grid(data, start.grid)
     after = config["MODEL"].get("POST_PROCESSING")
     if after:
         nms = after["NMS_CONFIG"]
@@ -144,8 +159,10 @@ def from_mmdet3d(
         {"pos_iou_thr": one.positive, "neg_iou_thr": one.negative} for one in start.anchors
     ]
     rules = [rules] * len(names) if isinstance(rules, dict) else rules
+    sizes, ranges = given["sizes"], list(given["ranges"])
+    ranges = ranges * len(sizes) if len(ranges) == 1 else ranges
     anchors, areas = [], set()
-    for name, size, span, rule in zip(names, given["sizes"], given["ranges"], rules, strict=True):
+    for name, size, span, rule in zip(names, sizes, ranges, rules, strict=True):
         width_length = _numbers(size)
         length, width = width_length[1::-1] if old else width_length[:2]
         x, y, bottom, far_x, far_y, _ = _numbers(span)
@@ -156,7 +173,7 @@ def from_mmdet3d(
             bottom,
             float(rule["pos_iou_thr"]),
             float(rule["neg_iou_thr"]),
-            _numbers(given["rotations"]),
+            _numbers(given.get("rotations", (0, 1.5707963))),
         )
         anchors.append(since_1(found) if old else found)
     settings = replace(
@@ -201,6 +218,17 @@ def _with_grid(
     if not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
         raise ValueError(f"voxels of {x} x {y} x {z} m")
     return replace(settings, grid=grid, most_voxels_detecting=test)
+
+
+def _expect_published_grid(data: Mapping[str, Any], grid: VoxelGrid) -> None:
+    base = str(data.get("_BASE_CONFIG_", KITTI_BASE))
+    span = data.get("POINT_CLOUD_RANGE")
+    if base.endswith(KITTI_BASE) and (span is None or _numbers(span) == (*grid.low, *grid.high)):
+        return
+    raise OtherGrid(
+        "it sets no voxels (DATA_PROCESSOR with VOXEL_SIZE), which its _BASE_CONFIG_ does: put "
+        f"{PurePath(base).name} beside it"
+    )
 
 
 def _expect_no_distance(given: Any) -> None:

@@ -120,5 +120,7 @@ def _tell(path: Path, settings: AnchorSettings, toolbox: Toolbox) -> None:
             f"{path}: OpenPCDet's VoxelBackBone8x has its widths in its code: divide them there to "
             "load this one"
         )
+    if toolbox == "openpcdet" and settings.choice.by_class:
+        log.say(f"{path}: OpenPCDet suppresses boxes of one head across classes, not within each")
     if toolbox == "mmdet3d" and not settings.choice.by_class:
         log.say(f"{path}: mmdetection3d suppresses boxes within each class alone, not across them")
