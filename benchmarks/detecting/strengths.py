@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 
 from geodistill.distill.detectors import Teaching
+from geodistill.distill.losses import Seen, loss_settings
+from geodistill.distill.losses.base import PlaceSettings
+from geodistill.distill.losses.masks import footprints
+from geodistill.distill.losses.places import seen_cells
 from geodistill.distill.losses.taps import Taps
 from geodistill.fit.detector.stored import Store
 from geodistill.nn.bev import Predictions
@@ -18,43 +23,69 @@ from geodistill.nn.detector_files import load_detector
 from geodistill.nn.detector_kinds import new_detector
 
 BATCHES = 4
+REACH = PlaceSettings.reach
+HEAD = """| loss | tap | beside labels, first | last | weight for as much | on objects | far off |
+| --- | --- | --- | --- | --- | --- | --- |"""
 
 
-def strengths(work: Path, methods: Mapping[str, list[dict[str, Any]]]) -> str:
+@dataclass
+class Pull:
+    """What a loss says to the student's outputs at its taps.
+
+    Attributes:
+        taps: the parts.
+        share: the norm of its gradient by that of the labels'.
+        on_objects, far: of its gradient's squares on maps, the shares in the cells of boxes, and in
+            those far from all points; None at other taps.
+    """
+
+    taps: tuple[str, ...]
+    share: float
+    on_objects: float | None
+    far: float | None
+
+
+def strengths(work: Path, losses: Sequence[dict[str, Any]]) -> str:
     """A table of gradients' norms at the taps, those of losses with the weight 1 by those of the
-    labels: of a student that has learnt nothing, and of one that labels alone have taught. And the
-    largest weight at which a loss never pulls more strongly than the labels.
+    labels: of a student that has learnt nothing, and of one that labels alone have taught. The
+    largest weight at which a loss never pulls more strongly than the labels. And where on maps it
+    pulls the latter student, compared near points alone and in all cells.
     """
     teacher = load_detector(work / "pillars_small_teacher_0")
     batches = Store(work / "pillars_small_batches_0", "")
     taught = load_detector(work / "pillars_small_16x_none_0").train()
     torch.manual_seed(0)
     students = (new_detector(taught.settings).train(), taught)
-    lines = [
-        "| loss | tap | beside labels, at first | at last | weight for as much |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    met: list[dict[str, Any]] = []
-    for options in (one for losses in methods.values() for one in losses):
-        if options["loss"] == "assignment" or options in met:
+    lines = [HEAD]
+    asked = [one for one in losses if one["loss"] != "assignment"]
+    asked += [{**one, "reach": None} for one in asked if _of_places(one)]
+    for number, options in enumerate(asked):
+        if options in asked[:number]:
             continue
-        met.append(options)
-        shares = [_share(student, teacher, options, batches) for student in students]
-        taps = ", ".join(dict.fromkeys(shares[0][0]))
-        first, last = (share for _, share in shares)
-        weight = 1 / max(first, last)
-        lines.append(f"| {options['loss']} | {taps} | {first:.2g} | {last:.2g} | {weight:.2g} |")
+        first, last = (_pull(student, teacher, options, batches) for student in students)
+        weight = 1 / max(first.share, last.share)
+        where = (
+            "" if share is None else f"{100 * share:.2g} %" for share in (last.on_objects, last.far)
+        )
+        name = options["loss"] + ("" if options.get("reach", REACH) else ", all cells")
+        lines.append(
+            f"| {name} | {', '.join(dict.fromkeys(last.taps))} | {first.share:.2g} | "
+            f"{last.share:.2g} | {weight:.2g} | {' | '.join(where)} |"
+        )
     return "\n".join(lines)
 
 
-def _share(
-    student: Detector, teacher: Detector, options: dict[str, Any], batches: Store
-) -> tuple[tuple[str, ...], float]:
-    """A loss's taps, and how strongly it pulls there with the weight 1, beside the labels."""
+def _of_places(options: dict[str, Any]) -> bool:
+    kind, settings = loss_settings(options)
+    return issubclass(kind.Settings, PlaceSettings) and settings.tap != "encoder"
+
+
+def _pull(student: Detector, teacher: Detector, options: dict[str, Any], batches: Store) -> Pull:
+    """Of a loss with the weight 1."""
     teaching = Teaching(student, [teacher], [{**options, "weight": 1.0, "until": 0.0}])
     (loss,) = teaching.losses
     taps = loss.settings.taps
-    own, theirs = 0.0, 0.0
+    own, theirs, on_objects, far, on_maps = 0.0, 0.0, 0.0, 0.0, 0.0
     for step in range(BATCHES):
         batch = batches.read(step, student)
         seen = Taps(student.network, taps)
@@ -66,7 +97,16 @@ def _share(
         own += _norm(_gradients(labels, places))
         theirs += _norm(pulled)
         seen.remove()
-    return taps, theirs / own
+        for pull in pulled:
+            if pull is not None and pull.dim() == 4:
+                squares, size = pull.square().sum(1), (pull.shape[2], pull.shape[3])
+                boxes = [footprints(one, student.area, size).any(0) for one in batch.boxes]
+                scans = Seen(batch.inputs, batch.boxes, batch.labels, [], None, student.area)
+                on_maps += float(squares.sum())
+                on_objects += float((squares * torch.stack(boxes)).sum())
+                far += float((squares * ~seen_cells(scans, size, REACH)).sum())
+    where = (on_objects / on_maps, far / on_maps) if on_maps else (None, None)
+    return Pull(taps, theirs / own, *where)
 
 
 def _tensors(value: Any) -> list[Tensor]:

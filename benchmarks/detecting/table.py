@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TUNED = "0"
+TUNED = 0
+"""The seed on which methods were tuned."""
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Two-sided 95 %, by the number of values."""
 HEAD = """| taught by | seeds | score | deviation | over none | share of the gap |
@@ -54,9 +55,9 @@ def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
 
 def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> list[str]:
     parts = [f"### {student}"]
-    for title, tuned in (("", False), (f"Seed {TUNED}, on which methods were tuned:", True)):
+    for title, tuned in (("", False), (f"Seed {TUNED}:", True)):
         chosen = {
-            name: {seed: score for seed, score in own.items() if (seed == TUNED) == tuned}
+            name: {seed: score for seed, score in own.items() if (seed == str(TUNED)) == tuned}
             for name, own in methods.items()
         }
         chosen = {name: own for name, own in chosen.items() if own}

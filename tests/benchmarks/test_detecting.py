@@ -43,7 +43,7 @@ def test_the_seed_that_was_tuned_on_is_a_table_of_its_own() -> None:
     records = [record("small/teacher/0", 60.0)]
     records += [record(f"small_16x/none/{seed}", score) for seed, score in ((0, 40.0), (1, 50.0))]
     records += [record(f"small_16x/hint/{seed}", score) for seed, score in ((0, 44.0), (1, 51.0))]
-    first, second = tables.report(records, 9).split("Seed 0, on which methods were tuned:")
+    first, second = tables.report(records, 9).split("Seed 0:")
     assert "| hint | 1 | 51.00 |  | +1.00 | 10 % |" in first and "44.00" not in first
     assert "| hint | 1 | 44.00 |  | +4.00 | 20 % |" in second and "51.00" not in second
 
