@@ -11,7 +11,8 @@ from rows import Row
 from torch import Tensor, nn
 
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
-from geodistill.nn.point_detector import PointDetector, PointSettings
+from geodistill.nn.point_detector import PointDetector
+from geodistill.nn.point_settings import PointSettings
 from geodistill.nn.pointpillars import KITTI_GRID as PILLARS
 from geodistill.nn.second import KITTI_GRID as VOXELS
 

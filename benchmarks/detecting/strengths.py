@@ -65,7 +65,7 @@ def strengths(work: Path, losses: Sequence[dict[str, Any]]) -> str:
         first, last = (_pull(student, teacher, options, batches) for student in students)
         weight = 1 / max(first.share, last.share)
         where = (
-            "" if share is None else f"{100 * share:.2g} %" for share in (last.on_objects, last.far)
+            "" if share is None else f"{100 * share:.1f} %" for share in (last.on_objects, last.far)
         )
         name = options["loss"] + ("" if options.get("reach", REACH) else ", all cells")
         lines.append(

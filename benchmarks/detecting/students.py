@@ -98,9 +98,9 @@ TRIED: dict[str, Losses] = {
 SINGLE: dict[str, Losses] = {
     name: fading({"loss": name, "weight": weight})
     for name, weight in (
-        *(("similarity", 260), ("crd", 0.07), ("ofd", 1), ("ab", 0.8), ("mgd", 28)),
-        *(("fgd", 0.044), ("vcd", 0.019), ("nst", 0.34), ("fsp", 8), ("kd", 0.34)),
-        *(("gid", 0.91), ("nd", 2.7), ("pld", 2.2), ("ofa", 0.4), ("acam", 3.6), ("clock", 0.087)),
+        *(("similarity", 260), ("crd", 0.07), ("ofd", 1), ("ab", 0.7), ("mgd", 26)),
+        *(("fgd", 0.21), ("vcd", 0.018), ("nst", 0.34), ("fsp", 8), ("kd", 0.009)),
+        *(("gid", 0.9), ("nd", 2.6), ("pld", 0.29), ("ofa", 0.17), ("acam", 3.6), ("clock", 0.084)),
     )
 }
 """The other losses, with one seed: maps at the same fifth; what is about objects, as strong as the

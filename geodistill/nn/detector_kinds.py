@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.detector import Detector
-from geodistill.nn.point_detector import PointDetector, PointSettings
+from geodistill.nn.point_detector import PointDetector
+from geodistill.nn.point_settings import PointSettings
 
 DetectorSettings = AnchorSettings | PointSettings
 SETTINGS: dict[str, type[AnchorSettings] | type[PointSettings]] = {

@@ -8,7 +8,7 @@ from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.proposals import Draw
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.nn.anchor_detector import AnchorSettings
-from geodistill.nn.point_detector import PointSettings, Proposing
+from geodistill.nn.point_settings import PointSettings, Proposing
 from geodistill.nn.voxels import VoxelGrid
 from geodistill.train.adamw import OneCycle
 

@@ -28,7 +28,7 @@ from geodistill.fit.detector.training import (
 from geodistill.metrics.detectors import detect
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
-from geodistill.nn.point_detector import PointSettings
+from geodistill.nn.point_settings import PointSettings
 from geodistill.runs import Run, load_tensors
 from geodistill.train.adamw import AdamW, OneCycle
 from tests.detect.small_kitti import write_kitti

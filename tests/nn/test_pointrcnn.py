@@ -16,13 +16,8 @@ from geodistill.detect.boxes import inside
 from geodistill.detect.overlap import iou_3d
 from geodistill.detect.point_codes import turned
 from geodistill.detect.proposals import Draw, point_objects
-from geodistill.nn.point_detector import (
-    PointChoice,
-    PointClass,
-    PointDetector,
-    PointSettings,
-    Proposing,
-)
+from geodistill.nn.point_detector import PointDetector
+from geodistill.nn.point_settings import PointChoice, PointClass, PointSettings, Proposing
 from geodistill.nn.pointrcnn import PointPredictions, pool
 
 CLASSES = (

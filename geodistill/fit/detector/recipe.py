@@ -9,7 +9,7 @@ from typing import Any
 from geodistill.checks import UsageError, expect_within
 from geodistill.detect.augment import Augmentation
 from geodistill.nn.anchor_detector import AnchorSettings
-from geodistill.nn.point_detector import PointSettings
+from geodistill.nn.point_settings import PointSettings
 from geodistill.nn.precision import Precision
 from geodistill.train.adamw import OneCycle
 
