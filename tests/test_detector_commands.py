@@ -63,6 +63,35 @@ def settings(values: Sequence[str] = SMALL) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
 
+def a_report_is_replaced_whole_or_not(
+    student: Path, streets: Path, tmp_path: Path, values: dict, capsys, patch
+) -> None:
+    """Of a student whose report, with these values, is in the folder."""
+    report = ("eval", student, "-o", tmp_path / "report")
+    assert "has a report: choose another -o or pass --overwrite" in refused(capsys, 2, *report)
+    left = tmp_path / "report" / "predictions" / "999999.txt"
+    left.write_text("of another split")
+    note = tmp_path / "report" / "predictions" / "note.md"
+    note.write_text("what a report does not write")
+
+    def spoilt(*_: object) -> None:
+        raise InputError("labels are damaged")
+
+    patch.setattr("geodistill.metrics.detectors.compared", spoilt)
+    assert "labels are damaged" in refused(capsys, 1, *report, "--overwrite")
+    patch.undo()
+    assert left.exists()  # nothing is replaced before there is something new
+    assert said(capsys, *report, "--overwrite") == values and not left.exists()
+    assert note.exists()
+    other = tmp_path / "other" / "predictions" / "000001.txt"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    own = ("eval", student, "-o", tmp_path / "other", "--overwrite")
+    assert "has predictions of no report: choose another" in refused(capsys, 2, *own)
+    assert other.exists()
+    assert "has other files" in refused(capsys, 2, "eval", student, "-o", streets, "--overwrite")
+
+
 def test_teacher_student_eval_and_detect(
     streets: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
@@ -79,29 +108,8 @@ def test_teacher_student_eval_and_detect(
     again = said(capsys, "eval", student, "-o", tmp_path / "report")
     assert again["Car/3d/AP40/moderate"] == found["Car/3d/AP40/moderate"]
     assert read_image(tmp_path / "report" / "scans.png").std() > 0.05
-    report = ("eval", student, "-o", tmp_path / "report")
-    assert "has a report: choose another -o or pass --overwrite" in refused(capsys, 2, *report)
-    left = tmp_path / "report" / "predictions" / "999999.txt"
-    left.write_text("of another split")
-    note = tmp_path / "report" / "predictions" / "note.md"
-    note.write_text("what a report does not write")
-
-    def spoilt(*_: object) -> None:
-        raise InputError("labels are damaged")
-
     with monkeypatch.context() as patch:
-        patch.setattr("geodistill.metrics.detectors.compared", spoilt)
-        assert "labels are damaged" in refused(capsys, 1, *report, "--overwrite")
-    assert left.exists()  # nothing is replaced before there is something new
-    assert said(capsys, *report, "--overwrite") == again and not left.exists()
-    assert note.exists()
-    other = tmp_path / "other" / "predictions" / "000001.txt"
-    other.parent.mkdir(parents=True)
-    other.touch()
-    own = ("eval", student, "-o", tmp_path / "other", "--overwrite")
-    assert "has predictions of no report: choose another" in refused(capsys, 2, *own)
-    assert other.exists()
-    assert "has other files" in refused(capsys, 2, "eval", student, "-o", streets, "--overwrite")
+        a_report_is_replaced_whole_or_not(student, streets, tmp_path, again, capsys, patch)
     predictions, labels = tmp_path / "report" / "predictions", streets / "training" / "label_2"
     files = said(capsys, "eval", "--predictions", predictions, "--labels", labels)
     assert files == pytest.approx(again, abs=1e-5)

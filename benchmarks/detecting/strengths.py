@@ -28,7 +28,7 @@ HEAD = """| loss | tap | beside labels, first | last | weight for as much | on o
 | --- | --- | --- | --- | --- | --- | --- |"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pull:
     """What a loss says to the student's outputs at its taps.
 
@@ -67,7 +67,7 @@ def strengths(work: Path, losses: Sequence[dict[str, Any]]) -> str:
         where = (
             "" if share is None else f"{100 * share:.1f} %" for share in (last.on_objects, last.far)
         )
-        name = options["loss"] + ("" if options.get("reach", REACH) else ", all cells")
+        name = options["loss"] + (", all cells" if options.get("reach", REACH) is None else "")
         lines.append(
             f"| {name} | {', '.join(dict.fromkeys(last.taps))} | {first.share:.2g} | "
             f"{last.share:.2g} | {weight:.2g} | {' | '.join(where)} |"

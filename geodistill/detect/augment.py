@@ -21,8 +21,6 @@ from geodistill.detect.scenes import Scene
 Random = np.random.Generator
 TRIES = 100  # of a place for an object that is moved
 PASTED = 15  # objects of a class, where nothing else is said
-FIRST = ("Car", "Pedestrian", "Cyclist")
-"""Classes that are pasted before others, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ class Augmentation:
         Raises UsageError for a name that is none of them.
         """
         if self.paste is None:
-            order = dict.fromkeys((*FIRST, *classes))
-            return tuple(Paste(name, PASTED) for name in order if name in classes)
+            return tuple(Paste(name, PASTED) for name in classes)
         for one in self.paste:
             if one.name not in classes:
                 raise UsageError(

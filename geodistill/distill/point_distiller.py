@@ -24,14 +24,7 @@ from geodistill.distill.losses.base import (
     expect_heads,
     expect_maps,
 )
-from geodistill.distill.losses.places import (
-    Places,
-    by_scan,
-    certainty,
-    importance,
-    kind_of,
-    rows,
-)
+from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
 from geodistill.nn.bev import Predictions
 from geodistill.nn.pillars import EPSILON, MOMENTUM
 
@@ -149,9 +142,7 @@ def graphs_of(
         said: by the teacher's head, where the importance is that.
     """
     kind = kind_of(teacher, seen)
-    scores, scan = importance(teacher, seen)
-    if said is not None:
-        scores = certainty(said, seen, teacher.shape[2:])
+    scores, scan = importance(teacher, seen, said)
     features = rows(teacher)
     groups = by_scan(teacher, scan, seen, settings.within)
     if settings.reference and kind == "voxels" and groups:

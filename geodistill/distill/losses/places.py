@@ -31,15 +31,20 @@ def rows(x: Tensor) -> Tensor:
     return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def importance(teacher: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+def importance(
+    teacher: Tensor, seen: Seen, said: Predictions | None = None
+) -> tuple[Tensor, Tensor]:
     """Of each place, and its scan, both [P]: of a voxel the number of its points; of a point or a
-    map's cell the largest of the teacher's channels.
+    map's cell the largest of the teacher's channels, or of the logits there of a head with anchors.
+
+    Args:
+        said: by the teacher's head, of maps.
 
     Raises UsageError for rows [V, C] that are not of the scans' voxels or points.
     """
     inputs = seen.inputs
     if teacher.dim() == 4:
-        best = teacher.amax(1)
+        best = teacher.amax(1) if said is None else _certainty(said, seen, teacher.shape[2:])
         scan = arange(len(best), device=best.device)[:, None, None].expand_as(best)
         return best.flatten(), scan.flatten()
     if isinstance(inputs, Voxels):
@@ -57,12 +62,12 @@ def importance(teacher: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
     return teacher.amax(1), scan.repeat_interleave(inputs.points.shape[1])
 
 
-def certainty(said: Predictions, seen: Seen, size: Sequence[int]) -> Tensor:
-    """How sure a head with anchors is that an object is at each place of maps of so many rows and
-    columns: the largest of its logits there, [B H W]."""
+def _certainty(said: Predictions, seen: Seen, size: Sequence[int]) -> Tensor:
+    """The largest logit of the anchors at each place of maps of so many rows and columns:
+    [B, H, W]."""
     rows_, columns = seen.anchors.shape[:2]
     best = said.logits.amax(2).unflatten(1, (rows_, columns, -1)).amax(3)
-    return F.adaptive_max_pool2d(best, tuple(size)).flatten()
+    return F.adaptive_max_pool2d(best, tuple(size))
 
 
 def seen_cells(seen: Seen, size: Sequence[int], reach: float | None) -> Tensor:

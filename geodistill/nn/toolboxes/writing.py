@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from geodistill import __version__, log
 from geodistill.checks import UsageError, choose
@@ -81,24 +82,29 @@ def write_detector(
         for name, tensor in state.items()
     )
     _tell(path, settings, toolbox)
-    if toolbox == "openpcdet":
-        text = openpcdet_config(settings, anchors)
-        counted = OrderedDict({COUNTER: torch.zeros(1, dtype=torch.long), **kept})
-        content: dict[str, Any] = {
-            "epoch": 0,
-            "it": 0,
-            "model_state": counted,
-            "optimizer_state": None,
-            "version": f"geodistill+{__version__}",
-        }
-    else:
-        text = mmdet3d_config(settings, anchors)
-        meta = {"cfg": text, "dataset_meta": {"classes": [one.name for one in anchors]}}
-        content = {"meta": {**meta, "epoch": 0, "iter": 0}, "state_dict": kept}
+    config = openpcdet_config if toolbox == "openpcdet" else mmdet3d_config
+    text = config(settings, anchors)
+    content = _content(toolbox, kept, text, [one.name for one in anchors])
     saved = io.BytesIO()
     torch.save(content, saved)
     write_files(path, {files[1].name: text.encode(), files[0].name: saved.getvalue()})
     return files
+
+
+def _content(
+    toolbox: Toolbox, kept: OrderedDict[str, Tensor], text: str, classes: list[str]
+) -> dict[str, Any]:
+    """What the checkpoint holds, of weights by their names there and the config's text."""
+    if toolbox == "mmdet3d":
+        meta = {"cfg": text, "dataset_meta": {"classes": classes}}
+        return {"meta": {**meta, "epoch": 0, "iter": 0}, "state_dict": kept}
+    return {
+        "epoch": 0,
+        "it": 0,
+        "model_state": OrderedDict({COUNTER: torch.zeros(1, dtype=torch.long), **kept}),
+        "optimizer_state": None,
+        "version": f"geodistill+{__version__}",
+    }
 
 
 def _order(settings: AnchorSettings, toolbox: Toolbox, classes: Sequence[str] | None) -> HeadOrder:

@@ -126,7 +126,7 @@ def make_street(random: Random) -> Street:
     builder.furniture()
     builder.vehicles()
     builder.people()
-    random.random()  # of no use, but without it a seed would give other scans than before
+    random.random()  # moves the stream on: which scans a seed gives depends on it
     return Street(ground, builder.things)
 
 
