@@ -191,9 +191,9 @@ def test_what_is_pasted_by_default_is_each_class() -> None:
     anchors = RECIPE.detector.anchors
     own = tuple(replace(anchors[k], name=name) for k, name in enumerate(("forklift", "Car", "van")))
     for detector, names in (
-        (RECIPE.detector, ("Car", "Pedestrian", "Cyclist")),
+        (RECIPE.detector, ("Pedestrian", "Cyclist", "Car")),
         (POINTS.detector, ("Car", "Pedestrian", "Cyclist")),
-        (replace(RECIPE.detector, anchors=own), ("Car", "forklift", "van")),
+        (replace(RECIPE.detector, anchors=own), ("forklift", "Car", "van")),
     ):
         recipe = replace(RECIPE, detector=detector, augmentation=Augmentation())
         assert recipe.augmentation is not None
