@@ -54,47 +54,40 @@ def fading(*losses: dict[str, Any]) -> Losses:
     return [{**one, "until": 1.0} for one in losses]
 
 
-LOGITS = {"loss": "logits", "classes": 5, "codes": 2}
+LOGITS = {"loss": "logits", "classes": 10, "codes": 4}
 ENCODER = {"loss": "point_distiller", "samples": 512, "weight": 3}
-NECK = {**ENCODER, "tap": "neck", "importance": "head", "weight": 0.5}
-SAID = {**ENCODER, "tap": "head.logits", "weight": 1}
+NECK = {**ENCODER, "tap": "neck", "samples": 128, "importance": "head", "weight": 0.5}
+SAID = {**ENCODER, "tap": "head.logits", "samples": 128, "weight": 1}
 METHODS: dict[str, Losses] = {
     "none": [],
     "hint": fading({"loss": "hint", "weight": 5}),
     "attention": fading({"loss": "attention", "weight": 2}),
     "CWD": fading({"loss": "channels", "weight": 9}),
     "SparseKD": [*fading(LOGITS), {"loss": "assignment"}],
-    "PointDistiller": fading(ENCODER, NECK, SAID),
+    "PointDistiller": fading(ENCODER),
+    "PointDistiller and logits": fading(ENCODER, LOGITS),
     "logits": fading(LOGITS),
-    AT_RANDOM: fading(ENCODER, NECK, SAID),
+    AT_RANDOM: fading(ENCODER),
 }
 """Maps are learnt at a fifth of the weight at which `--weights` says that a loss pulls as strongly
 as the labels; PointDistiller's and the heads' weights are larger than that."""
-PLACES: dict[str, Losses] = {
-    "PointDistiller at the encoder": fading(ENCODER),
-    "PointDistiller and logits": fading(ENCODER, NECK, SAID, LOGITS),
-}
-"""Of the smallest students alone, as are all that follow."""
 TRIED: dict[str, Losses] = {
     "hint, five times": fading({"loss": "hint", "weight": 23}),
-    "attention, five times": fading({"loss": "attention", "weight": 10}),
-    "CWD, five times": fading({"loss": "channels", "weight": 45}),
     "hint, all cells": fading({"loss": "hint", "weight": 6, "reach": None}),
     "attention, all cells": fading({"loss": "attention", "weight": 5, "reach": None}),
     "CWD, all cells": fading({"loss": "channels", "weight": 2.4, "reach": None}),
-    "logits, twice": fading({**LOGITS, "weight": 2}),
-    "PointDistiller at the encoder, weight 0.6": fading({**ENCODER, "weight": 0.6}),
-    "PointDistiller at the encoder, trained layers": [
+    "logits, half": fading({**LOGITS, "weight": 0.5}),
+    "PointDistiller, trained layers": [
         {"loss": "point_distiller", "projection": "trained", "tau": 0.01}
     ],
-    "PointDistiller at the encoder, and logits": fading(ENCODER, LOGITS),
-    "PointDistiller at the encoder and the neck": fading(ENCODER, NECK),
-    "PointDistiller at the encoder and the neck, three times there": fading(
-        ENCODER, {**NECK, "weight": 1.5}
+    "PointDistiller, also at the neck and the head": fading(ENCODER, NECK, SAID),
+    "PointDistiller, also at the neck and the head, and logits": fading(
+        ENCODER, NECK, SAID, LOGITS
     ),
-    "PointDistiller at the encoder and the head": fading(ENCODER, SAID),
+    "PointDistiller and logits, twice": fading(ENCODER, {**LOGITS, "weight": 2}),
 }
-"""Other strengths and forms of these, with the seed on which methods are tuned."""
+"""Other strengths and forms of these: of the smallest students, with the seed on which methods are
+tuned."""
 SINGLE: dict[str, Losses] = {
     name: fading({"loss": name, "weight": weight})
     for name, weight in (
@@ -107,7 +100,7 @@ SINGLE: dict[str, Losses] = {
 labels."""
 CLOSE = ("none", "PointDistiller", "PointDistiller and logits", "logits")
 """What is near to its target: the smallest students learn it with more seeds."""
-LONG = ("none", "PointDistiller", "PointDistiller at the encoder, and logits")
+LONG = ("none", "PointDistiller and logits")
 """What is also learnt for longer, for one seed."""
 SECOND: dict[str, Losses] = {
     "none": [],
@@ -157,16 +150,15 @@ def teacher_of(recipe: str) -> Cell:
 
 def cells() -> list[Cell]:
     """Students, in the order in which they are trained."""
-    methods, single = {**METHODS, **PLACES}, {**TRIED, **SINGLE}
-    seeds = {seed: tuple(methods) for seed in SEEDS} | {seed: CLOSE for seed in MORE_SEEDS}
+    seeds = {seed: tuple(METHODS) for seed in SEEDS} | {seed: CLOSE for seed in MORE_SEEDS}
     found = []
-    for seed, names in {**seeds, TUNED: tuple(methods)}.items():
-        found += [Cell("pillars_small_16x", name, seed, methods[name]) for name in names]
+    for seed, names in {**seeds, TUNED: tuple(METHODS)}.items():
+        found += [Cell("pillars_small_16x", name, seed, METHODS[name]) for name in names]
         if seed in SEEDS:
             found += [Cell("pillars_small_4x", name, seed, own) for name, own in METHODS.items()]
-    every = {**methods, **single}
-    found += [Cell("pillars_small_16x", name, TUNED, own) for name, own in single.items()]
-    found += [Cell("pillars_small_16x", name, TUNED, every[name], LONGER) for name in LONG]
+    for name, own in {**TRIED, **SINGLE}.items():
+        found.append(Cell("pillars_small_16x", name, TUNED, own))
+    found += [Cell("pillars_small_16x", name, TUNED, METHODS[name], LONGER) for name in LONG]
     return [*found, *(Cell("second_small_4x", name, TUNED, own) for name, own in SECOND.items())]
 
 
