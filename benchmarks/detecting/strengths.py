@@ -57,7 +57,7 @@ def strengths(work: Path, losses: Sequence[dict[str, Any]]) -> str:
     torch.manual_seed(0)
     students = (new_detector(taught.settings).train(), taught)
     lines = [HEAD]
-    asked = [one for one in losses if one["loss"] != "assignment"]
+    asked = [{**one, "weight": 1.0, "until": 0.0} for one in losses if one["loss"] != "assignment"]
     asked += [{**one, "reach": None} for one in asked if _of_places(one)]
     for number, options in enumerate(asked):
         if options in asked[:number]:
@@ -81,8 +81,7 @@ def _of_places(options: dict[str, Any]) -> bool:
 
 
 def _pull(student: Detector, teacher: Detector, options: dict[str, Any], batches: Store) -> Pull:
-    """Of a loss with the weight 1."""
-    teaching = Teaching(student, [teacher], [{**options, "weight": 1.0, "until": 0.0}])
+    teaching = Teaching(student, [teacher], [options])
     (loss,) = teaching.losses
     taps = loss.settings.taps
     own, theirs, on_objects, far, on_maps = 0.0, 0.0, 0.0, 0.0, 0.0

@@ -178,7 +178,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.weights:
-        several = {**METHODS, **SINGLE}.values()
+        several = {**METHODS, **TRIED, **SINGLE}.values()
         print(strengths(options.work, [one for losses in several for one in losses]))
         return 0
     if not options.report:
