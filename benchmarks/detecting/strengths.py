@@ -45,13 +45,13 @@ class Pull:
     far: float | None
 
 
-def strengths(work: Path, losses: Sequence[dict[str, Any]]) -> str:
+def strengths(work: Path, teacher_file: Path, losses: Sequence[dict[str, Any]]) -> str:
     """A table of gradients' norms at the taps, those of losses with the weight 1 by those of the
     labels: of a student that has learnt nothing, and of one that labels alone have taught. The
     largest weight at which a loss never pulls more strongly than the labels. And where on maps it
     pulls the latter student, compared near points alone and in all cells.
     """
-    teacher = load_detector(work / "pillars_small_teacher_0")
+    teacher = load_detector(teacher_file)
     batches = Store(work / "pillars_small_batches_0", "")
     taught = load_detector(work / "pillars_small_16x_none_0").train()
     torch.manual_seed(0)

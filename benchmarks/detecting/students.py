@@ -25,7 +25,10 @@ from detecting.table import TUNED, report
 from geodistill import config
 from geodistill.cli.train import SHIPPED
 from geodistill.fit.detector.recipe import Recipe
-from geodistill.nn.detector_files import save_detector
+from geodistill.kernels.precision import has_native_bf16
+from geodistill.metrics.detectors import headline
+from geodistill.metrics.kitti import CLASSES
+from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
 from geodistill.runs.files import atomic_write
@@ -34,7 +37,8 @@ PAGE, SECTION = DOCS / "detector_benchmarks.md", "students"
 RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE = 1300, 0.2308
-EPOCHS, LONGER, PRECISION = 8, 12, "bfloat16"
+EPOCHS, LONGER = 8, 12
+PRECISION = "bfloat16" if has_native_bf16(torch.device("cpu")) else "float32"
 SEEDS, MORE_SEEDS = (1, 2, 3), (4, 5)
 TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
 Losses = list[dict[str, Any]]
@@ -139,6 +143,11 @@ class Cell:
         return bool(self.losses) and self.method != AT_RANDOM
 
     @property
+    def stored(self) -> Path:
+        """Where a teacher is, for students to have the same on all machines."""
+        return RESULTS.with_name(f"{self.recipe}_teacher.safetensors")
+
+    @property
     def folder(self) -> str:
         return re.sub(r"[^a-zA-Z0-9]+", "_", self.name)
 
@@ -179,7 +188,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.weights:
         several = {**METHODS, **TRIED, **SINGLE}.values()
-        print(strengths(options.work, [one for losses in several for one in losses]))
+        teacher = teacher_of("pillars_small_16x").stored
+        print(strengths(options.work, teacher, [one for losses in several for one in losses]))
         return 0
     if not options.report:
         train(Work(options.work), options.only, options.jobs, options.keep)
@@ -205,7 +215,7 @@ def train(work: Work, only: str, jobs: int, keep: bool) -> None:
         return
     taught = [one for one in wanted if one.cached]
     teachers = dict.fromkeys(teacher_of(one.recipe) for one in taught)
-    missing = [one for one in teachers if not work.has(one)]
+    missing = [one for one in teachers if not one.stored.is_file()]
     work.simulate()
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(work.train, [*missing, *(one for one in wanted if not one.cached)]))
@@ -224,13 +234,22 @@ def records() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
+def _scores(found: dict[str, Any]) -> dict[str, Any]:
+    values = {key: found[key] for key in found if "/AP40/" in key}
+    return {
+        "score": headline(values, CLASSES),
+        "values": {key: round(value, 3) for key, value in values.items()},
+    }
+
+
 def _keep(record: dict[str, Any]) -> None:
-    """In the place of an earlier record of its cell: a teacher is trained where it is missing."""
+    """In the place of an earlier record of its cell."""
     with LOCK:
         others = [one for one in records() if one["cell"] != record["cell"]]
         lines = [json.dumps(one) + "\n" for one in (*others, record)]
         RESULTS.parent.mkdir(exist_ok=True)
         atomic_write(RESULTS, "".join(lines).encode())
+    print(f"{record['cell']}: {record['score']:.2f} in {record['seconds']} s", flush=True)
 
 
 @dataclass(frozen=True)
@@ -269,7 +288,7 @@ class Work:
             f"{teacher.recipe}_cached", teacher.recipe, CACHED[teacher.recipe], epochs
         )
         geodistill(
-            *("cache", file, "--data", self.data, "--teacher", self.root / teacher.folder),
+            *("cache", file, "--data", self.data, "--teacher", teacher.stored),
             *("--seed", seed, "-o", self.batches(teacher, seed)),
             threads=0,
         )
@@ -277,7 +296,7 @@ class Work:
     def train(self, cell: Cell) -> None:
         own = teacher_of(cell.recipe)
         file = self._recipe(cell.folder, cell.recipe, cell.losses, cell.epochs)
-        teacher = self.root / (RANDOM if cell.method == AT_RANDOM else own.folder)
+        teacher = self.root / RANDOM if cell.method == AT_RANDOM else own.stored
         started = time.time()
         found = geodistill(
             *("train", file, "--data", self.data, "--seed", cell.seed),
@@ -287,19 +306,31 @@ class Work:
             *(("--overwrite",) if self.has(cell) else ()),
             threads=1,
         )
+        seconds = round(time.time() - started)
+        if cell.method == TEACHER:
+            found |= self._store(cell)
         on = machine()
-        record = {
-            "cell": cell.name,
-            "score": found["score"],
-            "parameters": found["parameters"],
-            "seconds": round(time.time() - started),
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": on["cpu"],
-            "torch": on["torch"],
-            "values": {key: round(found[key], 3) for key in found if "/AP40/" in key},
-        }
-        _keep(record)
-        print(f"{cell.name}: {found['score']:.2f} in {record['seconds']} s", flush=True)
+        _keep(
+            {
+                "cell": cell.name,
+                "parameters": found["parameters"],
+                "seconds": seconds,
+                "date": time.strftime("%Y-%m-%d"),
+                "cpu": on["cpu"],
+                "torch": on["torch"],
+                "precision": PRECISION,
+                **_scores(found),
+            }
+        )
+
+    def _store(self, teacher: Cell) -> dict[str, Any]:
+        """Keep it for all machines, in half precision but for norms; what it then scores."""
+        detector = load_detector(self.root / teacher.folder)
+        for values in detector.parameters():
+            if values.dim() > 1:
+                values.data = values.data.half()
+        save_detector(teacher.stored, detector)
+        return geodistill("eval", teacher.stored, "--data", self.data)
 
     def _recipe(self, name: str, recipe: str, losses: Losses, epochs: int) -> Path:
         """A shipped recipe with other losses, and faster."""

@@ -184,6 +184,16 @@ def test_files(tmp_path: Path) -> None:
     assert fingerprint(again) != fingerprint(model)
 
 
+def test_files_of_half_precision_are_read_in_float32(tmp_path: Path) -> None:
+    model = detector()
+    rounded = {name: value.half() for name, value in model.named_parameters()}
+    for name, values in model.named_parameters():
+        values.data = rounded[name]
+    save_detector(tmp_path / "half.safetensors", model)
+    for name, values in load_detector(tmp_path / "half.safetensors").named_parameters():
+        assert values.dtype == torch.float32 and torch.equal(values, rounded[name].float())
+
+
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_detector(path, detector())
