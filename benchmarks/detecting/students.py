@@ -26,8 +26,6 @@ from geodistill import config
 from geodistill.cli.train import SHIPPED
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.kernels.precision import has_native_bf16
-from geodistill.metrics.detectors import headline
-from geodistill.metrics.kitti import CLASSES
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
@@ -234,14 +232,6 @@ def records() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
-def _scores(found: dict[str, Any]) -> dict[str, Any]:
-    values = {key: found[key] for key in found if "/AP40/" in key}
-    return {
-        "score": headline(values, CLASSES),
-        "values": {key: round(value, 3) for key, value in values.items()},
-    }
-
-
 def _keep(record: dict[str, Any]) -> None:
     """In the place of an earlier record of its cell."""
     with LOCK:
@@ -319,7 +309,8 @@ class Work:
                 "cpu": on["cpu"],
                 "torch": on["torch"],
                 "precision": PRECISION,
-                **_scores(found),
+                "score": found["score"],
+                "values": {key: round(found[key], 3) for key in found if "/AP40/" in key},
             }
         )
 

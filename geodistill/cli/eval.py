@@ -230,8 +230,9 @@ def tables(result: dict[str, Any]) -> list[str]:
             ]
             lines.append(f"  {view:<10}" + "".join(f"{value:>20}" for value in values))
         lines.append("")
+    lines.append(f"mean of moderate 3D AP40: {result['score']:.2f}")
     few = _caps(result, names)
-    return [*lines, *few] if few else lines[:-1]
+    return [*lines, "", *few] if few else lines
 
 
 def _distances(result: dict[str, Any]) -> list[str]:

@@ -77,7 +77,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill.cli.detector_files import open_detector
     from geodistill.detect.datasets import open_dataset
     from geodistill.fit.detector.training import train_detector
-    from geodistill.metrics.detectors import flat, headline
+    from geodistill.metrics.detectors import flat
     from geodistill.nn.detector_files import fingerprint
     from geodistill.runs import Run
 
@@ -111,8 +111,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in detector.parameters()),
         }
         if opened is not None and found is not None:
-            values = flat(found)
-            result |= {"score": headline(values, detector.classes), **values}
+            result |= flat(found)
             _draw(opened, detector, dataset, recipe, found)
             opened.finish(result)
     return result
@@ -205,6 +204,5 @@ def report(result: dict[str, Any]) -> str:
 
     lines = [f"{result['output']}: {result['parameters']:,} parameters"]
     if "score" in result:
-        what = "mAP" if "mAP" in result else "mean of moderate 3D AP40"
-        lines += ["", *tables(result), "", f"{what}: {result['score']:.2f}"]
+        lines += ["", *tables(result)]
     return "\n".join(lines)

@@ -96,16 +96,13 @@ def write_predictions(
 
 def flat(report: Report) -> dict[str, float]:
     """Values such as "Car/3d/AP40/moderate" and "Car/count/moderate", or "car/AP", "car/count" and
-    "mAP"."""
+    "mAP". And "score", the one number by which runs are compared: the mean of the classes'
+    moderate 3D AP40, or nuScenes' mAP."""
+    values = report.values()
     if isinstance(report, NuscenesReport):
-        return {**{f"{name}/count": n for name, n in report.counts.items()}, **report.values()}
+        counts = {f"{name}/count": n for name, n in report.counts.items()}
+        return {"score": values["mAP"], **counts, **values}
     counts = {f"{name}/count/{level}": n for (name, level), n in report.counts.items()}
-    return {**counts, **report.values()}
-
-
-def headline(values: dict[str, float], classes: Sequence[str]) -> float:
-    """The one number by which runs are compared: the mean of the classes' moderate 3D AP40, or of
-    nuScenes mAP."""
-    if "mAP" in values:
-        return values["mAP"]
-    return sum(values[f"{name}/3d/AP40/moderate"] for name in classes) / len(classes)
+    names = dict.fromkeys(name for name, _ in report.counts)
+    score = sum(values[f"{name}/3d/AP40/moderate"] for name in names) / len(names)
+    return {"score": score, **counts, **values}

@@ -44,8 +44,11 @@ def test_values_are_those_of_the_metric(
     assert said["frames"] == 60 and said["Car/count/hard"] == report.counts["Car", "hard"]
     values = report.values()
     assert {key: said[key] for key in values} == values
+    moderate = [values[f"{name}/3d/AP40/moderate"] for name in ("Car", "Pedestrian", "Cyclist")]
+    assert said["score"] == pytest.approx(sum(moderate) / 3)
     assert main(arguments) == 0
     text = capsys.readouterr().out
+    assert f"mean of moderate 3D AP40: {said['score']:.2f}" in text
     assert f"{said['Car/3d/AP40/moderate']:.2f}" in text
     assert "AP40 stays below 100" in text
 

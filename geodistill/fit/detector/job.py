@@ -14,7 +14,7 @@ from geodistill.detect.augment import Example
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, batch_of, stream
 from geodistill.fit.detector.stored import Store
-from geodistill.metrics.detectors import Report, detect, flat, headline, measure
+from geodistill.metrics.detectors import Report, detect, flat, measure
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.detector_kinds import new_detector
@@ -150,12 +150,11 @@ class DetectorJob:
         found = detect(self.shadow, own.dataset, own.frames)
         self.report = measure(own.dataset, own.frames, found, self.detector.classes)
         values = flat(self.report)
-        score = headline(values, self.detector.classes)
         # A run that was killed after this has it from before.
         if self.run is not None and not self.run.logged(step, "score"):
-            self.run.log(step, score=score, **values)
-        if self.best is None or score > self.best:
-            self.best = score
+            self.run.log(step, **values)
+        if self.best is None or values["score"] > self.best:
+            self.best = values["score"]
             if self.run is not None:
                 save_detector(self.run.path(BEST), self.shadow)
 
