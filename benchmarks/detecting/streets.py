@@ -48,7 +48,7 @@ def simulated_batch(detector: AnchorDetector, scans: int) -> Batch:
         boxes.append(own[classes >= 0])
         labels.append(classes[classes >= 0])
     voxels = detector.prepare([points for points, _, _ in found])
-    return Batch(voxels, boxes, labels, detector.targets(boxes, labels), None, scans)
+    return Batch(voxels, boxes, labels, detector.targets(boxes, labels), None)
 
 
 def _scene(number: int) -> tuple[Tensor, Tensor, Tensor]:

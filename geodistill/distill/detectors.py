@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geodistill import dist
 from geodistill.checks import UsageError, expect_within
 from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, read_options
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
@@ -142,7 +143,7 @@ class Teaching:
             shown = self._shown_of(batch)
             given = _picked(shown[own], taps), _picked(self._taps.outputs, taps)
             found = loss(*given, seen, progress)
-            total = total + weight * found * self._share(batch)
+            total = total + weight * found / dist.world()  # each rank has as many scans
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
         self._shown = None  # and with it the batch and what networks share of it
@@ -163,10 +164,6 @@ class Teaching:
         if self._shown is None or self._shown[0] is not batch.inputs:
             self._shown = batch.inputs, self.outputs(batch)
         return self._shown[1]
-
-    def _share(self, batch: Batch) -> float:
-        """This rank's part of the scans, as a loss is a mean over them."""
-        return batch.inputs.scans / batch.frames
 
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from geodistill import dist
 from geodistill.checks import UsageError, expect_within
 from geodistill.nn.bev import Predictions
 from geodistill.nn.point_clouds import PointBatch
@@ -109,6 +110,12 @@ class Loss(nn.Module, ABC):
     def report(self) -> dict[str, float]:
         """Numbers of the last call that are worth a line in metrics.jsonl."""
         return {}
+
+
+def over_ranks(count: Tensor) -> Tensor:
+    """How many of something a rank's scans have, as the mean over the ranks, and at least 1 in all:
+    sums that are divided by it have the mean, over the ranks, that one rank with all scans has."""
+    return dist.all_sum(count.float()).clamp(min=1) / dist.world()
 
 
 def adapter(student: Tensor, teacher: Tensor) -> nn.Module:

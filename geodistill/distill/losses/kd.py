@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import ABOVE_ZERO, expect_within
-from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_heads, over_ranks
 from geodistill.distill.losses.places import seen_cells
 from geodistill.nn.bev import Predictions
 
@@ -52,7 +52,7 @@ class Kd(Loss):
         apart = divergence(teacher.logits / tau, student.logits / tau).sum(2)
         cells = seen_cells(seen, seen.anchors.shape[:2], self.settings.reach).flatten(1)
         apart = apart * cells.repeat_interleave(apart.shape[1] // cells.shape[1], 1)
-        return tau * tau * apart.sum() / objects.sum().clamp(min=len(objects))
+        return tau * tau * apart.sum() / over_ranks(objects.sum(1).clamp(min=1).sum())
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.detect.anchors import BETA
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 from geodistill.nn.bev import Predictions
 
 
@@ -45,7 +45,7 @@ class Logits(Loss):
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
     ) -> Tensor:
         own = torch.stack([one.label for one in seen.targets]) >= 0
-        count = own.sum().clamp(min=1)
+        count = over_ranks(own.sum())
         away = teacher.logits[own].sigmoid() - student.logits[own].sigmoid()
         classes = away.square().sum() / count
         codes = code_distance(teacher.codes[own], student.codes[own]).sum() / count

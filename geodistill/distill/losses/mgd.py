@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, drawn, expect_maps
 from geodistill.distill.losses.places import seen_cells, seen_mean
@@ -48,8 +49,9 @@ class Mgd(Loss):
         )
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        shape = (len(student), 1, *student.shape[2:])
+        shape = (len(student) * dist.world(), 1, *student.shape[2:])  # of all ranks' scans
         shown = torch.rand(shape, generator=drawn(progress)) >= self.settings.hidden
+        shown = shown[dist.rank() :: dist.world()]
         reach = self.settings.reach
         own = seen_cells(seen, teacher.shape[2:], reach)
         made = self.generation(self.adapter(student) * (shown.to(own.device) & own[:, None]))

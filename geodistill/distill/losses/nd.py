@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geodistill import dist
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import (
+    Loss,
+    LossSettings,
+    Seen,
+    adapter,
+    expect_maps,
+    over_ranks,
+)
 
 
 class Nd(Loss):
@@ -27,14 +35,13 @@ class Nd(Loss):
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
         scan, place, label = places_of_objects(seen, (teacher.shape[2], teacher.shape[3]))
-        if len(scan) == 0:
-            return student.sum() * 0
         t = teacher.flatten(2)[scan, :, place]
         s = self.adapter(student).flatten(2)[scan, :, place]
-        means = t.new_zeros(int(label.max()) + 1, t.shape[1]).index_add(0, label, t)
-        direction = F.normalize(means, dim=1)[label]
+        sums = t.new_zeros(seen.anchors.shape[2], t.shape[1]).index_add(0, label, t)
+        direction = F.normalize(dist.all_sum(sums), dim=1)[label]
         length = torch.maximum(s.norm(dim=1), t.norm(dim=1)).clamp(min=1e-6)
-        return (1 - (s * direction).sum(1) / length).mean()
+        count = over_ranks(torch.tensor(len(scan), device=s.device))
+        return (1 - (s * direction).sum(1) / length).sum() / count
 
 
 def places_of_objects(seen: Seen, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,6 @@ class Ofa(Loss):
     def forward(self, teacher: Any, student: Any, seen: Seen, progress: float) -> Tensor:
         label = torch.stack([one.label for one in seen.targets])
         scan, anchor = (label >= 0).nonzero(as_tuple=True)
-        if len(scan) == 0:
-            return student[0].logits.sum() * 0
         mine, said = label[scan, anchor], teacher[0].logits[scan, anchor]
         height, width, classes, yaws = seen.anchors.shape[:4]
         place = anchor // (classes * yaws)
@@ -77,12 +75,12 @@ class Ofa(Loss):
             found = F.interpolate(leave(x), (height, width), mode="bilinear")
             found = found.flatten(2)[scan, :, place]
             losses.append(apart(said, found, mine, self.settings.gamma))
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum() / over_ranks((label >= 0).sum())
 
 
 def apart(teacher: Tensor, student: Tensor, label: Tensor, gamma: float) -> Tensor:
-    """The mean loss of logits [N, C] whose right classes are label [N]."""
+    """The sum of the losses of logits [N, C] whose right classes are label [N]."""
     right = F.one_hot(label, teacher.shape[1]).bool()
     weight = teacher.softmax(1)
     weight = torch.where(right, (1 + weight) ** gamma, weight)
-    return -(weight * student.log_softmax(1)).sum(1).mean()
+    return -(weight * student.log_softmax(1)).sum()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
 from geodistill.distill.losses.places import rows, seen_cells, seen_mean
@@ -54,7 +55,8 @@ class Ofd(Loss):
 def margins(teacher: Tensor) -> Tensor:
     """The mean of each channel's negative values, 0 where it has none: [C] of rows [P, C]."""
     low = teacher < 0
-    return (teacher * low).sum(0) / low.sum(0).clamp(min=1)
+    sums, counts = dist.all_sum(torch.stack([(teacher * low).sum(0), low.sum(0).to(teacher)]))
+    return sums / counts.clamp(min=1)
 
 
 def expect_unclipped(name: str, tap: str, teacher: Tensor) -> None:

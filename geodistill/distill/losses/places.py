@@ -10,7 +10,7 @@ from torch import Tensor, arange
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Seen
+from geodistill.distill.losses.base import Seen, over_ranks
 from geodistill.nn.bev import Predictions
 from geodistill.nn.voxels import Voxels
 
@@ -93,7 +93,7 @@ def seen_mean(values: Tensor, seen: Seen, reach: float | None) -> Tensor:
     """The mean of values [V] of voxels or points; of maps [B, H, W] that over the cells that are
     seen, and then over the scans."""
     if values.dim() == 1:
-        return values.sum() / max(1, len(values))
+        return values.sum() / over_ranks(values.new_tensor(len(values)))
     own = seen_cells(seen, values.shape[1:], reach)
     return ((values * own).sum((1, 2)) / own.sum((1, 2)).clamp(min=1)).mean()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 from geodistill.nn.bev import Predictions
 
 
@@ -40,10 +40,8 @@ class Pld(Loss):
     ) -> Tensor:
         label = torch.stack([one.label for one in seen.targets])
         own = label >= 0
-        if not own.any():
-            return student.logits.sum() * 0
         t, s, mine = teacher.logits[own], student.logits[own], label[own][:, None]
         order = t.scatter(1, mine, torch.inf).argsort(1, descending=True)
         weight, ranked = t.softmax(1).gather(1, order), s.gather(1, order)
         rest = ranked.flip(1).logcumsumexp(1).flip(1)
-        return (weight * (rest - ranked)).sum(1).mean()
+        return (weight * (rest - ranked)).sum() / over_ranks(own.sum())

@@ -8,8 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geodistill import dist
 from geodistill.checks import UsageError
-from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
+from geodistill.distill.losses.base import (
+    Loss,
+    PlaceSettings,
+    Seen,
+    adapter,
+    expect_maps,
+    over_ranks,
+)
 from geodistill.distill.losses.masks import heat
 from geodistill.distill.losses.places import seen_cells
 from geodistill.nn.pillars import EPSILON
@@ -58,12 +66,12 @@ class Vcd(Loss):
         heats = torch.stack([heat(own.to(teacher), seen.area, size) for own in boxes])
         mask, wanted = (heats * cells)[:, None], normed(teacher, cells)
         away = mask * (self.adapter(student) - wanted)
-        return away.square().sum() / mask.sum().clamp(min=1)
+        return away.square().sum() / over_ranks(mask.sum())
 
 
 def normed(x: Tensor, cells: Tensor) -> Tensor:
     """Maps [B, C, H, W] whose channels have mean 0 and variance 1 over cells, bool [B, H, W]."""
-    weight = cells[:, None] / cells.sum().clamp(min=1)
-    mean = (x * weight).sum((0, 2, 3), keepdim=True)
-    variance = ((x - mean).square() * weight).sum((0, 2, 3), keepdim=True)
+    weight = cells[:, None] / dist.all_sum(cells.sum().to(x)).clamp(min=1)
+    mean = dist.all_sum((x * weight).sum((0, 2, 3), keepdim=True))
+    variance = dist.all_sum(((x - mean).square() * weight).sum((0, 2, 3), keepdim=True))
     return (x - mean) / (variance + EPSILON).sqrt()

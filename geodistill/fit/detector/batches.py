@@ -30,7 +30,6 @@ class Batch:
         labels: int64 [M] of each.
         targets: of each, as the detector has them.
         trails: [M, T, 7] of each, see `Example`; None where they are unknown.
-        frames: how many scans all ranks together have in this step.
         taught: what teachers put out for it, by their number and the tap, where it is stored.
     """
 
@@ -39,7 +38,6 @@ class Batch:
     labels: list[Tensor]
     targets: list[Any]
     trails: list[Tensor] | None
-    frames: int
     taught: dict[tuple[int, str], Any] = field(default_factory=dict)
 
 
@@ -75,9 +73,6 @@ class Feed:
     def examples(self, step: int) -> list[Example]:
         """This rank's part of a step's scans."""
         return [self._example(k) for k in self._places(step)[self.rank :: self.world]]
-
-    def count(self, step: int) -> int:
-        return len(self._places(step))
 
     def generator(self, step: int) -> torch.Generator:
         """Of what a detector draws in a step."""
@@ -128,8 +123,7 @@ def batch_of(detector: Detector, feed: Feed, step: int, found: Sequence[Example]
     trails = [one.trails.to(device) for one in found if one.trails is not None]
     targets = detector.targets(boxes, labels)
     known = len(trails) == len(found)
-    count = feed.count(step)
-    return Batch(inputs, boxes, labels, targets, trails if known else None, count)
+    return Batch(inputs, boxes, labels, targets, trails if known else None)
 
 
 def inside_area(found: Example, area: tuple[float, float, float, float]) -> Example:

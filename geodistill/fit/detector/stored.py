@@ -139,7 +139,7 @@ class Store:
                         )
                     tensors[f"teacher.{number}.{tap}.{part}"] = kept
         make_folder(self.path(step).parent)
-        save_tensors(self.path(step), tensors, {"frames": batch.frames})
+        save_tensors(self.path(step), tensors, {})
 
     def read(self, step: int, detector: Detector) -> Batch:
         """Raises InputError for a step that is missing or damaged."""
@@ -150,11 +150,11 @@ class Store:
                 "with as many epochs as the training makes those that are missing"
             )
         try:
-            tensors, extra = load_tensors(path)
+            tensors, _ = load_tensors(path)
         except InputError as error:
             reason = str(error).removesuffix("make it again").rstrip(":; ")
             raise InputError(f"{reason}: delete it, and give its geodistill cache again") from None
-        return _batch_of(tensors, extra["frames"], detector)
+        return _batch_of(tensors, detector)
 
 
 def _listed(taps: Sequence[Sequence[str]]) -> str:
@@ -219,7 +219,7 @@ def _batch_tensors(batch: Batch) -> dict[str, Tensor]:
     return tensors
 
 
-def _batch_of(tensors: dict[str, Tensor], frames: int, detector: Detector) -> Batch:
+def _batch_of(tensors: dict[str, Tensor], detector: Detector) -> Batch:
     device = detector.device
     tensors = {name: value.to(device) for name, value in tensors.items()}
     scans = sum(name.endswith(".boxes") for name in tensors)
@@ -235,7 +235,7 @@ def _batch_of(tensors: dict[str, Tensor], frames: int, detector: Detector) -> Ba
         inputs = Voxels(points, *cells, counts, scans, detector.settings.grid)
         targets = [_anchors(tensors, k, labels[k]) for k in range(scans)]
     trails = [tensors[f"{k}.trails"] for k in range(scans) if f"{k}.trails" in tensors]
-    batch = Batch(inputs, boxes, labels, targets, trails or None, frames)
+    batch = Batch(inputs, boxes, labels, targets, trails or None)
     return replace(batch, taught=_taught(tensors))
 
 

@@ -24,7 +24,7 @@ EXACT = [
 def batch_for(student: Any) -> Batch:
     voxels = student.prepare(clouds())
     targets = student.targets(BOXES, LABELS)
-    return Batch(voxels, list(BOXES), list(LABELS), targets, None, 2)
+    return Batch(voxels, list(BOXES), list(LABELS), targets, None)
 
 
 @pytest.mark.parametrize("name", LOSSES)
