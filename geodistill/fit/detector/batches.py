@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geodistill.checks import GeodistillError
 from geodistill.detect.augment import Augmentation, Cutout, Example, augmented, cut_out, example
 from geodistill.detect.datasets import Dataset
 from geodistill.log import progress
 from geodistill.nn.detector import Detector
 from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.voxels import Voxels
+from geodistill.train.interrupts import SIGNALS
 
 ORDER, CHANGE, DRAW = 0, 1, 2  # what a stream of random numbers is for
 
@@ -94,24 +97,43 @@ class Feed:
 
 
 class Ahead(torch.utils.data.IterableDataset):
-    """The examples of all steps from one on, for workers that prepare them ahead."""
+    """The examples of all steps from one on, for workers that prepare them ahead; what a scan is
+    refused for comes in the place of its step's."""
 
     def __init__(self, feed: Feed, first: int, steps: int) -> None:
         self.feed, self.first, self.steps = feed, first, steps
 
-    def __iter__(self) -> Iterator[list[Example]]:
+    def __iter__(self) -> Iterator[list[Example] | GeodistillError]:
         worker = torch.utils.data.get_worker_info()
         start, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in range(self.first + start, self.steps, stride):
-            yield self.feed.examples(step)
+            try:
+                yield self.feed.examples(step)
+            except GeodistillError as error:
+                yield error
 
 
 def stream(feed: Feed, first: int, steps: int, workers: int) -> Iterator[list[Example]]:
-    """Examples of the steps from `first` on, in order, made by so many processes."""
+    """Examples of the steps from `first` on, in order, made by so many processes.
+
+    Raises what a scan is refused for.
+    """
     ahead = Ahead(feed, first, steps)
-    if workers == 0:
-        return iter(ahead)
-    return iter(torch.utils.data.DataLoader(ahead, batch_size=None, num_workers=workers))
+    found = ahead
+    if workers > 0:
+        found = torch.utils.data.DataLoader(
+            ahead, batch_size=None, num_workers=workers, worker_init_fn=_unstirred
+        )
+    for one in found:
+        if isinstance(one, GeodistillError):
+            raise one
+        yield one
+
+
+def _unstirred(worker: int) -> None:
+    """A signal to all processes of a job is the trainer's to obey: it ends its step, and them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def batch_of(detector: Detector, feed: Feed, step: int, found: Sequence[Example]) -> Batch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,27 @@ def train_detector(
         run=run,
         store=store,
     )
-    train(job, Budget(steps=steps), run, recipe.detector.architecture)
+    with _workers_said():
+        train(job, Budget(steps=steps), run, recipe.detector.architecture)
     job.complete()
     if run is not None:
         save_detector(run.path(NAME), job.shadow)
     return job.shadow.eval(), job.report
+
+
+@contextlib.contextmanager
+def _workers_said() -> Iterator[None]:
+    """Raise InputError where a process that prepares scans was ended: torch interrupts whatever
+    goes on to say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise InputError(
+            "a process that prepares scans was ended from outside (out of memory?): start the "
+            "command again, it goes on from its last checkpoint"
+        ) from None
 
 
 def cache_batches(

@@ -1,0 +1,84 @@
+"""Processes that prepare scans ahead, and what becomes of a training with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.detect.small_kitti import write_kitti
+
+SETTINGS = (
+    "detector.grid.low=0,-15.36,-3",
+    "detector.grid.high=30.72,15.36,1",
+    "detector.grid.size=0.48,0.48,4",
+    "batch=2",
+    "workers=2",
+    "epochs=100000",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kitti(tmp_path_factory.mktemp("kitti"), 4, 1, reach_m=28)
+
+
+def training(root: Path, out: Path) -> subprocess.Popen[str]:
+    words = [word for value in SETTINGS for word in ("--set", value)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "geodistill", "train", "detector/pillars_small_16x", *words]
+        + ["--data", str(root), "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def started(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Once it has learnt something."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "codes" in line:
+            return process
+    raise AssertionError(f"ended with {process.wait()}")
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not listed.is_file():
+        pytest.skip("needs the processes that Linux lists")
+    return [int(word) for word in listed.read_text().split()]
+
+
+def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(root: Path, tmp_path: Path) -> None:
+    process = started(training(root, tmp_path / "run"))
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
+    process = started(training(root, tmp_path / "run"))
+    os.kill(children(process)[0], signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert "a process that prepares scans was ended from outside" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_scan_that_a_worker_cannot_read_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(root, tmp_path / "kitti")
+    process = started(training(data, tmp_path / "run"))
+    first = sorted((data / "training" / "velodyne").iterdir())[0]
+    first.write_bytes(first.read_bytes()[:-3])
+    _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert first.name in said.splitlines()[-1] and "Traceback" not in said
