@@ -17,6 +17,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.geometry.fields import ParamGroup
 from geodistill.runs import Run
 from geodistill.train import Budget, train
+from geodistill.train.adamw import AdamW, OneCycle
 from geodistill.train.optimiser import BETAS, Optimiser, _orthogonal
 from tests.table_job import Clock, Interrupted, TableJob, assert_equal
 
@@ -131,6 +132,16 @@ def test_the_optimiser_s_state_continues_it_exactly() -> None:
         loss.backward()
         job.optimiser.step(job.lr_scale(step / 20))
     assert_equal(after.everything(), through.everything())
+
+
+def test_moments_that_are_loaded_lie_in_memory_as_their_weights_do() -> None:
+    """Where they do not, each step of all weights together takes half as long again."""
+    p = nn.Parameter(torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last))
+    first, again = AdamW([p], OneCycle()), AdamW([p], OneCycle())
+    p.square().sum().backward()
+    first.step(1.0)
+    again.load({name: value.contiguous() for name, value in first.state().items()}, first.count)
+    assert again.state()["optimiser.0.exp_avg"].stride() == p.stride() != (12, 4, 2, 1)
 
 
 def test_a_parameter_without_a_gradient_so_far_continues_exactly_too() -> None:

@@ -29,12 +29,12 @@ class Arguments(Common):
         "hdl-64e"
     )
     around: Annotated[bool, Option("whole turns, not the sector that the camera sees")] = False
-    seed: Annotated[int, Option("other streets for each")] = 0
+    seed: Annotated[int, Option("another one gives other streets")] = 0
     workers: Annotated[int | None, Option("processes (default: one for each core)")] = None
     picture: Annotated[
         Path | None, Option("first scans from above, with their labels", metavar="FILE.png")
     ] = None
-    overwrite: Annotated[bool, Option("make every scan anew")] = False
+    overwrite: Annotated[bool, Option("replace a data set that is whole, or another")] = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

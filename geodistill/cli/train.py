@@ -85,6 +85,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
     settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
+    settings["cached"] = arguments.cache is not None  # a teacher's outputs in half precision
     settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}

@@ -42,7 +42,8 @@ class PointDistillerSettings(PlaceSettings):
         samples: graphs of each scan, those of the largest importance: 2000. The reference: 6000 of
             a batch's voxels or of a scan's points, 256 of each scan's map.
         neighbours: of a graph: 32. The reference: 128, and 256 of maps.
-        channels: of an edge: 32. The reference: as many as the student's.
+        channels: of an edge: 32. The reference: as many as the student's, and 32 of maps. (Its
+            nuScenes detectors: 64, and 128 neighbours.)
         importance: of a place: by its "own" points or features; or, of maps, by how sure the
             teacher's "head" is of an object there.
         reweight: whether graphs count by their importance.
@@ -76,7 +77,7 @@ class PointDistillerSettings(PlaceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         one = (1, math.inf)
-        expect_within(self, samples=one, neighbours=one, channels=one, tau=ABOVE_ZERO)
+        expect_within(self, samples=one, neighbours=(2, math.inf), channels=one, tau=ABOVE_ZERO)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -203,7 +204,9 @@ class PointDistiller(Loss):
 
     Graph i joins a place of large importance with its neighbours among the teacher's features;
     the student's graph has the same edges. Importance is the number of a voxel's points, of a point
-    or a map's cell the largest of the teacher's channels; phi its softmax over a scan's graphs.
+    or a map's cell the largest of the teacher's channels (in the paper, that weighs graphs of
+    points by their edges' largest channel, these decide which graphs there are); phi its softmax
+    over a scan's graphs.
     """
 
     Settings = PointDistillerSettings
@@ -215,7 +218,8 @@ class PointDistiller(Loss):
             expect_maps("point_distiller by the head", teacher, student)
             expect_heads("point_distiller by the head", said, said)
         expect_alike("point_distiller", teacher, student)
-        out = settings.channels or (student.shape[1] if settings.reference else 32)
+        as_student = settings.reference and student.dim() == 2
+        out = settings.channels or (student.shape[1] if as_student else 32)
         projection = settings.projection or ("trained" if settings.reference else "frozen")
         epsilon = REFERENCE_EPSILON if settings.reference else EPSILON
         self.of_teacher, self.of_student = (
@@ -232,9 +236,9 @@ class PointDistiller(Loss):
         if self.settings.importance == "head":
             (teacher, said), (student, _) = teacher, student
         graphs = graphs_of(teacher, seen, self.settings, said)
+        self._effective = graphs.effective()
         if not graphs.scans and dist.world() == 1:  # otherwise the norms wait for this rank
             return student.sum() * 0
-        self._effective = graphs.effective()
         wanted = self.of_teacher(rows(teacher), graphs.centers, graphs.neighbours)
         found = self.of_student(rows(student), graphs.centers, graphs.neighbours)
         if self.settings.pooled(kind_of(teacher, seen)):

@@ -53,18 +53,20 @@ def moments(x: Tensor, axes: list[int], places: int | None = None) -> tuple[Tens
     """
     own = x.numel() // x.shape[1]
     held = torch.tensor(float(own if places is None else places), device=x.device)
-    count = max(float(dist.all_sum(held)), 1.0)
-    mean = dist.all_sum(x.sum(axes)) / count
+    count = float(dist.all_sum(held))
+    mean = dist.all_sum(x.sum(axes)) / max(count, 1.0)
     shape = [1, -1, *[1] * (x.dim() - 2)]
     squares = (x - mean.view(shape)).square().sum(axes)
     if places is not None:
         squares = squares + (places - own) * mean.square()
-    return mean, dist.all_sum(squares) / count, count
+    return mean, dist.all_sum(squares) / max(count, 1.0), count
 
 
 @torch.no_grad()
 def remember(norm: Any, mean: Tensor, variance: Tensor, count: float) -> None:
-    """Take a batch's statistics into the running ones."""
+    """Take a batch's statistics into the running ones, if it has any values."""
+    if count == 0:
+        return
     unbiased = variance * (count / max(count - 1, 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
     norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)

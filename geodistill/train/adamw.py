@@ -100,9 +100,10 @@ class AdamW(Optimiser):
         for i, p in enumerate(self._parameters):
             names = ("step", "exp_avg", "exp_avg_sq")
             if f"optimiser.{i}.step" in state:
-                held = {name: state[f"optimiser.{i}.{name}"].clone() for name in names}
-                held = {k: v if k == "step" else v.to(p.device) for k, v in held.items()}
-                self._rule.state[p] = held
+                step, *moments = (state[f"optimiser.{i}.{name}"] for name in names)
+                # In the weights' order in memory, without which each step is half as fast.
+                own = (torch.empty_like(p).copy_(moment) for moment in moments)
+                self._rule.state[p] = dict(zip(names, (step.clone(), *own), strict=True))
 
 
 def _cosine(start: float, end: float, at: float) -> float:

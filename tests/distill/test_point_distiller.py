@@ -267,7 +267,7 @@ def test_reference_maps_have_no_weights_but_the_batch(scans: Seen) -> None:
     t, s = maps(6, 8, 1), maps(4, 8, 2)
     torch.manual_seed(0)
     reference = built(t, s, compat="reference", samples=10, neighbours=4)
-    paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4, channels=4)
+    paper = built(t, s, reweight=False, projection="trained", samples=10, neighbours=4)
     paper.load_state_dict(reference.state_dict())
     assert reference.of_teacher.norm.eps == 1e-5
     for conv in (paper.of_teacher, paper.of_student):
@@ -319,6 +319,18 @@ def test_a_frozen_projection_is_orthogonal_and_stays(scans: Seen) -> None:
     assert not weight.requires_grad and loss.of_student.linear.weight.requires_grad
 
 
+def test_an_empty_cloud_teaches_nothing(scans: Seen) -> None:
+    """It stands in its batch with zeros for points."""
+    points = replace(scans, inputs=PointBatch(torch.zeros(2, 32, 4), torch.tensor([32, 0]), [], 0))
+    t, s = (torch.randn(64, 6, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+    graphs = graphs_of(t, points, PointDistillerSettings(samples=10, neighbours=4))
+    assert graphs.scans == 1 and bool((graphs.centers < 32).all())
+    assert float(graphs.weights.sum()) == pytest.approx(1)
+    hint = build_loss({"loss": "hint"}, t, s)
+    of_one = (t - s)[:32].square().mean().item()
+    assert hint(t, s, points, 0.0).item() == pytest.approx(of_one)
+
+
 def test_norms_without_weights_or_statistics_are_shared_between_ranks() -> None:
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
     for affine in (False, True):
@@ -361,6 +373,7 @@ def test_settings_that_make_no_sense_are_named() -> None:
     for options, words in (
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"tau": 0.0}, "tau must be above 0"),
+        ({"neighbours": 1}, "neighbours must be at least 2, got 1"),
         ({"projection": "free"}, "'projection' must be"),
     ):
         with pytest.raises(UsageError, match=words):

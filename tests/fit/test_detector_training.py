@@ -17,6 +17,7 @@ from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
 from geodistill.fit.detector import job as jobs
+from geodistill.fit.detector import training
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.training import (
@@ -30,6 +31,7 @@ from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.point_settings import PointSettings
 from geodistill.runs import Run, load_tensors
+from geodistill.runs.lock import Lock
 from geodistill.train.adamw import AdamW, OneCycle
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import POINTS, RECIPE
@@ -160,6 +162,29 @@ def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000000\.safetensors"):
         train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+
+
+def test_a_cache_that_lacks_a_step_is_refused_before_the_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(root)
+    cache_batches(RECIPE, dataset, tmp_path / "cache")
+    (tmp_path / "cache" / "000" / "000005.safetensors").unlink()
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(InputError, match=r"000005\.safetensors does not exist"):
+        train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+
+
+def test_one_process_at_a_time_makes_a_cache(root: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(root)
+    cache_batches(RECIPE, dataset, tmp_path / "cache")
+    half = tmp_path / "cache" / "000" / ".000007.safetensors.tmp-dead"
+    half.touch()
+    lock = Lock(tmp_path / "cache" / ".lock")
+    with pytest.raises(UsageError, match=r"another process \(pid \d+\) is working in .*cache"):
+        cache_batches(RECIPE, dataset, tmp_path / "cache")
+    lock.release()
+    assert cache_batches(RECIPE, dataset, tmp_path / "cache") == (6, 0) and not half.exists()
 
 
 def test_batches_are_functions_of_the_step(root: Path) -> None:

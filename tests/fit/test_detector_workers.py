@@ -31,8 +31,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training(root: Path, out: Path) -> subprocess.Popen[str]:
     words = [word for value in SETTINGS for word in ("--set", value)]
     return subprocess.Popen(
-        [sys.executable, "-m", "geodistill", "train", "detector/pillars_small_16x", *words]
-        + ["--data", str(root), "-o", str(out)],
+        [
+            *(sys.executable, "-m", "geodistill", "train", "detector/pillars_small_16x", *words),
+            *("--data", str(root), "-o", str(out)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

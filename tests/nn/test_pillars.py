@@ -87,6 +87,13 @@ def test_the_encoder_is_that_with_empty_places(coordinates: str) -> None:
             torch.testing.assert_close(a, b, msg=name)
 
 
+def test_a_batch_without_points_is_not_remembered() -> None:
+    encoder = PillarEncoder(4, 8).train()
+    before = copy.deepcopy(encoder.state_dict())
+    encoder(voxelize([torch.zeros(0, 4)] * 2, KITTI_GRID))
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
 def test_what_a_point_enters_with() -> None:
     voxels = voxelize([torch.tensor([[1.1, 0.2, -2.0, 0.7], [1.3, 0.4, -1.5, 0.1]])], GRID)
     given = PillarEncoder(4, 8).decorated(voxels)

@@ -158,8 +158,8 @@ class Nuscenes:
         )
 
     def digest(self, frames: Sequence[str]) -> str:
-        """Of the boxes of frames and those of the frames around, their classes, and how many sweeps
-        make a scan."""
+        """Of the boxes of frames and those of the frames around, their classes, the sizes of their
+        own turns of the LiDAR, and how many make a scan."""
         found = hashlib.sha256(f"{self.sweeps}".encode())
         for frame in frames:
             own = self._annotations(frame)
@@ -168,6 +168,8 @@ class Nuscenes:
             for part in (own, *(around[own] for around in self._neighbours)):
                 found.update(self.tables.annotations.boxes[part].tobytes())
             found.update(self.tables.annotations.points[own].tobytes())
+            path = self.version.parent / self.tables.sweeps.files[self._key_sweep(frame)]
+            found.update(f" {path.stat().st_size if path.is_file() else 0}".encode())
         return found.hexdigest()[:32]
 
     def truths(self, frame: str) -> Objects:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from geodistill.checks import expect_within
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
 from geodistill.distill.losses.ofd import BEFORE, expect_unclipped
 from geodistill.distill.losses.places import seen_mean
@@ -21,6 +23,10 @@ class AbSettings(PlaceSettings):
 
     tap: str = BEFORE
     margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_within(self, margin=(0, math.inf))
 
 
 class Ab(Loss):

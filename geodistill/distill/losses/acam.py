@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
 from geodistill.distill.losses.places import NEVER, seen_cells
 
@@ -29,6 +29,7 @@ class AcamSettings(PlaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expect_within(self, diversity=(0, math.inf))
         if self.masks < 2 or self.side < 1:
             raise UsageError(
                 f"acam needs at least 2 masks and a side of at least 1, got {self.masks} and "

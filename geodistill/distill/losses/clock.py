@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from geodistill.checks import expect_within
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_maps
 from geodistill.distill.losses.masks import shares
 from geodistill.distill.losses.places import seen_cells
@@ -20,6 +22,10 @@ class ClockSettings(PlaceSettings):
 
     foreground: float = 1.0
     background: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_within(self, foreground=(0, math.inf), background=(0, math.inf))
 
 
 class Clock(Loss):

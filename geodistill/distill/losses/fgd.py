@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class FgdSettings(PlaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        weight = (0, math.inf)
+        expect_within(self, foreground=weight, background=weight, attention=weight, whole=weight)
         expect_within(self, temperature=ABOVE_ZERO)
 
 

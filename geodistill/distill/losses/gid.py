@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import expect_within
 from geodistill.detect.anchors import decode
+from geodistill.detect.losses import code_loss
 from geodistill.detect.overlap import iou_nearest
 from geodistill.detect.suppress import suppress
 from geodistill.distill.losses.base import (
@@ -23,7 +24,6 @@ from geodistill.distill.losses.base import (
     expect_maps,
 )
 from geodistill.distill.losses.kd import divergence
-from geodistill.distill.losses.logits import code_distance
 from geodistill.distill.losses.masks import Area
 from geodistill.nn.bev import Predictions
 
@@ -51,7 +51,9 @@ class GidSettings(LossSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_within(self, instances=(1, math.inf), sides=(1, math.inf))
+        expect_within(self, instances=(1, math.inf), sides=(1, math.inf), overlap=(0, 1))
+        weight = (0, math.inf)
+        expect_within(self, features=weight, relations=weight, responses=weight)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ class Gid(Loss):
             mine = (iou_nearest(anchors, boxes) >= ASSIGNED).any(1)
             count = mine.sum().clamp(min=1)
             classes = divergence(said_t.logits[k, mine], said_s.logits[k, mine]).sum() / count
-            codes = code_distance(said_t.codes[k, mine], said_s.codes[k, mine]).sum() / count
+            codes = code_loss(said_s.codes[k, mine], said_t.codes[k, mine]).sum() / count
             parts.append(
                 own.features * (t - s).square().mean()
                 + own.relations * apart
@@ -136,9 +138,11 @@ def within(x: Tensor, boxes: Tensor, area: Area, sides: int) -> Tensor:
         ],
         -1,
     )
-    return F.grid_sample(
-        x[None].expand(len(boxes), *x.shape), grid.to(x), align_corners=False, padding_mode="border"
+    # All places of one map together: the gradient of a map for each box would be as large as all.
+    found = F.grid_sample(
+        x[None], grid.to(x).flatten(0, 1)[None], align_corners=False, padding_mode="border"
     )
+    return found[0].unflatten(1, (len(boxes), sides)).transpose(0, 1)
 
 
 def distances(features: Tensor) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from geodistill.detect.anchors import BETA
+from geodistill.checks import expect_within
+from geodistill.detect.losses import code_loss
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 from geodistill.nn.bev import Predictions
 
@@ -24,6 +25,10 @@ class LogitSettings(LossSettings):
     tap: str = "head"
     classes: float = 15.0
     codes: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_within(self, classes=(0, math.inf), codes=(0, math.inf))
 
 
 class Logits(Loss):
@@ -48,12 +53,5 @@ class Logits(Loss):
         count = over_ranks(own.sum())
         away = teacher.logits[own].sigmoid() - student.logits[own].sigmoid()
         classes = away.square().sum() / count
-        codes = code_distance(teacher.codes[own], student.codes[own]).sum() / count
+        codes = code_loss(student.codes[own], teacher.codes[own]).sum() / count
         return self.settings.classes * classes + self.settings.codes * codes
-
-
-def code_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Smooth L1 between codes [N, 7], whose turns count by the sine of the difference: [N, 7]."""
-    away = teacher - student
-    away = torch.cat([away[:, :6], away[:, 6:].sin()], 1)
-    return F.smooth_l1_loss(away, torch.zeros_like(away), beta=BETA, reduction="none")

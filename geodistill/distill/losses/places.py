@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, arange
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError
@@ -45,7 +46,7 @@ def importance(
     inputs = seen.inputs
     if teacher.dim() == 4:
         best = teacher.amax(1) if said is None else _certainty(said, seen, teacher.shape[2:])
-        scan = arange(len(best), device=best.device)[:, None, None].expand_as(best)
+        scan = torch.arange(len(best), device=best.device)[:, None, None].expand_as(best)
         return best.flatten(), scan.flatten()
     if isinstance(inputs, Voxels):
         what, count = "voxels", len(inputs.counts)
@@ -58,7 +59,7 @@ def importance(
         )
     if isinstance(inputs, Voxels):
         return inputs.counts.to(teacher.dtype), inputs.cells[:, 0]
-    scan = arange(inputs.scans, device=teacher.device)
+    scan = torch.arange(inputs.scans, device=teacher.device)
     return teacher.amax(1), scan.repeat_interleave(inputs.points.shape[1])
 
 
@@ -93,15 +94,26 @@ def seen_mean(values: Tensor, seen: Seen, reach: float | None) -> Tensor:
     """The mean of values [V] of voxels or points; of maps [B, H, W] that over the cells that are
     seen, and then over the scans."""
     if values.dim() == 1:
-        return values.sum() / over_ranks(values.new_tensor(len(values)))
+        own = _of_scans(values, seen)
+        return (values * own).sum() / over_ranks(own.sum())
     own = seen_cells(seen, values.shape[1:], reach)
     return ((values * own).sum((1, 2)) / own.sum((1, 2)).clamp(min=1)).mean()
+
+
+def _of_scans(rows_: Tensor, seen: Seen) -> Tensor:
+    """Which places of rows [P] belong to a scan with points: a cloud of an empty one has zeros."""
+    inputs = seen.inputs
+    if isinstance(inputs, Voxels):
+        return torch.ones_like(rows_, dtype=torch.bool)
+    each = len(rows_) // inputs.scans
+    return (inputs.counts > 0).repeat_interleave(each)
 
 
 def by_scan(teacher: Tensor, scan: Tensor, seen: Seen, reach: float | None) -> list[Tensor]:
     """Places of each scan that has at least two, without cells that are not seen: int64 [P]
     each. `scan` is that of `importance`."""
-    groups = [scan == k for k in range(seen.inputs.scans)]
+    own = _of_scans(scan, seen)
+    groups = [(scan == k) & own for k in range(seen.inputs.scans)]
     if teacher.dim() == 4:
         own = seen_cells(seen, teacher.shape[2:], reach).flatten()
         groups = [group & own for group in groups]

@@ -60,7 +60,7 @@ def run_until(
 
     Args:
         known: what other parts put out for this batch, by their names: maps among these are not
-            computed again, nor what only they need.
+            computed again, nor, where all stages of a backbone are, what is before it.
 
     Raises UsageError for a part that the network does not have, or that does not run.
     """

@@ -100,7 +100,7 @@ class DetectorJob:
         trained = [*detector.parameters()]
         if guide is not None:
             trained += [p for p in guide.module.parameters() if p.requires_grad]
-        self.adamw = AdamW(trained, cycle)
+        self.optimiser = AdamW(trained, cycle)
         self.cycle = cycle
         self.best: float | None = None
         self.measured = 0  # the step that was measured last
@@ -108,16 +108,12 @@ class DetectorJob:
         self._examples: Iterator[list[Example]] | None = None
         self._next = -1
 
-    @property
-    def optimiser(self) -> AdamW:
-        return self.adamw
-
     def lr_scale(self, progress: float) -> float:
         return self.cycle.rate(progress)
 
     def before(self, step: int, progress: float) -> None:
         self._average()
-        self.adamw.beta = self.cycle.beta(progress)
+        self.optimiser.beta = self.cycle.beta(progress)
         every = self.validation.every if self.validation else 0
         if every and step and step % every == 0 and step != self.measured:
             self.validate(step)
@@ -192,7 +188,7 @@ class DetectorJob:
     @torch.no_grad()
     def _average(self) -> None:
         """Take the detector, as the last step left it, into the mean."""
-        count = self.adamw.count
+        count = self.optimiser.count
         if not self.mean or count == 0:
             return
         keep = min(self.mean, (1 + count) / (10 + count))

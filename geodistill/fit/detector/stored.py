@@ -29,8 +29,9 @@ from geodistill.nn.point_detector import PointDetector
 from geodistill.nn.voxels import Voxels
 from geodistill.runs import atomic_write, load_tensors, make_folder, save_tensors
 from geodistill.runs.files import remove_leftovers
+from geodistill.runs.lock import Lock
 
-KEY = "cache.json"
+KEY, LOCK = "cache.json", ".lock"
 Outputs = dict[str, Any]
 """Of a teacher, by tap: tensors or predictions."""
 
@@ -55,11 +56,29 @@ class Store:
     def has(self, step: int) -> bool:
         return self.path(step).is_file()
 
-    def open(self) -> None:
-        """Make the folder, or see that it holds the same.
+    def open(self) -> Lock:
+        """Make the folder, or see that it holds the same; for this process alone, until the lock is
+        released.
 
-        Raises UsageError for a folder of other settings, of other teachers or other parts of them.
+        Raises UsageError for a folder of other settings, of other teachers or other parts of them,
+        and where another process is writing into it.
         """
+        self._expect_room()
+        make_folder(self.folder)
+        lock = Lock(self.folder / LOCK)
+        try:
+            self._expect_room()
+            for folder in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
+                remove_leftovers(folder)
+            if not (self.folder / KEY).is_file():
+                made = {"batches": self.key, "teachers": self.teachers, "taps": self.taps}
+                atomic_write(self.folder / KEY, (json.dumps(made, indent=1) + "\n").encode())
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    def _expect_room(self) -> None:
         path = self.folder / KEY
         teachers, taps = list(self.teachers), [list(own) for own in self.taps]
         if path.is_file():
@@ -71,17 +90,12 @@ class Store:
                     f"{self.folder} holds the outputs of its teachers at {_listed(found['taps'])}, "
                     f"not at {_listed(taps)}: make another cache"
                 )
-            return
-        if self.folder.is_dir():
-            remove_leftovers(self.folder)
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(p.name[0] != "." for p in self.folder.iterdir()):
             raise UsageError(f"{self.folder} holds something that is no cache: choose another -o")
-        make_folder(self.folder)
-        made = {"batches": self.key, "teachers": teachers, "taps": taps}
-        atomic_write(path, (json.dumps(made, indent=1) + "\n").encode())
 
-    def expect(self) -> None:
-        """Raise where the folder is no cache, or of other batches or teachers than a student's.
+    def expect(self, steps: int) -> None:
+        """Raise where the folder is no cache, of fewer steps, or of other batches or teachers than
+        a student's.
 
         Where either has no teacher, the batches alone are shared; outputs that are not in it are
         computed, which is said.
@@ -96,6 +110,15 @@ class Store:
         pairs = zip(self.taps, known, strict=False)  # of a student without a teacher there is none
         if missing := [sorted({*own} - {*kept}) for own, kept in pairs if {*own} - {*kept}]:
             log.say(f"{self.folder} has no outputs at {_listed(missing)}: teachers compute them")
+        for step in range(steps):
+            self._expect(step)
+
+    def _expect(self, step: int) -> None:
+        if not self.has(step):
+            raise InputError(
+                f"{self.path(step)} does not exist: the cache is of fewer steps; the same "
+                "geodistill cache with as many epochs as the training makes those that are missing"
+            )
 
     def _found(self) -> dict[str, Any]:
         """What the folder's own file says. Raises InputError where it is damaged, or of a cache
@@ -143,14 +166,9 @@ class Store:
 
     def read(self, step: int, detector: Detector) -> Batch:
         """Raises InputError for a step that is missing or damaged."""
-        path = self.path(step)
-        if not self.has(step):
-            raise InputError(
-                f"{path} does not exist: the cache is of fewer steps; the same geodistill cache "
-                "with as many epochs as the training makes those that are missing"
-            )
+        self._expect(step)
         try:
-            tensors, _ = load_tensors(path)
+            tensors, _ = load_tensors(self.path(step))
         except InputError as error:
             reason = str(error).removesuffix("make it again").rstrip(":; ")
             raise InputError(f"{reason}: delete it, and give its geodistill cache again") from None

@@ -57,11 +57,10 @@ def train_detector(
     guide = guide_of(detector) if guide_of is not None else None
     held_out = dataset.frames(recipe.val)
     feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
-    store = None
+    store, steps = None, feed.steps(recipe.epochs)
     if cache is not None:
         store = _store(cache, feed, detector, guide)
-        store.expect()
-    steps = feed.steps(recipe.epochs)
+        store.expect(steps)
     every = -(-recipe.measure_every * len(feed.frames) // recipe.batch)
     job = DetectorJob(
         *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.precision, recipe.workers),
@@ -105,28 +104,30 @@ def cache_batches(
     Returns:
         How many steps there are, and how many were written now.
 
-    Raises UsageError for a folder that holds something else.
+    Raises UsageError for a folder that holds something else, or into which another process writes.
     """
     detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     feed = make_feed(recipe, dataset, detector, with_objects=False)
     store = _store(folder, feed, detector, guide)
-    store.open()
-    detector.train()
-    steps = feed.steps(recipe.epochs)
-    if all(store.has(step) for step in range(steps)):
-        return steps, 0
-    feed = make_feed(recipe, dataset, detector, with_objects=True)
+    lock = store.open()
+    try:
+        detector.train()
+        steps = feed.steps(recipe.epochs)
+        if all(store.has(step) for step in range(steps)):
+            return steps, 0
+        feed = make_feed(recipe, dataset, detector, with_objects=True)
 
-    def batch(step: int) -> Batch:
-        return batch_of(detector, feed, step, feed.examples(step))
+        def batch(step: int) -> Batch:
+            return batch_of(detector, feed, step, feed.examples(step))
 
-    def outputs(made: Batch) -> list[dict[str, Any]]:
-        return guide.outputs(made) if guide is not None else []
+        def outputs(made: Batch) -> list[dict[str, Any]]:
+            return guide.outputs(made) if guide is not None else []
 
-    with progress(steps, "batches") as bar:
-        written = fill(store, steps, batch, outputs, bar.advance)
-    return steps, written
+        with progress(steps, "batches") as bar:
+            return steps, fill(store, steps, batch, outputs, bar.advance)
+    finally:
+        lock.release()
 
 
 def _store(folder: Path, feed: Feed, detector: Detector, guide: Guide | None) -> Store:
@@ -149,9 +150,10 @@ def start_detector(recipe: Recipe, device: str) -> Detector:
 def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects: bool) -> Feed:
     """The scans of a recipe. Raises InputError where none of its classes is in them."""
     frames = dataset.frames(recipe.train)
-    objects = {}
+    objects, own = {}, recipe.augmentation
+    pastes = own is not None and any(one.count for one in own.pasting(detector.classes))
     if with_objects:
-        objects = objects_of(dataset, frames, detector.classes)
+        objects = objects_of(dataset, frames, detector.classes, pastes)
         if not any(objects.values()):
             names = ", ".join(detector.classes)
             raise InputError(
@@ -160,6 +162,6 @@ def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects
             )
     return Feed(
         *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
-        *(objects if recipe.augmentation is not None else {}, recipe.batch, recipe.seed),
+        *(objects if pastes else {}, recipe.batch, recipe.seed),
         *(dist.rank(), dist.world()),
     )

@@ -17,7 +17,7 @@ from geodistill.io.kitti import write_labels
 from geodistill.io.kitti_frames import write_calibration, write_scan
 from geodistill.log import progress
 from geodistill.runs import atomic_write, make_folder
-from geodistill.runs.files import write_error
+from geodistill.runs.files import remove_leftovers, write_error
 from geodistill.runs.lock import Lock
 from geodistill.simulate.lidar.frame import CALIBRATION, TRAIL_S, simulate
 from geodistill.simulate.lidar.sensor import SENSORS
@@ -83,6 +83,7 @@ def write_dataset(root: Path, wanted: Simulation, workers: int, overwrite: bool 
         atomic_write(root / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
         for part in PARTS:
             make_folder(root / part)
+            remove_leftovers(root / part)
         missing = [
             k
             for k in range(wanted.frames)

@@ -151,6 +151,12 @@ def test_errors_say_what_does_not_fit() -> None:
         ("kd", "temperature", -1.0, "temperature must be above 0, got -1"),
         ("similarity", "samples", 1, "samples must be at least 2, got 1"),
         ("crd", "samples", 0, "samples must be at least 2, got 0"),
+        ("gid", "overlap", -1.0, "overlap must be from 0 to 1, got -1"),
+        ("acam", "diversity", -1.0, "diversity must be at least 0, got -1"),
+        ("ab", "margin", -1.0, "margin must be at least 0, got -1"),
+        ("fgd", "whole", -1.0, "whole must be at least 0, got -1"),
+        ("clock", "background", -1.0, "background must be at least 0, got -1"),
+        ("logits", "codes", -1.0, "codes must be at least 0, got -1"),
     ):
         with pytest.raises(UsageError, match=words):
             build_loss({"loss": name, key: value}, teacher, teacher)
