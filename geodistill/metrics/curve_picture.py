@@ -19,18 +19,14 @@ SHADES = ((40, 120, 220), (230, 130, 30), (150, 150, 160), (60, 160, 90))
 Line = tuple[str, np.ndarray]  # what it is called, and precision at even recalls
 
 
-def curve_picture(
-    report: KittiReport | NuscenesReport,
-    classes: Sequence[str],
-    views: Sequence[str] = ("bev", "3d"),
-) -> Tensor:
+def curve_picture(report: KittiReport | NuscenesReport, classes: Sequence[str]) -> Tensor:
     """Precision over recall, a row for each class, with AP: of KITTI a column for each view and a
     line for each level (AP40), of nuScenes a line for each distance.
 
     Returns:
         float32 [H, W, 3], 0 to 1.
     """
-    rows = [_panels(report, name, views) for name in classes]
+    rows = [_panels(report, name) for name in classes]
     width = LEFT + len(rows[0]) * (SIZE + GAP + LEFT)
     height = len(classes) * (SIZE + GAP + TOP) + TOP
     image = Image.new("RGB", (width, height), (255, 255, 255))
@@ -50,14 +46,12 @@ def curve_picture(
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 
-def _panels(
-    report: KittiReport | NuscenesReport, name: str, views: Sequence[str]
-) -> dict[str, list[Line]]:
+def _panels(report: KittiReport | NuscenesReport, name: str) -> dict[str, list[Line]]:
     if isinstance(report, NuscenesReport):
         curves = [(limit, report.curves[name, limit]) for limit in DISTANCES_M]
         return {name: [(f"{limit:g} m {curve.ap:.1f}", curve.precision) for limit, curve in curves]}
     panels = {}
-    for view in views:
+    for view in ("bev", "3d"):
         own = [(level, report.curves[name, view, level]) for level in LEVELS]
         panels[f"{name}, {view}"] = [(f"{one} {c.ap40:.1f}", c.precision) for one, c in own]
     return panels

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from geodistill.detect.boxes import inside
 from geodistill.detect.point_codes import CODES, turned
+from geodistill.nn.bev import RARE
 from geodistill.nn.point_clouds import PointBatch
 from geodistill.nn.pointnet import (
     FeaturePropagation,
@@ -110,7 +111,7 @@ class PointHead(nn.Module):
         self.classes = nn.Sequential(*layers(channels, (width, width)), nn.Linear(width, classes))
         self.codes = nn.Sequential(*layers(channels, (width, width)), nn.Linear(width, CODES))
         # Of a hundred points one is an object's.
-        nn.init.constant_(self.classes[-1].bias, -math.log(99))  # type: ignore[arg-type]
+        nn.init.constant_(self.classes[-1].bias, -math.log(1 / RARE - 1))  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B N, K] and codes [B N, 8] of features [B N, C]."""

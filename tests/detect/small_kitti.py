@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geodistill.detect.boxes import wrap
 from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes
 from geodistill.detect.overlap import shared_area
 from geodistill.io.kitti import make_labels, write_labels
@@ -50,8 +49,7 @@ def write_kitti(root: Path, train: int, val: int, seed: int = 0, reach_m: float 
 def labelled(boxes: torch.Tensor, classes: list[str]):
     """Labels of boxes that are wholly visible."""
     around, _ = image_boxes(boxes, CALIBRATION, IMAGE_SIZE)
-    sizes, location, rotation = camera_columns(boxes, CALIBRATION)
-    alpha = wrap(torch.from_numpy(rotation - np.arctan2(location[:, 0], location[:, 2]))).numpy()
+    sizes, location, rotation, alpha = camera_columns(boxes, CALIBRATION)
     none = np.zeros(len(boxes))
     px = clipped(around, IMAGE_SIZE)
     return make_labels(

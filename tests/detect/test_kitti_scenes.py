@@ -44,7 +44,7 @@ def test_boxes_are_the_labels(root: Path) -> None:
     dataset = open_dataset(root)
     for frame in dataset.frames("train"):
         scene, labels = dataset.scene(frame), dataset.labels(frame)
-        sizes, location, turn = camera_columns(scene.boxes, dataset.calibration(frame))
+        sizes, location, turn, _ = camera_columns(scene.boxes, dataset.calibration(frame))
         assert np.abs(sizes - labels.sizes).max() < 1e-3
         assert np.abs(location - labels.location).max() < 1e-3
         away = wrap(torch.from_numpy(turn - labels.rotation_y)).abs()
@@ -54,7 +54,7 @@ def test_boxes_are_the_labels(root: Path) -> None:
 def test_the_bottom_is_below_the_middle_whatever_the_camera() -> None:
     calibration = turned_calibration()
     boxes = torch.tensor([[20.0, 3, -0.9, 4, 1.6, 1.5, 0.3], [10.0, -2, -0.5, 0.8, 0.6, 1.7, 2.0]])
-    sizes, location, turn = camera_columns(boxes, calibration)
+    sizes, location, turn, _ = camera_columns(boxes, calibration)
     table = np.column_stack([np.zeros((2, 7)), sizes, location, turn])
     again = lidar_boxes(make_labels(("Car", "Pedestrian"), table), calibration)
     assert torch.allclose(again, boxes, atol=1e-4)
@@ -62,7 +62,7 @@ def test_the_bottom_is_below_the_middle_whatever_the_camera() -> None:
 
 def test_a_box_ahead_is_ahead_in_the_camera() -> None:
     boxes = torch.tensor([[20.0, 0, -0.9, 4, 1.6, 1.5, 0.0]])
-    _, location, turn = camera_columns(boxes, CALIBRATION)
+    _, location, turn, _ = camera_columns(boxes, CALIBRATION)
     assert location[0] == pytest.approx([0, 0.9 + 0.75 - 0.08, 20 - 0.27])
     assert turn[0] == pytest.approx(-math.pi / 2)  # driving away along the camera's z
     px, seen = image_boxes(boxes, CALIBRATION, IMAGE_SIZE)

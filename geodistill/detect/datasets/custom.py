@@ -175,7 +175,7 @@ class Custom:
 
 def _columns(boxes: Tensor) -> np.ndarray:
     """From the observation angle, which is unknown, to rotation_y: float64 [N, 12]."""
-    sizes, location, rotation = camera_columns(boxes, CAMERA)
+    sizes, location, rotation, _ = camera_columns(boxes, CAMERA)
     alpha = np.full(len(boxes), _UNKNOWN)
     bbox = np.tile(BBOX_PX, (len(boxes), 1))
     return np.column_stack([alpha, bbox, sizes, location, rotation])

@@ -138,13 +138,15 @@ def lidar_boxes(labels: Labels, calibration: Calibration) -> Tensor:
 
 
 def camera_columns(boxes: Tensor, calibration: Calibration) -> tuple[np.ndarray, ...]:
-    """The inverse of `lidar_boxes`: sizes [N, 3], location [N, 3] and rotation_y [N]."""
+    """The inverse of `lidar_boxes`: sizes [N, 3], location [N, 3] and rotation_y [N]; and alpha
+    [N], the rotation beside the ray from the camera."""
     x, y, z, length, width, height, yaw = boxes.double().numpy().T
     bottom = np.column_stack([x, y, z - height / 2])
     camera = calibration.camera_from_lidar
     location = bottom @ camera[:3, :3].T + camera[:3, 3]
     rotation = wrap(torch.from_numpy(-yaw - math.pi / 2)).numpy()
-    return np.column_stack([height, width, length]), location, rotation
+    alpha = wrap(torch.from_numpy(rotation - np.arctan2(location[:, 0], location[:, 2]))).numpy()
+    return np.column_stack([height, width, length]), location, rotation, alpha
 
 
 def image_boxes(
@@ -179,8 +181,7 @@ def kitti_predictions(
     boxes = found.boxes.cpu()
     around, seen = image_boxes(boxes, calibration, size)
     kept = torch.from_numpy(seen)
-    sizes, location, rotation = camera_columns(boxes[kept], calibration)
-    alpha = wrap(torch.from_numpy(rotation - np.arctan2(location[:, 0], location[:, 2]))).numpy()
+    sizes, location, rotation, alpha = camera_columns(boxes[kept], calibration)
     unknown = np.full(len(alpha), -1.0)
     scores = found.scores.cpu()[kept].double().numpy()
     names = tuple(str(classes[number]) for number in found.labels.cpu()[kept].tolist())

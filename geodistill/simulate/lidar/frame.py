@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.detect.boxes import wrap
 from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes, in_view
 from geodistill.io.kitti import Labels, make_labels
 from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration
@@ -171,8 +170,7 @@ def _labels(
     named = [k for k, one in zip(named, seen, strict=True) if one]
     kept = torch.from_numpy(seen)
     boxes, inside, truncation = boxes[kept], inside[seen], truncation[seen]
-    sizes, location, turn = camera_columns(boxes, CALIBRATION)
-    alpha = wrap(torch.from_numpy(turn - np.arctan2(location[:, 0], location[:, 2]))).numpy()
+    sizes, location, turn, alpha = camera_columns(boxes, CALIBRATION)
     share = shown[named]
     occlusion = (share < VISIBLE[0]).astype(float) + (share < VISIBLE[1])
     names = tuple(str(things[k].name) for k in named)
