@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 _SHOWN = 40
 ABOVE_ZERO = (math.ulp(0.0), math.inf)
 """Limits of `expect_within`."""
+LARGEST = sys.float_info.max
 
 
 class GeodistillError(ValueError):
@@ -89,7 +91,7 @@ def expect_within(settings: object, **limits: tuple[float, float]) -> None:
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
         numbers = value if isinstance(value, tuple) else (value,)
-        if all(n is None or (low <= n <= high and math.isfinite(n)) for n in numbers):
+        if all(n is None or (low <= n <= high and abs(n) < LARGEST) for n in numbers):
             continue
         wanted = f"from {low} to {high}" if math.isfinite(high) else f"at least {low}"
         if (low, high) == ABOVE_ZERO:

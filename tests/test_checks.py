@@ -91,6 +91,7 @@ class Numbers:
     [
         (Numbers(-0.1), {"part": (0, 1)}, "part must be from 0 to 1, got -0.1"),
         (Numbers(math.nan), {"part": (0, 1)}, "part must be from 0 to 1, got nan"),
+        (Numbers(10**400), {"part": (0, math.inf)}, f"part must be at least 0, got {10**400}"),
         (Numbers(0.0), {"part": ABOVE_ZERO}, "part must be above 0, got 0.0"),
         (Numbers(math.inf), {"part": (1, math.inf)}, "part must be at least 1, got inf"),
         (Numbers(), {"ends": (0, 1)}, "ends must be from 0 to 1, got (1.0, 2.0)"),
@@ -100,7 +101,7 @@ class Numbers:
             "ends must be finite, got (0.0, -inf)",
         ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_numbers_outside_of_their_limits(numbers, limits, message: str) -> None:
     with pytest.raises(UsageError) as caught:

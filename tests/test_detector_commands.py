@@ -232,6 +232,10 @@ def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:
     assert "nothing does not exist" in refused(
         capsys, 1, "train", "detector/pillars_4x", *words, *lost
     )
+    own = ("--teacher", tmp_path / "run" / "best.safetensors")
+    assert "run is read from, by --teacher: choose another -o" in refused(
+        capsys, 2, "train", "detector/pillars_4x", *words, *own
+    )
     assert "--loss is from a teacher" in refused(
         capsys, 2, "train", "detector/pillars", *words, "--loss", "hint"
     )

@@ -153,6 +153,23 @@ def test_overwrite_drops_an_interrupted_run(tmp_path: Path) -> None:
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_what_an_interrupted_run_put_out_goes_with_it(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "train", {"seed": 0}) as run:
+        run.checkpoint(1, {"x": torch.zeros(1)}, {})
+        save_tensors(run.path("best.safetensors"), {"x": torch.zeros(1)}, {})
+        run.path("tensorboard").mkdir()
+    Run.open(tmp_path, "train", {"seed": 1}, overwrite=True).close()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {"config.yaml", "env.json", ".lock"}
+
+
+def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "train", {"seed": 0}) as run:
+        save_tensors(run.path("checkpoint.safetensors"), {"x": torch.zeros(1)}, {})
+    with pytest.raises(InputError, match=r"is no checkpoint of a run: delete .* to begin"):
+        Run.open(tmp_path, "train", {"seed": 0}).latest()
+
+
 def test_overwrite_goes_on_with_the_same_run(tmp_path: Path) -> None:
     run = Run.open(tmp_path, "fit", {"seed": 0})
     run.checkpoint(1, {}, {})

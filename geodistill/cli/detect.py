@@ -63,6 +63,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     import torch
 
+    from geodistill import log
     from geodistill.cli.detector_files import open_detector
     from geodistill.detect.picture import bird_view, outlines_of
     from geodistill.io.images import write_png
@@ -79,6 +80,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     own = detector.settings.values
     values = own if arguments.values is None else arguments.values
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
+    if values > 3 and len(points) and (most := float(points[:, 3].max())) > 1:
+        log.say(f"intensities go up to {most:g}, not 1: --intensity-scale divides them")
     points = torch.nn.functional.pad(points, (0, own - values))  # or cut
     started = time.perf_counter()
     with torch.no_grad():

@@ -97,6 +97,8 @@ def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> Non
 
     Detections that no report wrote, without its picture, are in no case replaced.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder} is no folder: choose another")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if other := sorted(there - {_PREDICTIONS, _SCANS, _CURVES}):
         raise UsageError(f"-o {folder} has other files ({other[0]}): choose another folder")

@@ -83,8 +83,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     prepare(arguments)
     recipe = read_recipe(arguments)
+    for name in arguments.teacher:
+        if Path(name).resolve().is_relative_to(arguments.output.resolve()):
+            raise UsageError(f"{arguments.output} is read from, by --teacher: choose another -o")
     dataset = open_dataset(arguments.data)
-    settings = {"recipe": config.to_dict(recipe), "teacher": list(arguments.teacher)}
+    whole = [os.path.abspath(name) for name in arguments.teacher]
+    settings = {"recipe": config.to_dict(recipe), "teacher": whole}
     settings["cached"] = arguments.cache is not None  # a teacher's outputs in half precision
     settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]

@@ -72,7 +72,7 @@ def write_scan(path: Path, points: np.ndarray) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Raises InputError where a matrix is missing or has another number of values."""
+    """Raises InputError where a matrix is missing, has another number of values, or no inverse."""
     if not path.is_file():
         raise InputError(
             f"{path} is missing: without its calibration a frame's boxes have no place"
@@ -88,6 +88,8 @@ def read_calibration(path: Path) -> Calibration:
     rectified, turned = np.eye(4), np.eye(4)
     rectified[:3, :3] = found["R0_rect"]
     turned[:3] = found["Tr_velo_to_cam"]
+    if abs(np.linalg.det(rectified @ turned)) < 1e-9:
+        raise InputError(f"{path}: R0_rect and Tr_velo_to_cam are no turn: nothing leads back")
     return Calibration(found["P2"], rectified @ turned)
 
 

@@ -64,6 +64,18 @@ def compared(
     return kitti.evaluate(labels, predicted, classes, overlaps, dataset.views)
 
 
+def expect_measurable(dataset: Any, frames: Sequence[str]) -> None:
+    """Read what measuring on frames needs, so that what is wrong with it is said before a training.
+
+    Raises InputError naming the file.
+    """
+    with progress(len(frames), "held-out scans") as bar:
+        for frame in frames:
+            dataset.scene(frame)
+            (dataset.truths if dataset.metric == "nuscenes" else dataset.labels)(frame)
+            bar.advance()
+
+
 def expect_overlaps(dataset: Any, overlaps: dict[str, float] | None) -> None:
     """Raise UsageError for overlaps with a metric that has none."""
     if dataset.metric == "nuscenes" and overlaps is not None:

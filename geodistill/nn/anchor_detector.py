@@ -121,7 +121,9 @@ class AnchorSettings:
 
     def __post_init__(self) -> None:
         expect_within(self, most_voxels_detecting=(1, math.inf), momentum=(0, 1))
-        expect_within(self, offset=(-math.inf, math.inf))
+        expect_within(self, offset=(-math.inf, math.inf), area=(-math.inf, math.inf))
+        if self.area and not (self.area[0] < self.area[2] and self.area[1] < self.area[3]):
+            raise UsageError(f"area is the least x and y and the largest, got {self.area}")
         stride = STRIDE[self.architecture]
         x, y, z = self.grid.cells
         if not self.anchors:

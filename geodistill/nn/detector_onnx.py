@@ -89,16 +89,21 @@ def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         some, voxels = torch.export.Dim("points"), torch.export.Dim("voxels")
-        program = torch.onnx.export(
-            graph,
-            example,
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=[*INPUTS],
-            output_names=[*OUTPUTS],
-            dynamic_shapes=({0: some}, {0: some}, {0: voxels}, {0: voxels}),
-        )
+        try:
+            program = torch.onnx.export(
+                graph,
+                example,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[*INPUTS],
+                output_names=[*OUTPUTS],
+                dynamic_shapes=({0: some}, {0: some}, {0: voxels}, {0: voxels}),
+            )
+        except Exception as error:
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None  # torch makes a failed export of it
+            raise
     assert program is not None
     content = program.model_proto.SerializeToString()
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from geodistill.checks import UsageError, check, expect_within
 
+MOST_CELLS = 100_000  # along a side
+
 
 @dataclass(frozen=True)
 class VoxelGrid:
@@ -37,9 +39,14 @@ class VoxelGrid:
         expect_within(self, low=anywhere, high=anywhere)
         expect_within(self, most_points=(1, math.inf), most_voxels=(1, math.inf))
         axes = zip(self.low, self.high, self.size, strict=True)
-        if not all(size > 0 and 0.5 < (high - low) / size < math.inf for low, high, size in axes):
+        if not all(
+            size > 0 and 0.5 < (high - low) / size <= MOST_CELLS for low, high, size in axes
+        ):
             size = " x ".join(map(str, self.size))
-            raise UsageError(f"voxels of {size} m fill no grid from {self.low} to {self.high} m")
+            raise UsageError(
+                f"voxels of {size} m fill no grid from {self.low} to {self.high} m, of at most "
+                f"{MOST_CELLS:,} along a side"
+            )
 
     @property
     def cells(self) -> tuple[int, int, int]:

@@ -126,6 +126,7 @@ class Run:
             return None
         with _explained(path):
             tensors, metadata = load_tensors(path)
+            _expect_checkpoint(path, metadata)
         return metadata["step"], tensors, metadata["extra"]
 
     def log(self, step: int, **metrics: Any) -> None:
@@ -184,7 +185,9 @@ class Run:
             return
         checkpoint = self.path(layout.CHECKPOINT)
         with _explained(checkpoint):
-            last = read_metadata(checkpoint)["step"] if checkpoint.exists() else -1
+            known = read_metadata(checkpoint) if checkpoint.exists() else {"step": -1, "extra": {}}
+            _expect_checkpoint(checkpoint, known)
+            last = known["step"]
         kept = [line for line in path.read_bytes().split(b"\n") if _step(line) <= last]
         atomic_write(path, b"".join(line + b"\n" for line in kept))
 
@@ -197,6 +200,11 @@ def _explained(checkpoint: Path) -> Iterator[None]:
     except InputError as error:
         reason = str(error).removesuffix("make it again").rstrip(":; ")
         raise InputError(f"{reason}: delete {checkpoint} to begin this run anew") from None
+
+
+def _expect_checkpoint(path: Path, metadata: Mapping[str, Any]) -> None:
+    if not {"step", "extra"} <= metadata.keys():
+        raise InputError(f"{path} is no checkpoint of a run")
 
 
 def _expect_kept(folder: Path, overwrite: bool, outputs: Sequence[Path]) -> None:

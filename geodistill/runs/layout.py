@@ -133,6 +133,9 @@ def holds_same(
 
 def begin(folder: Path, command: str, config: dict[str, Any], inputs: Mapping[str, str]) -> None:
     """Make `folder` a new run, dropping an interrupted one."""
+    if (folder / CONFIG).exists():  # and what that has put out so far
+        for path in [*folder.glob("*.safetensors"), *folder.glob("tensorboard")]:
+            _remove(path)
     for name in (CHECKPOINT, METRICS):
         (folder / name).unlink(missing_ok=True)
     atomic_write(folder / ENV, _json({"command": command, "inputs": inputs, **environment()}))

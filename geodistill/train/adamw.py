@@ -78,7 +78,10 @@ class AdamW(Optimiser):
         norm = nn.utils.clip_grad_norm_(self._parameters, self.cycle.clip)
         self.norm = float(norm)
         if not math.isfinite(self.norm):  # before the weights are spoiled, and kept
-            raise InputError(f"a gradient became {self.norm} in step {self.count}: check the input")
+            raise InputError(
+                f"a gradient became {self.norm} in step {self.count}: check the input, the "
+                f"learning rate ({self.cycle.peak}) and the weights of losses"
+            )
         for group in self._rule.param_groups:
             group["lr"] = self.cycle.peak * lr_scale
             group["betas"] = (self.beta, 0.99)

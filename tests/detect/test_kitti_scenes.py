@@ -188,6 +188,11 @@ def test_calibrations_that_are_none(tmp_path: Path) -> None:
     path.write_text("P2: " + "1 " * 12 + "\nR0_rect: " + "1 " * 9 + "\n")
     with pytest.raises(InputError, match="has no line Tr_velo_to_cam"):
         read_calibration(path)
+    path.write_text(
+        "P2: " + "1 " * 12 + "\nR0_rect: " + "0 " * 9 + "\nTr_velo_to_cam: " + "0 " * 12
+    )
+    with pytest.raises(InputError, match="R0_rect and Tr_velo_to_cam are no turn"):
+        read_calibration(path)
 
 
 def test_folders_and_splits_that_are_none(root: Path, tmp_path: Path) -> None:

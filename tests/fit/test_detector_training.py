@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +31,11 @@ from geodistill.metrics.detectors import detect
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.point_settings import PointSettings
-from geodistill.runs import Run, load_tensors
+from geodistill.runs import Run, load_tensors, save_tensors
 from geodistill.runs.lock import Lock
 from geodistill.train.adamw import AdamW, OneCycle
 from tests.detect.small_kitti import write_kitti
-from tests.fit.small_recipe import POINTS, RECIPE
+from tests.fit.small_recipe import GRID, POINTS, RECIPE
 
 BOTH = pytest.mark.parametrize("recipe", [RECIPE, POINTS], ids=["pillars", "points"])
 
@@ -162,6 +163,50 @@ def test_caches_of_something_else(root: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000000\.safetensors"):
         train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+    save_tensors(path, {"something": torch.zeros(1)}, {})
+    with pytest.raises(InputError, match=r"000000\.safetensors is no batch, as it has no 'points'"):
+        train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+    key.write_text(known.replace('"taps": []', '"taps": [5], "teachers": ["a"]'))
+    with pytest.raises(InputError, match="does not say which outputs"):
+        train_detector(RECIPE, dataset, cache=tmp_path / "cache")
+
+
+def test_what_cannot_be_measured_is_refused_before_the_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shutil.copytree(root, tmp_path / "kitti")
+    frame = open_dataset(data).frames("val")[-1]
+    (data / "training" / "label_2" / f"{frame}.txt").unlink()
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(InputError, match=rf"{frame}\.txt does not exist"):
+        train_detector(RECIPE, open_dataset(data))
+
+
+def test_classes_and_areas_that_the_labels_do_not_have(root: Path, capsys) -> None:
+    dataset, (*others, car) = open_dataset(root), RECIPE.detector.anchors
+    lower = replace(RECIPE.detector, anchors=(*others, replace(car, name="car")))
+    with pytest.raises(UsageError, match=r"the class car is Car in the labels of the 6 scans"):
+        train_detector(replace(RECIPE, detector=lower, augmentation=Augmentation()), dataset)
+    away = replace(GRID, low=(100.0, -15.36, -3.0), high=(130.72, 15.36, 1.0))
+    with pytest.raises(InputError, match=r"none of the \d+ objects in .* x from 100 to 130.72 m"):
+        train_detector(replace(RECIPE, detector=replace(RECIPE.detector, grid=away)), dataset)
+    with pytest.raises(UsageError, match="a batch of 100 is more than 2 x 6 scans"):
+        train_detector(replace(RECIPE, batch=100), dataset)
+    more = replace(RECIPE.detector, anchors=(replace(car, name="Tram"), car))
+    start = start_detector(replace(RECIPE, detector=more), "cpu")
+    make_feed(RECIPE, dataset, start, with_objects=True)
+    assert "no object of the class Tram can be learnt in the 6 scans" in capsys.readouterr().err
+
+
+def test_a_cache_that_got_no_batch_may_become_another(root: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(root, tmp_path / "kitti")
+    scan = sorted((data / "training" / "velodyne").iterdir())[0]
+    whole = scan.read_bytes()
+    scan.write_bytes(whole[:-3])
+    with pytest.raises(InputError, match=scan.name):
+        cache_batches(RECIPE, open_dataset(data), tmp_path / "cache")
+    scan.write_bytes(whole)
+    assert cache_batches(RECIPE, open_dataset(data), tmp_path / "cache") == (6, 6)
 
 
 def test_a_cache_that_lacks_a_step_is_refused_before_the_training(
@@ -208,7 +253,10 @@ def test_no_object_to_learn_from(root: Path) -> None:
     other = replace(RECIPE.detector.anchors[0], name="Tram")
     detector = replace(RECIPE.detector, anchors=(other,))
     recipe = replace(RECIPE, detector=detector, augmentation=Augmentation())
-    with pytest.raises(InputError, match="no object of the classes Tram has a point in"):
+    words = (
+        r"no object of the classes Tram can be learnt in the 6 scans of .* labelled are Car, Cyc"
+    )
+    with pytest.raises(InputError, match=words):
         train_detector(recipe, open_dataset(root))
 
 

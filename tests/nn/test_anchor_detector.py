@@ -137,6 +137,8 @@ def test_a_grid_of_other_layers(architecture, thick: float, said: str) -> None:
         {"size": (0.32, 0.0, 4.0)},
         {"size": (0.32, 0.32, 8.0)},
         {"size": (1e-320, 0.32, 4.0)},
+        {"size": (1e-30, 0.32, 4.0)},
+        {"low": (-1e30, 0.0, -3.0)},
         {"size": (math.nan, 0.32, 4.0)},
         {"high": (-1.0, 5.12, 1.0)},
     ],
@@ -144,6 +146,12 @@ def test_a_grid_of_other_layers(architecture, thick: float, said: str) -> None:
 def test_a_grid_that_is_none(change) -> None:
     with pytest.raises(UsageError, match="fill no grid from"):
         replace(GRID, **change)
+
+
+@pytest.mark.parametrize("area", [(math.nan, 0, 0, 0), (0, 0, 0, 0), (10, 10, -10, -10)])
+def test_an_area_that_is_none(area) -> None:
+    with pytest.raises(UsageError, match="area "):
+        replace(SETTINGS, area=area)
 
 
 def test_a_class_that_comes_twice() -> None:

@@ -83,7 +83,7 @@ def seen_cells(seen: Seen, size: Sequence[int], reach: float | None) -> Tensor:
     found[scan, y * height // rows_, x * width // columns] = 1
     low_x, low_y, high_x, high_y = seen.area
     for axis, step in ((1, (high_y - low_y) / height), (2, (high_x - low_x) / width)):
-        beside = math.ceil(reach / step)
+        beside = math.ceil(min(reach / step, height + width))  # all
         kernel, padding = [1, 1], [0, 0]
         kernel[axis - 1], padding[axis - 1] = 2 * beside + 1, beside
         found = F.max_pool2d(found, kernel, 1, padding)

@@ -158,14 +158,18 @@ def inside_area(found: Example, area: tuple[float, float, float, float]) -> Exam
 
 def objects_of(
     dataset: Dataset, frames: Sequence[str], classes: tuple[str, ...], every: bool = True
-) -> dict[str, list[Cutout]]:
-    """All that can be pasted, by class; or what is in the first scan that has any."""
+) -> tuple[dict[str, list[Cutout]], set[str]]:
+    """All that can be pasted, by class, or what is in the first scan that has any; and all classes
+    that the labels of the scans have."""
     found: dict[str, list[Cutout]] = {name: [] for name in classes}
+    named: set[str] = set()
     with progress(len(frames), "objects to paste, scans") as bar:
         for frame in frames:
-            for name, more in cut_out(dataset.scene(frame), classes).items():
+            scene = dataset.scene(frame)
+            named |= set(scene.names)
+            for name, more in cut_out(scene, classes).items():
                 found[name] += more
             bar.advance()
             if not every and any(found.values()):
                 break
-    return found
+    return found, named

@@ -78,6 +78,12 @@ class Store:
             raise
         return lock
 
+    def close(self, lock: Lock) -> None:
+        """Release it; a folder that got no batch may become another cache."""
+        if not any(self.folder.glob("*/*.safetensors")):
+            (self.folder / KEY).unlink(missing_ok=True)
+        lock.release()
+
     def _expect_room(self) -> None:
         path = self.folder / KEY
         teachers, taps = list(self.teachers), [list(own) for own in self.taps]
@@ -128,7 +134,8 @@ class Store:
         except InputError:
             raise InputError(f"{self.folder / KEY} is damaged: make the cache again") from None
         held, taps = found.get("teachers"), found.get("taps")
-        if not (isinstance(held, list) and isinstance(taps, list) and len(held) == len(taps)):
+        lists = isinstance(held, list) and isinstance(taps, list) and len(held) == len(taps)
+        if not (lists and all(isinstance(own, list) for own in taps)):
             raise InputError(
                 f"{self.folder / KEY} does not say which outputs of which teachers are there, as "
                 "of an older version: make the cache again"
@@ -172,7 +179,13 @@ class Store:
         except InputError as error:
             reason = str(error).removesuffix("make it again").rstrip(":; ")
             raise InputError(f"{reason}: delete it, and give its geodistill cache again") from None
-        return _batch_of(tensors, detector)
+        try:
+            return _batch_of(tensors, detector)
+        except KeyError as error:
+            raise InputError(
+                f"{self.path(step)} is no batch, as it has no {error}: delete it, and give its "
+                "geodistill cache again"
+            ) from None
 
 
 def _listed(taps: Sequence[Sequence[str]]) -> str:

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from geodistill import dist
+from geodistill import dist, log
 from geodistill.checks import InputError, UsageError
+from geodistill.detect.augment import Cutout
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, batch_of, objects_of
 from geodistill.fit.detector.job import DetectorJob, Guide, Validation
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.stored import Store, fill, store_key
 from geodistill.log import progress
-from geodistill.metrics.detectors import Report
+from geodistill.metrics.detectors import Report, expect_measurable
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import NAME, save_detector
 from geodistill.nn.detector_kinds import new_detector
@@ -56,6 +57,8 @@ def train_detector(
     detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
     held_out = dataset.frames(recipe.val)
+    if dist.rank() == 0:
+        expect_measurable(dataset, held_out)
     feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
     store, steps = None, feed.steps(recipe.epochs)
     if cache is not None:
@@ -127,7 +130,7 @@ def cache_batches(
         with progress(steps, "batches") as bar:
             return steps, fill(store, steps, batch, outputs, bar.advance)
     finally:
-        lock.release()
+        store.close(lock)
 
 
 def _store(folder: Path, feed: Feed, detector: Detector, guide: Guide | None) -> Store:
@@ -150,18 +153,45 @@ def start_detector(recipe: Recipe, device: str) -> Detector:
 def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects: bool) -> Feed:
     """The scans of a recipe. Raises InputError where none of its classes is in them."""
     frames = dataset.frames(recipe.train)
-    objects, own = {}, recipe.augmentation
+    if recipe.batch > recipe.epochs * len(frames):
+        raise UsageError(
+            f"a batch of {recipe.batch} is more than {recipe.epochs} x {len(frames)} scans, all "
+            "that there is to learn from: set a smaller one"
+        )
+    objects: dict[str, list[Cutout]] = {}
+    own = recipe.augmentation
     pastes = own is not None and any(one.count for one in own.pasting(detector.classes))
     if with_objects:
-        objects = objects_of(dataset, frames, detector.classes, pastes)
-        if not any(objects.values()):
-            names = ", ".join(detector.classes)
-            raise InputError(
-                f"{dataset.root}: no object of the classes {names} has a point in the "
-                f"{len(frames):,} scans of '{recipe.train}'"
-            )
+        objects, named = objects_of(dataset, frames, detector.classes, pastes)
+        _expect_objects(objects, named, detector, f"the {len(frames):,} scans of '{recipe.train}'")
     return Feed(
         *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
         *(objects if pastes else {}, recipe.batch, recipe.seed),
         *(dist.rank(), dist.world()),
     )
+
+
+def _expect_objects(
+    objects: dict[str, list[Cutout]], named: set[str], detector: Detector, where: str
+) -> None:
+    """Raise InputError where no object can be learnt, UsageError for a class that labels have in
+    other letters; say which classes there is nothing of."""
+    found = [one.box for own in objects.values() for one in own]
+    labelled = f"labelled are {', '.join(sorted(named)) or 'none'}"
+    if not found:
+        raise InputError(
+            f"no object of the classes {', '.join(detector.classes)} can be learnt in {where}: "
+            f"{labelled}, and an object needs a point in it (in KITTI, 25 pixels of height too)"
+        )
+    low, high = torch.tensor(detector.area).split(2)
+    at = torch.stack(found)[:, :2]
+    if not ((at >= low) & (at < high)).all(1).any():
+        raise InputError(
+            f"none of the {len(found):,} objects in {where} is in the detector's area, x from "
+            f"{low[0]:g} to {high[0]:g} m and y from {low[1]:g} to {high[1]:g} m: set detector.grid"
+        )
+    for name in (one for one in detector.classes if not objects[one]):
+        others = {one.lower(): one for one in named - {name}}
+        if name.lower() in others:
+            raise UsageError(f"the class {name} is {others[name.lower()]} in the labels of {where}")
+        log.say(f"no object of the class {name} can be learnt in {where}: {labelled}")

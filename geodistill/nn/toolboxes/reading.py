@@ -160,6 +160,7 @@ def _configured(
     texts = (key for key in ("cfg", "config") if isinstance(meta.get(key), str) and meta[key])
     key = next(texts, None)
     if convention == "openpcdet" or key is None:
+        log.say(f"{path}: no config says its settings, which are taken as published for KITTI")
         return None
     try:
         given = assigned(meta[key], "its config")

@@ -87,7 +87,8 @@ def write_detector(
     content = _content(toolbox, kept, text, [one.name for one in anchors])
     saved = io.BytesIO()
     torch.save(content, saved)
-    write_files(path, {files[1].name: text.encode(), files[0].name: saved.getvalue()})
+    # What is large first: where it finds no room, a config that is there stays with its weights.
+    write_files(path, {files[0].name: saved.getvalue(), files[1].name: text.encode()})
     return files
 
 
