@@ -134,8 +134,12 @@ class Store:
         except InputError:
             raise InputError(f"{self.folder / KEY} is damaged: make the cache again") from None
         held, taps = found.get("teachers"), found.get("taps")
-        lists = isinstance(held, list) and isinstance(taps, list) and len(held) == len(taps)
-        if not (lists and all(isinstance(own, list) for own in taps)):
+        if not (
+            isinstance(held, list)
+            and isinstance(taps, list)
+            and len(held) == len(taps)
+            and all(isinstance(own, list) for own in taps)
+        ):
             raise InputError(
                 f"{self.folder / KEY} does not say which outputs of which teachers are there, as "
                 "of an older version: make the cache again"
