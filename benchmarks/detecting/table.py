@@ -44,7 +44,7 @@ def report(records: Sequence[dict[str, Any]], planned: int) -> str:
 
 def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
     dates = sorted(record["date"] for record in records)
-    machines = " and ".join(sorted({record["cpu"] for record in records}))
+    machines = ", ".join(sorted({record["cpu"] for record in records}))
     versions = ", ".join(sorted({record["torch"] for record in records}))
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return (
