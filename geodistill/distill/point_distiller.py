@@ -204,9 +204,8 @@ class PointDistiller(Loss):
 
     Graph i joins a place of large importance with its neighbours among the teacher's features;
     the student's graph has the same edges. Importance is the number of a voxel's points, of a point
-    or a map's cell the largest of the teacher's channels (in the paper, that weighs graphs of
-    points by their edges' largest channel, these decide which graphs there are); phi its softmax
-    over a scan's graphs.
+    or a map's cell the largest of the teacher's channels; phi its softmax over a scan's graphs. (So
+    the released code; the paper weighs graphs of points by the largest channel of their edges.)
     """
 
     Settings = PointDistillerSettings
