@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from geodistill.checks import InputError
 from geodistill.runs import Run
 from geodistill.train import Budget, train
+from geodistill.train.interrupts import HeldInterrupts
 from tests.table_job import TableJob, assert_equal
 
 
@@ -49,6 +51,19 @@ def test_a_signal_ends_the_step_saves_and_stops(strike: Callable[[], None], tmp_
         train(second, Budget(steps=20), run, "test")
     assert second.seen[0][0] == 8
     assert_equal(second.everything(), whole.everything())
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_is_answered_in_a_terminal() -> None:
+    """A measurement may go on for minutes."""
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with pytest.raises(KeyboardInterrupt), HeldInterrupts():
+            interrupt()
+        said = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert said.strip() == "interrupted: what is going on is ended first; once more ends it at once"
 
 
 @pytest.mark.usefixtures("handlers")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAID = b"\ninterrupted: what is going on is ended first; once more ends it at once\n"
 
 
 class HeldInterrupts:
     """A context that ends before SIGINT or SIGTERM is obeyed, with KeyboardInterrupt.
 
-    `noted` says that one has arrived; a second one is obeyed at once. What the process ignores, it
-    goes on ignoring. Outside the main thread, where Python delivers no signals, it does nothing.
+    `noted` says that one has arrived, which is said in a terminal; a second one is obeyed at once.
+    What the process ignores, it goes on ignoring. Outside the main thread, where Python delivers no
+    signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -37,3 +41,5 @@ class HeldInterrupts:
         if self.noted:
             raise KeyboardInterrupt
         self.noted = True
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), SAID)  # a print here might be inside of another
