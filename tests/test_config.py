@@ -255,6 +255,10 @@ def test_tuples_of_dataclasses(tmp_path: Path) -> None:
     one = config.load(Several, write(tmp_path, "more: [{lr: 1.0}]\n"))
     assert one == Several(more=(Optimiser(1.0),))
     assert config.load(Several, None, ["more=none"], one) == Several()
+    assert config.load(Several, None, ["more=[{lr: 1.0}]"]) == one
+    assert config.load(Several, None, ["all=[]"]) == Several(all=())
+    with pytest.raises(UsageError, match="'all' is not valid YAML"):
+        config.load(Several, None, ["all=["])
     for name in ("all", "more"):
         with pytest.raises(UsageError, match=rf"'{name}' must be a list of mappings, got 3"):
             config.from_dict(Several, {name: 3})

@@ -54,6 +54,7 @@ def test_a_signal_ends_the_step_saves_and_stops(strike: Callable[[], None], tmp_
 
 
 @pytest.mark.usefixtures("handlers")
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
 def test_a_signal_is_answered_in_a_terminal() -> None:
     """A measurement may go on for minutes."""
     ours, theirs = os.openpty()

@@ -163,6 +163,16 @@ def test_what_an_interrupted_run_put_out_goes_with_it(tmp_path: Path) -> None:
     assert left <= {"config.yaml", "env.json", ".lock"}
 
 
+def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
+    with Run.open(tmp_path, "train", {"seed": 0}) as run:
+        run.checkpoint(1, {"x": torch.zeros(1)}, {})
+    (tmp_path / "config.yaml").write_text("[")
+    with pytest.raises(InputError, match=r"is not valid YAML.* --overwrite begins the run anew"):
+        Run.open(tmp_path, "train", {"seed": 0})
+    Run.open(tmp_path, "train", {"seed": 0}, overwrite=True).close()
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0\n"
+
+
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     with Run.open(tmp_path, "train", {"seed": 0}) as run:
         save_tensors(run.path("checkpoint.safetensors"), {"x": torch.zeros(1)}, {})

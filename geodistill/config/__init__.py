@@ -157,6 +157,11 @@ def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
         return convert(hint, value, where)
     kind: Any = nested[0]
     if typing.get_origin(hint) is tuple:
+        if isinstance(value, Text):
+            try:
+                value = parse_yaml(f"value: {value}", f"'{where}'")["value"]
+            except InputError as error:
+                raise UsageError(str(error)) from None
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"'{where}' must be a list of mappings, got {shown(value)}")
         return tuple(_value(kind, item, None, f"{where}.{n}") for n, item in enumerate(value))

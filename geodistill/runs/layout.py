@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from geodistill.checks import UsageError
+from geodistill.checks import InputError, UsageError
 from geodistill.config import differing_keys, read_yaml, to_yaml
 from geodistill.runs.environment import environment
 from geodistill.runs.files import atomic_write, remove_leftovers
@@ -118,7 +118,13 @@ def holds_same(
         return False
     env = _read_json(folder / ENV)
     before, known = env.get("command"), env.get("inputs", {})
-    differing = differing_keys(read_yaml(folder / CONFIG), config)
+    try:
+        settings = read_yaml(folder / CONFIG)
+    except InputError as error:
+        if overwrite:
+            return False
+        raise InputError(f"{error}; --overwrite begins the run anew") from None
+    differing = differing_keys(settings, config)
     differing += [f"contents of {name}" for name in inputs if known.get(name) != inputs[name]]
     if before == command and not differing:
         return True
