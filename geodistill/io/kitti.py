@@ -13,6 +13,8 @@ from geodistill.runs.files import atomic_write
 
 COLUMNS = 15
 """Of a label; a prediction has its score behind them."""
+MOST = 1e9
+"""What no number of a label, a prediction or a calibration is beyond."""
 _DIGITS = 4  # behind the point, of labels
 
 
@@ -110,14 +112,16 @@ def _numbers(words: list[str], where: str) -> list[float]:
         found = [float(word) for word in words]
     except ValueError:
         found = []
-    if not found or not np.isfinite(found).all():
+    if not found or not (np.abs(found) <= MOST).all():
         wrong = next(word for word in words if not _is_finite(word))
-        raise InputError(f"{where}: {shown(wrong)} where a finite number is expected")
+        raise InputError(
+            f"{where}: {shown(wrong)} where a finite number is expected, of at most {MOST:g}"
+        )
     return found
 
 
 def _is_finite(word: str) -> bool:
     try:
-        return bool(np.isfinite(float(word)))
+        return abs(float(word)) <= MOST
     except ValueError:
         return False

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.checks import InputError, UsageError
+from geodistill.io.kitti import MOST
 from geodistill.io.whole_file import read_whole
 from geodistill.log import say
 from geodistill.runs.files import atomic_write
@@ -140,8 +141,10 @@ def _matrix(path: Path, name: str, text: str) -> np.ndarray:
         values = np.array([float(word) for word in text.split()])
     except ValueError:
         values = np.zeros(0)
-    if len(values) != rows * columns or not np.isfinite(values).all():
-        raise InputError(f"{path}: {name} must be {rows * columns} finite numbers")
+    if len(values) != rows * columns or not (np.abs(values) <= MOST).all():
+        raise InputError(
+            f"{path}: {name} must be {rows * columns} finite numbers, of at most {MOST:g}"
+        )
     return values.reshape(rows, columns)
 
 

@@ -185,6 +185,9 @@ def test_calibrations_that_are_none(tmp_path: Path) -> None:
     path.write_text("P2: 1 2 3\n")
     with pytest.raises(InputError, match="P2 must be 12 finite numbers"):
         read_calibration(path)
+    path.write_text("P2: " + "1e200 " * 12)
+    with pytest.raises(InputError, match="12 finite numbers, of at most 1e"):
+        read_calibration(path)
     path.write_text("P2: " + "1 " * 12 + "\nR0_rect: " + "1 " * 9 + "\n")
     with pytest.raises(InputError, match="has no line Tr_velo_to_cam"):
         read_calibration(path)

@@ -81,6 +81,7 @@ def test_an_empty_file_has_no_objects(tmp_path: Path, text: str) -> None:
         (f"{CAR}\nCar 1 2 3", False, "line 2: 4 columns where KITTI labels have 15"),
         (CAR, True, "line 1: 15 columns where KITTI predictions have 16, the last their score"),
         (CAR.replace("1.57", "wide"), False, "line 1: 'wide' where a finite number is expected"),
+        (CAR.replace("1.57", "1e300"), False, "'1e300' where a finite number is expected, of at"),
         (CAR.replace("1.57", "nan"), False, "line 1: 'nan' where a finite number"),
         (CAR.replace("1.57", "1e999"), False, "'1e999' where a finite number"),
     ],
