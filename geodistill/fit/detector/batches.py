@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,21 +113,29 @@ class Ahead(torch.utils.data.IterableDataset):
                 yield error
 
 
-def stream(feed: Feed, first: int, steps: int, workers: int) -> Iterator[list[Example]]:
-    """Examples of the steps from `first` on, in order, made by so many processes.
+def stream(
+    feed: Feed, first: int, steps: int, workers: int
+) -> Generator[list[Example], None, None]:
+    """Examples of the steps from `first` on, in order, made by so many processes, which end when
+    it is closed.
 
     Raises what a scan is refused for.
     """
     ahead = Ahead(feed, first, steps)
-    found = ahead
+    found: Any = iter(ahead)
     if workers > 0:
-        found = torch.utils.data.DataLoader(
+        loader = torch.utils.data.DataLoader(
             ahead, batch_size=None, num_workers=workers, worker_init_fn=_unstirred
         )
-    for one in found:
-        if isinstance(one, GeodistillError):
-            raise one
-        yield one
+        found = iter(loader)
+    try:
+        for one in found:
+            if isinstance(one, GeodistillError):
+                raise one
+            yield one
+    finally:
+        if workers > 0:  # at its exit Python would wait for them, and they obey no signal
+            found._shutdown_workers()
 
 
 def _unstirred(worker: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,7 +105,7 @@ class DetectorJob:
         self.best: float | None = None
         self.measured = 0  # the step that was measured last
         self.report: Report | None = None
-        self._examples: Iterator[list[Example]] | None = None
+        self._examples: Generator[list[Example], None, None] | None = None
         self._next = -1
 
     def lr_scale(self, progress: float) -> float:
@@ -200,10 +200,16 @@ class DetectorJob:
             else:
                 own.copy_(new)
 
+    def close(self) -> None:
+        """End the processes that prepare scans."""
+        if self._examples is not None:
+            self._examples.close()
+
     def _batch(self, step: int) -> Batch:
         if self.store is not None:
             return self.store.read(step, self.detector)
         if self._examples is None or self._next != step:
+            self.close()
             self._examples = stream(self.feed, step, self.steps, self.workers)
         self._next = step + 1
         return batch_of(self.detector, self.feed, step, next(self._examples))

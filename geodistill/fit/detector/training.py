@@ -72,7 +72,7 @@ def train_detector(
         run=run,
         store=store,
     )
-    with _workers_said():
+    with _workers_said(), contextlib.closing(job):
         train(job, Budget(steps=steps), run, recipe.detector.architecture)
     job.complete()
     if run is not None:
