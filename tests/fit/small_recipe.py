@@ -13,6 +13,12 @@ from geodistill.nn.voxels import VoxelGrid
 from geodistill.train.adamw import OneCycle
 
 GRID = VoxelGrid((0.0, -15.36, -3.0), (30.72, 15.36, 1.0), (0.48, 0.48, 4.0), 32, 4000)
+SMALL_GRID = (
+    "detector.grid.low=0,-15.36,-3",
+    "detector.grid.high=30.72,15.36,1",
+    "detector.grid.size=0.48,0.48,4",
+)
+"""The same for --set."""
 RECIPE = Recipe(
     AnchorSettings(compression=16, grid=GRID, momentum=0.1),
     epochs=2,

@@ -14,15 +14,9 @@ import torch
 
 from geodistill.runs import load_tensors
 from tests.detect.small_kitti import write_kitti
+from tests.fit.small_recipe import SMALL_GRID
 
-SETTINGS = (
-    "detector.grid.low=0,-15.36,-3",
-    "detector.grid.high=30.72,15.36,1",
-    "detector.grid.size=0.48,0.48,4",
-    "detector.momentum=0.1",
-    "batch=2",
-    "augmentation=none",
-)
+SETTINGS = (*SMALL_GRID, "detector.momentum=0.1", "batch=2", "augmentation=none")
 
 
 @pytest.fixture(scope="module")

@@ -192,6 +192,11 @@ def test_classes_and_areas_that_the_labels_do_not_have(root: Path, capsys) -> No
         train_detector(replace(RECIPE, detector=replace(RECIPE.detector, grid=away)), dataset)
     with pytest.raises(UsageError, match="a batch of 100 is more than 2 x 6 scans"):
         train_detector(replace(RECIPE, batch=100), dataset)
+    for change in (None, Augmentation()):
+        make_feed(
+            replace(RECIPE, augmentation=change), dataset, start_detector(RECIPE, "cpu"), True
+        )
+        assert "can be learnt" not in capsys.readouterr().err
     more = replace(RECIPE.detector, anchors=(replace(car, name="Tram"), car))
     start = start_detector(replace(RECIPE, detector=more), "cpu")
     make_feed(RECIPE, dataset, start, with_objects=True)

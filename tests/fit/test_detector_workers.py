@@ -12,15 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.detect.small_kitti import write_kitti
+from tests.fit.small_recipe import SMALL_GRID
 
-SETTINGS = (
-    "detector.grid.low=0,-15.36,-3",
-    "detector.grid.high=30.72,15.36,1",
-    "detector.grid.size=0.48,0.48,4",
-    "batch=2",
-    "workers=2",
-    "epochs=100000",
-)
+SETTINGS = (*SMALL_GRID, "batch=2", "workers=2", "epochs=100000")
 
 
 @pytest.fixture(scope="module")

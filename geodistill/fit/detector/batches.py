@@ -165,10 +165,9 @@ def inside_area(found: Example, area: tuple[float, float, float, float]) -> Exam
 
 
 def objects_of(
-    dataset: Dataset, frames: Sequence[str], classes: tuple[str, ...], every: bool = True
+    dataset: Dataset, frames: Sequence[str], classes: tuple[str, ...]
 ) -> tuple[dict[str, list[Cutout]], set[str]]:
-    """All that can be pasted, by class, or what is in the first scan that has any; and all classes
-    that the labels of the scans have."""
+    """All that can be pasted, by class, and all classes that the labels of the scans have."""
     found: dict[str, list[Cutout]] = {name: [] for name in classes}
     named: set[str] = set()
     with progress(len(frames), "objects to paste, scans") as bar:
@@ -178,6 +177,4 @@ def objects_of(
             for name, more in cut_out(scene, classes).items():
                 found[name] += more
             bar.advance()
-            if not every and any(found.values()):
-                break
     return found, named

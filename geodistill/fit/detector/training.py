@@ -159,14 +159,12 @@ def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects
             "that there is to learn from: set a smaller one"
         )
     objects: dict[str, list[Cutout]] = {}
-    own = recipe.augmentation
-    pastes = own is not None and any(one.count for one in own.pasting(detector.classes))
     if with_objects:
-        objects, named = objects_of(dataset, frames, detector.classes, pastes)
+        objects, named = objects_of(dataset, frames, detector.classes)
         _expect_objects(objects, named, detector, f"the {len(frames):,} scans of '{recipe.train}'")
     return Feed(
         *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
-        *(objects if pastes else {}, recipe.batch, recipe.seed),
+        *(objects if recipe.augmentation is not None else {}, recipe.batch, recipe.seed),
         *(dist.rank(), dist.world()),
     )
 
