@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from geodistill.checks import InputError
+from geodistill.fit.detector import training
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import SMALL_GRID
 
@@ -22,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_kitti(tmp_path_factory.mktemp("kitti"), 4, 1, reach_m=28)
 
 
-def training(root: Path, out: Path) -> subprocess.Popen[str]:
+def trained(root: Path, out: Path) -> subprocess.Popen[str]:
     words = [word for value in SETTINGS for word in ("--set", value)]
     return subprocess.Popen(
         [
@@ -54,7 +56,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(root: Path, tmp_path: Path) -> None:
-    process = started(training(root, tmp_path / "run"))
+    process = started(trained(root, tmp_path / "run"))
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 130 and "Traceback" not in said, said
@@ -62,7 +64,7 @@ def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(root: Path, tmp_pa
 
 
 def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
-    process = started(training(root, tmp_path / "run"))
+    process = started(trained(root, tmp_path / "run"))
     os.kill(children(process)[0], signal.SIGKILL)
     _, said = process.communicate()
     assert process.returncode == 1, said
@@ -70,9 +72,15 @@ def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path)
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_worker_that_ends_while_it_hands_over_a_batch(error: Exception) -> None:
+    with pytest.raises(InputError, match="was ended from outside"), training.workers_said():
+        raise error
+
+
 def test_a_scan_that_a_worker_cannot_read_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
     data = shutil.copytree(root, tmp_path / "kitti")
-    process = started(training(data, tmp_path / "run"))
+    process = started(trained(data, tmp_path / "run"))
     first = sorted((data / "training" / "velodyne").iterdir())[0]
     first.write_bytes(first.read_bytes()[:-3])
     _, said = process.communicate()

@@ -72,7 +72,7 @@ def train_detector(
         run=run,
         store=store,
     )
-    with _workers_said(), contextlib.closing(job):
+    with workers_said(), contextlib.closing(job):
         train(job, Budget(steps=steps), run, recipe.detector.architecture)
     job.complete()
     if run is not None:
@@ -81,13 +81,13 @@ def train_detector(
 
 
 @contextlib.contextmanager
-def _workers_said() -> Iterator[None]:
+def workers_said() -> Iterator[None]:
     """Raise InputError where a process that prepares scans was ended: torch interrupts whatever
-    goes on to say so."""
+    goes on to say so, and a batch that was being handed over breaks off."""
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise InputError(
             "a process that prepares scans was ended from outside (out of memory?): start the "
