@@ -98,12 +98,13 @@ SINGLE: dict[str, Losses] = {
         *(("gid", 0.9), ("nd", 2.6), ("pld", 0.29), ("ofa", 0.17), ("acam", 3.6), ("clock", 0.084)),
     )
 }
-"""The other losses, with one seed: maps at the same fifth; what is about objects, as strong as the
-labels."""
+"""The other losses, with the first seed: maps at the same fifth; what is about objects, as strong
+as the labels."""
 CLOSE = ("none", "PointDistiller", "PointDistiller and logits", "logits")
-"""What is near to its target: the smallest students learn it with more seeds."""
+"""What is near to its target: the smallest students learn it with more seeds, and with that on
+which methods were tuned."""
 LONG = ("none", "PointDistiller and logits")
-"""What is also learnt for longer, for one seed."""
+"""What is also learnt for longer, with the first seed."""
 SECOND: dict[str, Losses] = {
     "none": [],
     "PointDistiller": fading(
@@ -157,17 +158,18 @@ def teacher_of(recipe: str) -> Cell:
 
 def cells() -> list[Cell]:
     """Students, in the order in which they are trained."""
-    seeds = {seed: tuple(METHODS) for seed in SEEDS} | {seed: CLOSE for seed in MORE_SEEDS}
+    small, large, first = "pillars_small_16x", "pillars_small_4x", SEEDS[0]
     found = []
-    for seed, names in {**seeds, TUNED: tuple(METHODS)}.items():
-        found += [Cell("pillars_small_16x", name, seed, METHODS[name]) for name in names]
-        if seed in SEEDS:
-            larger = [(name, own) for name, own in METHODS.items() if name != "logits"]
-            found += [Cell("pillars_small_4x", name, seed, own) for name, own in larger]
-    for name, own in {**TRIED, **SINGLE}.items():
-        found.append(Cell("pillars_small_16x", name, TUNED, own))
-    found += [Cell("pillars_small_16x", name, TUNED, METHODS[name], LONGER) for name in LONG]
-    return [*found, *(Cell("second_small_4x", name, TUNED, own) for name, own in SECOND.items())]
+    for seed in SEEDS:
+        found += [Cell(small, name, seed, own) for name, own in METHODS.items()]
+        if seed == first:
+            found += [Cell(small, name, seed, own) for name, own in SINGLE.items()]
+            found += [Cell(small, name, seed, METHODS[name], LONGER) for name in LONG]
+        found += [Cell(large, name, seed, own) for name, own in METHODS.items() if name != "logits"]
+    for seed in (*MORE_SEEDS, TUNED):
+        found += [Cell(small, name, seed, METHODS[name]) for name in CLOSE]
+    found += [Cell(small, name, TUNED, own) for name, own in TRIED.items()]
+    return [*found, *(Cell("second_small_4x", name, first, own) for name, own in SECOND.items())]
 
 
 def main() -> int:
