@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from geodistill import dist
-from geodistill.checks import UsageError, expect_within
-from geodistill.distill.losses import Loss, Seen, build_loss, loss_settings, read_options
+from geodistill.checks import UsageError, choose, expect_within
+from geodistill.distill.losses import (
+    LOSSES,
+    Loss,
+    Seen,
+    build_loss,
+    loss_settings,
+    read_options,
+)
 from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
@@ -190,6 +197,7 @@ def _near(own: Any, other: Any) -> bool:
 def _number(options: Any, count: int) -> int:
     if not isinstance(options, Mapping) or "loss" not in options:
         loss_settings(options)  # says what is wrong with it
+    choose("loss", str(options["loss"]), {**LOSSES, ASSIGNMENT: ""})
     number = options.get("teacher", 0)
     if not isinstance(number, int) or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")

@@ -216,6 +216,7 @@ def test_a_loss_fades(root: Path, teacher: AnchorDetector, monkeypatch: pytest.M
     ("options", "message"),
     [
         ({"loss": "hints"}, r"unknown loss 'hints' \(did you mean 'hint'"),
+        ({"loss": "assignments"}, r"unknown loss 'assignments' \(did you mean 'assignment'"),
         ({"loss": "hint", "tap": "nek"}, r"no part 'nek' \(did you mean 'neck'"),
         ({"loss": "hint", "wait": 1}, "loss hint: unknown key 'wait'"),
         ({"loss": "hint", "until": 2}, "loss hint: until must be from 0 to 1"),
