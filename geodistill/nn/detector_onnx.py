@@ -6,6 +6,7 @@ Gathering points into voxels stays outside: it is `voxelize`, or whatever does t
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import statistics
 import time
@@ -88,6 +89,8 @@ def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
     example, other = _inputs(detector, 3000, 0), _inputs(detector, 4000, 1)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        # torch says of each operator of torchvision's that it is not there.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         some, voxels = torch.export.Dim("points"), torch.export.Dim("voxels")
         try:
             program = torch.onnx.export(
