@@ -90,6 +90,9 @@ def a_report_is_replaced_whole_or_not(
     assert "has predictions of no report: choose another" in refused(capsys, 2, *own)
     assert other.exists()
     assert "has other files" in refused(capsys, 2, "eval", student, "-o", streets, "--overwrite")
+    if Path("/proc").is_dir():  # as root, other folders take files
+        patch.setattr("geodistill.metrics.detectors.detect", spoilt)  # before anything is detected
+        assert "/proc takes no files" in refused(capsys, 1, "eval", student, "-o", "/proc/report")
 
 
 def test_teacher_student_eval_and_detect(

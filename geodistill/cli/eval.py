@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from geodistill.checks import InputError, UsageError, choose
 from geodistill.cli.arguments import Option, Positional
-from geodistill.cli.options import Machine, prepare
+from geodistill.cli.options import Machine, expect_takes_files, prepare
 
 if TYPE_CHECKING:
     from geodistill.metrics.detectors import Report
@@ -93,7 +93,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> None:
-    """Raise UsageError where a report may not go: beside other files, or in another's place.
+    """Raise UsageError where a report may not go: beside other files, or in another's place; and
+    InputError where the system takes no files.
 
     Detections that no report wrote, without its picture, are in no case replaced.
     """
@@ -106,6 +107,8 @@ def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> Non
         raise UsageError(f"-o {folder} has {_PREDICTIONS} of no report: choose another folder")
     if there & {*written} and not overwrite:
         raise UsageError(f"-o {folder} has a report: choose another -o or pass --overwrite")
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    expect_takes_files(folder, nearest)
 
 
 def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:

@@ -203,7 +203,7 @@ def expect_free(
         if not folder.is_dir():
             what = "is no folder" if folder.exists() else "does not exist"
             raise InputError(f"cannot write {path}: the folder {folder} {what}: make it first")
-        _expect_writable(path, folder)
+        expect_takes_files(path, folder)
         if places.count(place) > 1:
             raise UsageError(f"two outputs would go to {path}: name another file")
 
@@ -224,7 +224,7 @@ def expect_whole(mesh: Path, outputs: Iterable[Path | None]) -> None:
             raise UsageError(f"{path} belongs to {mesh}: choose another output")
 
 
-def _expect_writable(path: Path, folder: Path) -> None:
+def expect_takes_files(path: Path, folder: Path) -> None:
     """Raise InputError, about the path, where the folder takes no files."""
     import tempfile
 
