@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,10 +48,11 @@ def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
     machines = ", ".join(sorted({record["cpu"] for record in records}))
     versions = ", ".join(sorted({record["torch"] for record in records}))
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    return (
+    text = (
         f"Trained {when} on {machines}, one thread for each training, torch {versions}. "
         f"{len(records)} of {planned} trainings."
     )
+    return textwrap.fill(text, 120)
 
 
 def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> list[str]:
