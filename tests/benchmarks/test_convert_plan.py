@@ -18,7 +18,6 @@ from geodistill.geometry.fields import build_field
 from geodistill.train import Budget
 from tests.benchmarks.converting import (
     bench,
-    conversion,
     grid,
     measure,
     pages,
@@ -28,6 +27,7 @@ from tests.benchmarks.converting import (
     store_module,
     store_of,
     wording,
+    write_scene,
 )
 
 
@@ -63,14 +63,6 @@ def test_a_choice_brings_what_it_needs() -> None:
     ]
 
 
-def test_the_pvd_recipe_gets_the_time_of_the_default(folder: Path) -> None:
-    scale, store = plan.smoke_scale(), store_of(folder)
-    cell = plan.variant_cell(scale, "tensorf", scale.variants[1])
-    assert cell.recipe == "pvd" and cell.reference == conversion()
-    budget = measure.budget_of(cell, store)
-    assert budget.seconds == store.record(conversion())["seconds"]
-
-
 class Clock:
     """Stands still unless told to go on."""
 
@@ -80,7 +72,9 @@ class Clock:
         return self.now
 
 
-def test_looking_does_not_count_as_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_does_not_count_as_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, step, pause, limit = Clock(), 0.125, 7.0, 2.0
     monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=clock))
 
@@ -93,7 +87,8 @@ def test_looking_does_not_count_as_training(folder: Path, monkeypatch: pytest.Mo
         clock.now += pause
         return 1.0
 
-    data = measure.images(folder / "scenes" / "analytic", "train")
+    write_scene(tmp_path / "analytic")
+    data = measure.images(tmp_path / "analytic", "train")
     field = build_field("ngp", plan.smoke_scale().models["ngp"].config)
     budget = Budget(seconds=limit)
     settings = FitSettings(samples=1024)

@@ -29,7 +29,17 @@ from tests.benchmarks.converting import (
     store_module,
     store_of,
     tables,
+    write_scene,
 )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a smoke run has measured everything: minutes, so all its tests are in this file."""
+    root = tmp_path_factory.mktemp("benchmark")
+    write_scene(root / "scenes" / "analytic")
+    assert bench.main(["--smoke", str(root)]) == 0
+    return root
 
 
 def test_every_cell_is_recorded_with_its_field_and_sheet(folder: Path) -> None:
@@ -76,6 +86,14 @@ def test_a_second_run_measures_nothing(
     page = (folder / "benchmarks.md").read_text()
     begin, end = pages.markers(bench.SECTION)
     assert page == f"{begin}\n\n{printed}\n{end}\n"
+
+
+def test_the_pvd_recipe_gets_the_time_of_the_default(folder: Path) -> None:
+    scale, store = plan.smoke_scale(), store_of(folder)
+    cell = plan.variant_cell(scale, "tensorf", scale.variants[1])
+    assert cell.recipe == "pvd" and cell.reference == conversion()
+    budget = measure.budget_of(cell, store)
+    assert budget.seconds == store.record(conversion())["seconds"]
 
 
 def test_the_tables_say_what_the_records_hold(folder: Path) -> None:
