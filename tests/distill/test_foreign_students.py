@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from geodistill.convert.latents import translator
 from geodistill.geometry.fields import build_field, load_field
 from geodistill.geometry.fields.decoder import DecodedField, DecoderConfig, raw_density
 from geodistill.geometry.fields.ngp import NgpConfig
+from geodistill.metrics import fidelity
 
 
 @pytest.mark.parametrize("density", ["exp", "softplus", "relu"])
@@ -32,7 +34,9 @@ def test_students_with_heads_that_cannot_be_taught_are_refused() -> None:
             translator(teacher, *some, decoder)
 
 
-def test_a_conversion_into_tensorfs_own_file(tmp_path: Path, capsys) -> None:
+def test_a_conversion_into_tensorfs_own_file(tmp_path: Path, capsys, monkeypatch) -> None:
+    # A student of 20 steps is fog, which takes long to look at.
+    monkeypatch.setattr(fidelity, "compare", partial(fidelity.compare, views=2))
     out = tmp_path / "small.th"
     sizes = ["resolution=32", "density_rank=4", "color_rank=8"]
     options = [part for size in sizes for part in ("--set", size)]
