@@ -26,12 +26,16 @@ def report(records: Sequence[dict[str, Any]], planned: int) -> str:
     moderate 3D AP40.
 
     Args:
+        records: with `teacher`, the score of a student's own, where that is not the one recorded.
         planned: how many trainings there are to be.
     """
     found: dict[str, dict[str, BySeed]] = defaultdict(lambda: defaultdict(dict))
+    tuned_by: dict[str, float] = {}
     for record in records:
         student, method, seed = record["cell"].split("/")
         found[student][method][seed] = float(record["score"])
+        if seed == str(TUNED) and "teacher" in record:
+            tuned_by[student] = float(record["teacher"])
     if not records:
         return "Nothing is trained yet.\n"
     parts = [_conditions(records, planned)]
@@ -39,7 +43,7 @@ def report(records: Sequence[dict[str, Any]], planned: int) -> str:
     for student in sorted(found.keys() - teachers.keys()):
         teacher = teachers.get(re.sub(r"_\d+x.*", "", student))
         if teacher is not None and "none" in found[student]:
-            parts += _student(student, found[student], teacher)
+            parts += _student(student, found[student], teacher, tuned_by.get(student, teacher))
     return "\n\n".join(parts) + "\n"
 
 
@@ -55,9 +59,11 @@ def _conditions(records: Sequence[dict[str, Any]], planned: int) -> str:
     return textwrap.fill(text, 120)
 
 
-def _student(student: str, methods: Mapping[str, BySeed], teacher: float) -> list[str]:
+def _student(
+    student: str, methods: Mapping[str, BySeed], kept: float, tuned_by: float
+) -> list[str]:
     parts = [f"### {student}"]
-    for title, tuned in (("", False), (f"Seed {TUNED}:", True)):
+    for title, tuned, teacher in (("", False, kept), (f"Seed {TUNED}:", True, tuned_by)):
         chosen = {
             name: {seed: score for seed, score in own.items() if (seed == str(TUNED)) == tuned}
             for name, own in methods.items()

@@ -87,28 +87,7 @@ def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
     detector = copy.deepcopy(detector).cpu().eval()  # the caller may go on training its own
     graph = _Graph(detector)
     example, other = _inputs(detector, 3000, 0), _inputs(detector, 4000, 1)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        # torch says of each operator of torchvision's that it is not there.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        some, voxels = torch.export.Dim("points"), torch.export.Dim("voxels")
-        try:
-            program = torch.onnx.export(
-                graph,
-                example,
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=[*INPUTS],
-                output_names=[*OUTPUTS],
-                dynamic_shapes=({0: some}, {0: some}, {0: voxels}, {0: voxels}),
-            )
-        except Exception as error:
-            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None  # torch makes a failed export of it
-            raise
-    assert program is not None
-    content = program.model_proto.SerializeToString()
+    content = _model(graph, example)
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     fed = {name: value.numpy() for name, value in zip(INPUTS, other, strict=True)}
     there = session.run(None, fed)
@@ -128,6 +107,35 @@ def export_onnx(path: Path, detector: AnchorDetector) -> Exported:
             _milliseconds(lambda: graph(*other)),
         )
     return Exported(max(away), *times, len(content))
+
+
+def _model(graph: _Graph, example: tuple[Tensor, ...]) -> bytes:
+    """The graph as an ONNX file, for any number of points and voxels."""
+    said = logging.getLogger("torch.onnx")  # of each operator of torchvision's that is not there
+    level = said.level
+    said.setLevel(logging.ERROR)
+    some, voxels = torch.export.Dim("points"), torch.export.Dim("voxels")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph,
+                example,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[*INPUTS],
+                output_names=[*OUTPUTS],
+                dynamic_shapes=({0: some}, {0: some}, {0: voxels}, {0: voxels}),
+            )
+    except Exception as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None  # torch makes a failed export of it
+        raise
+    finally:
+        said.setLevel(level)
+    assert program is not None
+    return program.model_proto.SerializeToString()
 
 
 def box_difference(one: Tensor, two: Tensor) -> float:

@@ -26,9 +26,7 @@ def test_the_network_says_what_the_lift_says_and_leaves_nothing_out() -> None:
     scene = MeshScene(painted_ball())
     cameras = cameras_around(scene, 6, 48)
     for channels in (None, 2):
-        report, field = distil_features(
-            scene, Colors(), cameras, channels, budget=Budget(steps=60)
-        )
+        report, field = distil_features(scene, Colors(), cameras, channels, budget=Budget(steps=60))
         lifted = lift_features(scene, Colors(), cameras, channels)
         assert report.coverage == lifted.coverage and torch.equal(
             report.found.seen, lifted.found.seen

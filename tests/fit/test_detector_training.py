@@ -13,7 +13,6 @@ from torch import multiprocessing
 
 from geodistill import config, dist
 from geodistill.checks import InputError, UsageError
-from geodistill.cli.train import recipe_file
 from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
@@ -30,7 +29,6 @@ from geodistill.fit.detector.training import (
 from geodistill.metrics.detectors import detect
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector_files import load_detector, save_detector
-from geodistill.nn.point_settings import PointSettings
 from geodistill.runs import Run, load_tensors, save_tensors
 from geodistill.runs.lock import Lock
 from geodistill.train.adamw import AdamW, OneCycle
@@ -282,59 +280,6 @@ def test_what_is_pasted_by_default_is_each_class() -> None:
         replace(RECIPE, augmentation=Augmentation((Paste("car", 4),)))
     none = replace(RECIPE, augmentation=Augmentation(())).augmentation
     assert none is not None and none.paste == ()
-
-
-def test_recipes_that_make_no_sense() -> None:
-    with pytest.raises(UsageError, match="seed must be from 0 to 9223372036854775807, got -1"):
-        replace(RECIPE, seed=-1)
-    with pytest.raises(UsageError, match="epochs must be at least 1, got 0"):
-        Recipe(epochs=0)
-    with pytest.raises(UsageError, match=r"mean must be in \[0, 1\), got 1"):
-        Recipe(mean=1.0)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("cycle.peak=-1", "cycle.peak must be above 0"),
-        ("cycle.rise=2", "cycle.rise must be from 0 to 1"),
-        ("cycle.clip=0", "cycle.clip must be above 0"),
-        ("augmentation.scale=2,1", "augmentation.scale must be the least and the largest factor"),
-        ("augmentation.flip=2", "augmentation.flip must be from 0 to 1"),
-        ("detector.momentum=5", "detector.momentum must be from 0 to 1"),
-        ("detector.grid.most_voxels=0", "detector.grid.most_voxels must be at least 1"),
-        ("detector.grid.low=nan,0,0", "detector.grid.low must be finite"),
-        ("detector.choice.least_score=2", "detector.choice.least_score must be from 0 to 1"),
-        ("detector.weights.codes=-1", "detector.weights.codes must be at least 0"),
-        ("seed=99999999999999999999", "seed must be from 0 to"),
-    ],
-)
-def test_numbers_of_recipes_that_cannot_be(override: str, message: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(message)):
-        config.load(Recipe, recipe_file(Path("detector/pillars_small")), [override])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"unsure": 0.7}, "unsure must be below sure"),
-        ({"low": (1.0, 0.0, 0.0), "high": (0.0, 1.0, 1.0)}, "no box reaches from"),
-    ],
-    ids=["sure", "box"],
-)
-def test_points_that_cannot_be(change, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        PointSettings(**change)
-
-
-def test_anchors_that_cannot_be() -> None:
-    for change, message in (
-        ({"size": (0.0, 1.0, 1.0)}, "size must be above 0"),
-        ({"yaws": ()}, "need at least one of yaws"),
-        ({"positive": 0.2}, "positive must be at least negative"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            replace(RECIPE.detector.anchors[0], **change)
 
 
 def test_a_run_that_was_killed_after_its_last_measuring(root: Path, tmp_path: Path) -> None:
