@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -31,8 +32,13 @@ def stop() -> None:
 
 
 def device(kind: str) -> str:
-    """Of "cpu" or "cuda" the one that is this rank's."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if kind == "cuda" else kind
+    """Of "cpu" or "cuda" the one that is this rank's; a GPU is made the current one, on which
+    libraries' own kernels run."""
+    if kind != "cuda":
+        return kind
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    torch.cuda.set_device(own)
+    return own
 
 
 def world() -> int:
@@ -83,6 +89,17 @@ def of_first(value: Any) -> Any:
     with _together():
         ranks.broadcast_object_list(held)
     return held[0]
+
+
+def mean(values: Mapping[str, float]) -> dict[str, float]:
+    """Each number's mean over the ranks that have it."""
+    if world() == 1:
+        return dict(values)
+    held: list[Any] = [None] * world()
+    with _together():
+        ranks.all_gather_object(held, dict(values))
+    names = dict.fromkeys(name for own in held for name in own)
+    return {name: fmean(own[name] for own in held if name in own) for name in names}
 
 
 class _AllSum(torch.autograd.Function):

@@ -15,6 +15,7 @@ from geodistill.checks import UsageError, choose, expect_within
 from geodistill.distill.losses import (
     LOSSES,
     Loss,
+    LossSettings,
     Seen,
     build_loss,
     loss_settings,
@@ -81,7 +82,7 @@ class Teaching:
         numbers = [_number(options, len(teachers)) for options in losses]
         self._wanted: list[list[str]] = [[] for _ in teachers]
         self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
-        given: list[tuple[int, Any, tuple[str, ...]]] = []
+        given: list[tuple[int, Any, LossSettings]] = []
         for number, options in zip(numbers, losses, strict=True):
             if options["loss"] == ASSIGNMENT:
                 if not isinstance(student, AnchorDetector):
@@ -91,23 +92,23 @@ class Teaching:
                 )
                 self._wanted[number].append(HEAD)
             else:
-                taps = loss_settings(options)[1].taps
-                given.append((number, options, taps))
-                self._wanted[number] += taps
-        tapped = list(dict.fromkeys(tap for _, _, taps in given for tap in taps))
+                settings = loss_settings(options)[1]
+                given.append((number, options, settings))
+                self._wanted[number] += settings.teacher_taps
+        tapped = list(dict.fromkeys(tap for _, _, settings in given for tap in settings.taps))
         example = _example(student)
         shown = [
             run_until(t.network, example, w) for t, w in zip(teachers, self._wanted, strict=True)
         ]
         seen = _eval_outputs(student, example, tapped)
         built: list[Loss] = [
-            build_loss(options, _picked(shown[number], taps), _picked(seen, taps))
-            for number, options, taps in given
+            build_loss(options, _picked(shown[number], own.teacher_taps), _picked(seen, own.taps))
+            for number, options, own in given
         ]
         self.losses = nn.ModuleList(built).to(student.device)
         synced(self.losses)
         self.of = [number for number, _, _ in given]
-        self._names = _distinct([(options["loss"], taps[0], n) for n, options, taps in given])
+        self._names = _distinct([(options["loss"], own.tap, n) for n, options, own in given])
         self._taps = Taps(student.network, tapped)
         self._shown: tuple[Any, list[dict[str, Any]]] | None = None
 
@@ -144,17 +145,21 @@ class Teaching:
         said: dict[str, float] = {}
         for name, own, loss in zip(self._names, self.of, self.losses, strict=True):
             assert isinstance(loss, Loss)
-            taps, weight = loss.settings.taps, loss.settings.weight_at(progress)
+            settings, weight = loss.settings, loss.settings.weight_at(progress)
             if not weight:
                 continue  # and where none has one, no teacher runs
             shown = self._shown_of(batch)
-            given = _picked(shown[own], taps), _picked(self._taps.outputs, taps)
-            found = loss(*given, seen, progress)
+            theirs = _picked(shown[own], settings.teacher_taps)
+            found = loss(theirs, _picked(self._taps.outputs, settings.taps), seen, progress)
             total = total + weight * found / dist.world()  # each rank has as many scans
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
         self._shown = None  # and with it the batch and what networks share of it
+        self._taps.outputs.clear()
         return total, said
+
+    def close(self) -> None:
+        self._taps.remove()
 
     def outputs(self, batch: Batch) -> list[dict[str, Any]]:
         """What each teacher puts out at the taps that are compared with it."""

@@ -200,7 +200,8 @@ class EdgeConv(nn.Module):
 
 
 class PointDistiller(Loss):
-    """sum_i phi_i |G_i(teacher) - G_i(student)|^2 over graphs (equation 2), by 2 / (C' K).
+    """sum_i phi_i |G_i(teacher) - G_i(student)|^2 over graphs (equation 2), by 2 / (C' K), or by
+    2 / C' where edges are pooled; the mean over scans. `compat: reference` has other factors.
 
     Graph i joins a place of large importance with its neighbours among the teacher's features;
     the student's graph has the same edges. Importance is the number of a voxel's points, of a point

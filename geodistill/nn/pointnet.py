@@ -97,7 +97,7 @@ def layers(
         parts.append(nn.Linear(channels, width, bias=not norm))
         if norm:
             parts.append(nn.BatchNorm1d(width, eps=epsilon, momentum=MOMENTUM))
-        parts.append(nn.ReLU(inplace=True))
+        parts.append(nn.ReLU())  # not in place: losses may compare what it is given
         channels = width
     return nn.Sequential(*parts)
 

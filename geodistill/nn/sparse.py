@@ -106,7 +106,8 @@ class StridedConv(nn.Module):
                 *(x.features, self.weight, x.cells, x.shape, x.count, {}),
                 *(self.stride, self.padding, False),
             )
-            return SparseMap(features, cells, shape, x.count)
+            order = _keys(cells, shape).argsort()  # spconv's is another one each time
+            return SparseMap(_rows(features, order), _rows(cells, order), shape, x.count)
         key = self.kernel, self.stride, self.padding
         if key not in x.shared:
             x.shared[key] = (*strided_pairs(x.cells, shape, *key), {})

@@ -58,7 +58,8 @@ class Job(Protocol):
     def optimiser(self) -> Optimiser: ...
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """The loss of this step (a function of the step and the state alone) and what to report."""
+        """The loss of this step (a function of the step and the state alone) and what to report.
+        Of several ranks, losses add up and numbers to report are averaged."""
         ...
 
     def lr_scale(self, progress: float) -> float: ...
@@ -110,10 +111,12 @@ def train(job: Job, budget: Budget, run: Run | None, what: str) -> int:
             step += 1
             if step % REPORT_EVERY == 0:
                 _expect_finite(total, what, step)
-                metrics |= job.optimiser.report()
+                own = float(loss.detach()) * dist.world()  # a rank's is its part of the sum
+                metrics = dist.mean({"loss": own, **metrics, **job.optimiser.report()})
+                value = metrics.pop("loss")
                 if run is not None:
                     seconds = round(budget.elapsed(), 3)
-                    run.log(step, loss=float(loss.detach()), seconds=seconds, **metrics)
+                    run.log(step, loss=value, seconds=seconds, **metrics)
                 now = round(budget.progress(step) * total_ticks)
                 bar.advance(now - shown, **metrics)
                 shown = now

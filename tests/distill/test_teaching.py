@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -177,6 +179,21 @@ def test_nothing_of_a_batch_is_kept_for_the_next(root: Path, teacher: AnchorDete
     seen = weakref.ref(batch.inputs)
     del batch
     assert seen() is None
+    assert not teaching._taps.outputs
+
+
+def test_a_student_is_let_go_of_at_the_end(root: Path, teacher: AnchorDetector) -> None:
+    losses = [{"loss": "hint"}]
+    student, _ = train_detector(
+        *(replace(RECIPE, mean=0.0), open_dataset(root)),
+        guide_of=lambda student: Teaching(student, [teacher], losses),
+    )
+    torch.save(student, io.BytesIO())  # hooks cannot be saved
+
+
+def test_no_more_of_a_teacher_is_asked_than_is_compared(teacher: AnchorDetector) -> None:
+    student = AnchorDetector(RECIPE.detector)
+    assert Teaching(student, [teacher], [{"loss": "ofa"}]).taps_seen() == (("head",),)
 
 
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
@@ -220,6 +237,7 @@ def test_a_loss_fades(root: Path, teacher: AnchorDetector, monkeypatch: pytest.M
         ({"loss": "hint", "tap": "nek"}, r"no part 'nek' \(did you mean 'neck'"),
         ({"loss": "hint", "wait": 1}, "loss hint: unknown key 'wait'"),
         ({"loss": "hint", "until": 2}, "loss hint: until must be from 0 to 1"),
+        ({"loss": "ofa", "gamma": math.nan}, "loss ofa: gamma must be at least 0"),
         ({"loss": "hint", "teacher": 2}, "must be from 0 to 0, got 2"),
         ({"loss": "assignment", "score": 1}, "loss assignment: unknown key 'score'"),
         ("hint", "is a mapping with 'loss', its name, got 'hint'"),

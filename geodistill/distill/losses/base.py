@@ -63,6 +63,11 @@ class LossSettings:
         """All parts that the loss is given; of several, their outputs come as a tuple."""
         return (self.tap,)
 
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Those of them that the teacher gives."""
+        return self.taps
+
     def weight_at(self, progress: float) -> float:
         """The weight when that share of the training is done."""
         return self.weight * max(0.0, 1 - progress / self.until) if self.until else self.weight
@@ -128,7 +133,8 @@ def adapter(student: Tensor, teacher: Tensor) -> nn.Module:
 
 
 def drawn(progress: float) -> torch.Generator:
-    """Random numbers that are those of a step alone, so that a resumed run has the same."""
+    """Random numbers that are those of a step alone, whatever the seed, so that a resumed run has
+    the same."""
     return torch.Generator().manual_seed(int(progress * (1 << 48)))
 
 

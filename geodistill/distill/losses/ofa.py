@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodistill.checks import UsageError
+from geodistill.checks import UsageError, expect_within
 from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 
 
@@ -28,12 +29,17 @@ class OfaSettings(LossSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expect_within(self, gamma=(0, math.inf))
         if not self.stages or self.width < 1:
             raise UsageError("ofa needs stages of the student, and a width of at least 1")
 
     @property
     def taps(self) -> tuple[str, ...]:
         return (self.tap, *self.stages)
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        return (self.tap,)
 
 
 class Ofa(Loss):
@@ -50,7 +56,7 @@ class Ofa(Loss):
 
     def __init__(self, settings: OfaSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
-        expect_heads("ofa", teacher[0], student[0])
+        expect_heads("ofa", teacher, student[0])
         for name, x in zip(settings.stages, student[1:], strict=True):
             if not isinstance(x, Tensor) or x.dim() != 4:
                 raise UsageError(f"ofa needs maps as stages, and '{name}' is none")
@@ -67,7 +73,7 @@ class Ofa(Loss):
     def forward(self, teacher: Any, student: Any, seen: Seen, progress: float) -> Tensor:
         label = torch.stack([one.label for one in seen.targets])
         scan, anchor = (label >= 0).nonzero(as_tuple=True)
-        mine, said = label[scan, anchor], teacher[0].logits[scan, anchor]
+        mine, said = label[scan, anchor], teacher.logits[scan, anchor]
         height, width, classes, yaws = seen.anchors.shape[:4]
         place = anchor // (classes * yaws)
         losses = [apart(said, student[0].logits[scan, anchor], mine, self.settings.gamma)]

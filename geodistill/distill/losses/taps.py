@@ -79,7 +79,9 @@ def run_until(
     skipped = {
         name: value
         for name, value in (known or {}).items()
-        if _are_maps(value) and not any(f"{one}.".startswith(f"{name}.") for one in wanted)
+        if isinstance(value, Tensor)
+        and value.dim() == 4
+        and not any(f"{one}.".startswith(f"{name}.") for one in wanted)
     }
     replaced = [(parts[name], "forward", value) for name, value in skipped.items()]
     # What is before the backbone's stages serves these alone.
@@ -103,11 +105,6 @@ def run_until(
     if silent:
         raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")
     return {name: detached(taps.outputs[name]) for name in wanted}
-
-
-def _are_maps(value: Any) -> bool:
-    values = value if isinstance(value, list | tuple) else [value]
-    return all(isinstance(one, Tensor) and one.dim() == 4 for one in values)
 
 
 def _all_lifted(value: Any) -> Any:

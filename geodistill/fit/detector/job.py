@@ -55,6 +55,10 @@ class Guide(Protocol):
         """After the student has seen the batch: what more it loses, and what to report."""
         ...
 
+    def close(self) -> None:
+        """Let go of the student."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Validation:
@@ -103,7 +107,6 @@ class DetectorJob:
         self.optimiser = AdamW(trained, cycle)
         self.cycle = cycle
         self.best: float | None = None
-        self.measured = 0  # the step that was measured last
         self.report: Report | None = None
         self._examples: Generator[list[Example], None, None] | None = None
         self._next = -1
@@ -115,7 +118,7 @@ class DetectorJob:
         self._average()
         self.optimiser.beta = self.cycle.beta(progress)
         every = self.validation.every if self.validation else 0
-        if every and step and step % every == 0 and step != self.measured:
+        if every and step and step % every == 0:
             self.validate(step)
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -127,7 +130,7 @@ class DetectorJob:
             predictions = self.detector(batch.inputs)
         parts = self.detector.losses(predictions, batch.targets)
         total = torch.stack(list(parts.values())).sum()
-        metrics = {name: float(value.detach()) for name, value in parts.items()}
+        metrics = {name: float(value.detach()) * dist.world() for name, value in parts.items()}
         if self.guide is not None:
             more, said = self.guide.loss(batch, predictions, progress)
             total = total + more
@@ -139,7 +142,6 @@ class DetectorJob:
 
     def validate(self, step: int) -> None:
         """Measure the detector as it is kept, and keep it as the best if it is."""
-        self.measured = step
         if self.validation is None or dist.rank() > 0:
             return
         own = self.validation
@@ -165,7 +167,7 @@ class DetectorJob:
             for part, module in modules.items()
             for name, value in module.state_dict().items()
         }
-        return tensors, {"best": self.best, "measured": self.measured}
+        return tensors, {"best": self.best}
 
     def load(self, tensors: dict[str, Tensor], extra: dict[str, Any]) -> None:
         def part(name: str) -> dict[str, Tensor]:
@@ -177,13 +179,12 @@ class DetectorJob:
             self.guide.module.load_state_dict(part("guide"))
         if self.mean:
             self.shadow.load_state_dict(part("shadow"))
-        self.best, self.measured = extra["best"], extra["measured"]
+        self.best = extra["best"]
 
     def complete(self) -> None:
         """After the last step: the mean with it, and the last measurement."""
         self._average()
-        if self.measured != self.steps or self.report is None:
-            self.validate(self.steps)
+        self.validate(self.steps)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -201,7 +202,12 @@ class DetectorJob:
                 own.copy_(new)
 
     def close(self) -> None:
-        """End the processes that prepare scans."""
+        """End the processes that prepare scans, and let go of the student."""
+        self._end_stream()
+        if self.guide is not None:
+            self.guide.close()
+
+    def _end_stream(self) -> None:
         if self._examples is not None:
             self._examples.close()
 
@@ -209,7 +215,7 @@ class DetectorJob:
         if self.store is not None:
             return self.store.read(step, self.detector)
         if self._examples is None or self._next != step:
-            self.close()
+            self._end_stream()
             self._examples = stream(self.feed, step, self.steps, self.workers)
         self._next = step + 1
         return batch_of(self.detector, self.feed, step, next(self._examples))

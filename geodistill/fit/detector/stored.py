@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -270,8 +270,7 @@ def _batch_of(tensors: dict[str, Tensor], detector: Detector) -> Batch:
         inputs = Voxels(points, *cells, counts, scans, detector.settings.grid)
         targets = [_anchors(tensors, k, labels[k]) for k in range(scans)]
     trails = [tensors[f"{k}.trails"] for k in range(scans) if f"{k}.trails" in tensors]
-    batch = Batch(inputs, boxes, labels, targets, trails or None)
-    return replace(batch, taught=_taught(tensors))
+    return Batch(inputs, boxes, labels, targets, trails or None, _taught(tensors))
 
 
 def _anchors(tensors: dict[str, Tensor], scan: int, labels: Tensor) -> Targets:
@@ -290,9 +289,7 @@ def _anchors(tensors: dict[str, Tensor], scan: int, labels: Tensor) -> Targets:
 def _parts(value: Any) -> dict[str, Tensor]:
     if isinstance(value, Predictions):
         return {"logits": value.logits, "codes": value.codes, "halves": value.halves}
-    if isinstance(value, Tensor):
-        return {"output": value}
-    return {str(k): part for k, part in enumerate(value)}  # of a part with several outputs
+    return {"output": value}
 
 
 def _taught(tensors: dict[str, Tensor]) -> dict[tuple[int, str], Any]:
@@ -308,8 +305,4 @@ def _taught(tensors: dict[str, Tensor]) -> dict[tuple[int, str], Any]:
 
 def _whole(parts: dict[str, Tensor]) -> Any:
     """What `_parts` has taken apart."""
-    if "output" in parts:
-        return parts["output"]
-    if "logits" in parts:
-        return Predictions(**parts)
-    return [parts[str(k)] for k in range(len(parts))]
+    return parts["output"] if "output" in parts else Predictions(**parts)

@@ -88,8 +88,8 @@ def test_nd_at_the_places_of_objects() -> None:
 def test_ofa_at_the_head_and_at_the_exits() -> None:
     t, s, stage, own = heads(1), heads(2), maps(4, 16, seed=3), labels()
     options = {"loss": "ofa", "stages": ("backbone.stages.0",), "gamma": 1.5}
-    loss = build_loss(options, (t, stage), (s, stage))
-    found = loss((t, stage), (s, stage), seen(detector(16, 0)), 0.0).item()
+    loss = build_loss(options, t, (s, stage))
+    found = loss(t, (s, stage), seen(detector(16, 0)), 0.0).item()
     left = numbers(loss.exits[0](stage).detach().flatten(2))
     total = count = 0.0
     for k in range(2):

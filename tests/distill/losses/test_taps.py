@@ -8,6 +8,7 @@ from torch import nn
 
 from geodistill.checks import UsageError
 from geodistill.distill.losses.taps import Taps, run_until
+from geodistill.nn.pointnet import layers
 from tests.distill.losses.seen_scans import clouds, detector
 
 
@@ -58,6 +59,15 @@ def test_hooks_are_gone_after_a_run_also_after_one_that_fails() -> None:
         run_until(network, torch.zeros(1, 2), ["1"])
     run_until(network, torch.zeros(1, 2), ["0"])
     assert not any(part._forward_hooks for part in network.modules())
+
+
+def test_a_part_gives_the_same_whether_or_not_what_comes_after_it_runs() -> None:
+    network = layers(4, (6, 6)).eval()
+    rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    alone = run_until(network, rows, ["4"])["4"]
+    beside = run_until(network, rows, ["4", "5"])
+    assert torch.equal(alone, beside["4"]) and float(alone.min()) < 0
+    assert torch.equal(beside["5"], alone.relu())
 
 
 def test_taps_keep_the_graph_and_can_be_removed() -> None:
