@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from geodistill.checks import shown
-from geodistill.io.pickled import Built, Call, Damage, UnknownName, scalars
+from geodistill.io.pickled import Built, Call, Damage, Unread, scalars
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ def known_names(budget: int) -> dict[str, Any]:
             f"{module}.dict": Call("dict", copies.ordered),
             f"{module}.bytes": Call("bytes", lambda: b""),
             **{
-                f"{module}.{name}": Call(name, _refuse(f"{module}.{name}"))
+                f"{module}.{name}": Call(name, _leave_out(f"{module}.{name}"))
                 for name in ("list", "int", "float", "str", "bool", "tuple")
             },
         }
@@ -124,19 +124,16 @@ class _Copies:
         return np.frombuffer(content, dtype)[0]
 
 
-def _refuse(what: str) -> Callable[..., Any]:
-    def make(*_: Any) -> Any:
-        raise UnknownName(what)
-
-    return make
+def _leave_out(what: str) -> Callable[..., Unread]:
+    return lambda *_: Unread(what)
 
 
 def _tensor(
     storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: str | None = None
-) -> Tensor | None:
+) -> Tensor | Unread | None:
     """torch._utils._rebuild_tensor_v2: numbers of a storage by their strides."""
-    if storage is None:
-        return None
+    if storage is None or isinstance(storage, Unread):
+        return storage
     import torch
 
     if not isinstance(storage, Storage) or not isinstance(size, tuple):
@@ -161,7 +158,7 @@ def _tensor(
 
 def _tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
-) -> Tensor | None:
+) -> Tensor | Unread | None:
     """torch._utils._rebuild_tensor_v3, whose storage has no type of its own."""
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise Damage("a tensor has an unknown type")
@@ -170,6 +167,9 @@ def _tensor_v3(
 
 def _rebuilt(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor with attributes, which are left out."""
+    unread = [one for one in (function, kind) if isinstance(one, Unread)]
+    if unread:
+        return unread[0]
     if not isinstance(function, Call) or not isinstance(arguments, tuple):
         raise Damage("a tensor is made in an unknown way")
     if not isinstance(kind, Call) or kind.name not in ("Tensor", "Parameter"):
@@ -186,10 +186,10 @@ def _device(kind: Any, index: Any = None) -> str:
     return kind if index is None else f"{kind}:{index}"
 
 
-def _dtype(name: Any, *_: Any) -> Built:
+def _dtype(name: Any, *_: Any) -> Built | Unread:
     """numpy.dtype, of numbers and texts alone; its state says the order of its bytes."""
     if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
-        raise UnknownName(f"NumPy array of {shown(name)}")
+        return Unread(f"NumPy array of {shown(name)}")
     dtype = np.dtype(name)
 
     def set_state(built: Built, state: Any) -> None:
@@ -206,6 +206,9 @@ def _array(*_: Any) -> Built:
         if not isinstance(state, tuple) or len(state) != 5:
             raise Damage("a NumPy array has an unknown state")
         _, shape, dtype, transposed, content = state
+        if isinstance(dtype, Unread):
+            built.value = dtype
+            return
         known = isinstance(dtype, np.dtype) and isinstance(content, bytes)
         if not known or not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
             raise Damage("a NumPy array has an unknown state")
@@ -226,10 +229,10 @@ _TENSORS: dict[str, Any] = {
     "torch._utils._rebuild_parameter": Call("_rebuild_parameter", lambda data, *_: data),
     "torch._utils._rebuild_parameter_with_state": Call("_rebuild_parameter", lambda data, *_: data),
     "torch._tensor._rebuild_from_type_v2": Call("_rebuild_from_type_v2", _rebuilt),
-    "torch.Tensor": Call("Tensor", _refuse("torch.Tensor")),
+    "torch.Tensor": Call("Tensor", _leave_out("torch.Tensor")),
     "torch.nn.parameter.Parameter": Call("Parameter", lambda data, *_: data),
     "torch.device": Call("device", _device),
-    "torch.storage.UntypedStorage": Call("Untyped", _refuse("torch.storage.UntypedStorage")),
-    **{f"torch.{kind}Storage": Call(kind, _refuse(f"torch.{kind}Storage")) for kind in STORAGES},
+    "torch.storage.UntypedStorage": Call("Untyped", _leave_out("torch.storage.UntypedStorage")),
+    **{f"torch.{kind}Storage": Call(kind, _leave_out(f"torch.{kind}Storage")) for kind in STORAGES},
     **{name: name for name in _DTYPES},
 }

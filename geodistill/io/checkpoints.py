@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ from geodistill.io.checkpoint_values import (
     known_names,
     natural,
 )
-from geodistill.io.pickled import Call, Damage, UnknownName, read_pickle
+from geodistill.io.pickled import Call, Damage, Unread, read_pickle
 from geodistill.io.whole_file import read_start
 from geodistill.io.zip_entries import expect_whole, unpacked, zip_entries
 
@@ -42,8 +42,8 @@ def load_checkpoint(path: Path | str, parts: Collection[str] | None = None) -> d
     OrderedDict, defaultdict, Size and Parameter are read, no other class is.
 
     Args:
-        parts: the entries that are wanted; others, such as an optimiser's state, are left out, and
-            their tensors are not read.
+        parts: the entries that are wanted; others, such as an optimiser's state, are left out,
+            whatever they hold, and their tensors are not read.
 
     Raises InputError, naming the file, when it is missing, no checkpoint, damaged, no dictionary
     with texts as keys, or holds another class or a sparse, quantised or expanded tensor.
@@ -52,13 +52,17 @@ def load_checkpoint(path: Path | str, parts: Collection[str] | None = None) -> d
     value, archive = _read(path)
     if parts is not None:
         value = {key: inner for key, inner in value.items() if key in parts}
+    for inner in _within(value):
+        if isinstance(inner, Unread):
+            raise _not_read(path, inner)
     if archive is not None:
         archive.prove(value)
     return value
 
 
 def outline_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The same without reading what tensors hold, which costs little; checksums are not proved."""
+    """The same without reading what tensors hold, which costs little; checksums are not proved, and
+    what is of another class is an `Unread`."""
     return _read(Path(path))[0]
 
 
@@ -79,14 +83,31 @@ def _read(path: Path) -> tuple[dict[str, Any], _Archive | None]:
             )
     except Damage as damage:
         raise InputError(f"{path} is truncated or damaged ({damage}): copy it again") from None
-    except UnknownName as unknown:
-        raise InputError(
-            f"{path} holds a {in_words(str(unknown))}, which is not read: save its state_dict alone"
-        ) from None
+    if isinstance(value, Unread):
+        raise _not_read(path, value)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         kind = "dictionary without names" if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path} holds a {kind}, not the dictionary of a checkpoint")
     return value, archive
+
+
+def _not_read(path: Path, what: Unread) -> InputError:
+    return InputError(f"{path} holds a {in_words(what.name)}, which is not read: save it without")
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """What a value holds, however deep, each once."""
+    left, seen = [value], set()
+    while left:
+        inner = left.pop()
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        yield inner
+        if isinstance(inner, dict):
+            left.extend(inner.values())
+        elif isinstance(inner, (list, tuple)):
+            left.extend(inner)
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -135,17 +156,8 @@ class _Archive:
         import torch
 
         names = {content.ctypes.data: name for name, content in self.unpacked.items()}
-        left, seen = [value], set()
-        while left:
-            inner = left.pop()
-            if id(inner) in seen:
-                continue
-            seen.add(id(inner))
-            if isinstance(inner, dict):
-                left.extend(inner.values())
-            elif isinstance(inner, (list, tuple)):
-                left.extend(inner)
-            elif isinstance(inner, torch.Tensor) and inner.numel():
+        for inner in _within(value):
+            if isinstance(inner, torch.Tensor) and inner.numel():
                 name = names.pop(inner.untyped_storage().data_ptr(), None)
                 if name is not None:
                     expect_whole(self.path, name, self.entries[name], self.unpacked[name])
@@ -206,15 +218,17 @@ def _unpickled(
     Without `storage` tensors are None, and `widths` collects count and bytes of each storage.
     """
 
-    def persistent(identity: Any) -> Storage | None:
+    def persistent(identity: Any) -> Storage | Unread | None:
         """("storage", type, key, device, count[, view]) as torch names its storages."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6):
             raise Damage("it names a storage in an unknown way")
         if not isinstance(identity[0], str):
             raise Damage("it names a storage in an unknown way")
         if identity[0] != "storage":
-            raise UnknownName(f"{identity[0][:40]!r} saved with its source text")
+            return Unread(f"{identity[0][:40]!r} saved with its source text")
         _, kind, key, _, count = identity[:5]
+        if isinstance(kind, Unread) and widths is None:
+            return kind
         if len(identity) == 6 and identity[5] is not None:
             raise Damage("it holds a storage that is a part of another, as before PyTorch 0.4")
         name = kind.name if isinstance(kind, Call) else ""

@@ -1,7 +1,8 @@
 """A pickle read as data: a machine for its opcodes that builds plain values and calls nothing.
 
-What the file names is looked up in a table of ours, and an unknown name ends the reading. Source:
-the opcodes of protocols 0 to 5 as the standard library's `pickletools` documents them.
+What the file names is looked up in a table of ours; what an unknown name makes is left out, and
+its place marked. Source: the opcodes of protocols 0 to 5 as the standard library's `pickletools`
+documents them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,6 @@ _CAUSED = (ValueError, TypeError, IndexError, OverflowError, AttributeError, Run
 _KEYS = (str, int, float, bytes, bool, type(None))
 
 
-class UnknownName(Exception):
-    """The name of a class or function that the table lacks."""
-
-
 class Damage(Exception):
     """The pickle is none, or says what no pickle of data says; the text says what."""
 
@@ -38,6 +35,17 @@ class Call:
 
     name: str
     make: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What stands for a class or function that the table lacks, and for all that it makes.
+
+    Attributes:
+        name: as the file has it, or what it stands for in words.
+    """
+
+    name: str
 
 
 @dataclass
@@ -67,7 +75,7 @@ class _Machine:
     def look_up(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full not in self.known:
-            raise UnknownName("".join(c if c.isprintable() else "?" for c in full[:80]))
+            return Unread("".join(c if c.isprintable() else "?" for c in full[:80]))
         return self.known[full]
 
 
@@ -81,9 +89,7 @@ def read_pickle(
             value that is only passed on.
         persistent: from a persistent id of the file to its value.
 
-    Raises:
-        UnknownName: a name that is not known.
-        Damage: everything else.
+    Raises Damage for what is no pickle of data.
     """
     machine = _Machine(known, persistent)
     try:
@@ -162,6 +168,9 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 def _reduce(machine: _Machine, _: Any) -> None:
     arguments, function = machine.stack.pop(), machine.stack.pop()
+    if isinstance(function, Unread):
+        machine.stack.append(function)
+        return
     if not isinstance(function, Call) or not isinstance(arguments, tuple):
         raise Damage("it calls what is no function")
     machine.stack.append(function.make(*arguments))
@@ -172,12 +181,14 @@ def _build(machine: _Machine, _: Any) -> None:
     target = machine.stack[-1]
     if isinstance(target, Built) and target.set_state is not None:
         target.set_state(target, state)
-    elif not isinstance(target, dict):
+    elif not isinstance(target, dict | Unread):
         raise Damage("it changes what has no state")
 
 
 def _set_items(machine: _Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
+    if isinstance(target, Unread):
+        return
     if not isinstance(target, dict):
         raise Damage("it puts an item into what is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
@@ -189,16 +200,20 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
 
 def _append(machine: _Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
+    if isinstance(target, Unread):
+        return
     if not isinstance(target, list):
         raise Damage("it appends to what is no list")
     target.extend(map(_plain, items))
 
 
 def _add_items(machine: _Machine, _: Any) -> None:
-    items = machine.popped()
-    if not isinstance(machine.stack[-1], set):
+    items, target = machine.popped(), machine.stack[-1]
+    if isinstance(target, Unread):
+        return
+    if not isinstance(target, set):
         raise Damage("it adds to what is no set")
-    machine.stack[-1].update(scalars(items))
+    target.update(scalars(items))
 
 
 def scalars(items: Any) -> list[Any]:

@@ -13,9 +13,19 @@ from torch.func import functional_call
 
 
 def serves(features: Tensor) -> bool:
-    """Whether features [V, C] are on a GPU, in a precision that spconv has, and it is installed."""
+    """Whether features [V, C] are on a GPU, in a precision that spconv has, and its build for GPUs
+    is installed."""
     known = str(features.dtype) in ("torch.float32", "torch.float16")
-    return features.is_cuda and known and find_spec("spconv") is not None
+    return features.is_cuda and known and _is_for_gpus()
+
+
+@lru_cache
+def _is_for_gpus() -> bool:
+    if find_spec("spconv") is None:
+        return False
+    from spconv import cppconstants
+
+    return not cppconstants.CPU_ONLY_BUILD
 
 
 def convolve(

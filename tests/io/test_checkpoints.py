@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import itertools
 import os
@@ -166,6 +167,17 @@ def test_a_class_is_named_and_not_called(tmp_path: Path, layout: str) -> None:
 )
 def test_what_is_not_read(tmp_path: Path, value: Any, words: str) -> None:
     assert re.search(words, refusal(save(tmp_path / "a.pt", {"a": value})))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_not_wanted_may_be_of_any_class(tmp_path: Path, layout: str) -> None:
+    witness = tmp_path / "was_here"
+    other = {"b": Payload(witness), "c": np.array([{}], dtype=object), "d": argparse.Namespace(e=1)}
+    path = save(tmp_path / "a.pt", {"a": torch.ones(2), **other}, layout)
+    assert same(load_checkpoint(path, ("a",)), {"a": torch.ones(2)})
+    with pytest.raises(InputError, match=r"holds a argparse\.Namespace, which is not read"):
+        load_checkpoint(path, ("a", "d"))
+    assert not witness.exists()
 
 
 @pytest.mark.filterwarnings("ignore")

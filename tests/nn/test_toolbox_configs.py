@@ -35,7 +35,7 @@ def test_a_config_that_is_not_understood(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=words) as caught:
                 read_detector(path)
             said = str(caught.value)
-            assert f"save it without meta['{key}'] to take the published settings" in said
+            assert f"are its own, save it without meta['{key}']" in said
             assert said.startswith(f"{path}: ") and "\n" not in said
     save_mmdet3d(path, oracle)
     assert read_detector(path).detector.settings.grid.size == (0.16, 0.16, 4.0)
@@ -81,6 +81,64 @@ def test_a_config_of_openpcdet_that_leaves_its_grid_to_another_file(tmp_path: Pa
     (tmp_path / "waymo_dataset.yaml").write_text(yaml.safe_dump(beside))
     assert grid(other).high == (7.68, 7.68, 1)
     assert grid(other | span) == own  # what the file itself says counts
+
+
+def test_a_config_of_openpcdet_that_leaves_its_range_to_another_file(tmp_path: Path) -> None:
+    config = openpcdet_mapping("second")
+    oracle = filled(Openpcdet(config, divided=4))
+    path = tmp_path / "a.pth"
+    del config["DATA_CONFIG"]["POINT_CLOUD_RANGE"]
+    config["DATA_CONFIG"]["DATA_PROCESSOR"][0]["VOXEL_SIZE"] = [0.05, 0.05, 0.1]
+
+    def span(base: str, **more: Any) -> Any:
+        config["DATA_CONFIG"]["_BASE_CONFIG_"] = f"cfgs/dataset_configs/{base}_dataset.yaml"
+        save_openpcdet(path, oracle, config)
+        grid = read_detector(path, **more).detector.settings.grid
+        return grid.low, grid.high
+
+    assert span("kitti") == ((0, -40, -3), (70.4, 40, 1))
+    with pytest.raises(InputError, match=r"sets no POINT_CLOUD_RANGE, .*: put once_dataset\.yaml"):
+        span("once")
+    own = VoxelGrid((0, -2.56, -3), (5.12, 2.56, 1), (0.16, 0.16, 0.1), 3, 600)
+    assert span("once", grid=own) == (own.low, own.high)
+
+
+def test_strides_that_are_others(tmp_path: Path) -> None:
+    config = openpcdet_mapping("pointpillars")
+    oracle = filled(Openpcdet(config))
+    config["MODEL"]["BACKBONE_2D"]["LAYER_STRIDES"] = [1, 2, 2]  # weights have the same shapes
+    path = save_openpcdet(tmp_path / "a.pth", oracle, config)
+    words = (
+        r"a\.pth: the strides of its layers are \[1, 2, 2\]: those of pointpillars here are \[2,"
+    )
+    with pytest.raises(InputError, match=words):
+        read_detector(path)
+    text = mmdet3d_text("second")
+    other = filled(Mmdet3d(assigned(text, "")["model"]))
+    text = text.replace("upsample_strides=[1, 2]", "upsample_strides=[2, 4]")
+    path = save_mmdet3d(tmp_path / "b.pth", other, cfg=text)
+    with pytest.raises(InputError, match=r"strides of its upsampling are \[2, 4\]"):
+        read_detector(path)
+
+
+def test_points_of_other_values_than_the_config_says(tmp_path: Path) -> None:
+    text = mmdet3d_text("pointpillars")
+    oracle = filled(Mmdet3d(assigned(text, "")["model"]))
+    path = save_mmdet3d(
+        tmp_path / "a.pth", oracle, cfg=text.replace("in_channels=4", "in_channels=5")
+    )
+    with pytest.raises(InputError, match="points have 5 values by its config and 4 by its weights"):
+        read_detector(path)
+
+
+def test_boxes_that_always_claim_an_anchor(tmp_path: Path) -> None:
+    text = mmdet3d_text("pointpillars")
+    oracle = filled(Mmdet3d(assigned(text, "")["model"]))
+    for least, forced in ((0.0, "any"), (0.45, "negative")):
+        rule = f"dict(pos_iou_thr=0.6, neg_iou_thr=0.45, min_pos_iou={least})"
+        ruled = text.replace("backbone=", f"train_cfg=dict(assigner={rule}), backbone=")
+        path = save_mmdet3d(tmp_path / "a.pth", oracle, cfg=ruled)
+        assert read_detector(path).detector.settings.forced == forced
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

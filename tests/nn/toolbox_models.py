@@ -42,9 +42,12 @@ class Layer(nn.Module):
 
 
 class Pillars(nn.Module):
-    def __init__(self, values: int, width: int, span: Any, size: Any, most: int, legacy: bool):
+    def __init__(
+        self, values: int, width: int, span: Any, size: Any, most: int, legacy: bool, flat: bool
+    ):
         super().__init__()
-        self.pfn_layers = nn.ModuleList([Layer(values + 6, width)])
+        self.axes = 2 if flat else 3
+        self.pfn_layers = nn.ModuleList([Layer(values + 3 + self.axes, width)])
         self.settings = (span, size, most, legacy)
 
     def forward(self, scan: Tensor) -> Tensor:
@@ -53,8 +56,9 @@ class Pillars(nn.Module):
         xyz = features[:, :, :3]
         mean = xyz.sum(1, keepdim=True) / counts[:, None, None]
         cluster = xyz - mean
-        center = xyz if legacy else xyz.clone()
-        for k in range(3):  # in place: of legacy features the points themselves
+        center = features[:, :, : self.axes]
+        center = center if legacy else center.clone()
+        for k in range(self.axes):  # in place: of legacy features the points themselves
             place = cells[:, 2 - k].to(xyz) * size[k] + (size[k] / 2 + span[k])
             center[:, :, k] -= place[:, None]
         x = torch.cat([features, cluster, center], 2)
@@ -200,9 +204,11 @@ def limit_period(value: Tensor, offset: float, period: float) -> Tensor:
 
 
 class Mmdet3d(nn.Module):
-    """By the config's `model`; `old` is before 1.0."""
+    """By the config's `model`; `old` is before 1.0, `flat` before pillars' centres had a height."""
 
-    def __init__(self, model: Config, layout: int = 0, old: bool = False) -> None:
+    def __init__(
+        self, model: Config, layout: int = 0, old: bool = False, flat: bool = False
+    ) -> None:
         super().__init__()
         self.model, self.old = model, old
         voxels = model["voxel_layer"] if old else model["data_preprocessor"]["voxel_layer"]
@@ -211,7 +217,7 @@ class Mmdet3d(nn.Module):
         if encoder["type"] == "PillarFeatureNet":
             (width,) = encoder["feat_channels"]
             legacy = encoder.get("legacy", True)
-            self.voxel_encoder = Pillars(encoder["in_channels"], width, *self.voxels, legacy)
+            self.voxel_encoder = Pillars(encoder["in_channels"], width, *self.voxels, legacy, flat)
         else:
             middle = model["middle_encoder"]
             widths, out = middle["encoder_channels"], middle["output_channels"]
@@ -286,7 +292,7 @@ class Openpcdet(nn.Module):
         if model["NAME"] == "PointPillar":
             assert model["VFE"]["USE_ABSLOTE_XYZ"]
             (width,) = model["VFE"]["NUM_FILTERS"]
-            self.vfe = Pillars(values, width, *self.voxels, legacy=False)
+            self.vfe = Pillars(values, width, *self.voxels, legacy=False, flat=False)
         else:  # `divided` is what is to be changed in the code of VoxelBackBone8x
             widths = [[w // divided] * n for w, n in ((16, 1), (32, 3), (64, 3), (64, 3))]
             self.backbone_3d = Encoder(values, widths, 128 // divided, layout, mmdet3d=False)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 State = dict[str, Tensor]
+
+POINTS = "encoder.linear.weight"
+"""Of what a pillar's points are: their values, their way from the mean and from the centre."""
 
 # From [z, y, x, in, out], that of `nn.sparse`, which mmcv and spconv 1 share.
 _SPARSE: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = (
@@ -88,11 +92,25 @@ def from_old_boxes(state: State) -> State:
     return moved
 
 
-def to_absolute(state: State) -> State:
+def to_absolute(state: State, axes: int = 3) -> State:
     """An encoder whose points come without x, y and z, but with the way from the pillar's centre
-    twice, as one whose points have x, y and z: what it gives is the same."""
-    name = "encoder.linear.weight"
-    weight = state[name].clone()
-    weight[:, -3:] += weight[:, :3]
-    weight[:, :3] = 0
-    return {**state, name: weight}
+    twice, as one whose points have x, y and z: what it gives is the same.
+
+    Args:
+        axes: 2 where that is so of x and y alone.
+    """
+    weight = state[POINTS].clone()
+    weight[:, -3:][:, :axes] += weight[:, :axes]
+    weight[:, :axes] = 0
+    return {**state, POINTS: weight}
+
+
+def is_without_height(state: State) -> bool:
+    """Whether a pillar's points come without their way from its centre along z, as in the first
+    versions of mmdetection3d: 4 values, 3 of the way from the mean and 2."""
+    return POINTS in state and state[POINTS].shape[1:] == (9,)
+
+
+def with_height(state: State) -> State:
+    """The same with that, which does not count."""
+    return {**state, POINTS: F.pad(state[POINTS], (0, 1))}

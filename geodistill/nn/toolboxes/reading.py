@@ -17,8 +17,11 @@ from geodistill.nn.toolboxes.layouts import (
     HeadOrder,
     State,
     from_old_boxes,
+    is_without_height,
     sparse_layout,
+    to_absolute,
     with_head_order,
+    with_height,
     with_sparse_layout,
 )
 from geodistill.nn.toolboxes.names import Toolbox
@@ -80,16 +83,27 @@ def read_detector(
     toolbox, architecture, own = recognised(state, path)
     expect_finite(state, path)
     values = {name: state[key] for name, key in own.items()}
-    shape = shape_of(values, architecture, path)
     meta = content.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     convention = convention or _convention(toolbox, meta)
+    flat = convention == "mmdet3d-0" and is_without_height(values)
+    values = with_height(values) if flat else values
+    shape = shape_of(values, architecture, path)
     if not convention.startswith(toolbox):
         raise UsageError(f"{path} is of {toolbox}: its boxes are not those of {convention}")
     names = tuple(one.name for one in anchors) if anchors else _names(meta, toolbox, shape)
     usual = published(architecture, convention)
     found = _configured(path, usual, meta, convention, names, grid)
     settings = found or usual
+    if settings.values != shape.values and found is not None and toolbox == "mmdet3d":
+        raise InputError(
+            f"{path}: points have {settings.values} values by its config and {shape.values} by its "
+            "weights"
+        )
+    if flat:
+        if settings.coordinates == "mmdet3d_legacy":
+            values = to_absolute(values, axes=2)
+        settings = replace(settings, coordinates="absolute")
     if anchors is None:
         by_name = {one.name: one for one in usual.anchors}
         known = tuple(by_name[name] for name in names if name in by_name)
@@ -153,7 +167,8 @@ def _configured(
             except _MISREAD as error:
                 raise InputError(
                     f"{beside}, beside {path.name}, is no config of its detector that is "
-                    f"understood ({_said(error)}): rename it to take the published settings"
+                    f"understood ({_said(error)}): correct it, or rename it where the settings "
+                    "that are published for KITTI are its own"
                 ) from None
             log.say(f"{path}: its settings are those of {beside.name} beside it")
             return settings
@@ -169,8 +184,8 @@ def _configured(
         raise InputError(f"{path}: {error}") from None
     except _MISREAD as error:
         raise InputError(
-            f"{path}: the config in it is not understood ({_said(error)}): save it without "
-            f"meta['{key}'] to take the published settings"
+            f"{path}: the config in it is not understood ({_said(error)}): where the settings that "
+            f"are published for KITTI are its own, save it without meta['{key}']"
         ) from None
 
 
@@ -197,7 +212,8 @@ def _ordered(
         names = ", ".join(one.name for one in anchors) or "none"
         raise InputError(
             f"{path} has a head of {shape.classes} classes with {shape.yaws} anchors each, but the "
-            f"anchors that are known are those of {names}: say its own, in its order"
+            f"anchors that are known are those of {names}: give its own, in its order, to "
+            "read_detector(path, anchors=...)"
         )
     usual = [one.name for one in KITTI]
     order = list(range(shape.classes))

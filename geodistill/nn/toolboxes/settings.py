@@ -92,8 +92,11 @@ def from_openpcdet(
     it is based on says its grid, and KeyError, TypeError, ValueError or IndexError for other
     settings.
     """
-    _expect_no_distance(config["MODEL"].get("VFE", {}).get("WITH_DISTANCE"))
-    head = config["MODEL"]["DENSE_HEAD"]
+    model = config["MODEL"]
+    _expect_no_distance(model.get("VFE", {}).get("WITH_DISTANCE"))
+    backbone = model.get("BACKBONE_2D", {})
+    _expect_strides(start, backbone.get("LAYER_STRIDES"), backbone.get("UPSAMPLE_STRIDES"))
+    head = model["DENSE_HEAD"]
     given = head["ANCHOR_GENERATOR_CONFIG"]
     anchors = [
         ClassAnchors(
@@ -117,18 +120,18 @@ def from_openpcdet(
         placing="centers" if _one(centers) else "ends",
         offset=_offset(head["DIR_OFFSET"], head.get("DIR_LIMIT_OFFSET", 0)),
     )
-    if steps:
+    if steps and (grid is None or "POINT_CLOUD_RANGE" in data):
         most = steps[0]["MAX_NUMBER_OF_VOXELS"]
         settings = _with_grid(
             settings,
-            data["POINT_CLOUD_RANGE"],
+            _range(data),
             steps[0]["VOXEL_SIZE"],
             steps[0]["MAX_POINTS_PER_VOXEL"],
             (most["train"], most["test"]),
         )
     elif grid is None:
         _expect_published_grid(data, start.grid)
-    after = config["MODEL"].get("POST_PROCESSING")
+    after = model.get("POST_PROCESSING")
     if after:
         nms = after["NMS_CONFIG"]
         choice = Choice(
@@ -152,6 +155,8 @@ def from_mmdet3d(
     """
     model = config["model"]
     _expect_no_distance(model.get("voxel_encoder", {}).get("with_distance"))
+    strides = model.get("backbone", {}).get("layer_strides")
+    _expect_strides(start, strides, model.get("neck", {}).get("upsample_strides"))
     head = model["bbox_head"]
     given = head["anchor_generator"]
     training = model.get("train_cfg") or config.get("train_cfg") or {}
@@ -190,6 +195,10 @@ def from_mmdet3d(
     grid = settings.grid
     area = _one(areas)
     settings = replace(settings, area=None if area == (*grid.low[:2], *grid.high[:2]) else area)
+    if all(float(rule.get("min_pos_iou", 1)) == 0 for rule in rules):
+        settings = replace(settings, forced="any")
+    encoder = model["voxel_encoder" if start.architecture == "pointpillars" else "middle_encoder"]
+    settings = replace(settings, values=int(encoder.get("in_channels", start.values)))
     if settings.architecture == "pointpillars":
         legacy = model["voxel_encoder"].get("legacy", True)
         settings = replace(settings, coordinates="mmdet3d_legacy" if legacy else "absolute")
@@ -218,6 +227,30 @@ def _with_grid(
     if not 0 < grid.cells[0] * grid.cells[1] <= _MOST_CELLS:
         raise ValueError(f"voxels of {x} x {y} x {z} m")
     return replace(settings, grid=grid, most_voxels_detecting=test)
+
+
+def _range(data: Mapping[str, Any]) -> Any:
+    """Of the points; where a file sets voxels alone, that of the data set it is based on."""
+    if "POINT_CLOUD_RANGE" in data:
+        return data["POINT_CLOUD_RANGE"]
+    base = str(data.get("_BASE_CONFIG_", KITTI_BASE))
+    if base.endswith(KITTI_BASE):
+        return (*second.KITTI_GRID.low, *second.KITTI_GRID.high)
+    raise OtherGrid(
+        "it sets no POINT_CLOUD_RANGE, which its _BASE_CONFIG_ does: put "
+        f"{PurePath(base).name} beside it"
+    )
+
+
+def _expect_strides(start: AnchorSettings, layers: Any, ups: Any) -> None:
+    # Weights have the same shapes whatever these are.
+    own = pointpillars if start.architecture == "pointpillars" else second
+    for what, given, known in (("layers", layers, own.STRIDES), ("upsampling", ups, own.UPS)):
+        if given is not None and _numbers(given) != known:
+            raise OtherNetwork(
+                f"the strides of its {what} are {[*given]}: those of {start.architecture} here are "
+                f"{[*known]}"
+            )
 
 
 def _expect_published_grid(data: Mapping[str, Any], grid: VoxelGrid) -> None:
