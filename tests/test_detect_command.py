@@ -49,6 +49,11 @@ def test_scans_of_fewer_and_of_more_values(
     assert len(wanted) == 5
     for name, values in (("three.bin", 3), ("three.npy", 3), ("six.bin", 6), ("six.npy", 4)):
         assert boxes(capsys, tmp_path / name, model, "--values", str(values)) == wanted
+    write_scan(tmp_path / "sweep.pcd.bin", np.column_stack([xyz, np.arange(3000) % 32]))
+    assert boxes(capsys, tmp_path / "sweep.pcd.bin", model) == wanted  # without the beams' numbers
+    sweep = ("detect", str(tmp_path / "sweep.pcd.bin"), "--model", str(model), "--values", "4")
+    assert main([*sweep]) == 2
+    assert "is a sweep of nuScenes, whose points have 5 values" in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "three.npy"), "--model", str(model)]) == 1
     assert "or wider, got [3000, 3]" in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "six.npy"), "--model", str(model), "--values", "2"]) == 2

@@ -12,6 +12,7 @@ from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Machine, expect_free, prepare
 
 MOST_VALUES = 64  # of a point
+NUSCENES_ENDING, NUSCENES_VALUES = ".pcd.bin", 5  # of its own sweeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,9 @@ class Arguments(Machine):
     values: Annotated[
         int | None,
         Option(
-            "of a point in SCAN: with 3 intensities are 0, as in training on such scans; further "
-            "ones of the model are 0 too (default: the model's; of nuScenes' five the fifth is how "
-            "many seconds ago a point was measured)"
+            "that a point in SCAN has (default: the model's; of NAME.pcd.bin, a sweep of nuScenes, "
+            "5): with 3 intensities are 0, as in training on such scans; further ones of the model "
+            "are 0 too"
         ),
     ] = None
     intensity_scale: Annotated[
@@ -58,7 +59,6 @@ class Arguments(Machine):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    import json
     import time
 
     import torch
@@ -66,11 +66,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill import log
     from geodistill.cli.detector_files import open_detector
     from geodistill.detect.picture import bird_view, outlines_of
+    from geodistill.io.box_files import json_boxes, write_json_boxes
     from geodistill.io.images import write_png
     from geodistill.io.scans import read_points
-    from geodistill.runs import atomic_write
 
     prepare(arguments)
+    of_nuscenes = arguments.scan.name.lower().endswith(NUSCENES_ENDING)
+    if of_nuscenes and arguments.values not in (None, NUSCENES_VALUES):
+        raise UsageError(
+            f"{arguments.scan} is a sweep of nuScenes, whose points have {NUSCENES_VALUES} values: "
+            "leave --values out, or rename the file"
+        )
     files = _outputs(arguments)
     expect_free(arguments.overwrite, *files, inputs=(arguments.scan, arguments.model))
     detector = open_detector(arguments.model).detector.to(arguments.device)
@@ -78,29 +84,21 @@ def run(arguments: Arguments) -> dict[str, Any]:
         choice = replace(detector.settings.choice, least_score=arguments.least_score)
         detector.settings = replace(detector.settings, choice=choice)
     own = detector.settings.values
-    values = own if arguments.values is None else arguments.values
+    values = NUSCENES_VALUES if of_nuscenes else arguments.values or own
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
+    if of_nuscenes:
+        points = points[:, :4]  # the fifth is the number of the beam
     if values > 3 and len(points) and (most := float(points[:, 3].max())) > 1:
         log.say(f"intensities go up to {most:g}, not 1: --intensity-scale divides them")
-    points = torch.nn.functional.pad(points, (0, own - values))  # or cut
+    points = torch.nn.functional.pad(points, (0, own - points.shape[1]))  # or cut
     started = time.perf_counter()
     with torch.no_grad():
         found = detector.detections(detector(detector.prepare([points])))[0]
     seconds = time.perf_counter() - started
-    boxes = [
-        {
-            "class": detector.classes[label],
-            "score": round(score, 4),
-            "center": [round(value, 3) for value in box[:3]],
-            "size": [round(value, 3) for value in box[3:6]],
-            "yaw": round(math.remainder(box[6], 2 * math.pi), 4),
-        }
-        for box, score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
-    ]
+    names = [detector.classes[label] for label in found.labels.tolist()]
+    boxes = json_boxes(names, found.boxes.numpy(), found.scores.numpy())
     if files:
-        atomic_write(files[0], (json.dumps(boxes, indent=1) + "\n").encode())
+        write_json_boxes(files[0], boxes)
         outlines = outlines_of(found, detector.classes)
         write_png(files[1], bird_view(points, outlines, detector.area))
     return {"points": len(points), "seconds": seconds, "boxes": boxes}

@@ -135,7 +135,7 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         detect,
         expect_overlaps,
         predictions,
-        write_predictions,
+        write_detections,
     )
     from geodistill.runs import make_folder
 
@@ -164,7 +164,8 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
         make_folder(arguments.output)
         write_png(arguments.output / _SCANS, sheet(views))
         _clear(arguments.output / _PREDICTIONS)
-        write_predictions(arguments.output / _PREDICTIONS, frames, predicted)
+        folder = arguments.output / _PREDICTIONS
+        write_detections(folder, dataset, frames, found, detector.classes)
     return frames, names, report
 
 
@@ -172,7 +173,7 @@ def _clear(folder: Path) -> None:
     """Remove the detections that an earlier report wrote, of whichever metric."""
     from geodistill.runs.files import write_error
 
-    for path in [*folder.glob("*.txt"), *folder.glob("results.json")]:
+    for path in [*folder.glob("*.txt"), *folder.glob("*.json")]:
         try:
             path.unlink()
         except OSError as error:

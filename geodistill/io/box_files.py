@@ -7,6 +7,8 @@ radians from x towards y, in the scan's frame.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from geodistill.checks import InputError, shown
 from geodistill.io.whole_file import read_whole
+from geodistill.runs.files import atomic_write
 
 FIELDS = {"center": 3, "size": 3, "yaw": 0}
 """Of a box in JSON: how many numbers each has, 0 for one that is no list."""
@@ -39,6 +42,25 @@ def read_json_boxes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
         raise InputError(f"{path} must hold a list of boxes: an empty one says there are none")
     rows = [_box(box, f"{path}, box {number}") for number, box in enumerate(found, 1)]
     return tuple(name for name, _ in rows), _table([values for _, values in rows])
+
+
+def json_boxes(names: Sequence[str], boxes: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+    """Boxes [M, 7] with their classes and scores, as they are written: to a millimetre."""
+    return [
+        {
+            "class": name,
+            "score": round(float(score), 4),
+            "center": [round(float(value), 3) for value in box[:3]],
+            "size": [round(float(value), 3) for value in box[3:6]],
+            "yaw": round(math.remainder(box[6], 2 * math.pi), 4),
+        }
+        for name, box, score in zip(names, boxes, scores, strict=True)
+    ]
+
+
+def write_json_boxes(path: Path, boxes: list[dict[str, Any]]) -> None:
+    """What `read_json_boxes` reads, atomically."""
+    atomic_write(path, (json.dumps(boxes, indent=1) + "\n").encode())
 
 
 def read_text_boxes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from geodistill.checks import UsageError
-from geodistill.detect.objects import Objects
 from geodistill.detect.scenes import Detections
-from geodistill.io.kitti import Labels, write_labels
 from geodistill.log import progress
 from geodistill.metrics import kitti, nuscenes
 from geodistill.metrics.kitti import KittiReport
@@ -91,19 +89,22 @@ def predictions(
     ]
 
 
-def write_predictions(
-    folder: Path, frames: Sequence[str], found: Sequence[Labels] | Sequence[Objects]
+def write_detections(
+    folder: Path,
+    dataset: Any,
+    frames: Sequence[str],
+    found: Sequence[Detections],
+    classes: Sequence[str],
 ) -> None:
-    """As the metric's benchmark wants them: for KITTI one file for each frame, NAME.txt; for
-    nuScenes results.json."""
+    """As the benchmark wants them, one file for each frame (NAME.txt) for KITTI, results.json for
+    nuScenes; of own scans as their labels are (NAME.json)."""
     make_folder(folder)
-    objects = [one for one in found if isinstance(one, Objects)]
-    if objects:
+    if dataset.metric == "nuscenes":
+        objects = predictions(dataset, frames, found, classes)
         write_results(folder / "results.json", frames, objects)
         return
     for frame, one in zip(frames, found, strict=True):
-        if isinstance(one, Labels):
-            write_labels(folder / f"{frame}.txt", one)
+        dataset.write(folder, frame, one, classes)
 
 
 def flat(report: Report) -> dict[str, float]:

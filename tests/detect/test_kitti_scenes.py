@@ -207,6 +207,20 @@ def test_folders_and_splits_that_are_none(root: Path, tmp_path: Path) -> None:
         open_dataset(root).frames("test")
 
 
+def test_the_benchmarks_own_test_has_no_labels(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path, 2, 1)
+    split = root / "ImageSets" / "test.txt"
+    split.write_text("000001\n000000\n")
+    assert open_dataset(root).frames("test") == ["000001", "000000"]  # of frames that are labelled
+    split.write_text("000001\n007481\n")
+    with pytest.raises(UsageError, match=r"the frames of 'test' are not in training/"):
+        open_dataset(root).frames("test")
+    split.write_text("000001\n")
+    (root / "testing").mkdir()
+    with pytest.raises(UsageError, match="have no labels: name another split"):
+        open_dataset(root).frames("test")
+
+
 def test_labels_of_no_size(tmp_path: Path) -> None:
     root = write_kitti(tmp_path, 1, 1)
     path = root / "training" / "label_2" / "000000.txt"

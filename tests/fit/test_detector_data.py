@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from geodistill.cli import main
 from geodistill.config import read_yaml
+from geodistill.detect.datasets import open_dataset
+from geodistill.fit.detector.batches import objects_of
+from geodistill.io.box_files import read_json_boxes
 from geodistill.io.images import read_image
-from geodistill.io.kitti import read_labels
 from tests.detect.small_nuscenes import write_nuscenes
 from tests.detect.test_custom_scenes import write_plain
 
@@ -78,6 +81,20 @@ def test_nuscenes(
     assert own["car/AP"] == measured["car/AP"] and "truck/AP" not in own
 
 
+def test_objects_are_cut_out_of_some_of_many_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plain(tmp_path, 5)
+    dataset, classes = open_dataset(tmp_path), ("Car",)
+    frames = dataset.frames("val")
+    every = objects_of(dataset, frames, classes)[0]["Car"]
+    monkeypatch.setattr("geodistill.fit.detector.batches.MOST_CUT", 3)
+    some = objects_of(dataset, frames, classes)[0]["Car"]
+    wanted = objects_of(dataset, frames[::2], classes)[0]["Car"]
+    assert len(every) // 5 * 3 == len(some) == len(wanted)
+    assert all(torch.equal(a.box, b.box) for a, b in zip(some, wanted, strict=True))
+
+
 def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_plain(tmp_path / "data", 3)
     val = tmp_path / "data" / "splits" / "val.txt"
@@ -91,7 +108,7 @@ def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert measured["Car/count/hard"] == 12 and measured["Forklift/count/moderate"] == 3
     assert "Car/3d/AP40/moderate" in measured and "Car/2d/AP40/moderate" not in measured
     assert "bev" in text and "2d" not in text
-    read_labels(tmp_path / "out" / "predictions" / "scan-0.txt", scored=True)
+    read_json_boxes(tmp_path / "out" / "predictions" / "scan-0.json")
     best, copy = tmp_path / "run" / "best.safetensors", tmp_path / "copy.safetensors"
     assert main(["eval", str(best), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == measured

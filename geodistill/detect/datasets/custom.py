@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import InputError, shown, suggest
-from geodistill.detect.boxes import inside
+from geodistill.detect.boxes import CONVENTIONS, from_convention, inside
 from geodistill.detect.datasets import digest_of
 from geodistill.detect.datasets.kitti import camera_columns
 from geodistill.detect.scenes import Detections, Scene
-from geodistill.io.box_files import read_json_boxes, read_text_boxes
+from geodistill.io.box_files import json_boxes, read_json_boxes, read_text_boxes, write_json_boxes
 from geodistill.io.json_values import json_object
 from geodistill.io.kitti import Labels, make_labels
 from geodistill.io.kitti_frames import Calibration, read_split
@@ -62,10 +62,12 @@ class Settings:
     Attributes:
         values: of a point: x, y, z, intensity, and what else there is. With 3 the intensity is 0.
         intensity_scale: what intensities are divided by, that they be from 0 to 1.
+        boxes: whose convention they are in, see `detect.boxes.CONVENTIONS`.
     """
 
     values: int = 4
     intensity_scale: float = 1.0
+    boxes: str = "openpcdet"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Custom:
         if not path.is_file():
             return Settings()
         found = json_object(read_whole(path), path)
-        known = ("values", "intensity_scale")
+        known = ("values", "intensity_scale", "boxes")
         strange = next((key for key in found if key not in known), None)
         if strange is not None:
             raise InputError(
@@ -101,7 +103,12 @@ class Custom:
             raise InputError(f"{path}: values must be a whole number from 3 to 64")
         if type(scale) not in (int, float) or not 0 < scale < 1e9:
             raise InputError(f"{path}: intensity_scale must be a number above 0")
-        return Settings(values, float(scale))
+        boxes = found.get("boxes", Settings.boxes)
+        if not isinstance(boxes, str) or boxes not in CONVENTIONS:
+            raise InputError(
+                f"{path}: boxes must be one of {', '.join(CONVENTIONS)}, got {shown(boxes)}"
+            )
+        return Settings(values, float(scale), boxes)
 
     def frames(self, split: str) -> list[str]:
         """Raises UsageError for a split that there is not."""
@@ -140,6 +147,12 @@ class Custom:
         names = tuple(str(classes[number]) for number in found.labels.cpu().tolist())
         return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
 
+    def write(self, folder: Path, frame: str, found: Detections, classes: Sequence[str]) -> None:
+        """Detections as boxes/NAME.json has labels, by their centres."""
+        names = [str(classes[number]) for number in found.labels.tolist()]
+        boxes = json_boxes(names, found.boxes.cpu().numpy(), found.scores.cpu().numpy())
+        write_json_boxes(folder / f"{frame}.json", boxes)
+
     def _points(self, frame: str) -> Tensor:
         paths = [path for path in self._scan_files(frame) if path.is_file()]
         if len(paths) != 1:
@@ -170,7 +183,8 @@ class Custom:
                 + ("list, []" if self.layout is PLAIN else "file")
             )
         names, boxes = self.layout.read(path)
-        return names, torch.from_numpy(boxes.astype(np.float32))
+        own = from_convention(torch.from_numpy(boxes), self.settings.boxes)
+        return names, own.float()
 
 
 def _columns(boxes: Tensor) -> np.ndarray:

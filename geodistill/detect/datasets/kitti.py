@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.checks import InputError
+from geodistill.checks import InputError, UsageError
 from geodistill.detect.boxes import corners, wrap
 from geodistill.detect.datasets import digest_of
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.images import image_info
-from geodistill.io.kitti import Labels, make_labels, read_labels
+from geodistill.io.kitti import Labels, make_labels, read_labels, write_labels
 from geodistill.io.kitti_frames import (
     IMAGE_SIZE,
     Calibration,
@@ -50,8 +50,15 @@ class Kitti:
         return self.root / "training"
 
     def frames(self, split: str) -> list[str]:
-        """Raises UsageError for a split that there is not."""
-        return read_split(self.root, split)
+        """Raises UsageError for a split that there is not, and for the benchmark's own `test`."""
+        names = read_split(self.root, split)
+        own = not (self.root / "testing").is_dir()
+        if split == "test" and not (own and all(self._scan_file(n).is_file() for n in names)):
+            raise UsageError(
+                f"{self.root}: the frames of 'test' are not in {self.folder.name}/; those of the "
+                "benchmark have no labels: name another split"
+            )
+        return names
 
     def scene(self, frame: str) -> Scene:
         """Raises InputError naming the file that is missing or is not what it should be."""
@@ -124,6 +131,10 @@ class Kitti:
     def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
         """Detections as the benchmark wants them; those outside of the image are left out."""
         return kitti_predictions(found, classes, self.calibration(frame), self.image_size(frame))
+
+    def write(self, folder: Path, frame: str, found: Detections, classes: Sequence[str]) -> None:
+        """Detections as a file of the benchmark, NAME.txt."""
+        write_labels(folder / f"{frame}.txt", self.predictions(frame, found, classes))
 
 
 def lidar_boxes(labels: Labels, calibration: Calibration) -> Tensor:

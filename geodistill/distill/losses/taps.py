@@ -83,7 +83,9 @@ def run_until(
         and value.dim() == 4
         and not any(f"{one}.".startswith(f"{name}.") for one in wanted)
     }
-    replaced = [(parts[name], "forward", value) for name, value in skipped.items()]
+    replaced: list[tuple[nn.Module, str, Any]] = [
+        (parts[name], "forward", value) for name, value in skipped.items()
+    ]
     # What is before the backbone's stages serves these alone.
     stages = [name for name in parts if name.rpartition(".")[0] == "backbone.stages"]
     behind = all(name.partition(".")[0] in ("neck", "head") for name in wanted)

@@ -85,7 +85,7 @@ def car(random: Random) -> Shape:
         block((length / 2 - 0.02, 0, clearance + 0.25), (0.04, 0.5, 0.11), PLATE),
         block((-length / 2 + 0.02, 0, clearance + 0.35), (0.04, 0.5, 0.11), PLATE),
     ]
-    for side in (-1, 1):  # pillars, lamps and mirrors
+    for side in (-1, 1):  # pillars and lamps
         y = side * (width / 2 - 0.12)
         parts.append(block((middle, y, belt + glass / 2), (0.12, 0.06, glass), paint))
         parts.append(
