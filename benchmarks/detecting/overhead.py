@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 
 import torch
-from rows import Row
+from rows import Row, medians
 from torch import Tensor
 
 from detecting.streets import simulated_batch
@@ -28,22 +28,17 @@ def rows() -> list[Row]:
     parameters = [*student.parameters(), *teaching.module.parameters()]
     optimiser = AdamW(parameters, OneCycle())
 
-    def step(taught: bool) -> float:
+    def step(taught: bool) -> None:
         fresh = replace(batch, inputs=copy(batch.inputs))  # a teacher looks at each batch once
-        started = time.process_time()
         predictions = student(fresh.inputs)
         parts: list[Tensor] = list(student.losses(predictions, fresh.targets).values())
         if taught:
             parts.append(teaching.loss(fresh, predictions, 0.0)[0])
         torch.stack(parts).sum().backward()
         optimiser.step(1e-3)
-        return time.process_time() - started
 
-    alone, more = [], []
-    for _ in range(TIMES + 1):  # in turns: whatever else runs disturbs both
-        alone.append(step(False))
-        more.append(step(True))
-    own, taught = (sorted(values[1:])[TIMES // 2] for values in (alone, more))
+    forms = {"alone": lambda: step(False), "taught": lambda: step(True)}
+    own, taught = medians(forms, TIMES, time.process_time).values()
     added = taught / own - 1
     return [
         Row(

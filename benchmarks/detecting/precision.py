@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 import time
+from functools import partial
 
 import torch
-from rows import Row
+from rows import Row, medians
 
 from detecting.streets import simulated_batch
 from geodistill import config
@@ -32,21 +32,14 @@ def _row(name: str) -> Row:
     assert isinstance(detector, AnchorDetector)
     batch = simulated_batch(detector, recipe.batch)
 
-    def step(precision: Precision) -> float:
-        started = time.process_time()
+    def step(precision: Precision) -> None:
         with computing(precision, detector.device):
             predictions = detector(batch.inputs)
         parts = list(detector.losses(predictions, batch.targets).values())
         torch.stack(parts).sum().backward()
-        return time.process_time() - started
 
-    spent: dict[Precision, list[float]] = {one: [] for one in PRECISIONS}
-    for turn in range(TIMES + 1):
-        for precision in PRECISIONS:
-            seconds = step(precision)
-            if turn:
-                spent[precision].append(seconds)
-    full, half = (statistics.median(spent[one]) for one in PRECISIONS)
+    forms = {one: partial(step, one) for one in PRECISIONS}
+    full, half = medians(forms, TIMES, time.process_time).values()
     return Row(
         f"{name}'s step in bfloat16 over float32, batch {recipe.batch}",
         f"{half / full:.2f} ({half:.2f} over {full:.2f} CPU-s)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from rows import Row
+from rows import Row, medians
 from torch import Tensor, nn
 
 from geodistill.nn.second import KITTI_GRID, SparseEncoder
@@ -27,15 +28,16 @@ def rows() -> list[Row]:
     cells, features = voxels()
     encoder = SparseEncoder(4, lambda width: width).train()
 
-    def ours() -> Tensor:
-        return encoder(SparseMap(features, cells, SHAPE, 2))
+    def ours() -> None:
+        encoder(SparseMap(features, cells, SHAPE, 2)).sum().backward()
 
     what = f"SECOND's encoder, {len(cells):,} voxels of two scans, forward and backward"
     target = "faster than spconv"
     if find_spec("spconv") is None:
-        (mine,) = cpu_seconds(ours)
+        mine = medians({"ours": ours}, TIMES, time.process_time)["ours"]
         return [Row(what, f"{mine:.3f} CPU-s", target, None, "spconv: not installed")]
-    mine, theirs = cpu_seconds(ours, _spconv(cells, features))
+    forms = {"ours": ours, "spconv": _spconv(cells, features)}
+    mine, theirs = medians(forms, TIMES, time.process_time).values()
     note = f"spconv {theirs:.3f} CPU-s, ratio {mine / theirs:.2f}"
     return [Row(what, f"{mine:.3f} CPU-s", target, mine < theirs, note)]
 
@@ -47,22 +49,8 @@ def voxels() -> tuple[Tensor, Tensor]:
     return found.cells, voxel_means(found.points, found)
 
 
-def cpu_seconds(*runs: Callable[[], Tensor]) -> list[float]:
-    """Median of forward and backward of each, taken in turns."""
-    spent: list[list[float]] = [[] for _ in runs]
-    for _ in range(TIMES + 1):
-        for run, times in zip(runs, spent, strict=True):
-            started = time.process_time()
-            found = run()
-            forward = time.process_time() - started
-            gradient = torch.ones_like(found)
-            started = time.process_time()
-            found.backward(gradient)
-            times.append(forward + time.process_time() - started)
-    return [sorted(times[1:])[TIMES // 2] for times in spent]
-
-
-def _spconv(cells: Tensor, features: Tensor) -> Callable[[], Tensor]:
+def _spconv(cells: Tensor, features: Tensor) -> Callable[[], None]:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the OpenMP that spconv brings along
     import spconv.pytorch as sp
     from spconv.pytorch import ops
 
@@ -91,4 +79,9 @@ def _spconv(cells: Tensor, features: Tensor) -> Callable[[], Tensor]:
         *down(64, 128, (3, 1, 1), (2, 1, 1), 0),
     ).train()
     places = cells.int().contiguous()
-    return lambda: net(sp.SparseConvTensor(features, places, list(SHAPE), 2)).dense()
+
+    def run() -> None:
+        found = net(sp.SparseConvTensor(features, places, list(SHAPE), 2))
+        found.dense().sum().backward()
+
+    return run

@@ -45,15 +45,15 @@ class Pull:
     far: float | None
 
 
-def strengths(work: Path, teacher_file: Path, losses: Sequence[dict[str, Any]]) -> str:
+def strengths(work: Path, seed: int, teacher_file: Path, losses: Sequence[dict[str, Any]]) -> str:
     """A table of gradients' norms at the taps, those of losses with the weight 1 by those of the
     labels: of a student that has learnt nothing, and of one that labels alone have taught. The
     largest weight at which a loss never pulls more strongly than the labels. And where on maps it
     pulls the latter student, compared near points alone and in all cells.
     """
     teacher = load_detector(teacher_file)
-    batches = Store(work / "pillars_small_batches_0", "")
-    taught = load_detector(work / "pillars_small_16x_none_0").train()
+    batches = Store(work / f"pillars_small_batches_{seed}", "")
+    taught = load_detector(work / f"pillars_small_16x_none_{seed}").train()
     torch.manual_seed(0)
     students = (new_detector(taught.settings).train(), taught)
     lines = [HEAD]
@@ -104,6 +104,7 @@ def _pull(student: Detector, teacher: Detector, options: dict[str, Any], batches
                 on_maps += float(squares.sum())
                 on_objects += float((squares * torch.stack(boxes)).sum())
                 far += float((squares * ~seen_cells(scans, size, REACH)).sum())
+    teaching.close()
     where = (on_objects / on_maps, far / on_maps) if on_maps else (None, None)
     return Pull(taps, theirs / own, *where)
 
