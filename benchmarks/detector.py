@@ -3,10 +3,10 @@
     pip install -e '.[bench]' spconv
     python benchmarks/detector.py [--only figures,metric,sparse,overhead,precision,streets] [--json]
 
-Seconds are of the processor, medians of repetitions on otherwise idle cores; but the metric is timed
-once, and the simulator once by the clock. spconv's package for
-CPUs is a peer: where it is not installed it is left out and said so. The trainings of students are
-a table of their own, which takes hours: benchmarks/students.py.
+Seconds are of the processor, medians of repetitions on otherwise idle cores; but the metric is
+timed once, and the simulator once by the clock. spconv's package for CPUs is a peer: where it is
+not installed it is left out and said so. The trainings of students are a table of their own, which
+takes hours: benchmarks/students.py.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def kind_of(path: Path) -> Kind:
     if suffix == ".ply":
         elements = {element.name: element for element in read_ply_header(path).elements}
         names = {p.name for p in elements["vertex"].properties} if "vertex" in elements else set()
-        if names & {"f_dc_0", "packed_position"}:
+        if names & {"f_dc_0", "packed_position"} or names >= {"opacity", "scale_0", "rot_0"}:
             return "splats"
         return "mesh" if "face" in elements and elements["face"].count else "points"
     if suffix in (".glb", ".gltf"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from geodistill import log
 from geodistill.cameras import Camera
 from geodistill.checks import InputError
 
@@ -45,6 +46,12 @@ class Lens:
         cy = 0.5 * height if self.cy is None else self.cy
         return [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]
 
+    def scaled(self, x: float, y: float) -> Lens:
+        """Of pictures so many times as wide and as high."""
+        pixels = ((self.fx, x), (self.fy, y), (self.cx, x), (self.cy, y))
+        fx, fy, cx, cy = (None if value is None else value * by for value, by in pixels)
+        return replace(self, fx=fx, fy=fy, cx=cx, cy=cy)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -78,6 +85,22 @@ def common_size(frames: list[Frame], source: Path) -> tuple[int, int] | None:
                 "one size, resize or crop them"
             )
     return declared[0].size if declared else None
+
+
+def of_pictures(frames: list[Frame], size: tuple[int, int], source: Path) -> list[Frame] | None:
+    """Frames of pictures of `size` (H, W): those of smaller or larger ones than the declared have
+    their lenses scaled, with a line. None where their proportions are others, beyond a pixel."""
+    declared = common_size(frames, source)
+    if declared is None or declared == size:
+        return frames
+    y, x = (own / known for own, known in zip(size, declared, strict=True))
+    if abs(declared[0] * x - size[0]) > 1 and abs(declared[1] * y - size[1]) > 1:
+        return None
+    log.say(
+        f"the pictures of {source} are {size_text(size)} and its cameras of {size_text(declared)}: "
+        "these are scaled"
+    )
+    return [replace(frame, lens=frame.lens.scaled(x, y), size=size) for frame in frames]
 
 
 def to_camera(

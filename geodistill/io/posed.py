@@ -24,7 +24,14 @@ from geodistill import log
 from geodistill.cameras import Camera
 from geodistill.checks import InputError, UsageError
 from geodistill.io import blender, colmap, transforms
-from geodistill.io.frames import Frame, FrameSet, common_size, size_text, to_camera
+from geodistill.io.frames import (
+    Frame,
+    FrameSet,
+    common_size,
+    of_pictures,
+    size_text,
+    to_camera,
+)
 from geodistill.io.images import ImageInfo, image_info, read_mask, read_pixels
 from geodistill.io.splits import expect_split
 
@@ -157,7 +164,7 @@ def _load(frame_set: FrameSet, dtype: torch.dtype) -> PosedImages:
     frames, source = frame_set.frames, frame_set.source
     files = _expect_files(frames, source)
     infos = _in_threads(image_info, files, "reading image headers")
-    size = _expect_one_size(frames, files, infos, source)
+    size, frames = _of_one_size(frames, files, infos, source)
     linear = {info.dtype == np.float32 for info in infos}
     if len(linear) > 1:
         raise InputError(
@@ -233,22 +240,25 @@ def _expect_files(frames: list[Frame], source: Path) -> list[Path]:
     return files
 
 
-def _expect_one_size(
+def _of_one_size(
     frames: list[Frame], files: list[Path], infos: list[ImageInfo], source: Path
-) -> tuple[int, int]:
-    declared = common_size(frames, source)
+) -> tuple[tuple[int, int], list[Frame]]:
+    """The pictures' size, and the frames of pictures of that size."""
+    size = infos[0].size
     for file, info in zip(files, infos, strict=True):
-        if declared is not None and info.size != declared:
+        if info.size != size:
             raise InputError(
-                f"{file} is {size_text(info.size)} but {source} declares {size_text(declared)}: "
-                "use the pictures that the cameras were made for, or correct the intrinsics"
-            )
-        if info.size != infos[0].size:
-            raise InputError(
-                f"{files[0]} is {size_text(infos[0].size)} but {file} is {size_text(info.size)}: "
+                f"{files[0]} is {size_text(size)} but {file} is {size_text(info.size)}: "
                 "all pictures of a data set must have one size, resize or crop them"
             )
-    return infos[0].size
+    own = of_pictures(frames, size, source)
+    if own is None:
+        raise InputError(
+            f"{files[0]} is {size_text(size)} but {source} declares "
+            f"{size_text(common_size(frames, source))}: use the pictures that the cameras were "
+            "made for, or correct the intrinsics"
+        )
+    return size, own
 
 
 def _pixels(
@@ -259,9 +269,10 @@ def _pixels(
     source: Path,
 ) -> Tensor:
     """[V, H, W, C], filled in place by threads, so that no picture is in memory twice."""
-    alpha = any(info.channels == 4 for info in infos) or any(
-        frame.mask is not None for frame in frames
-    )
+    masked = any(frame.mask is not None for frame in frames)
+    if masked:
+        log.say(f"what the masks of {source} hide counts as empty")
+    alpha = masked or any(info.channels == 4 for info in infos)
     opaque = [
         file
         for file, frame, info in zip(files, frames, infos, strict=True)

@@ -29,7 +29,7 @@ from geodistill.checks import GeodistillError, InputError
 from geodistill.io.frames import Frame, FrameSet
 from geodistill.io.images import SUFFIXES
 from geodistill.io.json_values import json_object, matrix, optional_number, text
-from geodistill.io.splits import expect_frames, split_frames
+from geodistill.io.splits import NoSuchSplit, expect_frames, split_frames
 from geodistill.io.transforms_lens import read_lens, read_size
 from geodistill.io.whole_file import read_whole
 
@@ -48,7 +48,8 @@ _KEPT = (
 
 
 def read_split(file: Path, split: str) -> FrameSet:
-    """The frames of `split`: as `train_filenames` and so on list them, else by `split_frames`."""
+    """The frames of `split`: as `train_filenames` and so on list them, one held-out list being
+    `val` and `test`, else by `split_frames`."""
     table = _table(file)
     parsed = _frame_set(table, file)
     listed = {
@@ -56,8 +57,10 @@ def read_split(file: Path, split: str) -> FrameSet:
     }
     if not listed or split == "all":
         return FrameSet(file, split_frames(parsed.frames, split, file), parsed.metadata)
+    if split not in listed and split != "train":
+        split = "test" if split == "val" else "val"
     if split not in listed:
-        raise InputError(
+        raise NoSuchSplit(
             f"{file} lists no {split}_filenames, it lists {', '.join(listed)}: choose one of these "
             "splits"
         )

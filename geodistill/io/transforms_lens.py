@@ -10,6 +10,7 @@ from geodistill.io.frames import MAX_SIDE_PX, Lens
 from geodistill.io.json_values import optional_number
 
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2")
+_QUOTED = ("k1", "k2", "k3", "k4", "p1", "p2")
 _MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
 _OTHER_LENSES = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular", "lonlat")
 _UNDISTORT = (
@@ -18,7 +19,9 @@ _UNDISTORT = (
 
 
 def read_lens(values: dict[str, Any], where: str) -> Lens:
-    """The lens of a frame: `values` holds the file's keys with the frame's own over them."""
+    """The lens of a frame: `values` holds the file's keys with the frame's own over them. Its
+    distortion may be in quotes, as nerfstudio once wrote RealityCapture's."""
+    values = {**values, **{key: _unquoted(values[key]) for key in _QUOTED if key in values}}
     _expect_known(values, where)
     lens = {key: optional_number(values, key, where) for key in _NUMBERS}
     angle = {
@@ -63,6 +66,13 @@ def read_size(values: dict[str, Any], where: str) -> tuple[int, int] | None:
             f"{where} has w = {width:g}, h = {height:g}: they must be whole numbers of pixels"
         )
     return int(height), int(width)
+
+
+def _unquoted(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _expect_known(values: dict[str, Any], where: str) -> None:

@@ -223,9 +223,11 @@ def test_pictures_of_other_sizes(tmp_path: Path) -> None:
     write_blender(tmp_path / "undeclared", scene())
     small = Image.fromarray(photograph(scene(), 4)).resize((16, 12))
     small.save(tmp_path / "declared" / "images" / NAMES[4])
-    refused(
-        tmp_path / "declared", rf"{NAMES[4]} is 16x12 but .*transforms.json declares 32x24: use"
-    )
+    refused(tmp_path / "declared", rf"{NAMES[0]} is 32x24 but .*{NAMES[4]} is 16x12: all pictures")
+    path = tmp_path / "declared" / "transforms.json"
+    path.write_text(path.read_text().replace('"h": 24', '"h": 30'))
+    small.resize((32, 24)).save(tmp_path / "declared" / "images" / NAMES[4])
+    refused(tmp_path / "declared", r"view_.* is 32x24 but .*transforms.json declares 32x30: use")
     small.save(tmp_path / "undeclared" / "train" / NAMES[4])
     refused(
         tmp_path / "undeclared", rf"{NAMES[1]} is 32x24 but .*{NAMES[4]} is 16x12: all pictures"

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from geodistill.checks import InputError
+from geodistill.geometry.kinds import kind_of
 from geodistill.io.ply import read_ply
 from geodistill.io.ply_write import write_ply
 from geodistill.io.splats import read_splats, write_splats
+from geodistill.io.splats.arrays import SH_C0
 from tests.io.splat_samples import expect_refused_or_understood, mutated, some_arrays
 
 COUNT = 20
@@ -35,6 +37,33 @@ def test_discs_get_a_thin_third_axis(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.count("are discs (2DGS)") == 1
     for name in ("means", "rotations", "opacity_logits", "sh"):
         assert np.array_equal(found[name], SPLATS[name])
+
+
+def test_colours_in_the_place_of_harmonics(tmp_path: Path) -> None:
+    """nerfstudio's `--ply-color-mode rgb`."""
+    vertex = columns(tmp_path)
+    colors = np.random.default_rng(0).integers(0, 256, (COUNT, 3), dtype=np.uint8)
+    kept = {k: v for k, v in vertex.items() if not k.startswith("f_")}
+    named = dict(zip(("red", "green", "blue"), colors.T, strict=True))
+    write_ply(tmp_path / "a.ply", {"vertex": {**kept, **named}})
+    assert kind_of(tmp_path / "a.ply") == "splats"
+    found = read_splats(tmp_path / "a.ply")
+    assert found["sh"].shape == (COUNT, 1, 3) and not found["attributes"]
+    shown = 255 * (0.5 + SH_C0 * found["sh"][:, 0].astype(float))
+    np.testing.assert_allclose(shown, colors, atol=1e-3)
+    for name in ("means", "rotations", "log_scales", "opacity_logits"):
+        assert np.array_equal(found[name], SPLATS[name])
+
+
+def test_harmonics_of_degree_4_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vertex = {k: v for k, v in columns(tmp_path).items() if not k.startswith("f_rest_")}
+    rest = np.random.default_rng(0).normal(size=(COUNT, 3, 24)).astype(np.float32)
+    more = {f"f_rest_{k}": column for k, column in enumerate(rest.reshape(COUNT, 72).T)}
+    write_ply(tmp_path / "a.ply", {"vertex": {**vertex, **more}})
+    found = read_splats(tmp_path / "a.ply")
+    assert np.array_equal(found["sh"][:, 1:], rest[:, :, :15].swapaxes(1, 2))
+    assert np.array_equal(found["sh"][:, 0], SPLATS["sh"][:, 0])
+    assert "harmonics of degree 4: those above degree 3" in capsys.readouterr().err
 
 
 def test_the_filter_is_folded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,14 +170,16 @@ def _parameters(path: Path, snapshot: dict[str, Any]) -> NDArray:
 
 
 def _frozen_latents(path: Path, nerf: dict[str, Any], extras: int) -> NDArray[np.float64]:
-    """The mean over the pictures of the inputs that were learnt for each. [extras]"""
+    """The mean over the pictures of the inputs that were learnt for each, [extras]; the program
+    itself shows the first picture's."""
     states = nerf.get("extra_dims_opt")
     values = [
         vector(_dictionary({"": state}, "").get("variable"), extras, "extra_dims_opt", str(path))
         for state in (states if extras and isinstance(states, list) else [])
     ]
     if extras:
-        log.say(f"{path}: {extras} inputs that were learnt for each picture are set to their mean")
+        to = "their mean" if values else "0, as the file does not hold them"
+        log.say(f"{path}: {extras} inputs that were learnt for each picture are set to {to}")
     return np.mean(values, axis=0) if values else np.zeros(extras)
 
 

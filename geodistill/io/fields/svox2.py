@@ -3,7 +3,8 @@
 Arrays: radius and center [3]; links [X, Y, Z], the row of each node or below zero; density_data
 [N, 1]; sh_data [N, 3 K], channel after channel; basis_type. Values between nodes, which are centres
 of cells, are interpolated before the density is cut at zero. Source: Fridovich-Keil et al.,
-"Plenoxels", 2022, and svox2/svox2.py (`SparseGrid.save` and `load`). Its world is the user's own.
+"Plenoxels", 2022, and svox2/svox2.py (`SparseGrid.save` and `load`). Its world is that in which the
+program had the cameras, which it scales when it loads a data set.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def read_svox2(path: Path) -> FieldArrays:
     another basis than harmonics, contradicting shapes, or values that are not finite.
     """
     file = NpzFile(path)
+    log.say(f"{path} does not say at which scale svox2 loaded its data set: lengths are as there")
     _check_basis(file)
     radius, center = _three(file, "radius", 1.0), _three(file, "center", 0.0)
     if not (radius > 0).all():

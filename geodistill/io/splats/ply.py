@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from geodistill import log
 from geodistill.checks import InputError, UsageError
 from geodistill.io.columns import as_float32, as_rows, grouped, to_float32, ungrouped
 from geodistill.io.ply import Column, ListColumn, read_ply
 from geodistill.io.ply_write import ply_bytes
-from geodistill.io.splats.arrays import COEFFICIENTS, SplatArrays, splat_arrays
+from geodistill.io.splats.arrays import COEFFICIENTS, SH_C0, SplatArrays, splat_arrays
 from geodistill.io.splats.ply_packed import PACKED, read_packed_splats
 from geodistill.io.splats.ply_variants import FILTER, THIRD_SCALE, as_reference, say_mode
 
 _MEANS, _NORMALS = ("x", "y", "z"), ("nx", "ny", "nz")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
+_COLORS = ("red", "green", "blue")  # 0 to 255 in their place, as nerfstudio exports them on demand
+_DEGREE_4 = 24  # harmonics of a channel besides the first, of which the first 15 are kept
 _SCALES = ("scale_0", "scale_1", "scale_2")
 _ROTATIONS = ("rot_0", "rot_1", "rot_2", "rot_3")
 _NEEDED = (*_MEANS, *_DC, "opacity", *_SCALES, *_ROTATIONS)
@@ -39,12 +42,15 @@ def read_ply_splats(path: Path) -> SplatArrays:
         return read_packed_splats(path, elements)
     columns = _columns(path, elements)
     rest = _rest_count(path, columns)
-    sh = np.empty((len(columns["x"]), 1 + rest // 3, 3), np.float32)
+    channel = rest // 3
+    kept = min(channel, COEFFICIENTS[-1] - 1)
+    if kept < channel:
+        log.say(f"{path} has harmonics of degree 4: those above degree 3 are left out")
+    sh = np.empty((len(columns["x"]), 1 + kept, 3), np.float32)
     sh[:, 0] = _stack(columns, _DC)
     if rest:
-        channel = rest // 3
-        ordered = [f"f_rest_{c * channel + i}" for i in range(channel) for c in range(3)]
-        sh[:, 1:] = _stack(columns, ordered).reshape(len(sh), channel, 3)
+        ordered = [f"f_rest_{c * channel + i}" for i in range(kept) for c in range(3)]
+        sh[:, 1:] = _stack(columns, ordered).reshape(len(sh), kept, 3)
     known = {*_NEEDED, *_NORMALS, *(f"f_rest_{i}" for i in range(rest))}
     further = grouped({name: values for name, values in columns.items() if name not in known})
     return splat_arrays(
@@ -85,6 +91,12 @@ def _columns(path: Path, elements: Mapping[str, Mapping[str, Column]]) -> dict[s
     """The scalar properties of a splat file's vertices; those of the layout are finite."""
     vertices = elements.get("vertex", {})
     columns = {k: c for k, c in vertices.items() if not isinstance(c, ListColumn)}
+    if "f_dc_0" not in columns and {"opacity", *_COLORS} <= columns.keys():
+        colors = [columns.pop(name) for name in _COLORS]
+        columns |= {
+            dc: ((color / np.float32(255) - 0.5) / SH_C0).astype(np.float32)
+            for dc, color in zip(_DC, colors, strict=True)
+        }
     for name in _NEEDED:
         if name not in columns and name != THIRD_SCALE:
             kind = "a mesh" if len(next(iter(elements.get("face", {}).values()), ())) else "a cloud"
@@ -101,10 +113,13 @@ def _columns(path: Path, elements: Mapping[str, Mapping[str, Column]]) -> dict[s
 def _rest_count(path: Path, columns: Mapping[str, np.ndarray]) -> int:
     names = {name for name in columns if name.startswith("f_rest_")}
     allowed = [3 * (count - 1) for count in COEFFICIENTS]
-    if len(names) not in allowed or names != {f"f_rest_{i}" for i in range(len(names))}:
+    if len(names) not in (*allowed, 3 * _DEGREE_4) or names != {
+        f"f_rest_{i}" for i in range(len(names))
+    }:
         raise InputError(
             f"{path} has {len(names)} properties f_rest_*: a splat file has f_rest_0 and so on, "
-            f"{', '.join(map(str, allowed))} of them for the degrees 0 to {len(COEFFICIENTS) - 1}"
+            f"{', '.join(map(str, allowed))} of them for the degrees 0 to {len(COEFFICIENTS) - 1}, "
+            f"or {3 * _DEGREE_4}"
         )
     return len(names)
 
