@@ -73,6 +73,12 @@ def test_export_lands_in_the_users_world(
     torch.testing.assert_close(found.log_scales, splats.log_scales, atol=1e-5, rtol=0)
 
 
+def test_convert_takes_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--size", "small", "--steps", "2", "--no-sheet")
+    told(capsys, "convert", "run", "--to", "tensorf", "-o", "field.safetensors", *small)
+    assert told(capsys, "info", "field.safetensors")["architecture"] == "tensorf"
+
+
 def test_compare(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "compare", "user.ply", "run", "--views", "2", "--resolution", "48")
     assert found["psnr_db"] is None or found["psnr_db"] > 60

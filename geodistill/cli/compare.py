@@ -67,9 +67,11 @@ class Arguments(Machine):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
+    from geodistill.fit.photographs import pinholes
     from geodistill.geometry.fields import field_path
     from geodistill.io.posed import load_posed_images
     from geodistill.metrics.fidelity import compare, compare_on_views, shown_on
+    from geodistill.render.viewable import FieldView
     from geodistill.render.viewpoints import expect_in_view
     from geodistill.shade.viewable import load_viewable
 
@@ -78,6 +80,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     b = load_viewable(arguments.b, arguments.device)
     if arguments.data is not None:
         images = load_posed_images(arguments.data, "test")
+        if not all(isinstance(one, FieldView) for one in (a, b)):
+            images = pinholes(images)  # no other scene is drawn through a lens that distorts
         expect_in_view(a, images.cameras, arguments.data)
         judged = compare_on_views(a, b, images, shown_on(images, arguments.background))
     else:

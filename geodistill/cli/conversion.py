@@ -122,7 +122,7 @@ def load_source(arguments: Arguments) -> tuple[Field | Splats | Mesh | Points, P
         raise UsageError(f"--from names an architecture of fields, {path} holds {WHAT[kind]}")
     scene = load_scene(path, arguments.device)
     if not isinstance(scene, Field):
-        return scene, path
+        return scene, field_path(path)
     if arguments.teacher not in (None, scene.architecture):
         raise UsageError(
             f"{arguments.source or 'the bundled field'} is {scene.architecture}, not "

@@ -16,6 +16,7 @@ from geodistill.cli.options import (
     Student,
     asked_budget,
     expect_data,
+    expect_format_holds,
     field_endings,
     prepare,
     student_config,
@@ -75,6 +76,7 @@ def _to_field(arguments: Arguments) -> dict[str, Any]:
     from geodistill.convert.splat_field import volume_of
     from geodistill.distill.pvd import ConvertSettings, convert
     from geodistill.distill.splats import SplatConfig
+    from geodistill.fit.photographs import pinholes
     from geodistill.geometry.fields import Field, save_field
     from geodistill.geometry.splats import Splats
     from geodistill.io.posed import load_posed_images
@@ -86,10 +88,13 @@ def _to_field(arguments: Arguments) -> dict[str, Any]:
     config = student_config(arguments, arguments.to)
     scene, source = load_source(arguments)
     teacher = scene if isinstance(scene, Field) else volume_of(scene, arguments.seed)
+    expect_format_holds(arguments, arguments.to, config, teacher=teacher)
     looked_at = viewable(scene)
     # Splats that are drawn smaller than what they were trained on are wider than they are.
     looks = {"resolution": SplatConfig().resolution} if isinstance(scene, Splats) else {}
     images = load_posed_images(arguments.data, "test") if arguments.data else None
+    if images is not None and not isinstance(scene, Field):
+        images = pinholes(images)  # no other scene is drawn through a lens that distorts
     if images is not None:
         expect_in_view(teacher, images.cameras, arguments.data)
         expect_color_space(teacher.color_space, images.color_space, arguments.data)

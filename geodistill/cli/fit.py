@@ -13,6 +13,7 @@ from geodistill.cli.options import (
     Background,
     Student,
     asked_budget,
+    expect_format_holds,
     field_endings,
     prepare,
     student_config,
@@ -82,6 +83,7 @@ def _fit_field(arguments: Arguments) -> dict[str, Any]:
     config = student_config(arguments, arguments.architecture)
     folder, file = output_paths(arguments.output, endings=field_endings())
     images = load_posed_images(arguments.dataset, "train")
+    expect_format_holds(arguments, arguments.architecture, config, color_space=images.color_space)
     shown = shown_on(images, arguments.background)
     held_out = held_out_views(arguments.dataset)
     with Run.open(

@@ -253,11 +253,17 @@ def student_config(arguments: Student, architecture: str) -> Any:
     config = configs.load(known.config, None, arguments.set, base=base)
     check_config(config)
     expect_trainable(config)
-    if arguments.output is not None and arguments.output.suffix.lower() in FORMATS:
-        from geodistill.geometry.fields.foreign import expect_holds
-
-        expect_holds(arguments.output, architecture, config)
+    expect_format_holds(arguments, architecture, config)
     return config
+
+
+def expect_format_holds(arguments: Student, architecture: str, config: Any, **scene: Any) -> None:
+    """Raise UsageError for a field that OUT's format does not hold; see `foreign.expect_holds`."""
+    from geodistill.geometry.fields.foreign import expect_holds
+    from geodistill.io.fields import FORMATS
+
+    if arguments.output is not None and arguments.output.suffix.lower() in FORMATS:
+        expect_holds(arguments.output, architecture, config, **scene)
 
 
 def field_endings() -> list[str]:

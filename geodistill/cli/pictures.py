@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from geodistill.geometry.orientation import Vector, named, up_of
 from geodistill.io.exr import write_exr
 from geodistill.io.images import write_mp4, write_png
 from geodistill.io.posed import load_camera_file, load_cameras
-from geodistill.log import progress
+from geodistill.log import progress, say
 from geodistill.render.fields import GBuffer
+from geodistill.render.viewable import FieldView
 from geodistill.render.viewpoints import DEFAULT_FOV_RAD, expect_in_view, framing_distance
 from geodistill.runs import make_folder, result_file
 from geodistill.shade.color import linear_from_srgb, srgb_from_linear
@@ -114,6 +116,9 @@ def _cameras(arguments: Arguments, scene: Viewable) -> tuple[Camera, list[str]]:
         posed = load_camera_file(arguments.cameras)
     cameras = posed.cameras
     expect_in_view(scene, cameras, arguments.data or arguments.cameras)
+    if cameras.distortion is not None and not isinstance(scene, FieldView):
+        say("fields alone are drawn through lenses that distort: their distortion is left out")
+        cameras = replace(cameras, distortion=None)
     if arguments.resolution is not None:
         cameras = cameras.scaled(arguments.resolution / max(cameras.size))
     return cameras, [f"{i:04d}_{_printable(Path(name).stem)}" for i, name in enumerate(posed.names)]

@@ -70,9 +70,10 @@ class SplatField(Field):
         super().__init__("splats", None)
         self.world_from_field = frame.matrix().double()
         local = transformed(splats, frame.inverse())
-        spread = covariances(local) + thickness**2 * torch.eye(3)
+        # Of a splat much larger than the cube, single precision would lose the thickness.
+        spread = covariances(local, torch.float64) + thickness**2 * torch.eye(3).double()
         depth = -torch.log1p(-torch.sigmoid(local.opacity_logits).clamp(max=MOST_OPAQUE))
-        peaks = depth / (math.sqrt(2 * math.pi) * chord_deviations(spread))
+        peaks = (depth / (math.sqrt(2 * math.pi) * chord_deviations(spread))).float()
         side = grid_side(spread)
         self.gaussians = kernels.gather_gaussians(local.means, spread, peaks, side)
         self.harmonics = local.sh.transpose(1, 2).flatten(1).contiguous()

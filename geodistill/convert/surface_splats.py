@@ -53,7 +53,7 @@ def splats_on_field(field: Field, cache: TeacherCache, spacing: float, degree: i
     ridge = torch.full((size,), RIDGE)
     ridge[0] = 1e-3
     sh = torch.linalg.solve(gram + torch.diag(ridge), right)
-    normals = field_normals(field, means)
+    normals = field_normals(field, means) @ field.frame.R.to(means)  # of the cube, not the world
     spread = spacing * stretch(means, field.contraction)
     placed = expand(means, field.contraction)
     return transformed(flat_splats(placed, normals, spread, sh), field.frame)

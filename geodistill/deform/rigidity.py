@@ -39,8 +39,8 @@ def polish(
     `reach`, in the surface's unit, changes its shape; at an infinite reach they are free.
 
     Returns float64 [P, 3] and, before each iteration and at the end, the energy
-    sum_ij w_ij |p'_i - p'_j - R_i (p_i - p_j)|² + sum_i a_i / reach² |p'_i - posed_i|² with a_i the
-    area about a position: it never rises. Each iteration fits a rotation to each vertex's edges
+    sum_ij w_ij |p'_i - p'_j - R_i (p_i - p_j)|² + sum_i 2 a_i / reach² |p'_i - posed_i|² with a_i
+    the area about a position: it never rises. Each iteration fits a rotation to each vertex's edges
     and then solves for positions, with one factorisation for all. Cotangent weights are
     clamped to between 0.01 and 100, so that slivers and obtuse triangles keep the energy positive.
     Components without a fixed position stay as posed.
@@ -83,7 +83,7 @@ def _relax(
 
     def energy(turned: np.ndarray) -> float:
         away = ((positions - posed) ** 2).sum(1)
-        return _energy(cells, positions, turned) + float(pull @ away)
+        return _energy(cells, positions, turned) + 2 * float(pull @ away)
 
     for _ in range(iterations):
         turned = _rotations(cells, positions)

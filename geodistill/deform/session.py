@@ -28,7 +28,6 @@ from geodistill.deform.transforms import Transforms, joined, quaternion_rotation
 from geodistill.deform.weights import (
     cardinal_weights,
     published_anchors,
-    published_locality,
     published_weights,
 )
 from geodistill.geometry.mesh import Mesh
@@ -139,12 +138,12 @@ def apply_to(session: Session, subject: Subject) -> Edit:
         return Edit(rest.clone(), none, none, joined([]))
     handles = places(session.handles, "handles", surface, subject.table)
     anchors = places(session.anchors, "anchors", surface, subject.table)
-    _expect_apart(handles, anchors)
+    planes = [plane_of(mirror) for mirror in session.mirrors]
+    _expect_apart(handles, _on_all_sides(anchors, surface, planes))
     _expect_lengths(session.handles, surface)
     maps = joined(
         [handle_transform(h, site) for h, site in zip(session.handles, handles, strict=True)]
     )
-    planes = [plane_of(mirror) for mirror in session.mirrors]
     weights = handle_weights(session, subject, handles, anchors, planes)
     holds = [surface.positions[site.vertices] for site in handles]
     columns, all_maps = symmetric_edit(
@@ -242,13 +241,11 @@ def handle_weights(
     With mirrors, what belongs to handles and anchors does so on all sides, and distance is from
     the nearest of a handle and its images.
     """
-    table, fall = subject.table, localise
+    table = subject.table
     handles, anchors = (
-        [replace(site, vertices=with_images(subject.surface, site, planes)) for site in sites]
-        for sites in (handles, anchors)
+        _on_all_sides(sites, subject.surface, planes) for sites in (handles, anchors)
     )
     if session.method == "published":
-        fall = published_locality
         pins = [published_weights(table, site.features[0]) for site in anchors]
         columns = [published_weights(table, site.features[0]) for site in handles]
         if pins:
@@ -261,7 +258,7 @@ def handle_weights(
         power = session.locality if handle.locality is None else handle.locality
         if power:
             away = subject.distances(site.vertices)
-            weights[:, k] = fall(weights[:, k], away, power)
+            weights[:, k] = localise(weights[:, k], away, power)
     return weights
 
 
@@ -271,6 +268,11 @@ def _posed(session: Session, positions: Tensor, weights: Tensor, maps: Transform
     if session.blend == "linear":
         return linear_pose(positions, weights, maps)
     return pose(positions, weights, maps)
+
+
+def _on_all_sides(sites: list[Site], surface: Surface, planes: list[Plane]) -> list[Site]:
+    """Sites with their images in mirrors."""
+    return [replace(site, vertices=with_images(surface, site, planes)) for site in sites]
 
 
 def _expect_apart(handles: list[Site], anchors: list[Site]) -> None:

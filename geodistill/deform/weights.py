@@ -40,11 +40,6 @@ def published_anchors(weights: Tensor, anchors: Tensor) -> Tensor:
     return (weights - anchors.amax(0)).clamp_min_(0)
 
 
-def published_locality(weights: Tensor, distances: Tensor, power: float) -> Tensor:
-    """W'_ij = W_ij (1 - G_ij)^power, G the geodesic distance over its largest value. All [P]."""
-    return weights * (1 - distances / distances.max()).clamp_min_(0).pow_(power).to(weights)
-
-
 @dataclass(frozen=True)
 class Kernel:
     """Weights by feature distance: 1 and flat at the handle, 0 from `radius` on, smooth between.

@@ -155,9 +155,10 @@ def transformed(splats: Splats, similarity: Similarity) -> Splats:
     )
 
 
-def covariances(splats: Splats) -> Tensor:
-    """[N, 3, 3], in the splats' own frame."""
-    axes = rotation_matrices(splats.rotations) * splats.log_scales.exp()[:, None]
+def covariances(splats: Splats, dtype: torch.dtype | None = None) -> Tensor:
+    """[N, 3, 3], in the splats' own frame; computed in `dtype`, or as they are."""
+    rotations, log_scales = (x.to(dtype or x) for x in (splats.rotations, splats.log_scales))
+    axes = rotation_matrices(rotations) * log_scales.exp()[:, None]
     return axes @ axes.mT
 
 

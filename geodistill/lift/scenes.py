@@ -40,6 +40,7 @@ from geodistill.render.splats import SplatFootprint, render_splats
 from geodistill.runs import result_file
 from geodistill.shade.lights import headlight
 from geodistill.shade.view import GREY, shaded_view
+from geodistill.shade.viewable import TAIL
 
 FOV_RAD = math.radians(40.0)
 MARGIN = 1.1
@@ -50,6 +51,7 @@ GRID = 128
 """Nodes an axis of the grid that carries the features of a field."""
 EXTENT = (1e-15, 1e15)
 """Sizes of a geometry whose squares and areas single precision holds."""
+_SAMPLE = 100_000
 BORDER_TRUST = 0.05
 """Trust in pixels at an edge, whose patches show two things."""
 
@@ -145,7 +147,7 @@ class PointScene:
 
     @property
     def framed(self) -> Tensor:
-        return self.positions
+        return _without_strays(self.positions)
 
     def expect_ending(self, path: Path) -> None:
         _expect_ending(path, "points", CLOUDS)
@@ -187,7 +189,7 @@ class SplatScene:
 
     @property
     def framed(self) -> Tensor:
-        return self.positions
+        return _without_strays(self.positions)
 
     def expect_ending(self, path: Path) -> None:
         _expect_ending(path, "splats", [e for e, f in SPLATS.items() if f.write])
@@ -229,7 +231,10 @@ class FieldScene:
 
     @property
     def framed(self) -> Tensor:
-        return self.positions
+        """Of a contracted field the nodes of its inner cube, where most of it is."""
+        local = self.field.frame.inverse().apply(self.positions)
+        inner = self.positions[local.abs().amax(1) <= 1]
+        return inner if len(inner) else self.positions
 
     def expect_ending(self, path: Path) -> None:
         _expect_ending(path, "a field's elements", CLOUDS)
@@ -279,6 +284,15 @@ def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) ->
     return sphere_cameras(
         count, center, distance, FOV_RAD, (size_px, size_px), seed, up=(0.0, 1.0, 0.0)
     )
+
+
+def _without_strays(positions: Tensor) -> Tensor:
+    """Those of positions [N, 3] in twice the box that nearly all are in: a few fly far away."""
+    some = positions[:: max(1, len(positions) // _SAMPLE)]
+    low, high = (torch.quantile(some, share, dim=0) for share in (TAIL, 1 - TAIL))
+    wide = (high - low).amax()
+    near = ((positions - (low + high) / 2).abs() <= wide).all(1)
+    return positions[near] if wide > 0 else positions
 
 
 def _expect_ending(path: Path, what: str, known: Collection[str]) -> None:

@@ -22,6 +22,7 @@ from geodistill.metrics.image import SSIM_WINDOW_PX, eight_bit, mean_psnr, psnr,
 from geodistill.render.fields import GBuffer
 from geodistill.render.viewable import Viewable, field_or_viewable
 from geodistill.render.viewpoints import viewpoints
+from geodistill.shade.color import srgb_from_linear
 
 Scene = Field | Viewable
 BACKGROUND = 1.0
@@ -128,16 +129,21 @@ def _compare(
             scores.append(psnr(image_b, image_a))
             if min(image_a.shape[:2]) >= SSIM_WINDOW_PX:
                 similar.append(ssim(image_b, image_a))
-            solid_a, solid_b = view_a.opacity > OPAQUE, view_b.opacity > OPAQUE
+            # Meshes and points are drawn on the CPU whatever device the other is on.
+            solid_a, solid_b = (view.opacity.cpu() > OPAQUE for view in (view_a, view_b))
             both += int((solid_a & solid_b).sum())
             either += int((solid_a | solid_b).sum())
-            gaps.append((view_a.depth - view_b.depth).abs()[solid_a & solid_b])
+            gap = (view_a.depth.cpu() - view_b.depth.cpu()).abs()
+            gaps.append(gap[solid_a & solid_b])
             if data is not None:
                 photograph = _photograph(data, i, background)
                 truth.append((psnr(image_a, photograph), psnr(image_b, photograph)))
             if i in shown:
                 difference = (image_a - image_b).abs().mul(4.0).clamp(max=1.0)
-                rows.append(torch.cat([image_a, image_b, difference], dim=1))
+                seen = [image_a, image_b]
+                if a.color_space == "linear":
+                    seen = [srgb_from_linear(image) for image in seen]
+                rows.append(torch.cat([*seen, difference], dim=1))
             bar.advance()
     diagonal = 2.0 * math.sqrt(3.0) * float(a.frame.s)
     gap = torch.cat(gaps)

@@ -18,6 +18,7 @@ from geodistill import kernels
 from geodistill.cameras import Camera
 from geodistill.checks import UsageError, check
 from geodistill.footprint import Footprint
+from geodistill.geometry.contraction import expand
 from geodistill.geometry.fields import Field
 from geodistill.geometry.grids import nodes_near
 from geodistill.rays import Rays, camera_rays
@@ -48,7 +49,7 @@ class FieldGrid:
         index = torch.full(near.shape, -1, dtype=torch.int32, device=near.device)
         index[near] = torch.arange(len(places), dtype=torch.int32, device=near.device)
         unit = places.double() * (2.0 / (resolution - 1)) - 1.0
-        return cls(index, field.frame.apply(unit))
+        return cls(index, field.frame.apply(expand(unit, field.contraction)))
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -73,14 +73,14 @@ def default_radius(positions: Tensor, seed: int = 0) -> float:
 
     places = positions.detach().double().cpu()
     places = places[places.isfinite().all(-1)]
-    draw = torch.Generator().manual_seed(seed)
-    sample = places[torch.randperm(len(places), generator=draw)[:_SAMPLE]]
-    if len(places) > 1:
-        distance, _ = KDTree(places.numpy()).query(sample.numpy(), k=2)
-        apart = torch.from_numpy(distance)[:, 1]
-        apart = apart[apart > 0]
-        if len(apart):
-            return SPACINGS * float(apart.median())
+    for own in (places, places.unique(dim=0)):  # the latter where most have a twin at their place
+        draw = torch.Generator().manual_seed(seed)
+        sample = own[torch.randperm(len(own), generator=draw)[:_SAMPLE]]
+        if len(own) > 1:
+            distance, _ = KDTree(own.numpy()).query(sample.numpy(), k=2)
+            apart = torch.from_numpy(distance)[:, 1]
+            if 2 * len(apart[apart > 0]) >= len(apart):
+                return SPACINGS * float(apart[apart > 0].median())
     raise InputError(
         f"no spacing can be taken from {len(positions)} points, no two of which are apart: a "
         "cloud needs more to be drawn"

@@ -73,6 +73,23 @@ def test_colours_are_the_weighted_mean_of_the_splats() -> None:
     assert torch.allclose(field.color(x, d), expected, atol=1e-4)
 
 
+def test_discs_much_larger_than_the_cube_are_read() -> None:
+    draw = torch.Generator().manual_seed(0)
+    count = 500
+    wide = Splats(
+        means=torch.zeros(count, 3),
+        rotations=torch.randn(count, 4, generator=draw),
+        log_scales=torch.log(torch.tensor([20.0, 20.0, 1e-3])).expand(count, 3).clone(),
+        opacity_logits=torch.zeros(count),
+        sh=torch.zeros(count, 1, 3),
+    )
+    unit = Similarity.identity()
+    u = torch.rand(1000, 3, generator=draw) * 2 - 1
+    for k in range(0, count, 100):
+        sigma = SplatField(wide[k : k + 100], unit).sigma(u)
+        assert bool(sigma.isfinite().all()) and bool((sigma >= 0).all())
+
+
 def test_every_splat_is_in_an_occupied_cell() -> None:
     means = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) * 1.9 - 0.95
     field = SplatField(balls(means, 0.004, 0.5), CUBE)

@@ -141,6 +141,17 @@ def test_a_mirrored_edit_is_symmetric_with_locality_and_polish() -> None:
         assert (result[35, 10] - mesh.vertices.view(41, 21, 3)[35, 10]).norm() > 0.35
 
 
+def test_an_anchor_at_a_handles_mirror_image_holds_it() -> None:
+    mesh = grid(41, 21, (2.0, 1.0))
+    session = Session(
+        handles=(Handle(vertex=5 * 21 + 10, translate=(0.0, 0.0, 0.4)),),
+        anchors=(Anchor(vertex=35 * 21 + 10),),
+        mirrors=(Mirror((2.0, 0.0, 0.0), 2.0),),
+    )
+    with pytest.raises(InputError, match=r"anchors\[0\] holds all of handles\[0\]"):
+        apply(session, mesh, waves(mesh.vertices))
+
+
 def test_the_polish_keeps_handles_and_anchors() -> None:
     mesh = grid(31, 31)
     session = Session(

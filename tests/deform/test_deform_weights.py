@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geodistill.checks import InputError, ShapeError, UsageError
 from geodistill.deform.features import distance, distance_quantile, prepare
-from geodistill.deform.locality import path_graph, surface_distance
+from geodistill.deform.locality import localise, path_graph, surface_distance
 from geodistill.deform.sites import Site, likeness, point_site, region_site, vertex_site
 from geodistill.deform.surface import Surface, surface_of
 from geodistill.deform.weights import (
@@ -19,7 +19,6 @@ from geodistill.deform.weights import (
     automatic_kernel,
     cardinal_weights,
     published_anchors,
-    published_locality,
     published_weights,
 )
 from geodistill.geometry.mesh import Mesh
@@ -121,7 +120,7 @@ def test_published_form() -> None:
     weights = published_weights(table, table[:, 11])
     pins = torch.stack([published_weights(table, table[:, a]) for a in (2, 40)])
     held = published_anchors(weights, pins)
-    local = published_locality(held, torch.tensor(length), 1.5)
+    local = localise(held, torch.tensor(length), 1.5)
     for i in range(42):
         w = cone(i, 11)
         assert float(weights[i]) == pytest.approx(w, abs=1e-3)

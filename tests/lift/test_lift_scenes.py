@@ -213,6 +213,19 @@ def test_what_a_scene_cannot_be_written_as(tmp_path: Path) -> None:
             scene.expect_ending(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", ["points", "splats"])
+def test_a_stray_far_away_does_not_move_the_cameras(kind: str) -> None:
+    places = torch.cat([ball_points(2000), torch.tensor([[400.0, 0, 0]], dtype=torch.float64)])
+    splats = ball_splats(2001)
+    made = {
+        "points": lambda: PointScene(Points(places)),
+        "splats": lambda: SplatScene(replace(splats, means=places.float())),
+    }[kind]()
+    assert torch.equal(made.framed, made.positions[:-1])
+    far = cameras_around(made, 4, SIZE_PX).centers.norm(dim=1)
+    assert float(far.max()) < 20
+
+
 def test_one_point_is_nothing_to_look_at() -> None:
     scene = PointScene(Points(torch.zeros(3, 3, dtype=torch.float64)), radius=1.0)
     with pytest.raises(GeodistillError, match="lies at one point"):

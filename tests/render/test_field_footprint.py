@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -50,6 +51,17 @@ def test_a_grid_numbers_its_nodes(field: Field) -> None:
     unit = taken.nonzero() * (2 / (NODES - 1)) - 1
     expected = field.frame.apply(unit.double())
     torch.testing.assert_close(grid.positions[numbers], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linf", "l2"])
+def test_nodes_of_a_contracted_field_are_where_it_is_read(kind: Literal["linf", "l2"]) -> None:
+    field = AnalyticField()
+    field.contraction = kind
+    grid = FieldGrid.of_field(field, 9)
+    unit = (grid.index >= 0).nonzero() * (2 / 8) - 1.0
+    inside = unit.norm(dim=1) < 0.99  # not infinitely far away
+    found = field._unit(grid.positions[grid.index[grid.index >= 0].long()][inside])
+    torch.testing.assert_close(found.double(), unit[inside].double(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [2, 5, NODES, 200])

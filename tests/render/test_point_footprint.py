@@ -126,6 +126,7 @@ def test_the_default_radius_follows_the_spacing() -> None:
     assert default_radius(grid * 1e-3 + 1e3) == pytest.approx(SPACINGS * 2e-5, rel=1e-6)
     twice = torch.cat([grid, grid[:300], torch.full((3, 3), torch.nan).double()])
     assert default_radius(twice) == pytest.approx(SPACINGS * 0.02)
+    assert default_radius(torch.cat([grid, grid])) == pytest.approx(SPACINGS * 0.02)
     assert default_radius(ball(20_000), 1) == pytest.approx(default_radius(ball(20_000)), rel=0.05)
     for points in (grid[:0], grid[:1], grid[:1].expand(9, 3)):
         with pytest.raises(InputError, match=r"points, no two of which are apart"):

@@ -78,9 +78,19 @@ def arrays_from_field(field: Field) -> FieldArrays:
     )
 
 
-def expect_holds(path: Path, architecture: str, config: Any) -> None:
-    """Raise UsageError for a config whose fields the format of this name does not hold."""
+def expect_holds(
+    path: Path,
+    architecture: str,
+    config: Any,
+    teacher: Field | None = None,
+    color_space: str = "srgb",
+) -> None:
+    """Raise UsageError for a config whose fields the format of this name does not hold, in the
+    frame and with the colours of a teacher, or with colours of another space."""
     field = build_field(architecture, config)
+    field.color_space = color_space
+    if teacher is not None:
+        field.copy_scene_from(teacher)
     form = format_of(path)
     if not isinstance(field, Plenoxels) and form is not None and form.write is not None:
         form.write(arrays_from_field(field), path)

@@ -53,8 +53,8 @@ def world_box(
     """
     if field["contraction"] != "none":
         raise UsageError(
-            f"{what} holds a box of the world, not all of it: this field is contracted, convert "
-            f"it first: convert --to {field['architecture']}"
+            f"{what} holds a box of the world, not all of it, and this field is contracted: keep "
+            "it as .safetensors"
         )
     matrix = np.asarray(field["world_from_field"], np.float64)
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))

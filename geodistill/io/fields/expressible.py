@@ -40,10 +40,7 @@ def constant_of_density(field: FieldArrays) -> float:
 def expect_uncontracted(field: FieldArrays, path: Path, what: str) -> None:
     """UsageError for a contracted scene."""
     if field["contraction"] != "none":
-        raise UsageError(
-            f"{path}: {what} holds no contracted scene: convert the bounded part of it first, "
-            "`convert --to ngp` makes a field of the unit cube"
-        )
+        raise UsageError(f"{path}: {what} holds no contracted scene: keep it as .safetensors")
 
 
 def expect_settings(
