@@ -226,7 +226,7 @@ def _sheet(scene: MeshScene, posed: Mesh, edit: Edit, arguments: Arguments) -> T
     from geodistill.lift.sheet import VIEWS, heat_paint, sheet
 
     both = torch.cat([scene.framed, MeshScene(posed).framed])
-    cameras = cameras_about(both, VIEWS, arguments.resolution, arguments.seed)
+    cameras = cameras_about(both, VIEWS, arguments.resolution, arguments.seed, scene.up)
     before = sheet(scene, cameras, [heat_paint(column) for column in edit.weights.T])
     return torch.cat([before, sheet(MeshScene(posed), cameras, [])])
 

@@ -17,12 +17,15 @@ from geodistill.checks import UsageError
 from geodistill.deform.components import bridges
 from geodistill.deform.surface import Surface
 
+_NEARLY_NONE = 1e-9  # of the surface's diagonal
+
 
 def path_graph(surface: Surface) -> Any:
     """The graph whose shortest paths are surface distances: a scipy CSR array [P, P].
 
-    Separate components are joined where they come nearest, by edges of that length. Non-manifold
-    edges join all their faces.
+    Separate components are joined where they come nearest, by edges of that length; positions of no
+    face by edges of nearly none, so that they are nowhere far away. Non-manifold edges join all
+    their faces.
     """
     from scipy.sparse import csgraph
 
@@ -35,6 +38,9 @@ def path_graph(surface: Surface) -> Any:
     one, two = bridges(points, csgraph.connected_components(graph, directed=False)[1])
     gaps = torch.from_numpy(np.linalg.norm(points[one] - points[two], axis=1)).float()
     one, two = torch.from_numpy(one), torch.from_numpy(two)
+    used = torch.zeros(count, dtype=torch.bool)
+    used[surface.faces.flatten()] = True
+    gaps[~(used[one] & used[two])] = _NEARLY_NONE * surface.diagonal
     return _symmetric(
         torch.cat([start, one]), torch.cat([end, two]), torch.cat([length, gaps]), count
     )
@@ -68,7 +74,8 @@ def _edges(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
     """
     count, faces = len(surface.positions), surface.faces.int()
     start, end, apex = (faces.roll(-turn, 1).flatten() for turn in range(3))
-    centred = (surface.positions - surface.positions.mean(0)).float()
+    low, high = surface.bounds
+    centred = (surface.positions - (low + high) / 2).float()
     corners = centred.index_select(0, surface.faces.flatten()).view(-1, 3, 3)
     sides = (corners - corners.roll(-1, 1)).square_().sum(2).sqrt_()
     key = torch.minimum(start, end).long().mul_(count).add_(torch.maximum(start, end))

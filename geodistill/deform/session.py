@@ -329,7 +329,8 @@ def _expect_near(position: Vector3, surface: Surface) -> None:
 
 
 def _middle(surface: Surface) -> list[float]:
-    return ((surface.positions.amax(0) + surface.positions.amin(0)) / 2).tolist()
+    low, high = surface.bounds
+    return ((low + high) / 2).tolist()
 
 
 def _site(entry: Anchor, surface: Surface, table: Tensor, name: str) -> Site:

@@ -25,10 +25,17 @@ class Surface:
     welded: Tensor  # int64 [V] the position of each vertex of the mesh
     first: Tensor  # int64 [P] the first vertex of the mesh at each position
 
+    @cached_property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Low and high corner of the box about all faces; positions of no face do not count."""
+        used = self.positions[self.faces.unique()]
+        return used.amin(0), used.amax(0)
+
     @property
     def diagonal(self) -> float:
-        """Length of the bounding box's diagonal."""
-        return float((self.positions.amax(0) - self.positions.amin(0)).norm())
+        """Length of that box's diagonal."""
+        low, high = self.bounds
+        return float((high - low).norm())
 
     def nearest(self, points: Tensor) -> Tensor:
         """The positions nearest to points [n, 3]: int64 [n]."""

@@ -57,8 +57,9 @@ def view_scatter(views: Sequence[View], channels: int, seed: int = 0) -> Tensor:
 
 
 def whitening(scatter: Tensor) -> Tensor:
-    """(scatter / s + RIDGE)^(-1/2) with the mean variance s, [C, C]: symmetric, and no longer than
-    the identity. The identity where the scatter is zero."""
+    """(scatter / s + RIDGE)^(-1/2) with the mean variance s, [C, C]: symmetric. What varies little
+    gets longer, by RIDGE^(-1/2) at most, what varies much shorter. The identity where the scatter
+    is zero."""
     mean = float(scatter.diagonal().mean())
     if not mean > 0:
         return torch.eye(len(scatter))

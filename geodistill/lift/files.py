@@ -106,8 +106,9 @@ class FeatureSet:
         return F.normalize(full, dim=1, eps=1e-30)
 
     def whitened(self) -> Tensor:
-        """Unit vectors [N, D] as `directions`, shrunk in the directions of feature space in which
-        views disagree: what tells places apart best. See `lift.agreement`."""
+        """Unit vectors [N, D] as `directions`, shorter in the directions of feature space in which
+        views disagree and longer in those in which they agree: what tells places apart best. See
+        `lift.agreement`."""
         if self.scatter is None:
             return self.directions()
         stretch = whitening(self.scatter)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geodistill.cameras import Camera
 from geodistill.footprint import Footprint
+from geodistill.geometry.orientation import Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,13 @@ class Scene(Protocol):
     """A geometry whose elements can carry features.
 
     `positions` [N, 3] are the elements' places in the world; `kind` and `digest` tell it from other
-    geometries.
+    geometries; `up` is what cameras about it hold upright.
     """
 
     kind: str
     digest: str
     positions: Tensor
+    up: Vector
 
     @property
     def normals(self) -> Tensor | None:

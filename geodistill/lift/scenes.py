@@ -22,6 +22,7 @@ from geodistill.geometry.fields.files import field_tensors
 from geodistill.geometry.kinds import Kind, kind_of
 from geodistill.geometry.mesh import Mesh
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
+from geodistill.geometry.orientation import Vector, up_of
 from geodistill.geometry.points import Points, load_points, points_digest, save_points
 from geodistill.geometry.splats import Splats, load_splats, save_splats, splats_digest
 from geodistill.geometry.surface import closest_surface_points
@@ -45,6 +46,7 @@ from geodistill.shade.viewable import TAIL
 FOV_RAD = math.radians(40.0)
 MARGIN = 1.1
 """How much farther than need be cameras stand: splats and discs reach beyond their centres."""
+UP: Vector = (0.0, 1.0, 0.0)
 BACKGROUND = 1.0
 """Grey level behind everything, display-referred."""
 GRID = 128
@@ -60,6 +62,7 @@ class MeshScene:
     """A mesh; its elements are its vertices."""
 
     kind = "mesh"
+    up: Vector = UP
 
     def __init__(self, mesh: Mesh) -> None:
         _expect_extent(mesh.vertices)
@@ -68,17 +71,15 @@ class MeshScene:
 
     def look(self, camera: Camera, patch_px: float) -> Look:
         mesh, buffer = self.mesh, self._buffer(camera)
-        hit = buffer.triangle >= 0
+        image, opacity = shaded_view(mesh, buffer, camera, headlight)
         footprint = MeshFootprint(buffer.triangle, buffer.weights, mesh.faces, len(mesh.vertices))
-        trust = grazing(buffer, camera) * _inside(hit, buffer.position, patch_px)
-        return Look(self._shaded(camera, buffer), lambda: footprint, buffer.position, trust)
+        inside = _inside(opacity > OPAQUE, buffer.position, patch_px)
+        trust = grazing(buffer, camera) * opacity * inside
+        return Look(_over(image, opacity), lambda: footprint, buffer.position, trust)
 
     def picture(self, camera: Camera) -> Tensor:
         """What a camera sees, over the background. [H, W, 3]"""
-        return self._shaded(camera, self._buffer(camera))
-
-    def _shaded(self, camera: Camera, buffer: MeshBuffer) -> Tensor:
-        return _over(*shaded_view(self.mesh, buffer, camera, headlight))
+        return _over(*shaded_view(self.mesh, self._buffer(camera), camera, headlight))
 
     def _buffer(self, camera: Camera) -> MeshBuffer:
         return mesh_gbuffer(self.mesh.vertices, self.mesh.faces, camera, self.normals)
@@ -118,6 +119,7 @@ class PointScene:
     """A point cloud, drawn as discs; its elements are its points."""
 
     kind = "point cloud"
+    up: Vector = UP
 
     def __init__(self, points: Points, radius: float | None = None) -> None:
         _expect_extent(points.positions)
@@ -163,6 +165,7 @@ class SplatScene:
     """Gaussian splats; each is an element."""
 
     kind = "splats"
+    up: Vector = UP
     normals = None
 
     def __init__(self, splats: Splats) -> None:
@@ -205,6 +208,7 @@ class FieldScene:
     """A radiance field; its elements are the nodes of a grid over its occupied cells."""
 
     kind = "field"
+    up: Vector = UP
     normals = None
 
     def __init__(self, field: Field) -> None:
@@ -247,14 +251,19 @@ class FieldScene:
 def load_scene(path: Path | str, device: torch.device | str = "cpu") -> Scene:
     """The scene in a file: a mesh, a point cloud, splats or a field (also a run folder).
 
-    Splats are drawn on the device; of the others the CPU has the faster kernels.
+    Splats are drawn on the device; of the others the CPU has the faster kernels. What is up is as
+    `geometry.orientation.up_of` has it.
 
     Raises:
         InputError: no such file, or one that is damaged, holds none of these, or is of a size
             beyond `EXTENT`.
     """
     path = result_file(path)
-    return _MAKERS[kind_of(path)](path, torch.device(device))
+    kind = kind_of(path)
+    scene = _MAKERS[kind](path, torch.device(device))
+    views = scene.field.views if isinstance(scene, FieldScene) else None
+    scene.up = up_of(kind, path, views).axis
+    return scene
 
 
 _MAKERS: dict[Kind, Callable[[Path, torch.device], Scene]] = {
@@ -266,14 +275,16 @@ _MAKERS: dict[Kind, Callable[[Path, torch.device], Scene]] = {
 
 
 def cameras_around(scene: Scene, count: int, size_px: int, seed: int = 0) -> Camera:
-    """Cameras spread over a sphere about the scene, which they see whole, with +y upward.
+    """Cameras spread over a sphere about the scene, which they see whole and upright.
 
     Raises InputError for a scene without extent.
     """
-    return cameras_about(scene.framed, count, size_px, seed)
+    return cameras_about(scene.framed, count, size_px, seed, scene.up)
 
 
-def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) -> Camera:
+def cameras_about(
+    positions: Tensor, count: int, size_px: int, seed: int = 0, up: Vector = UP
+) -> Camera:
     """The same about positions [N, 3]."""
     low, high = positions.amin(dim=0), positions.amax(dim=0)
     center = 0.5 * (low + high)
@@ -281,9 +292,7 @@ def cameras_about(positions: Tensor, count: int, size_px: int, seed: int = 0) ->
     if not radius > 0:
         raise InputError("all of the geometry lies at one point: there is nothing to look at")
     distance = MARGIN * radius / math.sin(0.5 * FOV_RAD)
-    return sphere_cameras(
-        count, center, distance, FOV_RAD, (size_px, size_px), seed, up=(0.0, 1.0, 0.0)
-    )
+    return sphere_cameras(count, center, distance, FOV_RAD, (size_px, size_px), seed, up=up)
 
 
 def _without_strays(positions: Tensor) -> Tensor:

@@ -102,6 +102,16 @@ def test_components_are_joined_where_they_come_nearest() -> None:
     assert float(high) == pytest.approx(4.0, rel=1e-5)
 
 
+def test_positions_of_no_face_are_nowhere_far_away() -> None:
+    mesh = grid(12, 12)
+    loose = torch.tensor([[1000.0, 0, 0], [1000.0, 5, 0]]).double()
+    stray = Mesh(torch.cat([mesh.vertices, loose]), mesh.faces)
+    assert surface_of(stray).diagonal == surface_of(mesh).diagonal
+    found = from_vertex(stray, 7)
+    torch.testing.assert_close(found[:-2], from_vertex(mesh, 7), rtol=1e-5, atol=1e-5)
+    assert float(found[-2:].max()) <= float(found[:-2].max()) * (1 + 1e-6)
+
+
 def test_bridges_make_the_shortest_tree() -> None:
     random = np.random.default_rng(0)
     points, labels = random.random((300, 3)), np.arange(300) // 10

@@ -213,6 +213,25 @@ def test_what_a_scene_cannot_be_written_as(tmp_path: Path) -> None:
             scene.expect_ending(tmp_path / name)
 
 
+def test_nothing_is_learnt_of_what_is_transparent() -> None:
+    ball = ball_mesh()
+    clear = torch.full((len(ball.vertices), 4), 255, dtype=torch.uint8)
+    clear[:, 3] = 0
+    seen, unseen = (MeshScene(replace(ball, colors=colors)) for colors in (clear | 255, clear))
+    assert float(seen.look(cameras(seen)[0], PATCH_PX).trust.max()) > 0.9
+    assert not unseen.look(cameras(unseen)[0], PATCH_PX).trust.any()
+
+
+def test_scenes_of_files_stand_upright(tmp_path: Path) -> None:
+    save_splats(tmp_path / "a.ply", ball_splats())
+    save_points(tmp_path / "b.ply", Points(ball_points()))
+    found = {name: load_scene(tmp_path / f"{name}.ply") for name in "ab"}
+    assert found["a"].up == (0, -1, 0) and found["b"].up == (0, 0, 1)
+    for scene in found.values():
+        down = cameras(scene).world_from_cam[:, :3, 1]  # of their pictures
+        assert bool((down @ torch.tensor(scene.up).to(down) < 0).all())
+
+
 @pytest.mark.parametrize("kind", ["points", "splats"])
 def test_a_stray_far_away_does_not_move_the_cameras(kind: str) -> None:
     places = torch.cat([ball_points(2000), torch.tensor([[400.0, 0, 0]], dtype=torch.float64)])
