@@ -123,7 +123,8 @@ class FitJob:
             behind = torch.rand(len(views), 3, generator=draw)
         else:
             behind = torch.full((3,), self.background)
-        target = self.data.composite(pixels, behind)
+        # Colours of fields end at 1; what shines brighter in EXR images would pull at densities.
+        target = self.data.composite(pixels, behind).clamp(max=1.0)
         image = seen.color + (1.0 - seen.opacity)[:, None] * behind
         loss = F.mse_loss(image, target)
         psnr = -10.0 * torch.log10(loss.detach()).item()

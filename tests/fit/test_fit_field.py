@@ -113,6 +113,17 @@ def test_the_scene_itself_explains_its_photographs(
 
 
 @pytest.mark.usefixtures("in_place")
+def test_highlights_of_exr_images_count_as_one(scene: AnalyticField, photos: PosedImages) -> None:
+    bright = as_exr(photos)
+    bright.images[..., :3] *= 3.0
+    cut = replace(bright, images=bright.images.clamp(max=1.0))
+    solid = cut.images[..., 3:] == 1
+    bright = replace(bright, images=torch.where(solid, bright.images, cut.images))
+    assert float(bright.images.max()) > 1.5
+    assert first_psnr(copy.deepcopy(scene), bright) == first_psnr(copy.deepcopy(scene), cut)
+
+
+@pytest.mark.usefixtures("in_place")
 @pytest.mark.parametrize(("background", "grey"), [("white", 1.0), ("black", 0.0), ("scene", 0.0)])
 def test_pictures_without_alpha_are_seen_on_their_background(
     background: Background, grey: float, scene: AnalyticField, photos: PosedImages
