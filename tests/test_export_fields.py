@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from geodistill.cameras import rotations
 from geodistill.cli import main
 from geodistill.geometry.axes import turn
 from geodistill.geometry.fields import build_field, load_field, save_field
@@ -97,3 +98,30 @@ def test_what_only_the_occupancy_grid_hides_is_said(
         assert main(["export", str(source), "-o", str(out)]) == 0
         said[name] = capsys.readouterr().err
     assert "the file looks foggy" in said["foggy"] and "foggy" not in said["clear"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("contracted", "this field is contracted: keep it as .safetensors"),
+        ("turned", "this field is turned against them"),
+        ("linear", "hold sRGB colours, not linear ones"),
+    ],
+)
+def test_what_a_format_does_not_hold_of_the_scene_is_said_before_the_training(
+    change: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    source = build_field("ngp", NgpConfig(4, log2_size=8, max_resolution=32))
+    if change == "contracted":
+        source.contraction = "linf"
+    elif change == "turned":
+        source.world_from_field[:3, :3] = rotations(torch.tensor([0.0, 0.4, 0.0]).double())
+    else:
+        source.color_space = "linear"
+    save_field(source, tmp_path / "a.safetensors")
+    out = tmp_path / "b.th"
+    code = main(["convert", str(tmp_path / "a.safetensors"), "--to", "tensorf", "-o", str(out)])
+    said = capsys.readouterr().err
+    assert code == 2 and words in said and "steps" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
