@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from geodistill.cli import main
+from geodistill.cli.conversion import load_source
+from geodistill.cli.convert import Arguments
 from geodistill.geometry.fields import load_field
-from geodistill.geometry.splats import load_splats, save_splats, transformed
+from geodistill.geometry.splats import Splats, load_splats, save_splats, transformed
 from geodistill.io.nerfstudio import user_from_run
 from geodistill.io.posed import load_cameras
 from geodistill.lift.scenes import load_scene
@@ -73,10 +75,12 @@ def test_export_lands_in_the_users_world(
     torch.testing.assert_close(found.log_scales, splats.log_scales, atol=1e-5, rtol=0)
 
 
-def test_convert_takes_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ("--size", "small", "--steps", "2", "--no-sheet")
-    told(capsys, "convert", "run", "--to", "tensorf", "-o", "field.safetensors", *small)
-    assert told(capsys, "info", "field.safetensors")["architecture"] == "tensorf"
+@pytest.mark.parametrize("name", ["run", "run/config.yml"])
+def test_convert_takes_the_run(here: Path, name: str) -> None:
+    """And knows it again by its checkpoint."""
+    scene, file = load_source(Arguments(source=Path(name), to="tensorf"))
+    assert isinstance(scene, Splats) and len(scene.means) == 200
+    assert file.resolve() == here / "run/nerfstudio_models/step-000029999.ckpt"
 
 
 def test_compare(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,8 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
         raise Damage("it puts an item into what is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         key = _plain(key)
+        if isinstance(key, Unread):
+            value, key = key, f"unread {len(target)}"  # its place stays marked
         if not isinstance(key, _KEYS):
             raise Damage(f"a dictionary has a key of type {type(key).__name__}")
         target[key] = _plain(value)

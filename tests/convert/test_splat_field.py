@@ -75,7 +75,7 @@ def test_colours_are_the_weighted_mean_of_the_splats() -> None:
 
 def test_discs_much_larger_than_the_cube_are_read() -> None:
     draw = torch.Generator().manual_seed(0)
-    count = 500
+    count = 30
     wide = Splats(
         means=torch.zeros(count, 3),
         rotations=torch.randn(count, 4, generator=draw),
@@ -83,11 +83,9 @@ def test_discs_much_larger_than_the_cube_are_read() -> None:
         opacity_logits=torch.zeros(count),
         sh=torch.zeros(count, 1, 3),
     )
-    unit = Similarity.identity()
     u = torch.rand(1000, 3, generator=draw) * 2 - 1
-    for k in range(0, count, 100):
-        sigma = SplatField(wide[k : k + 100], unit).sigma(u)
-        assert bool(sigma.isfinite().all()) and bool((sigma >= 0).all())
+    sigma = SplatField(wide, Similarity.identity()).sigma(u)
+    assert bool(sigma.isfinite().all()) and bool((sigma >= 0).all())
 
 
 def test_every_splat_is_in_an_occupied_cell() -> None:

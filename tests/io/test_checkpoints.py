@@ -175,6 +175,9 @@ def test_what_is_not_wanted_may_be_of_any_class(tmp_path: Path, layout: str) -> 
     other = {"b": Payload(witness), "c": np.array([{}], dtype=object), "d": argparse.Namespace(e=1)}
     path = save(tmp_path / "a.pt", {"a": torch.ones(2), **other}, layout)
     assert same(load_checkpoint(path, ("a",)), {"a": torch.ones(2)})
+    keyed = save(tmp_path / "b.pt", {"a": torch.ones(2), "b": {pathlib.PurePosixPath("c"): 1}})
+    assert same(load_checkpoint(keyed, ("a",)), {"a": torch.ones(2)})
+    assert "holds a pathlib" in refusal(keyed)
     with pytest.raises(InputError, match=r"holds a argparse\.Namespace, which is not read"):
         load_checkpoint(path, ("a", "d"))
     assert not witness.exists()
