@@ -91,8 +91,8 @@ tuned. The trained layers are the loss as published: 2,000 graphs and a weight o
 SINGLE: dict[str, Losses] = {
     name: fading({"loss": name, "weight": weight})
     for name, weight in (
-        *(("similarity", 260), ("crd", 0.07), ("ofd", 1), ("ab", 0.7), ("mgd", 26)),
-        *(("fgd", 0.21), ("vcd", 0.018), ("nst", 0.34), ("fsp", 8), ("kd", 0.009)),
+        *(("similarity", 260), ("crd", 0.07), ("ofd", 0.46), ("ab", 0.36), ("mgd", 15)),
+        *(("fgd", 0.21), ("vcd", 0.018), ("nst", 0.6), ("fsp", 10), ("kd", 0.009)),
         *(("gid", 0.9), ("nd", 2.6), ("pld", 0.29), ("ofa", 0.17), ("acam", 3.6), ("clock", 0.084)),
     )
 }
