@@ -188,7 +188,9 @@ def test_a_student_is_let_go_of_at_the_end(root: Path, teacher: AnchorDetector) 
         *(replace(RECIPE, mean=0.0), open_dataset(root)),
         guide_of=lambda student: Teaching(student, [teacher], losses),
     )
-    torch.save(student, io.BytesIO())  # hooks cannot be saved
+    torch.save(student, saved := io.BytesIO())  # hooks cannot be saved
+    assert saved.tell() > 0
+    assert not any(part._forward_hooks for part in student.network.modules())
 
 
 def test_no_more_of_a_teacher_is_asked_than_is_compared(teacher: AnchorDetector) -> None:

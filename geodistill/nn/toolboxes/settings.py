@@ -98,17 +98,7 @@ def from_openpcdet(
     _expect_strides(start, backbone.get("LAYER_STRIDES"), backbone.get("UPSAMPLE_STRIDES"))
     head = model["DENSE_HEAD"]
     given = head["ANCHOR_GENERATOR_CONFIG"]
-    anchors = [
-        ClassAnchors(
-            name=str(one["class_name"]),
-            size=_numbers(*one["anchor_sizes"]),
-            bottom=float(_one(one["anchor_bottom_heights"])),
-            positive=float(one["matched_threshold"]),
-            negative=float(one["unmatched_threshold"]),
-            yaws=_numbers(one["anchor_rotations"]),
-        )
-        for one in given
-    ]
+    anchors = [_openpcdet_anchors(one) for one in given]
     if config.get("CLASS_NAMES", names := [one.name for one in anchors]) != names:
         raise ValueError(f"the anchors' classes {names} are not CLASS_NAMES")
     centers = {bool(one.get("align_center", False)) for one in given}
@@ -143,6 +133,17 @@ def from_openpcdet(
         )
         settings = replace(settings, choice=choice)
     return settings
+
+
+def _openpcdet_anchors(one: Mapping[str, Any]) -> ClassAnchors:
+    return ClassAnchors(
+        name=str(one["class_name"]),
+        size=_numbers(*one["anchor_sizes"]),
+        bottom=float(_one(one["anchor_bottom_heights"])),
+        positive=float(one["matched_threshold"]),
+        negative=float(one["unmatched_threshold"]),
+        yaws=_numbers(one["anchor_rotations"]),
+    )
 
 
 def from_mmdet3d(
