@@ -95,14 +95,10 @@ def read_detector(
     usual = published(architecture, convention)
     found = _configured(path, usual, meta, convention, names, grid)
     settings = found or usual
-    if settings.values != shape.values and found is not None and toolbox == "mmdet3d":
-        raise InputError(
-            f"{path}: points have {settings.values} values by its config and {shape.values} by its "
-            "weights"
-        )
+    if found is not None and toolbox == "mmdet3d":
+        _expect_values(found, shape, path)
     if flat:
-        if settings.coordinates == "mmdet3d_legacy":
-            values = to_absolute(values, axes=2)
+        values = to_absolute(values, 2) if settings.coordinates == "mmdet3d_legacy" else values
         settings = replace(settings, coordinates="absolute")
     if anchors is None:
         by_name = {one.name: one for one in usual.anchors}
@@ -123,6 +119,14 @@ def read_detector(
     detector = AnchorDetector(settings)
     detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
     return ToolboxDetector(toolbox, convention, detector.eval())
+
+
+def _expect_values(found: AnchorSettings, shape: Shape, path: Path) -> None:
+    if found.values != shape.values:
+        raise InputError(
+            f"{path}: points have {found.values} values by its config and {shape.values} by its "
+            "weights"
+        )
 
 
 def _convention(toolbox: Toolbox, meta: Mapping[str, Any]) -> Convention:
