@@ -157,7 +157,7 @@ def smoke_scale() -> Scale:
         curve_seconds=(0.2,),
         schedules=(1.0,),
         longer=(2,),
-        rows=("plenoxels", "tensorf", HALF, "mlp"),
+        rows=("tensorf", "mlp"),
         ablated=("tensorf",),
         variants=(
             Variant("default"),

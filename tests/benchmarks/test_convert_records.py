@@ -13,6 +13,7 @@ import torch
 
 from geodistill import train as training
 from geodistill.checks import InputError, UsageError
+from geodistill.convert import latents
 from geodistill.geometry.fields import load_field
 from geodistill.io.images import read_image
 from geodistill.shade.viewable import load_scene, viewable
@@ -38,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a smoke run has measured everything: minutes, so all its tests are in this file."""
     root = tmp_path_factory.mktemp("benchmark")
     write_scene(root / "scenes" / "analytic")
-    assert bench.main(["--smoke", str(root)]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(latents, "HEAD_STEPS", 40)
+        assert bench.main(["--smoke", str(root)]) == 0
     return root
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from geodistill.cameras import Similarity
 from geodistill.cli import main
 from geodistill.convert.splat_field import SplatField, chord_deviations, volume_of
+from geodistill.distill.pvd.transfer import SUITED
 from geodistill.geometry.fields import load_field
 from geodistill.geometry.fields.activations import SH_C0
 from geodistill.geometry.mesh import Mesh
@@ -126,8 +128,9 @@ def test_points_as_a_volume_are_where_the_points_are() -> None:
 
 
 def test_splats_become_a_field_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
-    # One view will do of a student that has hardly been trained.
+    # One view and few rays will do of a student that has hardly been trained.
     monkeypatch.setattr(fidelity, "compare", partial(fidelity.compare, views=1))
+    monkeypatch.setitem(SUITED, "plenoxels", replace(SUITED["plenoxels"], cache_rays=20_000))
     draw = torch.Generator().manual_seed(0)
     means = torch.nn.functional.normalize(torch.randn(800, 3, generator=draw), dim=1)
     save_splats(tmp_path / "ball.ply", balls(means, 0.1, 0.9))

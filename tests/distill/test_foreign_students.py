@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 
 from geodistill.checks import UsageError
 from geodistill.cli import main
+from geodistill.convert import latents
 from geodistill.convert.latents import translator
+from geodistill.distill.pvd.transfer import SUITED
 from geodistill.geometry.fields import build_field, load_field
 from geodistill.geometry.fields.decoder import DecodedField, DecoderConfig, raw_density
 from geodistill.geometry.fields.ngp import NgpConfig
@@ -35,8 +38,10 @@ def test_students_with_heads_that_cannot_be_taught_are_refused() -> None:
 
 
 def test_a_conversion_into_tensorfs_own_file(tmp_path: Path, capsys, monkeypatch) -> None:
-    # A student of 20 steps is fog, which takes long to look at.
-    monkeypatch.setattr(fidelity, "compare", partial(fidelity.compare, views=2))
+    # A student of 20 steps is fog, which takes long to look at; colours are not judged here.
+    monkeypatch.setattr(fidelity, "compare", partial(fidelity.compare, views=2, resolution=50))
+    monkeypatch.setattr(latents, "HEAD_STEPS", 40)
+    monkeypatch.setitem(SUITED, "tensorf", replace(SUITED["tensorf"], cache_rays=20_000))
     out = tmp_path / "small.th"
     sizes = ["resolution=32", "density_rank=4", "color_rank=8"]
     options = [part for size in sizes for part in ("--set", size)]
