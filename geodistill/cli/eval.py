@@ -261,15 +261,16 @@ def _distances(result: dict[str, Any]) -> list[str]:
 
 def _caps(result: dict[str, Any], names: list[str]) -> list[str]:
     """What the benchmark allows where there are few objects."""
-    from geodistill.metrics.kitti import POSITIONS, cap40
+    from geodistill.metrics.kitti import POSITIONS, caps
 
     few = []
     for name in names:
         for level in _LEVELS:
             count = result[f"{name}/count/{level}"]
             if count < POSITIONS:
-                few.append(f"{name} {level}: {count} objects, at most {cap40(count):.1f}")
+                most = "{:.2f} ({:.2f})".format(*caps(count))
+                few.append(f"{name} {level}: {count} objects, at most {most}")
     if not few:
         return []
-    head = f"With fewer than {POSITIONS} objects AP40 stays below 100 even where all is found:"
+    head = f"With fewer than {POSITIONS} objects AP40 (AP11) stays below 100 where all is found:"
     return [head, *(f"  {line}" for line in few)]

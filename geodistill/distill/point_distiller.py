@@ -23,6 +23,7 @@ from geodistill.distill.losses.base import (
     expect_alike,
     expect_heads,
     expect_maps,
+    over_ranks,
 )
 from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
 from geodistill.nn.bev import Predictions
@@ -114,7 +115,8 @@ class Graphs:
     Attributes:
         centers: int64 [N].
         neighbours: int64 [N, K], nearest first.
-        weights: [N], phi of equation 2 divided by the number of scans: their sum is 1.
+        weights: [N], phi of equation 2 divided by the number of scans that have graphs, over all
+            ranks: their sum is 1.
         scans: how many have graphs, each as heavy as another.
     """
 
@@ -149,6 +151,7 @@ def graphs_of(
     if settings.reference and kind == "voxels" and groups:
         groups = [torch.arange(len(scan), device=scan.device)]
     samples, count = settings.sizes(kind)
+    scans = over_ranks(torch.tensor(len(groups), device=scan.device))
     centers, neighbours, weights = [scan[:0]], [scan.new_zeros(0, count)], [features[:0, 0]]
     for own in groups:
         best = scores[own].topk(min(samples, len(own))).indices
@@ -156,7 +159,7 @@ def graphs_of(
         turn = torch.arange(count, device=near.device) % near.shape[1]
         centers.append(own[best])
         neighbours.append(own[near[:, turn]])
-        weights.append(_weights(scores[own], best, settings, kind) / len(groups))
+        weights.append(_weights(scores[own], best, settings, kind) / scans)
     return Graphs(torch.cat(centers), torch.cat(neighbours), torch.cat(weights), len(groups))
 
 

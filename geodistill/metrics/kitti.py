@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from geodistill.checks import InputError
 from geodistill.detect.overlap import intersection_area
 from geodistill.io.kitti import Labels
-
-Array = NDArray[np.float64]
+from geodistill.metrics.rounds import Array, Numbers, first_free, stacked
 
 LEVELS = ("easy", "moderate", "hard")
 LEAST_HEIGHT_PX = (40.0, 25.0, 25.0)
@@ -81,10 +80,11 @@ class KittiReport:
         return found
 
 
-def cap40(count: int) -> float:
-    """The largest AP40 in percent that `count` objects allow, that of a perfect detector: with
-    fewer than 41 the benchmark's thresholds do not reach all recalls."""
-    return 100.0 * max(min(count, POSITIONS) - 1, 0) / (POSITIONS - 1)
+def caps(count: int) -> tuple[float, float]:
+    """The largest AP40 and AP11 in percent that `count` objects allow, those of a perfect detector:
+    with fewer than 41 the benchmark's thresholds do not reach all recalls."""
+    perfect = Curve(np.zeros(0), (np.arange(POSITIONS) < count).astype(float))
+    return perfect.ap40, perfect.ap11
 
 
 def count_valid(labels: Sequence[Labels], name: str) -> tuple[int, ...]:
@@ -154,13 +154,12 @@ class _Scene:
         self.frame_of_prediction = _frames(predictions)
         self.label_names = _names(labels)
         self.prediction_names = _names(predictions)
-        stack = _stacked
-        self.scores = stack([frame.scores for frame in predictions if frame.scores is not None])
-        self.alphas = stack([f.alpha for f in labels]), stack([f.alpha for f in predictions])
-        boxes = stack([f.bbox for f in labels], 4), stack([f.bbox for f in predictions], 4)
+        self.scores = stacked([frame.scores for frame in predictions if frame.scores is not None])
+        self.alphas = stacked([f.alpha for f in labels]), stacked([f.alpha for f in predictions])
+        boxes = stacked([f.bbox for f in labels], 4), stacked([f.bbox for f in predictions], 4)
         self.heights = tuple(box[:, 3] - box[:, 1] for box in boxes)
-        self.occlusion = stack([f.occlusion for f in labels])
-        self.truncation = stack([f.truncation for f in labels])
+        self.occlusion = stacked([f.occlusion for f in labels])
+        self.truncation = stacked([f.truncation for f in labels])
         self.of_label, self.of_prediction = _same_frame(
             self.frame_of_label, self.frame_of_prediction
         )
@@ -251,13 +250,13 @@ def _curves(
 
 
 def _matched(
-    rounds: NDArray[np.int64],
-    label: NDArray[np.int64],
-    prediction: NDArray[np.int64],
-    best: NDArray[np.int64],
+    rounds: Numbers,
+    label: Numbers,
+    prediction: Numbers,
+    best: Numbers,
     scores: Array,
     thresholds: Array,
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+) -> list[tuple[Numbers, Numbers]]:
     """Matches of each round: pairs, and the numbers of the thresholds that they hold at.
 
     An object takes the first free pair in the order `best`, in which an object's pairs are
@@ -268,20 +267,16 @@ def _matched(
     ordered = rounds[best]
     for number in range(int(rounds.max(initial=-1)) + 1):
         pairs = best[ordered == number]
-        starts = np.flatnonzero(np.diff(label[pairs], prepend=-1))
         mine = prediction[pairs]
         free = (scores[mine, None] >= thresholds) & ~taken[mine]
-        # Of each object the first that is free: the largest of numbers that fall.
-        rank = np.arange(len(pairs), 0, -1)[:, None] * free
-        first = np.maximum.reduceat(rank, starts, axis=0)
-        which, at = np.nonzero(first)
-        chosen = pairs[len(pairs) - first[which, at]]
+        rows, at = first_free(label[pairs], free)
+        chosen = pairs[rows]
         taken[prediction[chosen], at] = True
         found.append((chosen, at))
     return found
 
 
-def _rounds(label: NDArray[np.int64], frame_of: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rounds(label: Numbers, frame_of: Numbers) -> Numbers:
     """Of each pair: how many objects of its frame that are in pairs come before its own."""
     objects, of_pair = np.unique(label, return_inverse=True)
     frames = frame_of[objects]
@@ -308,9 +303,7 @@ def _curve(thresholds: Array, precision: Array) -> Curve:
     return Curve(thresholds, np.maximum.accumulate(padded[::-1])[::-1].copy())
 
 
-def _same_frame(
-    one: NDArray[np.int64], two: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _same_frame(one: Numbers, two: Numbers) -> tuple[Numbers, Numbers]:
     """All pairs of objects with equal numbers of frames, in order; both lists are sorted."""
     first, last = np.searchsorted(two, one), np.searchsorted(two, one, side="right")
     count = last - first
@@ -346,25 +339,20 @@ def _solid(one: Array, two: Array) -> dict[str, Array]:
 
 def _boxes(frames: Sequence[Labels]) -> Array:
     """Seen from above with the camera's x to the right and its z up the page: boxes [N, 7]."""
-    sizes = _stacked([frame.sizes for frame in frames], 3)
-    at = _stacked([frame.location for frame in frames], 3)
-    turn = _stacked([frame.rotation_y for frame in frames])
+    sizes = stacked([frame.sizes for frame in frames], 3)
+    at = stacked([frame.location for frame in frames], 3)
+    turn = stacked([frame.rotation_y for frame in frames])
     height, width, length = sizes.T
     middle = height / 2 - at[:, 1]
     return np.stack([at[:, 0], at[:, 2], middle, length, width, height, -turn], 1)
 
 
-def _frames(frames: Sequence[Labels]) -> NDArray[np.int64]:
+def _frames(frames: Sequence[Labels]) -> Numbers:
     return np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
 
 
 def _names(frames: Sequence[Labels]) -> NDArray[np.str_]:
     return np.array([name.lower() for frame in frames for name in frame.names], np.str_)
-
-
-def _stacked(parts: Sequence[NDArray[np.float64]], columns: int = 0) -> Array:
-    empty = np.zeros((0, columns) if columns else 0)
-    return np.concatenate([empty, *parts])
 
 
 def _ratio(part: Array, whole: Array) -> Array:

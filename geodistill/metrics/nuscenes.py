@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from geodistill.checks import InputError
 from geodistill.detect.objects import Objects
-
-Array = NDArray[np.float64]
-Numbers = NDArray[np.int64]
+from geodistill.metrics.rounds import Array, Numbers, first_free, stacked
 
 RANGES = {
     **dict.fromkeys(("car", "truck", "bus", "trailer", "construction_vehicle"), 50.0),
@@ -154,17 +152,17 @@ class _Side:
     def __init__(self, frames: Sequence[Objects]) -> None:
         self.frame = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
         self.names = np.array([name for frame in frames for name in frame.names], np.str_)
-        self.at = _stacked([frame.centers[:, :2] for frame in frames], 2)
-        self.sizes = _stacked([frame.sizes for frame in frames], 3)
-        self.yaws = _stacked([frame.yaws for frame in frames])
-        self.distances = _stacked([frame.distances for frame in frames])
-        self.scores = _stacked([f.scores for f in frames if f.scores is not None])
+        self.at = stacked([frame.centers[:, :2] for frame in frames], 2)
+        self.sizes = stacked([frame.sizes for frame in frames], 3)
+        self.yaws = stacked([frame.yaws for frame in frames])
+        self.distances = stacked([frame.distances for frame in frames])
+        self.scores = stacked([f.scores for f in frames if f.scores is not None])
         some = [frame for frame in frames if len(frame)]
-        self.points = _stacked(
+        self.points = stacked(
             [np.ones(len(f)) if f.points is None else f.points.astype(np.float64) for f in some]
         )
         velocities = [f.velocities for f in some if f.velocities is not None]
-        self.velocities = _stacked(velocities, 2) if len(velocities) == len(some) else None
+        self.velocities = stacked(velocities, 2) if len(velocities) == len(some) else None
         attributes = [f.attributes for f in some if f.attributes is not None]
         self.attributes = (
             np.array([name for names in attributes for name in names], np.str_)
@@ -194,12 +192,7 @@ def _matched(one: _Side, two: _Side, wanted: Numbers, offered: Numbers) -> Numbe
     for start, end in pairwise(ends.tolist()):
         own = truth[start:end]
         free = near[start:end] & ~taken[own]
-        starts = np.flatnonzero(np.diff(found[start:end], prepend=-1))
-        # Of each detection the first that is free: the largest of numbers that fall.
-        rank = np.arange(len(own), 0, -1)[:, None] * free
-        first = np.maximum.reduceat(rank, starts, axis=0)
-        which, at = np.nonzero(first)
-        chosen = len(own) - first[which, at]
+        chosen, at = first_free(found[start:end], free)
         match[found[start + chosen], at] = own[chosen]
         taken[own[chosen], at] = True
     return match
@@ -289,8 +282,3 @@ def _resampled(values: Array, scores: Array, curve: Curve) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _stacked(parts: Sequence[NDArray[np.float64]], columns: int = 0) -> Array:
-    empty = np.zeros((0, columns) if columns else 0)
-    return np.concatenate([empty, *parts])

@@ -101,14 +101,15 @@ class StridedConv(nn.Module):
         sizes = zip(x.shape, self.kernel, self.stride, self.padding, strict=True)
         z, y, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
         shape = (z, y, w)
+        key = self.kernel, self.stride, self.padding
         if sparse_spconv.serves(x.features):
             features, cells = sparse_spconv.convolve(
                 *(x.features, self.weight, x.cells, x.shape, x.count, {}),
                 *(self.stride, self.padding, False),
             )
             order = _keys(cells, shape).argsort()  # spconv's is another one each time
-            return SparseMap(_rows(features, order), _rows(cells, order), shape, x.count)
-        key = self.kernel, self.stride, self.padding
+            shared = x.shared.setdefault(("spconv", *key), {})
+            return SparseMap(_rows(features, order), _rows(cells, order), shape, x.count, shared)
         if key not in x.shared:
             x.shared[key] = (*strided_pairs(x.cells, shape, *key), {})
         cells, pairs, shared = x.shared[key]

@@ -340,6 +340,23 @@ def test_norms_without_weights_or_statistics_are_shared_between_ranks() -> None:
     assert set(SyncedNorm(kept).state_dict()) == set(kept.state_dict())
 
 
+def test_scans_count_alike_on_whichever_rank_they_are(
+    scans: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rank, with three scans, makes five of these two."""
+    t, s = features(scans, 6, 1), features(scans, 4, 2)
+    alone = [graphs_of(t, scans, PointDistillerSettings(samples=10, neighbours=4)).weights.sum()]
+    similar = build_loss({"loss": "similarity"}, t, s)
+    alone.append(similar(t, s, scans, 0.0))
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    monkeypatch.setattr(dist, "all_sum", lambda x: x + 3)
+    shared = [graphs_of(t, scans, PointDistillerSettings(samples=10, neighbours=4)).weights.sum()]
+    shared.append(similar(t, s, scans, 0.0))
+    # The mean over both ranks has two fifths of these scans.
+    for one, other in zip(shared, alone, strict=True):
+        assert float(one) / 2 == pytest.approx(2 / 5 * float(other), rel=1e-6)
+
+
 def test_a_rank_without_graphs_takes_part_in_the_norms(
     scans: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +382,7 @@ def test_a_rank_without_graphs_takes_part_in_the_norms(
     synced(loss)
     found = loss(t, s, nothing, 0.0)
     found.backward()
-    assert found.item() == 0 and len(forth) == 6 and len(back) == 2  # the student's mean, variance
+    assert found.item() == 0 and len(forth) == 7 and len(back) == 2  # the student's mean, variance
     assert loss.report() == {"effective_samples": 0.0}
 
 

@@ -84,3 +84,40 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not own & set(path.relative_to(folder).parts)
     }
+
+
+def lasting(folder: Path) -> dict[str, bytes]:
+    """The files below a folder, with what the clock decides taken out."""
+    files = contents(folder)
+    for name, data in files.items():
+        if name.endswith("metrics.jsonl"):
+            lines = [json.loads(line) for line in data.splitlines()]
+            files[name] = json.dumps([{**line, "seconds": 0} for line in lines]).encode()
+        elif name.endswith("DONE"):
+            done = json.loads(data)
+            done["outputs"].pop("seconds", None)
+            files[name] = json.dumps(done).encode()
+    return files
+
+
+def struck(
+    host: Host,
+    folder: Path,
+    command: tuple[object, ...],
+    points: tuple[tuple[str, int], ...],
+    strike: str,
+) -> list[Result]:
+    """Give the command once per point, struck there; every point must be reached."""
+    results = []
+    for point, call in points:
+        result = host.run(folder, *command, strike=(point, call, strike), every_step=True)
+        assert result.code != 0, f"{point} {call} was never reached"
+        results.append(result)
+    return results
+
+
+def then(host: Host, folder: Path, command: tuple[object, ...]) -> dict[str, bytes]:
+    """What the command makes of what is there."""
+    done = host.run(folder, *command)
+    assert done.code == 0, done
+    return lasting(folder)

@@ -18,6 +18,8 @@ POINTS = {
     "log": ("geodistill.runs.Run", "log"),
     "survey": ("geodistill.convert.cache", "field_samples"),
     "field": ("geodistill.geometry.fields", "save_field"),
+    "batch": ("geodistill.fit.detector.stored", "save_tensors"),
+    "validate": ("geodistill.fit.detector.job.DetectorJob", "validate"),
     "judge": ("geodistill.render.viewable", "render_view"),
     "finish": ("geodistill.runs.Run", "finish"),
 }

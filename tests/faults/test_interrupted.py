@@ -6,7 +6,6 @@ is, to the bit, that of a command that was left alone.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.runs.tensors import load_tensors, read_metadata, save_tensors
-from tests.faults.commands import Host, Result, complaint, contents
+from tests.faults.commands import Host, complaint, contents, lasting, struck, then
 from tests.faults.host import TESTS
 
 STEPS = 24
@@ -85,43 +84,6 @@ def reference(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Reference
         return known[command]
 
     return left_alone
-
-
-def lasting(folder: Path) -> dict[str, bytes]:
-    """The files below a folder, with what the clock decides taken out."""
-    files = contents(folder)
-    for name, data in files.items():
-        if name.endswith("metrics.jsonl"):
-            lines = [json.loads(line) for line in data.splitlines()]
-            files[name] = json.dumps([{**line, "seconds": 0} for line in lines]).encode()
-        elif name.endswith("DONE"):
-            done = json.loads(data)
-            done["outputs"]["seconds"] = 0
-            files[name] = json.dumps(done).encode()
-    return files
-
-
-def struck(
-    host: Host,
-    folder: Path,
-    command: tuple[object, ...],
-    points: tuple[tuple[str, int], ...],
-    strike: str,
-) -> list[Result]:
-    """Give the command once per point, struck there; every point must be reached."""
-    results = []
-    for point, call in points:
-        result = host.run(folder, *command, strike=(point, call, strike), every_step=True)
-        assert result.code != 0, f"{point} {call} was never reached"
-        results.append(result)
-    return results
-
-
-def then(host: Host, folder: Path, command: tuple[object, ...]) -> dict[str, bytes]:
-    """What the command makes of what is there."""
-    done = host.run(folder, *command)
-    assert done.code == 0, done
-    return lasting(folder)
 
 
 @pytest.mark.parametrize("name", FITS)

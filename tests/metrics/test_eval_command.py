@@ -11,7 +11,7 @@ import pytest
 from geodistill.cli import main
 from geodistill.cli.eval import tables
 from geodistill.io.kitti import read_labels, write_labels
-from geodistill.metrics.kitti import cap40, evaluate
+from geodistill.metrics.kitti import caps, evaluate
 from tests.metrics.test_kitti_metric import made_predictions, made_truth, perfect
 
 CAR = "Car 0 0 0 {left} 100 {right} 160 1.5 1.6 4 {x} 1.5 20 0"
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_metric(
     text = capsys.readouterr().out
     assert f"mean of moderate 3D AP40: {said['score']:.2f}" in text
     assert f"{said['Car/3d/AP40/moderate']:.2f}" in text
-    assert "AP40 stays below 100" in text
+    assert "AP40 (AP11) stays below 100" in text
 
 
 def test_few_objects_are_explained_and_a_split_chooses_frames(
@@ -66,8 +66,11 @@ def test_few_objects_are_explained_and_a_split_chooses_frames(
     arguments = ["eval", "--labels", str(labels), "--predictions", str(predictions)]
     assert main([*arguments, "--split", str(split), "--classes", "Car"]) == 0
     text = capsys.readouterr().out
-    assert "5 frames" in text and "Car easy: 5 objects, at most 10.0" in text
-    assert f"{cap40(5):.2f}" in text and "Pedestrian" not in text
+    assert "5 frames" in text and "Car easy: 5 objects, at most 10.00 (18.18)" in text
+    assert (
+        "{:.2f} ({:.2f})".format(*caps(5)) in text.split("With fewer")[0]
+        and "Pedestrian" not in text
+    )
 
 
 def test_loose_overlaps_find_more(

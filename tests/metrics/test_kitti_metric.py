@@ -9,7 +9,7 @@ import pytest
 
 from geodistill.checks import InputError
 from geodistill.io.kitti import Labels, make_labels
-from geodistill.metrics.kitti import CLASSES, LEVELS, OVERLAPS, cap40, evaluate
+from geodistill.metrics.kitti import CLASSES, LEVELS, OVERLAPS, caps, evaluate
 from tests.metrics import kitti_oracle
 
 NAMES = ("Car", "Van", "Pedestrian", "Person_sitting", "Cyclist", "Truck", "DontCare", "car")
@@ -91,6 +91,43 @@ def frames() -> tuple[list[Labels], list[Labels]]:
 def test_every_precision_is_that_of_the_definition(
     frames: tuple[list[Labels], list[Labels]], name: str
 ) -> None:
+    expect_the_definition(*frames, name)
+
+
+MIRRORED = {
+    "location": lambda one: one.location * (-1, 1, 1),
+    "alpha": lambda one: np.pi - one.alpha,
+}
+MIRRORED |= {"rotation_y": lambda one: np.pi - one.rotation_y}
+SWAPPED = {"Car": "Cyclist", "car": "Cyclist", "Cyclist": "Car"}
+
+
+@pytest.mark.parametrize("name", ["Car", "Cyclist"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        MIRRORED,
+        {"location": lambda one: one.location + np.array([0.5, 0, 0])},
+        {"names": lambda one: tuple(SWAPPED.get(name, name) for name in one.names)},
+    ],
+    ids=["mirrored", "shifted", "mislabelled"],
+)
+def test_a_detector_with_one_error_scores_as_the_definition_says(changed, name: str) -> None:
+    """In every third frame, so that all scores lie between none and the cap."""
+    rng = np.random.default_rng(7)
+    truth = [made_truth(rng) for _ in range(150)]
+    found = [perfect(frame) for frame in truth]
+    for one in range(0, 150, 3):
+        changes = {field: change(found[one]) for field, change in changed.items()}
+        found[one] = replace(found[one], **changes)
+    expect_the_definition(truth, found, name)
+    best = evaluate(truth, [perfect(frame) for frame in truth]).values()
+    worse = evaluate(truth, found).values()
+    assert 0 < worse[f"{name}/3d/AP40/hard"] < best[f"{name}/3d/AP40/hard"]
+
+
+def expect_the_definition(truth: list[Labels], found: list[Labels], name: str) -> None:
+    frames = (truth, found)
     report = evaluate(*frames)
     values = report.values()
     for level, title in enumerate(LEVELS):
@@ -126,8 +163,11 @@ def test_a_perfect_detector_reaches_the_cap_of_so_many_objects(count: int) -> No
     for level in LEVELS:
         assert report.counts["Car", level] == count
         for view in ("2d", "bev", "3d", "aos"):
-            assert values[f"Car/{view}/AP40/{level}"] == pytest.approx(cap40(count), abs=1e-9)
-    assert cap40(count) == {1: 0, 2: 2.5, 5: 10, 10: 22.5, 20: 47.5}.get(count, 100)
+            found = tuple(values[f"Car/{view}/{ap}/{level}"] for ap in ("AP40", "AP11"))
+            assert found == pytest.approx(caps(count), abs=1e-9)
+    assert caps(count)[0] == {1: 0, 2: 2.5, 5: 10, 10: 22.5, 20: 47.5}.get(count, 100)
+    reached = {1: 1, 2: 1, 5: 2, 10: 3, 20: 5}.get(count, 11)
+    assert caps(count)[1] == pytest.approx(100 * reached / 11)
 
 
 def test_what_is_wrong_lowers_what_it_concerns() -> None:

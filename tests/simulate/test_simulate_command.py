@@ -22,7 +22,7 @@ from geodistill.detect.datasets import open_dataset
 from geodistill.detect.datasets.kitti import in_view
 from geodistill.io.images import image_info
 from geodistill.io.kitti_frames import IMAGE_SIZE, read_calibration, read_scan
-from geodistill.metrics.kitti import CLASSES, LEVELS, cap40, count_valid, evaluate
+from geodistill.metrics.kitti import CLASSES, LEVELS, caps, count_valid, evaluate
 from geodistill.simulate.lidar import write
 from geodistill.simulate.lidar.frame import simulate
 from geodistill.simulate.lidar.sensor import SENSORS
@@ -84,7 +84,7 @@ def test_labels_as_predictions_score_the_cap(folder: Path) -> None:
         for level, count in zip(LEVELS, counts, strict=True):
             assert report.counts[name, level] == count
             for view in ("2d", "bev", "3d"):
-                assert report.curves[name, view, level].ap40 == pytest.approx(cap40(count))
+                assert report.curves[name, view, level].ap40 == pytest.approx(caps(count)[0])
 
 
 def test_scans_are_like_real_ones_in_numbers(folder: Path) -> None:

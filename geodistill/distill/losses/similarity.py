@@ -17,6 +17,7 @@ from geodistill.distill.losses.base import (
     Seen,
     expect_alike,
     expect_maps,
+    over_ranks,
 )
 from geodistill.distill.losses.places import rows, seen_cells, strongest
 
@@ -64,7 +65,8 @@ class Similarity(Loss):
             _away(wanted[own], found[own])
             for own in strongest(teacher, seen, self.settings.samples, self.settings.reach)
         ]
-        return torch.stack(parts).mean() if parts else student.sum() * 0
+        scans = over_ranks(torch.tensor(len(parts), device=student.device))
+        return torch.stack(parts).sum() / scans if parts else student.sum() * 0
 
 
 def _away(teacher: Tensor, student: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ class Store:
         """Release it; a folder that got no batch may become another cache."""
         if not any(self.folder.glob("*/*.safetensors")):
             (self.folder / KEY).unlink(missing_ok=True)
+            for path in self.folder.glob("[0-9][0-9][0-9]"):
+                with suppress(OSError):  # what somebody put into it stays
+                    path.rmdir()
         lock.release()
 
     def _expect_room(self) -> None:
