@@ -366,6 +366,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert {"python", "torch", "threads", "devices", "kernels", "openmp", "extras"} <= found.keys()
     assert "cpu" in found["devices"] and "hash_encode" in found["kernels"]
+    assert found["kernels"]["sparse_convolution"]["cpu"] == "reference"
     assert len(found["openmp"]) <= 1, "a second OpenMP runtime beside the one that torch brings"
     assert cli.main(["doctor"]) == 0
     assert "hash_encode" in capsys.readouterr().out

@@ -87,17 +87,19 @@ TRIED: dict[str, Losses] = {
     "PointDistiller and logits, twice": fading(ENCODER, {**LOGITS, "weight": 2}),
 }
 """Other strengths and forms of these: of the smallest students, with the seed on which methods are
-tuned. The trained layers are the loss as published: 2,000 graphs and a weight of 1 that stays."""
+tuned. Trained layers have the published temperature and weight, with fewer graphs."""
+OTHERS = (
+    *(("similarity", 260), ("crd", 0.07), ("ofd", 0.46), ("ab", 0.36), ("mgd", 15)),
+    *(("fgd", 0.21), ("vcd", 0.018), ("nst", 0.6), ("fsp", 10), ("kd", 0.009)),
+    *(("gid", 0.9), ("nd", 2.6), ("pld", 0.29), ("ofa", 0.17), ("acam", 3.6), ("clock", 0.084)),
+)
+"""Weights of what is about maps at the same fifth; of what is about objects, as strong as the
+labels."""
 SINGLE: dict[str, Losses] = {
-    name: fading({"loss": name, "weight": weight})
-    for name, weight in (
-        *(("similarity", 260), ("crd", 0.07), ("ofd", 0.46), ("ab", 0.36), ("mgd", 15)),
-        *(("fgd", 0.21), ("vcd", 0.018), ("nst", 0.6), ("fsp", 10), ("kd", 0.009)),
-        *(("gid", 0.9), ("nd", 2.6), ("pld", 0.29), ("ofa", 0.17), ("acam", 3.6), ("clock", 0.084)),
-    )
+    "PointDistiller, as released": [{"loss": "point_distiller", "compat": "reference"}],
+    **{name: fading({"loss": name, "weight": weight}) for name, weight in OTHERS},
 }
-"""The other losses, with one seed: maps at the same fifth; what is about objects, as strong
-as the labels."""
+"""With one seed."""
 CLOSE = ("none", "PointDistiller", "PointDistiller and logits", "logits")
 """What the smallest students learn with the seed on which methods were tuned, beside `TRIED`."""
 LONG = ("none", "PointDistiller and logits")

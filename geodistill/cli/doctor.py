@@ -34,9 +34,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from geodistill.kernels import backends, library_status, openmp_runtimes
+    from geodistill.nn import sparse_spconv
     from geodistill.runs.environment import environment
 
     implementations = backends()
+    # Not asked without a GPU: spconv's build for CPUs brings an OpenMP runtime of its own.
+    has_spconv = torch.cuda.is_available() and sparse_spconv.is_for_gpus()
+    on_gpus = "spconv" if has_spconv else "reference"
+    implementations["sparse_convolution"] = {"cpu": "reference", "cuda": on_gpus}
     found = environment()
     del found["threads"], found["cuda"]
     return {

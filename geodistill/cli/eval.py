@@ -127,11 +127,11 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
 
 def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
     from geodistill.cli.detector_files import open_detector
-    from geodistill.cli.scan_pictures import compared, sheet
+    from geodistill.cli.scan_pictures import detected_sheet
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
-    from geodistill.metrics.detectors import compared as beside
     from geodistill.metrics.detectors import (
+        compared,
         detect,
         expect_overlaps,
         predictions,
@@ -154,15 +154,11 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     frames = dataset.frames(arguments.split or val)
     found = detect(detector, dataset, frames)
     predicted = predictions(dataset, frames, found, detector.classes)
-    report = beside(dataset, frames, predicted, names, overlaps)
+    report = compared(dataset, frames, predicted, names, overlaps)
     if arguments.output is not None:
-        pairs = list(zip(frames, found, strict=True))[:4]
-        views = [
-            compared(dataset.scene(f), one, detector.classes, detector.area) for f, one in pairs
-        ]
         # The picture first: by it a report is known, wherever this ends.
         make_folder(arguments.output)
-        write_png(arguments.output / _SCANS, sheet(views))
+        write_png(arguments.output / _SCANS, detected_sheet(dataset, frames, found, detector))
         _clear(arguments.output / _PREDICTIONS)
         folder = arguments.output / _PREDICTIONS
         write_detections(folder, dataset, frames, found, detector.classes)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geodistill.detect.picture import COLORS, LABELLED, Outlines, bird_view, outlines_of, range_view
 from geodistill.detect.scenes import Detections, Scene
+from geodistill.nn.detector import Detector
 
 AREA = (0.0, -25.0, 50.0, 25.0)
 CLASSES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck")
@@ -31,6 +32,17 @@ def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
         ]
         above = bird_view(scene.points, outlines, AREA)
         views.append(torch.cat([above, range_view(scene.points, outlines)[:, : above.shape[1]]]))
+    return sheet(views)
+
+
+def detected_sheet(
+    dataset: Any, frames: Sequence[str], found: Sequence[Detections], detector: Detector
+) -> Tensor:
+    """The first four scans of these, with their labels and what a detector found."""
+    views = [
+        compared(dataset.scene(frame), one, detector.classes, detector.area)
+        for frame, one in zip(frames[:4], found, strict=False)
+    ]
     return sheet(views)
 
 

@@ -134,17 +134,14 @@ def _show(opened: Run, stack: contextlib.ExitStack) -> None:
 
 def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: Any) -> None:
     """What was found in the first held-out scans, and precision over recall."""
-    from geodistill.cli.scan_pictures import compared, sheet
+    from geodistill.cli.scan_pictures import detected_sheet
     from geodistill.io.images import write_png
     from geodistill.metrics.curve_picture import curve_picture
     from geodistill.metrics.detectors import detect
 
     frames = dataset.frames(recipe.val)[:4]
-    seen = zip(frames, detect(detector, dataset, frames), strict=True)
-    views = [
-        compared(dataset.scene(frame), one, detector.classes, detector.area) for frame, one in seen
-    ]
-    write_png(opened.path("scans.png"), sheet(views))
+    seen = detect(detector, dataset, frames)
+    write_png(opened.path("scans.png"), detected_sheet(dataset, frames, seen, detector))
     write_png(opened.path("curves.png"), curve_picture(found, detector.classes))
 
 

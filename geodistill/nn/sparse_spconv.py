@@ -16,11 +16,12 @@ def serves(features: Tensor) -> bool:
     """Whether features [V, C] are on a GPU, in a precision that spconv has, and its build for GPUs
     is installed."""
     known = str(features.dtype) in ("torch.float32", "torch.float16")
-    return features.is_cuda and known and _is_for_gpus()
+    return features.is_cuda and known and is_for_gpus()
 
 
 @lru_cache
-def _is_for_gpus() -> bool:
+def is_for_gpus() -> bool:
+    """Whether spconv is installed, in its build for GPUs."""
     if find_spec("spconv") is None:
         return False
     from spconv import cppconstants
