@@ -58,7 +58,7 @@ class PointDistillerSettings(PlaceSettings):
             norms that have no weights, "unit". Where it is trained, both layers settle on the few
             directions that are easiest to agree on, and the loss is small while the student knows
             little.
-        compat: "paper"; or "reference", as the released code does: voxels' graphs over the whole
+        compat: "none"; or with the "reference", as the released code does: voxels' graphs over the whole
             batch, graphs of points and maps without weights, the loss of graphs that count alike
             a norm.
     """
@@ -73,7 +73,7 @@ class PointDistillerSettings(PlaceSettings):
     fuse: Literal["identity", "difference"] = "identity"
     pool: Literal["none", "max"] | None = None
     projection: Literal["trained", "unit", "frozen"] | None = None
-    compat: Literal["paper", "reference"] = "paper"
+    compat: Literal["none", "reference"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
