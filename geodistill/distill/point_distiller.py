@@ -58,7 +58,7 @@ class PointDistillerSettings(PlaceSettings):
             norms that have no weights, "unit". Where it is trained, both layers settle on the few
             directions that are easiest to agree on, and the loss is small while the student knows
             little.
-        compat: "none"; or with the "reference", as the released code does: voxels' graphs over the whole
+        compat: "none"; or "reference", as the released code does: voxels' graphs over the whole
             batch, graphs of points and maps without weights, the loss of graphs that count alike
             a norm.
     """
