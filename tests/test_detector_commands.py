@@ -17,7 +17,7 @@ from geodistill.checks import InputError
 from geodistill.cli import main
 from geodistill.fit.detector.job import DetectorJob
 from geodistill.io.images import read_image
-from geodistill.metrics.kitti import cap40
+from geodistill.metrics.kitti import caps
 
 SMALL = (
     "detector.grid.low=0,-12.8,-3",
@@ -215,7 +215,7 @@ def test_ground_truth_as_predictions_scores_the_cap(streets: Path, tmp_path: Pat
     found = said(capsys, "eval", "--predictions", tmp_path / "truth", "--labels", labels)
     count = found["Car/count/hard"]
     assert count > 10
-    assert found["Car/3d/AP40/hard"] == pytest.approx(cap40(count))
+    assert found["Car/3d/AP40/hard"] == pytest.approx(caps(count)[0])
 
 
 def test_what_cannot_be_trained(streets: Path, tmp_path: Path, capsys) -> None:

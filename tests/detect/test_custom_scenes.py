@@ -23,7 +23,7 @@ from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import Labels, read_labels, write_labels
 from geodistill.io.pcd import write_pcd
 from geodistill.io.scans import read_points
-from geodistill.metrics.kitti import LEVELS, cap40, evaluate
+from geodistill.metrics.kitti import LEVELS, caps, evaluate
 
 COUNTS = (60, 50, 49, 15, 14, 5, 4, 0)  # points of each object: two of each level
 NAMES = ("Car", "Cyclist", "Car", "Forklift", "Car", "Car", "Pedestrian", "Car")
@@ -168,9 +168,9 @@ def test_the_metric_needs_no_camera(tmp_path: Path) -> None:
 
     best = values(lambda boxes: boxes)
     assert {key.split("/")[1] for key in best} == {"bev", "3d"}
-    assert best["Car/3d/AP40/hard"] == pytest.approx(cap40(4 * 12))
-    assert best["Car/3d/AP40/easy"] == pytest.approx(cap40(12))
-    assert best["Forklift/bev/AP40/moderate"] == pytest.approx(cap40(12))
+    assert best["Car/3d/AP40/hard"] == pytest.approx(caps(4 * 12)[0])
+    assert best["Car/3d/AP40/easy"] == pytest.approx(caps(12)[0])
+    assert best["Forklift/bev/AP40/moderate"] == pytest.approx(caps(12)[0])
     raised = values(lambda boxes: boxes + torch.tensor([0, 0, 9.0, 0, 0, 0, 0]))
     for key, value in raised.items():
         assert value == (pytest.approx(best[key]) if "/bev/" in key else 0)

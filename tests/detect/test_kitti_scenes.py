@@ -21,7 +21,7 @@ from geodistill.detect.datasets.kitti import (
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import make_labels, read_labels, write_labels
 from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration, read_calibration, read_scan
-from geodistill.metrics.kitti import cap40, evaluate
+from geodistill.metrics.kitti import caps, evaluate
 from tests.detect.small_kitti import CALIBRATION, write_kitti
 
 
@@ -87,7 +87,7 @@ def test_labels_given_as_predictions_score_the_cap(root: Path) -> None:
         count = report.counts[name, "hard"]
         assert count > 3
         for view in ("bev", "3d", "2d"):
-            assert report.curves[name, view, "hard"].ap40 == pytest.approx(cap40(count))
+            assert report.curves[name, view, "hard"].ap40 == pytest.approx(caps(count)[0])
 
 
 def test_detections_outside_of_the_image_are_none() -> None:
