@@ -113,12 +113,17 @@ def read_detector(
         grid=grid or settings.grid,
         area=None if grid else settings.area,
     )
-    x, y, _ = settings.grid.cells
-    if x * y * shape.classes * shape.yaws > _MOST_ANCHORS * STRIDE[architecture] ** 2:
-        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
+    _expect_few(settings, shape, path)
     detector = AnchorDetector(settings)
     detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
     return ToolboxDetector(toolbox, convention, detector.eval())
+
+
+def _expect_few(settings: AnchorSettings, shape: Shape, path: Path) -> None:
+    x, y, _ = settings.grid.cells
+    most = _MOST_ANCHORS * STRIDE[settings.architecture] ** 2
+    if x * y * shape.classes * shape.yaws > most:
+        raise InputError(f"{path}: {x} x {y} cells with {shape.classes} classes are too many")
 
 
 def _expect_values(found: AnchorSettings, shape: Shape, path: Path) -> None:

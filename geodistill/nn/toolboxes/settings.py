@@ -165,6 +165,40 @@ def from_mmdet3d(
         {"pos_iou_thr": one.positive, "neg_iou_thr": one.negative} for one in start.anchors
     ]
     rules = [rules] * len(names) if isinstance(rules, dict) else rules
+    anchors, area = _generated(given, rules, names, old)
+    settings = replace(
+        start,
+        anchors=anchors,
+        placing="centers" if _class(given).startswith("Aligned") else "ends",
+        offset=-math.pi / 2 - float(head.get("dir_offset", 0))
+        if old
+        else _offset(head.get("dir_offset", start.offset), head.get("dir_limit_offset", 0)),
+    )
+    layer = (model.get("data_preprocessor") or model)["voxel_layer"]
+    span, most = layer["point_cloud_range"], layer["max_voxels"]
+    settings = _with_grid(settings, span, layer["voxel_size"], layer["max_num_points"], most)
+    grid = settings.grid
+    settings = replace(settings, area=None if area == (*grid.low[:2], *grid.high[:2]) else area)
+    if all(float(rule.get("min_pos_iou", 1)) == 0 for rule in rules):
+        settings = replace(settings, forced="any")
+    encoder = model["voxel_encoder" if start.architecture == "pointpillars" else "middle_encoder"]
+    settings = replace(settings, values=int(encoder.get("in_channels", start.values)))
+    if settings.architecture == "pointpillars":
+        legacy = model["voxel_encoder"].get("legacy", True)
+        settings = replace(settings, coordinates="mmdet3d_legacy" if legacy else "absolute")
+    after = model.get("test_cfg") or config.get("test_cfg")
+    if after:
+        numbers = (int(after["nms_pre"]), float(after["nms_thr"]), int(after["max_num"]))
+        settings = replace(
+            settings, choice=Choice(float(after["score_thr"]), *numbers, by_class=True)
+        )
+    return settings
+
+
+def _generated(
+    given: Mapping[str, Any], rules: Sequence[Any], names: Sequence[str], old: bool
+) -> tuple[tuple[ClassAnchors, ...], tuple[float, ...]]:
+    """The anchors of mmdetection3d's generator, and the one area that they cover."""
     sizes, ranges = given["sizes"], list(given["ranges"])
     ranges = ranges * len(sizes) if len(ranges) == 1 else ranges
     anchors, areas = [], set()
@@ -182,34 +216,7 @@ def from_mmdet3d(
             _numbers(given.get("rotations", (0, 1.5707963))),
         )
         anchors.append(since_1(found) if old else found)
-    settings = replace(
-        start,
-        anchors=tuple(anchors),
-        placing="centers" if _class(given).startswith("Aligned") else "ends",
-        offset=-math.pi / 2 - float(head.get("dir_offset", 0))
-        if old
-        else _offset(head.get("dir_offset", start.offset), head.get("dir_limit_offset", 0)),
-    )
-    layer = (model.get("data_preprocessor") or model)["voxel_layer"]
-    span, most = layer["point_cloud_range"], layer["max_voxels"]
-    settings = _with_grid(settings, span, layer["voxel_size"], layer["max_num_points"], most)
-    grid = settings.grid
-    area = _one(areas)
-    settings = replace(settings, area=None if area == (*grid.low[:2], *grid.high[:2]) else area)
-    if all(float(rule.get("min_pos_iou", 1)) == 0 for rule in rules):
-        settings = replace(settings, forced="any")
-    encoder = model["voxel_encoder" if start.architecture == "pointpillars" else "middle_encoder"]
-    settings = replace(settings, values=int(encoder.get("in_channels", start.values)))
-    if settings.architecture == "pointpillars":
-        legacy = model["voxel_encoder"].get("legacy", True)
-        settings = replace(settings, coordinates="mmdet3d_legacy" if legacy else "absolute")
-    after = model.get("test_cfg") or config.get("test_cfg")
-    if after:
-        numbers = (int(after["nms_pre"]), float(after["nms_thr"]), int(after["max_num"]))
-        settings = replace(
-            settings, choice=Choice(float(after["score_thr"]), *numbers, by_class=True)
-        )
-    return settings
+    return tuple(anchors), _one(areas)
 
 
 def _as_in_second(one: ClassAnchors) -> ClassAnchors:
