@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -101,9 +101,7 @@ def read_detector(
         values = to_absolute(values, 2) if settings.coordinates == "mmdet3d_legacy" else values
         settings = replace(settings, coordinates="absolute")
     if anchors is None:
-        by_name = {one.name: one for one in usual.anchors}
-        known = tuple(by_name[name] for name in names if name in by_name)
-        anchors = found.anchors if found else known
+        anchors = found.anchors if found else _of_names(usual.anchors, names)
     classes, order = _ordered(anchors, shape, path, convention)
     settings = replace(
         settings,
@@ -117,6 +115,12 @@ def read_detector(
     detector = AnchorDetector(settings)
     detector.network.load_state_dict(_arranged(values, detector, order, convention, path))
     return ToolboxDetector(toolbox, convention, detector.eval())
+
+
+def _of_names(anchors: Sequence[ClassAnchors], names: Sequence[str]) -> tuple[ClassAnchors, ...]:
+    """Those of the classes that there are."""
+    by_name = {one.name: one for one in anchors}
+    return tuple(by_name[name] for name in names if name in by_name)
 
 
 def _expect_few(settings: AnchorSettings, shape: Shape, path: Path) -> None:
