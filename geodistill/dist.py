@@ -58,6 +58,11 @@ def all_sum(values: Tensor) -> Tensor:
     return _AllSum.apply(values) if world() > 1 else values  # type: ignore[no-any-return]
 
 
+def count(own: Tensor) -> Tensor:
+    """How many of something all ranks have, at least 1, of which losses are means."""
+    return all_sum(own.float()).clamp(min=1)
+
+
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
     """Make the gradients those of the sum of all ranks' losses."""
     if world() == 1:

@@ -45,6 +45,21 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Free:
+    losses: tuple[Any, ...] = ()
+
+
+def test_lists_of_mappings_are_set_as_in_yaml() -> None:
+    one = config.load(Free, None, ["losses=[{loss: hint, tap: neck}, {loss: kd, weight: 0.5}]"])
+    assert one.losses == ({"loss": "hint", "tap": "neck"}, {"loss": "kd", "weight": 0.5})
+    assert config.load(Free, None, ["losses=[]"], one) == Free()
+    with pytest.raises(UsageError, match="'losses' must be a list, got 'hint'"):
+        config.load(Free, None, ["losses=hint"])
+    with pytest.raises(UsageError, match="'losses'"):
+        config.load(Free, None, ["losses=[{"])
+
+
 def test_precedence(tmp_path: Path) -> None:
     file = write(tmp_path, "steps: 7\noptimiser: {lr: 0.5}\n")
     base = Recipe(name="base", steps=5, optimiser=Optimiser(betas=(0.1, 0.2)))

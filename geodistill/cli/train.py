@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from geodistill.checks import InputError, UsageError
+from geodistill.checks import GeodistillError, InputError, UsageError
 from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Machine, prepare
 
@@ -75,7 +75,8 @@ class Arguments(Taught):
 def run(arguments: Arguments) -> dict[str, Any]:
     from geodistill import config, dist
     from geodistill.cli.detector_files import open_detector
-    from geodistill.detect.datasets import open_dataset
+    from geodistill.detect.datasets import digest_of, open_dataset
+    from geodistill.fit.detector.stored import KEY
     from geodistill.fit.detector.training import train_detector
     from geodistill.metrics.detectors import flat
     from geodistill.nn.detector_files import fingerprint
@@ -89,12 +90,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     dataset = open_dataset(arguments.data)
     whole = [os.path.abspath(name) for name in arguments.teacher]
     settings = {"recipe": config.to_dict(recipe), "teacher": whole}
+    del settings["recipe"]["workers"]  # of the machine: a run may go on with others
     settings["cached"] = arguments.cache is not None  # a teacher's outputs in half precision
     settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
     teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
     frames = [*dataset.frames(recipe.train), *dataset.frames(recipe.val)]
     inputs["--data"] = dataset.digest(frames)
+    if arguments.cache is not None:
+        inputs["--cache"] = digest_of([arguments.cache / KEY], ())
     dist.start()
     with contextlib.ExitStack() as stack:
         stack.callback(dist.stop)
@@ -162,7 +166,10 @@ def read_recipe(arguments: Taught) -> Recipe:
     file, base = recipe_file(arguments.recipe), None
     given = config.read_yaml(file)
     if "recipe" in given:  # config.yaml of a run
-        base, file = config.from_dict(Recipe, given["recipe"]), None
+        try:
+            base, file = config.from_dict(Recipe, given["recipe"]), None
+        except GeodistillError as error:
+            raise type(error)(f"{file}: {error}") from None
     recipe = config.load(Recipe, file, arguments.set, base)
     if arguments.loss:
         recipe = replace(recipe, losses=tuple({"loss": name} for name in arguments.loss))

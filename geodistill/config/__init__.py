@@ -153,15 +153,16 @@ def _value(hint: Any, value: Any, default: Any, where: str) -> Any:
     if optional and len(kinds) == 1 and typing.get_origin(kinds[0]) is tuple:
         hint = kinds[0]
     nested = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
+    listed = typing.get_origin(hint) is tuple
+    if listed and isinstance(value, Text) and (nested or Any in get_args(hint)):
+        try:
+            value = parse_yaml(f"value: {value}", f"'{where}'")["value"]
+        except InputError as error:
+            raise UsageError(str(error)) from None
     if not nested:
         return convert(hint, value, where)
     kind: Any = nested[0]
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, Text):
-            try:
-                value = parse_yaml(f"value: {value}", f"'{where}'")["value"]
-            except InputError as error:
-                raise UsageError(str(error)) from None
+    if listed:
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"'{where}' must be a list of mappings, got {shown(value)}")
         return tuple(_value(kind, item, None, f"{where}.{n}") for n, item in enumerate(value))

@@ -88,7 +88,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         positive = (0, math.inf)
-        expect_within(self, shift_m=positive, spin_rad=positive, turn_rad=positive)
+        expect_within(self, shift_m=positive, spin_rad=(0, math.tau), turn_rad=(0, math.tau))
         expect_within(self, flip=(0, 1), flip_x=(0, 1), scale=ABOVE_ZERO)
         if self.scale[0] > self.scale[1]:
             raise UsageError(f"scale must be the least and the largest factor, got {self.scale}")
@@ -104,27 +104,30 @@ class Augmentation:
             if one.name not in classes:
                 raise UsageError(
                     f"augmentation.paste names '{one.name}', which is no class of the detector"
-                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or leave paste out"
+                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or set "
+                    "paste to none, for the same of each"
                 )
         return self.paste
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """An object with its points [N, F], where they were in its scan; its box is [7]."""
+    """An object with its points [N, F], where they were in its scan; its box is [7]"""
 
     points: Tensor
     box: Tensor
+    pastable: bool = True
 
 
 def cut_out(scene: Scene, classes: Sequence[str]) -> dict[str, list[Cutout]]:
-    """The learnable objects of a scan that have points, by class."""
+    """The objects of a scan that have points, by class."""
     found: dict[str, list[Cutout]] = {name: [] for name in classes}
-    kept = [k for k, name in enumerate(scene.names) if name in found and bool(scene.learnable[k])]
+    kept = [k for k, name in enumerate(scene.names) if name in found]
     within = inside(scene.points[:, :3], scene.boxes[kept])
     for column, k in enumerate(kept):
         if (own := within[:, column]).any():
-            found[scene.names[k]].append(Cutout(scene.points[own], scene.boxes[k]))
+            one = Cutout(scene.points[own], scene.boxes[k], bool(scene.pastable[k]))
+            found[scene.names[k]].append(one)
     return found
 
 

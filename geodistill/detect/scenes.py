@@ -20,7 +20,7 @@ class Scene:
             the data set has.
         boxes: float32 [M, 7], see `detect.boxes`.
         names: of the boxes' classes, as the data set has them.
-        learnable: bool [M], boxes that are good examples: only they are pasted into other scans.
+        pastable: bool [M], boxes that are good examples: only they are pasted into other scans.
         trails: float32 [M, T, 7], the same objects in neighbouring frames, in this frame's
             coordinates; None where they are unknown.
     """
@@ -29,13 +29,11 @@ class Scene:
     points: Tensor
     boxes: Tensor
     names: tuple[str, ...]
-    learnable: Tensor
+    pastable: Tensor
     trails: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check(
-            points=(self.points, "N F"), boxes=(self.boxes, "M 7"), learnable=(self.learnable, "M")
-        )
+        check(points=(self.points, "N F"), boxes=(self.boxes, "M 7"), pastable=(self.pastable, "M"))
 
     def labels(self, classes: tuple[str, ...]) -> Tensor:
         """Numbers of the boxes' classes among `classes`, -1 for others: int64 [M]."""

@@ -204,7 +204,7 @@ def _number(options: Any, count: int) -> int:
         loss_settings(options)  # says what is wrong with it
     choose("loss", str(options["loss"]), {**LOSSES, ASSIGNMENT: ""})
     number = options.get("teacher", 0)
-    if not isinstance(number, int) or not 0 <= number < count:
+    if type(number) is not int or not 0 <= number < count:
         raise UsageError(f"'teacher' of a loss must be from 0 to {count - 1}, got {number!r}")
     return number
 

@@ -36,7 +36,9 @@ def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np
     else:
         raise UsageError(f"{path}: a scan is a file NAME.bin, NAME.npy or NAME.pcd")
     if values > 3 and intensity_scale != 1:
-        points[:, 3] /= intensity_scale
+        with np.errstate(over="ignore"):
+            points[:, 3] /= intensity_scale
+        points = finite_points(points, path)
     return points
 
 

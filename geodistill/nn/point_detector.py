@@ -152,7 +152,7 @@ class PointDetector(Detector):
         wanted[learnt] = F.one_hot(torch.cat(classes), len(self.sizes)).to(wanted)
         focal = focal_loss(predictions.logits, wanted).sum(-1)[object_ != NOTHING].sum()
         away = _smooth(predictions.codes[learnt], torch.cat(codes)).sum()
-        count = _together(learnt.sum())
+        count = dist.count(learnt.sum())
         weights = self.settings.weights
         return {"points": weights.points * focal / count, "boxes": weights.boxes * away / count}
 
@@ -188,8 +188,8 @@ class PointDetector(Detector):
         own = overlap >= settings.drawing.overlap
         away = _smooth(codes[own], refinement(target[own], roi[own])).sum()
         corners = corner_loss(refined(codes[own], roi[own]), target[own]).sum()
-        weights, count = settings.weights, _together(own.sum())
-        every = _together(torch.tensor(real, device=own.device))
+        weights, count = settings.weights, dist.count(own.sum())
+        every = dist.count(torch.tensor(real, device=own.device))
         return {
             "certainty": weights.certainty * sure / every,
             "refinement": weights.refinement * away / count,
@@ -245,8 +245,3 @@ class PointDetector(Detector):
 
 def _smooth(codes: Tensor, targets: Tensor) -> Tensor:
     return F.smooth_l1_loss(codes, targets, beta=BETA, reduction="none")
-
-
-def _together(count: Tensor) -> Tensor:
-    """Of all ranks, at least 1."""
-    return dist.all_sum(count.float()).clamp(min=1)

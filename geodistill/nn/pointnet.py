@@ -43,7 +43,8 @@ class Level:
     Attributes:
         xyz: [B, M, 3].
         groups: for each radius int64 [B M, K], rows of the level before.
-        near: int32 [B N, 3], the rows of this level that are nearest to each of the one before.
+        near: int32 [B N, 3], the rows of this level that are nearest to each of the one before;
+            none where features do not come back.
         weights: [B N, 3], how much of each, their sum 1.
     """
 
@@ -53,8 +54,8 @@ class Level:
     weights: Tensor
 
 
-def levels_of(xyz: Tensor, groupings: Sequence[Grouping]) -> list[Level]:
-    """Levels of clouds [B, N, 3], each from the one before.
+def levels_of(xyz: Tensor, groupings: Sequence[Grouping], back: bool = True) -> list[Level]:
+    """Levels of clouds [B, N, 3], each from the one before, and the way back.
 
     Raises ShapeError for another shape, InputError where a coordinate is not finite.
     """
@@ -67,7 +68,7 @@ def levels_of(xyz: Tensor, groupings: Sequence[Grouping]) -> list[Level]:
             _rows(kernels.ball_query(xyz, centers, *pair), xyz.shape[1])
             for pair in zip(one.radii, one.samples, strict=True)
         ]
-        near, weights = interpolation(xyz, centers)
+        near, weights = interpolation(xyz if back else xyz[:, :0], centers)
         found.append(Level(centers, tuple(group.long() for group in groups), near, weights))
         xyz = centers
     return found

@@ -111,10 +111,10 @@ def _one(scan: Tensor, grid: VoxelGrid) -> tuple[Tensor, Tensor, Tensor]:
     """Points, their voxels, and the voxels' z, y and x."""
     check(scan=(scan, "N F"))
     low, size = scan.new_tensor(grid.low), scan.new_tensor(grid.size)
-    place = ((scan[:, :3] - low) / size).floor().long()
+    place = ((scan[:, :3] - low) / size).floor()
     x, y, z = grid.cells
     keep = ((place >= 0) & (place < place.new_tensor([x, y, z]))).all(1)
-    scan, place = scan[keep], place[keep]
+    scan, place = scan[keep], place[keep].long()
     key = (place[:, 2] * y + place[:, 1]) * x + place[:, 0]
     keys, voxel = key.unique(return_inverse=True)
     # Numbers of voxels in the order in which they come up.

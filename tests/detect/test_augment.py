@@ -136,8 +136,8 @@ def test_nothing_comes_into_objects_of_other_classes() -> None:
     box = torch.tensor([[40.0, 0, -1, 4, 2, 2, 0]])  # where there are no points
     free = torch.tensor([[40.0, 9, -1, 4, 2, 2, 0]])
     names, boxes = ("Pedestrian", "Car"), torch.cat([scene.boxes[:1], box])
-    learnable = torch.ones(2, dtype=torch.bool)
-    found = example(Scene("a", scene.points, boxes, names, learnable), ("Car",))
+    pastable = torch.ones(2, dtype=torch.bool)
+    found = example(Scene("a", scene.points, boxes, names, pastable), ("Car",))
     assert len(found.boxes) == 0
     objects = [Cutout(scene.points[:5], one) for one in torch.cat([boxes, free])]
     assert torch.equal(pasted(found, objects, 0).boxes, free)
@@ -171,12 +171,12 @@ def test_jostled_objects_take_their_points_along() -> None:
 
 def test_cut_out_objects_have_all_their_points() -> None:
     scene = some_scene()
-    learnable = torch.ones(len(scene.boxes), dtype=torch.bool)
-    learnable[0] = False
-    scene = Scene(scene.frame, scene.points, scene.boxes, scene.names, learnable)
+    pastable = torch.ones(len(scene.boxes), dtype=torch.bool)
+    pastable[0] = False
+    scene = Scene(scene.frame, scene.points, scene.boxes, scene.names, pastable)
     found = cut_out(scene, CLASSES)
-    boxes = [one.box for own in found.values() for one in own]
-    assert len(boxes) == len(scene.boxes) - 1
+    flags = [one.pastable for own in found.values() for one in own]
+    assert len(flags) == len(scene.boxes) and sum(flags) == len(flags) - 1
     for own in found.values():
         for one in own:
             within = inside(scene.points[:, :3], one.box[None])[:, 0]

@@ -104,7 +104,7 @@ def test_a_plain_folder(tmp_path: Path, suffix: str) -> None:
         assert scene.frame == frame and scene.names == NAMES
         assert scene.boxes.numpy() == pytest.approx(boxes[k], abs=1e-5)
         assert inside(scene.points[:, :3], scene.boxes).sum(0).tolist() == [*COUNTS]
-        assert scene.learnable.tolist() == [count >= 5 for count in COUNTS]
+        assert scene.pastable.tolist() == [count >= 5 for count in COUNTS]
         assert scene.points.shape == (80 + sum(COUNTS), 4)
     random = np.random.default_rng(0)
     assert np.array_equal(dataset.scene("scan-0").points.numpy(), scan(random)[0])
@@ -159,7 +159,7 @@ def test_the_metric_needs_no_camera(tmp_path: Path) -> None:
         for frame in frames:
             scene = dataset.scene(frame)
             labels = scene.labels(classes)
-            own = (labels >= 0) & scene.learnable
+            own = (labels >= 0) & scene.pastable
             scores = torch.linspace(0.9, 0.5, int(own.sum()))
             found = Detections(change(scene.boxes[own]), scores, labels[own])
             predictions.append(dataset.predictions(frame, found, classes))
@@ -209,6 +209,8 @@ def test_values_and_intensities_are_as_the_settings_say(
     points = open_dataset(tmp_path).scene("scan-0").points
     assert points.numpy() == pytest.approx(np.array([[1, 2, 3, 1, 7], [4, 5, 6, 0.2, 9]]))
     assert "scan-0.bin: 1 of 3 points are not finite: left out" in capsys.readouterr().err
+    (tmp_path / "dataset.json").write_text('{"values": 5, "intensity_scale": 1e-37}')
+    assert open_dataset(tmp_path).scene("scan-0").points.shape == (0, 5)  # beyond float32
     (tmp_path / "dataset.json").write_text('{"values": 3}')
     write_scan(path, table[[0, 2], :3])
     points = open_dataset(tmp_path).scene("scan-0").points
@@ -244,7 +246,7 @@ def test_an_empty_scan_is_one(tmp_path: Path) -> None:
     write_plain(tmp_path, 1)
     (tmp_path / "scans" / "scan-0.bin").write_bytes(b"")
     scene = open_dataset(tmp_path).scene("scan-0")
-    assert scene.points.shape == (0, 4) and not scene.learnable.any()
+    assert scene.points.shape == (0, 4) and not scene.pastable.any()
     (tmp_path / "boxes" / "scan-0.json").write_text("[]")
     assert open_dataset(tmp_path).scene("scan-0").boxes.shape == (0, 7)
 

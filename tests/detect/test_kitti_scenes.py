@@ -117,7 +117,7 @@ def test_dont_care_regions_and_unclear_objects(root: Path, tmp_path: Path) -> No
     path.write_text("\n".join(lines))
     scene = open_dataset(own).scene("000000")
     assert "DontCare" not in scene.names and len(scene.boxes) == len(lines) - 1
-    assert not scene.learnable[0] and scene.learnable[1:].any()
+    assert not scene.pastable[0] and scene.pastable[1:].any()
 
 
 def test_trails(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_boxes_hold_their_points(dataset: Nuscenes) -> None:
     assert scene.names == (
         *("truck", "car", "pedestrian", "bicycle", "static_object.bicycle_rack"),
     )
-    assert scene.learnable.tolist() == [True, True, False, True, True]
+    assert scene.pastable.tolist() == [True, True, False, True, True]
     held = inside(scene.points[:, :3], scene.boxes)
     now = scene.points[:, 4] < 0.01
     assert held[now, 0].sum() == 8 and held[now, 1].sum() == 8

@@ -11,8 +11,9 @@ import torch
 
 from geodistill.cli import main
 from geodistill.config import read_yaml
+from geodistill.detect.augment import Cutout
 from geodistill.detect.datasets import open_dataset
-from geodistill.fit.detector.batches import objects_of
+from geodistill.fit.detector.batches import census
 from geodistill.io.box_files import read_json_boxes
 from geodistill.io.images import read_image
 from tests.detect.small_nuscenes import write_nuscenes
@@ -87,12 +88,18 @@ def test_objects_are_cut_out_of_some_of_many_scans(
     write_plain(tmp_path, 5)
     dataset, classes = open_dataset(tmp_path), ("Car",)
     frames = dataset.frames("val")
-    every = objects_of(dataset, frames, classes)[0]["Car"]
+
+    def cut(frames: list[str]) -> list[Cutout]:
+        return census(dataset, frames, classes, (0, -50, 50, 50), classes).pasted["Car"]
+
+    every = cut(frames)
     monkeypatch.setattr("geodistill.fit.detector.batches.MOST_CUT", 3)
-    some = objects_of(dataset, frames, classes)[0]["Car"]
-    wanted = objects_of(dataset, frames[::2], classes)[0]["Car"]
+    some, wanted = cut(frames), cut(frames[::2])
     assert len(every) // 5 * 3 == len(some) == len(wanted)
     assert all(torch.equal(a.box, b.box) for a, b in zip(some, wanted, strict=True))
+    monkeypatch.setattr("geodistill.detect.datasets.custom.LEAST_POINTS", (99, 99, 99))
+    found = census(dataset, frames, classes, (0, -50, 50, 50), classes)
+    assert found.known["Car"] >= len(some) and not found.pasted["Car"]
 
 
 def test_own_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

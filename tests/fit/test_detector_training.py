@@ -18,7 +18,7 @@ from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
 from geodistill.fit.detector import job as jobs
 from geodistill.fit.detector import training
-from geodistill.fit.detector.batches import batch_of
+from geodistill.fit.detector.batches import batch_of, census
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.training import (
     cache_batches,
@@ -195,6 +195,9 @@ def test_classes_and_areas_that_the_labels_do_not_have(root: Path, capsys) -> No
             replace(RECIPE, augmentation=change), dataset, start_detector(RECIPE, "cpu"), True
         )
         assert "can be learnt" not in capsys.readouterr().err
+    names = RECIPE.detector.classes
+    seen = census(dataset, dataset.frames("train"), names, (-99, -99, 99, 99), pasted=())
+    assert 0 < seen.scans < 6 and seen.inside == {*names}  # none more is needed
     more = replace(RECIPE.detector, anchors=(replace(car, name="Tram"), car))
     start = start_detector(replace(RECIPE, detector=more), "cpu")
     make_feed(RECIPE, dataset, start, with_objects=True)

@@ -24,8 +24,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_kitti(tmp_path_factory.mktemp("kitti"), 4, 1, reach_m=28)
 
 
-def trained(root: Path, out: Path) -> subprocess.Popen[str]:
-    words = [word for value in SETTINGS for word in ("--set", value)]
+def trained(root: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    words = [word for value in (*SETTINGS, *more) for word in ("--set", value)]
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "geodistill", "train", "detector/pillars_small_16x", *words),
@@ -61,6 +61,9 @@ def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(root: Path, tmp_pa
     _, said = process.communicate()
     assert process.returncode == 130 and "Traceback" not in said, said
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+    process = started(trained(root, tmp_path / "run", "workers=0"))  # it may go on with fewer
+    process.terminate()
+    assert process.wait() == 130
 
 
 def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path) -> None:

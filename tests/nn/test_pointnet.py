@@ -96,6 +96,15 @@ def test_where_a_cloud_is_does_not_matter() -> None:
     torch.testing.assert_close(found, part(xyz, features, levels_of(xyz, GROUPINGS)[0]))
 
 
+def test_levels_without_a_way_back_are_the_same() -> None:
+    for own, other in zip(
+        levels_of(clouds(), GROUPINGS), levels_of(clouds(), GROUPINGS, back=False), strict=True
+    ):
+        assert torch.equal(own.xyz, other.xyz)
+        assert all(torch.equal(a, b) for a, b in zip(own.groups, other.groups, strict=True))
+        assert len(own.near) and not len(other.near)
+
+
 def test_gradients_of_levels() -> None:
     xyz = clouds(20)
     (level,) = levels_of(xyz, [Grouping(6, (1.0,), (3,))])

@@ -81,7 +81,7 @@ class Kitti:
             torch.from_numpy(points),
             boxes[torch.from_numpy(named)],
             tuple(name for name in labels.names if name != "DontCare"),
-            torch.from_numpy(learnable(labels)[named]),
+            torch.from_numpy(pastable(labels)[named]),
             None if trails is None else trails[torch.from_numpy(named)],
         )
 
@@ -210,7 +210,7 @@ def in_view(points: np.ndarray, calibration: Calibration, size: tuple[int, int])
     return inside.all(1) & (depth > NEAR_M)
 
 
-def learnable(labels: Labels) -> np.ndarray:
+def pastable(labels: Labels) -> np.ndarray:
     """Objects that the benchmark's hard level counts: bool [N]."""
     height = labels.bbox[:, 3] - labels.bbox[:, 1]
     return (height > 25) & (labels.occlusion <= 2) & (labels.truncation <= 0.5)

@@ -60,7 +60,7 @@ def run_until(
 
     Args:
         known: what other parts put out for this batch, by their names: maps among these are not
-            computed again, nor, where all stages of a backbone are, what is before it.
+            computed again, nor what serves these alone.
 
     Raises UsageError for a part that the network does not have, or that does not run.
     """
@@ -86,11 +86,14 @@ def run_until(
     replaced: list[tuple[nn.Module, str, Any]] = [
         (parts[name], "forward", value) for name, value in skipped.items()
     ]
-    # What is before the backbone's stages serves these alone.
+    # What is before the backbone's stages serves these alone, and these the neck.
     stages = [name for name in parts if name.rpartition(".")[0] == "backbone.stages"]
-    behind = all(name.partition(".")[0] in ("neck", "head") for name in wanted)
-    if stages and behind and skipped.keys() >= set(stages):
-        replaced.append((network, "maps", [skipped[name] for name in stages]))
+    ahead = {name.partition(".")[0] for name in wanted}
+    if stages and (
+        (ahead <= {"neck", "head"} and skipped.keys() >= set(stages))
+        or (ahead == {"head"} and "neck" in skipped)
+    ):
+        replaced.append((network, "maps", [skipped.get(name) for name in stages]))
     for part, method, value in replaced:
         setattr(part, method, lambda *_, value=value: value)
     try:

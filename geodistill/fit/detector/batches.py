@@ -21,7 +21,7 @@ from geodistill.nn.voxels import Voxels
 from geodistill.train.interrupts import SIGNALS
 
 MOST_CUT = 4000
-"""Scans that objects to paste are cut out of: all of KITTI's. All of nuScenes' would take hours."""
+"""Scans that objects are looked for in: all of KITTI's. All of nuScenes' would take hours."""
 ORDER, CHANGE, DRAW = 0, 1, 2  # what a stream of random numbers is for
 
 
@@ -160,25 +160,58 @@ def batch_of(detector: Detector, feed: Feed, step: int, found: Sequence[Example]
 
 def inside_area(found: Example, area: tuple[float, float, float, float]) -> Example:
     """Without the boxes whose middle is outside of an area."""
-    low, high = found.boxes.new_tensor(area).split(2)
-    kept = ((found.boxes[:, :2] >= low) & (found.boxes[:, :2] < high)).all(1)
+    kept = _within(found.boxes, area)
     trails = None if found.trails is None else found.trails[kept]
     return Example(found.points, found.boxes[kept], found.labels[kept], trails)
 
 
-def objects_of(
-    dataset: Dataset, frames: Sequence[str], classes: tuple[str, ...]
-) -> tuple[dict[str, list[Cutout]], set[str]]:
-    """All that can be pasted, by class, and all classes that the labels have, of at most `MOST_CUT`
-    scans, evenly among them."""
-    found: dict[str, list[Cutout]] = {name: [] for name in classes}
-    named: set[str] = set()
+def _within(boxes: Tensor, area: tuple[float, float, float, float]) -> Tensor:
+    low, high = boxes.new_tensor(area).split(2)
+    return ((boxes[:, :2] >= low) & (boxes[:, :2] < high)).all(1)
+
+
+@dataclass
+class Census:
+    """What scans have to learn from.
+
+    Attributes:
+        scans: that were looked at.
+        known: by class, the objects with a point in them.
+        inside: classes of which one is in the detector's area.
+        named: all classes that the labels have.
+        pasted: by class, objects to paste into other scans.
+    """
+
+    scans: int
+    known: dict[str, int]
+    inside: set[str]
+    named: set[str]
+    pasted: dict[str, list[Cutout]]
+
+
+def census(
+    dataset: Dataset,
+    frames: Sequence[str],
+    classes: tuple[str, ...],
+    area: tuple[float, float, float, float],
+    pasted: Sequence[str],
+) -> Census:
+    """Of at most `MOST_CUT` scans, evenly among them; where no class is to be pasted, of as many
+    as it takes to find each."""
     some = frames[:: max(1, -(-len(frames) // MOST_CUT))]
-    with progress(len(some), "objects to paste, scans") as bar:
+    found = Census(0, dict.fromkeys(classes, 0), set(), set(), {name: [] for name in pasted})
+    with progress(len(some), "objects to learn from, scans") as bar:
         for frame in some:
+            if not pasted and len(found.inside) == len(classes):
+                break
             scene = dataset.scene(frame)
-            named |= set(scene.names)
-            for name, more in cut_out(scene, classes).items():
-                found[name] += more
+            found.scans += 1
+            found.named |= set(scene.names)
+            for name, own in cut_out(scene, classes).items():
+                found.known[name] += len(own)
+                if own and _within(torch.stack([one.box for one in own]), area).any():
+                    found.inside.add(name)
+                if name in found.pasted:
+                    found.pasted[name] += [one for one in own if one.pastable]
             bar.advance()
-    return found, named
+    return found

@@ -47,7 +47,7 @@ class Recipe:
     losses: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        expect_within(self, epochs=(1, math.inf), batch=(1, math.inf), workers=(0, math.inf))
+        expect_within(self, epochs=(1, math.inf), batch=(1, math.inf), workers=(0, 1024))
         expect_within(self, measure_every=(0, math.inf), seed=(0, 2**63 - 1))
         if self.precision != "float32" and isinstance(self.detector, PointSettings):
             raise UsageError(f"{self.detector.architecture} has no maps: its precision is float32")

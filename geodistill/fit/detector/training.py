@@ -13,7 +13,7 @@ from geodistill import dist, log
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.augment import Cutout
 from geodistill.detect.datasets import Dataset
-from geodistill.fit.detector.batches import Batch, Feed, batch_of, objects_of
+from geodistill.fit.detector.batches import Batch, Census, Feed, batch_of, census
 from geodistill.fit.detector.job import DetectorJob, Guide, Validation
 from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.stored import Store, fill, store_key
@@ -91,7 +91,8 @@ def workers_said() -> Iterator[None]:
             raise
         raise InputError(
             "a process that prepares scans was ended from outside (out of memory?): start the "
-            "command again, it goes on from its last checkpoint"
+            "command again, with fewer workers if they need too much: it goes on from its last "
+            "checkpoint"
         ) from None
 
 
@@ -158,38 +159,40 @@ def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects
             f"a batch of {recipe.batch} is more than {recipe.epochs} x {len(frames)} scans, all "
             "that there is to learn from: set a smaller one"
         )
-    objects: dict[str, list[Cutout]] = {}
+    pasted: dict[str, list[Cutout]] = {}
     if with_objects:
-        objects, named = objects_of(dataset, frames, detector.classes)
-        _expect_objects(objects, named, detector, f"the {len(frames):,} scans of '{recipe.train}'")
+        changes = recipe.augmentation
+        pasting = () if changes is None else changes.pasting(detector.classes)
+        names = [one.name for one in pasting if one.count > 0]
+        found = census(dataset, frames, detector.classes, detector.area, names)
+        _expect_objects(found, detector, f"the {found.scans:,} scans of '{recipe.train}'")
+        pasted = found.pasted
     return Feed(
         *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
-        *(objects if recipe.augmentation is not None else {}, recipe.batch, recipe.seed),
+        *(pasted, recipe.batch, recipe.seed),
         *(dist.rank(), dist.world()),
     )
 
 
-def _expect_objects(
-    objects: dict[str, list[Cutout]], named: set[str], detector: Detector, where: str
-) -> None:
+def _expect_objects(found: Census, detector: Detector, where: str) -> None:
     """Raise InputError where no object can be learnt, UsageError for a class that labels have in
     other letters; say which classes there is nothing of."""
-    found = [one.box for own in objects.values() for one in own]
-    labelled = f"labelled are {', '.join(sorted(named)) or 'none'}"
-    if not found:
+    labelled = f"labelled are {', '.join(sorted(found.named)) or 'none'}"
+    count = sum(found.known.values())
+    if not count:
         raise InputError(
             f"no object of the classes {', '.join(detector.classes)} can be learnt in {where}: "
-            f"{labelled}, and an object needs a point in it (in KITTI, 25 pixels of height too)"
+            f"{labelled}, and an object needs a point in it"
         )
-    low, high = torch.tensor(detector.area).split(2)
-    at = torch.stack(found)[:, :2]
-    if not ((at >= low) & (at < high)).all(1).any():
+    if not found.inside:
+        low_x, low_y, high_x, high_y = detector.area
         raise InputError(
-            f"none of the {len(found):,} objects in {where} is in the detector's area, x from "
-            f"{low[0]:g} to {high[0]:g} m and y from {low[1]:g} to {high[1]:g} m: set detector.grid"
+            f"none of the {count:,} objects in {where} is in the detector's area, x from "
+            f"{low_x:g} to {high_x:g} m and y from {low_y:g} to {high_y:g} m: set detector.grid, "
+            "of PointRCNN detector.low and detector.high"
         )
-    for name in (one for one in detector.classes if not objects[one]):
-        others = {one.lower(): one for one in named - {name}}
+    for name in (one for one in detector.classes if not found.known[one]):
+        others = {one.lower(): one for one in found.named - {name}}
         if name.lower() in others:
             raise UsageError(f"the class {name} is {others[name.lower()]} in the labels of {where}")
         log.say(f"no object of the class {name} can be learnt in {where}: {labelled}")

@@ -51,6 +51,12 @@ def test_what_is_known_is_not_computed_again(architecture: str) -> None:
     assert "backbone.stages.1.0" in ran and "backbone.stages.0.0" not in ran
     assert torch.equal(run_until(network, voxels, ["neck"])["neck"], whole["neck"])
     assert f"{stages[-1]}.0" in ran
+    # A neck serves the head alone.
+    head = run_until(network, voxels, ["head"])["head"]
+    ran.clear()
+    found = run_until(network, voxels, ["head"], {"neck": whole["neck"]})
+    assert torch.equal(found["head"].logits, head.logits)
+    assert not {"encoder", "backbone", f"{stages[0]}.0"} & set(ran)
 
 
 def test_hooks_are_gone_after_a_run_also_after_one_that_fails() -> None:
