@@ -21,14 +21,19 @@ _COLUMNS = 8
 """Columns of it that are disjoint, from user time to time stolen by other virtual machines."""
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, threads, torch, and whether the compiled kernels ran."""
     served = {kinds["cpu"] for kinds in kernels.backends().values()}
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "kernels": "+".join(sorted(served)),

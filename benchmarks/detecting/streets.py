@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from converting.machine import cores
 from rows import Row, at_least
 from torch import Tensor
 
@@ -27,12 +27,11 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "streets"
         started = time.perf_counter()
-        write_dataset(root, Simulation(frames=FRAMES), len(os.sched_getaffinity(0)))
+        write_dataset(root, Simulation(frames=FRAMES), cores())
         spent = time.perf_counter() - started
         dataset = Kitti(root)
         found = statistics(dataset, dataset.frames("trainval"))
-    cores = len(os.sched_getaffinity(0))
-    rate = at_least(f"simulated scans a second, {cores} processes", FRAMES / spent, RATE)
+    rate = at_least(f"simulated scans a second, {cores()} processes", FRAMES / spent, RATE)
     numbers = [
         Row(f"simulated scans, {name}", f"{found[name]:.4g}", "", None, f"KITTI 000008: {real:g}")
         for name, real in REAL.items()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from converting.machine import machine
+from converting.machine import cores, machine
 from pages import DOCS, write_between_markers
 
 from detecting.strengths import strengths
@@ -172,7 +172,7 @@ def cells() -> list[Cell]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Train students on simulated streets.")
     parser.add_argument("--only", default="", help="a pattern of RECIPE/METHOD/SEED")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--work", type=Path, default=cache_root() / "benchmarks" / "detector")
     parser.add_argument(
         "--weights", action="store_true", help="print how strong each loss is beside the labels"
@@ -185,10 +185,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.weights:
-        several = {**METHODS, **TRIED, **SINGLE}.values()
-        teacher = teacher_of("pillars_small_16x").stored
-        losses = [one for own in several for one in own]
-        print(strengths(options.work, SINGLE_SEED, teacher, losses))
+        print(weights(Work(options.work)))
         return 0
     if not options.report:
         train(Work(options.work), options.only, options.jobs, options.keep)
@@ -196,6 +193,20 @@ def main() -> int:
     print(text)
     write_between_markers(PAGE, SECTION, text)
     return 0
+
+
+def weights(work: Work) -> str:
+    """How strong each loss is, of a student that has learnt nothing and of one that labels alone
+    have taught, which is trained if need be; on a few batches, which stay."""
+    taught = Cell("pillars_small_16x", "none", SINGLE_SEED)
+    teacher = teacher_of(taught.recipe)
+    work.simulate()
+    if not work.has(taught):
+        work.train(taught)
+    work.cache(teacher, SINGLE_SEED, epochs=1)
+    several = {**METHODS, **TRIED, **SINGLE}.values()
+    losses = [one for own in several for one in own]
+    return strengths(work.root, SINGLE_SEED, teacher.stored, losses)
 
 
 def tables() -> str:

@@ -63,7 +63,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     import torch
 
-    from geodistill import log
     from geodistill.cli.detector_files import open_detector
     from geodistill.detect.picture import bird_view, outlines_of
     from geodistill.io.box_files import json_boxes, write_json_boxes
@@ -88,8 +87,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
     points = torch.from_numpy(read_points(arguments.scan, values, arguments.intensity_scale))
     if of_nuscenes:
         points = points[:, :4]  # the fifth is the number of the beam
-    if values > 3 and len(points) and (most := float(points[:, 3].max())) > 1:
-        log.say(f"intensities go up to {most:g}, not 1: --intensity-scale divides them")
     points = torch.nn.functional.pad(points, (0, own - points.shape[1]))  # or cut
     started = time.perf_counter()
     with torch.no_grad():

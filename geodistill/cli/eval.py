@@ -101,7 +101,7 @@ def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> Non
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder} is no folder: choose another")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if other := sorted(there - {_PREDICTIONS, _SCANS, _CURVES}):
+    if other := sorted(there - {*written}):
         raise UsageError(f"-o {folder} has other files ({other[0]}): choose another folder")
     if _PREDICTIONS in there & {*written} and _SCANS not in there:
         raise UsageError(f"-o {folder} has {_PREDICTIONS} of no report: choose another folder")
@@ -120,7 +120,7 @@ def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     frames, labels, predictions = read_frames(arguments.labels, arguments.predictions, split)
     names = arguments.names(CLASSES)
     if arguments.classes is not None:
-        there = [name for one in (*labels, *predictions) for name in one.names]
+        there = [*(name for one in (*labels, *predictions) for name in one.names), *CLASSES]
         names = _known(names, there)
     return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
 
@@ -179,7 +179,10 @@ def _clear(folder: Path) -> None:
 def _known(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     """Names of classes as they are there. Raises UsageError for one that is not."""
     known = {name.lower(): name for name in there}
-    return tuple(choose("class", name.lower(), known) for name in names)
+    for name in names:
+        if name.lower() not in known:
+            choose("class", name, {one: one for one in known.values()})  # says which there are
+    return tuple(known[name.lower()] for name in names)
 
 
 def _trained_on(model: Path) -> tuple[Path | None, str]:

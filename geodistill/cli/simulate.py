@@ -34,7 +34,9 @@ class Arguments(Common):
     picture: Annotated[
         Path | None, Option("first scans from above, with their labels", metavar="FILE.png")
     ] = None
-    overwrite: Annotated[bool, Option("replace a data set that is whole, or another")] = False
+    overwrite: Annotated[
+        bool, Option("replace a data set that is whole, or another, and a picture")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -46,10 +48,12 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     import time
 
+    from geodistill.cli.options import expect_free
     from geodistill.detect.datasets.kitti import Kitti
     from geodistill.simulate.lidar.statistics import statistics
     from geodistill.simulate.lidar.write import Simulation, write_dataset
 
+    expect_free(arguments.overwrite, picture=arguments.picture)
     wanted = Simulation(
         *(arguments.frames, arguments.val_share, arguments.sensor),
         *(arguments.around, arguments.seed),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from geodistill.checks import InputError, shown
-from geodistill.io.whole_file import read_whole
+from geodistill.io.whole_file import read_any, read_whole
 from geodistill.runs.files import atomic_write
 
 FIELDS = {"center": 3, "size": 3, "yaw": 0}
@@ -68,7 +68,7 @@ def read_text_boxes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
 
     Raises InputError naming the line. An empty file says that there are no boxes.
     """
-    data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
+    data = read_any(path)
     names, rows = [], []
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
         words = line.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.checks import InputError, shown
-from geodistill.io.whole_file import read_whole
+from geodistill.io.whole_file import read_any
 from geodistill.runs.files import atomic_write
 
 COLUMNS = 15
@@ -74,7 +74,7 @@ def read_labels(path: Path, scored: bool = False) -> Labels:
 
     Raises InputError naming the line where it is no such file.
     """
-    data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
+    data = read_any(path)
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from geodistill.checks import InputError, UsageError
 from geodistill.io.kitti import MOST
-from geodistill.io.whole_file import read_whole
+from geodistill.io.whole_file import read_any, read_whole
 from geodistill.log import say
 from geodistill.runs.files import atomic_write
 
@@ -48,7 +48,7 @@ def read_scan(path: Path, values: int = 4) -> np.ndarray:
 
     Raises InputError for a file whose size fits no whole number of points.
     """
-    data = b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
+    data = read_any(path)
     if len(data) % (4 * values):
         raise InputError(
             f"{path} is truncated, or no scan of {values} values a point: {len(data):,} bytes are "
@@ -81,7 +81,7 @@ def read_calibration(path: Path) -> Calibration:
     found = {}
     for line in read_whole(path).decode("utf-8-sig", "replace").splitlines():
         name, _, rest = line.partition(":")
-        if name in _SHAPES:
+        if (name := name.strip()) in _SHAPES:
             found[name] = _matrix(path, name, rest)
     for name in _SHAPES:
         if name not in found:

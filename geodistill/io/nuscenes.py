@@ -241,7 +241,7 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
     count = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text, at = file.read(_CHUNK).lstrip(), 1
             if not text.startswith("["):
                 raise InputError(f"{path} is no JSON list of records")

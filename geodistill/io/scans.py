@@ -15,6 +15,7 @@ from geodistill.log import say
 
 SUFFIXES = (".bin", ".npy", ".pcd")
 INTENSITIES = ("intensity", "reflectivity", "reflectance", "i")
+_BRIGHT: set[Path] = set()  # folders of which that was said
 
 
 def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np.ndarray:
@@ -39,6 +40,8 @@ def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np
         with np.errstate(over="ignore"):
             points[:, 3] /= intensity_scale
         points = finite_points(points, path)
+    if values > 3 and len(points) and (most := float(points[:, 3].max())) > 1:
+        _say_bright(path, most)
     return points
 
 
@@ -60,7 +63,7 @@ def _npy(path: Path, values: int) -> np.ndarray:
 
 
 def _pcd(path: Path, values: int) -> np.ndarray:
-    fields = read_pcd(path).fields
+    fields = {name.lower(): values for name, values in read_pcd(path).fields.items()}
     missing = [name for name in "xyz" if name not in fields]
     if missing:
         raise InputError(f"{path} has no field {missing[0]}, but {', '.join(fields)}")
@@ -81,6 +84,16 @@ def _pcd(path: Path, values: int) -> np.ndarray:
     columns = [fields[name] for name in taken]
     columns += [np.zeros(count) for _ in range(values - len(columns))]
     return np.column_stack(columns)
+
+
+def _say_bright(path: Path, most: float) -> None:
+    """Once for all scans of a folder, as a data set's are read over and over."""
+    if path.parent not in _BRIGHT:
+        _BRIGHT.add(path.parent)
+        say(
+            f"{path}: intensities go up to {most:g}, not 1: --intensity-scale divides them, of a "
+            "data set intensity_scale in its dataset.json"
+        )
 
 
 @cache

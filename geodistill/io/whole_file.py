@@ -16,6 +16,11 @@ def read_whole(path: Path, magic: bytes = b"", what: str = "") -> bytes:
     return read_start(path, -1, magic, what)
 
 
+def read_any(path: Path) -> bytes:
+    """All bytes of a file that may be empty. Raises InputError as `read_whole` does for others."""
+    return b"" if path.is_file() and path.stat().st_size == 0 else read_whole(path)
+
+
 def read_start(path: Path, size: int, magic: bytes = b"", what: str = "") -> bytes:
     """The first `size` bytes (-1: all) of such a file, fewer where it is shorter."""
     if not path.exists():

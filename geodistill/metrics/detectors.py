@@ -97,7 +97,7 @@ def write_detections(
     classes: Sequence[str],
 ) -> None:
     """As the benchmark wants them, one file for each frame (NAME.txt) for KITTI, results.json for
-    nuScenes; of own scans as their labels are (NAME.json)."""
+    nuScenes; of own scans as JSON, boxes as in their labels (NAME.json)."""
     make_folder(folder)
     if dataset.metric == "nuscenes":
         objects = predictions(dataset, frames, found, classes)

@@ -42,12 +42,10 @@ class Curve:
     """Precision over recall of one class, view and level.
 
     Attributes:
-        thresholds: float64 [T], scores at which it was taken, T <= 41.
         precision: float64 [41], at recalls 0, 1/40 .. 1: the best at that recall or above; 0 beyond
             the recall that was reached.
     """
 
-    thresholds: Array
     precision: Array
 
     @property
@@ -83,7 +81,7 @@ class KittiReport:
 def caps(count: int) -> tuple[float, float]:
     """The largest AP40 and AP11 in percent that `count` objects allow, those of a perfect detector:
     with fewer than 41 the benchmark's thresholds do not reach all recalls."""
-    perfect = Curve(np.zeros(0), (np.arange(POSITIONS) < count).astype(float))
+    perfect = Curve((np.arange(POSITIONS) < count).astype(float))
     return perfect.ap40, perfect.ap11
 
 
@@ -117,7 +115,7 @@ def evaluate(
         views: of "2d", "bev" and "3d".
 
     Returns:
-        Curves of the views, and with 2D those of orientation ("aos") where predictions say it.
+        Curves of the views, and with 2D those of orientation ("aos") where all predictions say it.
 
     Raises InputError for different numbers of frames, or predictions without finite scores.
     """
@@ -193,8 +191,8 @@ class _Scene:
         return state
 
     def says_alpha(self, name: str) -> bool:
-        own = self.alphas[1][self.prediction_names == name]
-        return bool(len(own)) and bool((own != _UNKNOWN).all())
+        """Whether there are predictions of a class, and none, of any class, without its angle."""
+        return name in self.prediction_names and bool((self.alphas[1] != _UNKNOWN).all())
 
 
 def _within(height: Array, occlusion: Array, truncation: Array, level: int) -> NDArray[np.bool_]:
@@ -246,7 +244,7 @@ def _curves(
         np.add.at(alike, at[counts], (1 + np.cos(turn[counts])) / 2)
         free[prediction[pairs], at] = False
     found = true + free.sum(0)
-    return _curve(thresholds, _ratio(true, found)), _curve(thresholds, _ratio(alike, found))
+    return _curve(_ratio(true, found)), _curve(_ratio(alike, found))
 
 
 def _matched(
@@ -297,10 +295,10 @@ def _thresholds(hits: Array, count: int) -> Array:
     return np.array(kept[:POSITIONS])
 
 
-def _curve(thresholds: Array, precision: Array) -> Curve:
+def _curve(precision: Array) -> Curve:
     padded = np.zeros(POSITIONS)
     padded[: len(precision)] = precision
-    return Curve(thresholds, np.maximum.accumulate(padded[::-1])[::-1].copy())
+    return Curve(np.maximum.accumulate(padded[::-1])[::-1].copy())
 
 
 def _same_frame(one: Numbers, two: Numbers) -> tuple[Numbers, Numbers]:

@@ -161,12 +161,12 @@ class _Side:
         self.points = stacked(
             [np.ones(len(f)) if f.points is None else f.points.astype(np.float64) for f in some]
         )
-        velocities = [f.velocities for f in some if f.velocities is not None]
-        self.velocities = stacked(velocities, 2) if len(velocities) == len(some) else None
-        attributes = [f.attributes for f in some if f.attributes is not None]
+        velocities = [f.velocities for f in frames if f.velocities is not None]
+        self.velocities = stacked(velocities, 2) if len(velocities) == len(frames) else None
+        attributes = [f.attributes for f in frames if f.attributes is not None]
         self.attributes = (
             np.array([name for names in attributes for name in names], np.str_)
-            if len(attributes) == len(some)
+            if len(attributes) == len(frames)
             else None
         )
 

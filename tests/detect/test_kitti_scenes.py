@@ -20,7 +20,13 @@ from geodistill.detect.datasets.kitti import (
 )
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import make_labels, read_labels, write_labels
-from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration, read_calibration, read_scan
+from geodistill.io.kitti_frames import (
+    IMAGE_SIZE,
+    Calibration,
+    read_calibration,
+    read_scan,
+    write_calibration,
+)
 from geodistill.metrics.kitti import caps, evaluate
 from tests.detect.small_kitti import CALIBRATION, write_kitti
 
@@ -176,6 +182,15 @@ def test_scans_that_are_truncated_or_hold_nan(tmp_path: Path, capsys) -> None:
         read_scan(path)
     path.write_bytes(b"")
     assert read_scan(path).shape == (0, 4)
+
+
+def test_names_in_a_calibration_may_stand_between_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_calibration(path, turned_calibration())
+    before = read_calibration(path)
+    path.write_text(path.read_text().replace("P2:", " P2 :"))
+    after = read_calibration(path)
+    assert np.array_equal(after.pixels_from_camera, before.pixels_from_camera)
 
 
 def test_calibrations_that_are_none(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,13 @@ def test_trails_are_where_the_object_is_in_the_frames_around(dataset: Nuscenes) 
 
 def test_what_counts(dataset: Nuscenes) -> None:
     truth = dataset.truths("0-sample-1")
-    assert truth.names == ("truck", "car", "pedestrian")  # the bicycle is in a rack
-    assert truth.attributes == ("vehicle.parked", "vehicle.moving", "")
-    assert truth.points is not None and truth.points.tolist() == [8, 8, 3]
+    rack = "static_object.bicycle_rack"  # a class of its own, as scenes have it
+    assert truth.names == ("truck", "car", "pedestrian", rack)  # the bicycle is in it
+    assert truth.attributes is not None and truth.points is not None
+    assert truth.attributes[:3] == ("vehicle.parked", "vehicle.moving", "")
+    assert truth.points.tolist()[:3] == [8, 8, 3]
+    found = replace(truth, scores=np.ones(4))
+    assert evaluate([truth], [found], (rack,)).values()["mAP"] == pytest.approx(100)
     assert truth.centers[0] == pytest.approx(made.TRUCK[:3])
     assert truth.sizes[0] == pytest.approx([7, 2.5, 3]) and truth.yaws[0] == pytest.approx(2.0)
     at, _ = made.pose(10)
@@ -140,6 +145,7 @@ def test_boxes_of_the_scan_as_detections_score_best(dataset: Nuscenes) -> None:
         scores = torch.linspace(0.9, 0.5, len(labels))
         found.append(Detections(scene.boxes[own], scores[own], labels[own]))
     truths = [dataset.truths(frame) for frame in frames]
+    truths = [one.chosen(np.array([name in CLASSES for name in one.names])) for one in truths]
     predictions = [
         dataset.predictions(frame, one, CLASSES) for frame, one in zip(frames, found, strict=True)
     ]
@@ -171,9 +177,12 @@ def test_the_digest_is_of_the_boxes(dataset: Nuscenes, tmp_path: Path) -> None:
 
 
 def test_tables_are_read_piece_by_piece(
-    root: Path, dataset: Nuscenes, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    marked = tmp_path / "marked.json"
+    marked.write_text('[{"token": "a"}]', encoding="utf-8-sig")
     whole = tables.read_tables(root / "v1.0-mini")
+    assert [*tables.records(marked)] == [{"token": "a"}]
     monkeypatch.setattr(tables, "_CHUNK", 400)
     pieces = tables.read_tables(root / "v1.0-mini")
     assert whole.samples == pieces.samples and whole.sweeps.files == pieces.sweeps.files

@@ -183,6 +183,8 @@ def test_what_is_wrong_lowers_what_it_concerns() -> None:
     changed = {key for key, value in found.items() if value != pytest.approx(best[key], abs=1e-9)}
     assert changed == {key for key in best if "/aos/" in key}
     assert all(found[key] == pytest.approx(0, abs=1e-9) for key in changed)
+    unsaid = [*right[:-1], replace(right[-1], alpha=np.full(len(right[-1]), -10.0))]
+    assert len(right[-1]) and not any("/aos/" in key for key in evaluate(truth, unsaid).values())
     raised = [replace(frame, location=frame.location - np.array([0, 9.0, 0])) for frame in right]
     found = evaluate(truth, raised).values()
     changed = {key for key, value in found.items() if value != pytest.approx(best[key], abs=1e-9)}

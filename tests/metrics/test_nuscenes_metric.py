@@ -175,6 +175,8 @@ def test_errors_that_nothing_says_are_left_out(
         "AVE", "AAE", "mAVE", "mAAE", "NDS",
     }  # fmt: skip
     assert all(whole[key] == value for key, value in values.items())
+    nothing = [frame.chosen(np.zeros(len(frame), bool)) for frame in plain]
+    assert evaluate(truth, nothing).values().keys() == values.keys()
 
 
 def test_classes_and_ranges_of_other_data(frames: tuple[list[Objects], list[Objects]]) -> None:

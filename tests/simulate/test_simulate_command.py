@@ -156,6 +156,8 @@ def test_results_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     held_out = [dataset.labels(name) for name in dataset.frames("val")]
     assert tuple(said["val_objects"]["Car"].values()) == count_valid(held_out, "Car")
     assert image_info(picture).size[1] > 1000
+    assert main([*words, "--picture", str(picture)]) == 2
+    assert f"{picture} exists" in capsys.readouterr().err
     assert main(words) == 0
     assert "KITTI 000008" in capsys.readouterr().out
 
@@ -166,7 +168,7 @@ def test_other_settings_are_refused_and_overwriting_removes_what_was(
     root = tmp_path / "streets"
     shutil.copytree(folder, root)
     smaller = Simulation(frames=2, val_share=0.5, sensor="vlp-16", seed=7)
-    with pytest.raises(UsageError, match="other settings: pass --overwrite"):
+    with pytest.raises(UsageError, match="other settings, or of another version: pass --ov"):
         write_dataset(root, smaller, workers=1)
     assert files(root) == files(folder)
     assert write_dataset(root, smaller, workers=1, overwrite=True) == 2

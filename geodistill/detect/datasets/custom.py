@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import InputError, shown, suggest
-from geodistill.detect.boxes import CONVENTIONS, from_convention, inside
+from geodistill.detect.boxes import CONVENTIONS, from_convention, inside, to_convention
 from geodistill.detect.datasets import digest_of
 from geodistill.detect.datasets.kitti import camera_columns
 from geodistill.detect.scenes import Detections, Scene
@@ -148,10 +148,11 @@ class Custom:
         return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
 
     def write(self, folder: Path, frame: str, found: Detections, classes: Sequence[str]) -> None:
-        """Detections as boxes/NAME.json has labels, by their centres."""
+        """Detections as boxes/NAME.json has labels, in the data set's convention."""
         names = [str(classes[number]) for number in found.labels.tolist()]
-        boxes = json_boxes(names, found.boxes.cpu().numpy(), found.scores.cpu().numpy())
-        write_json_boxes(folder / f"{frame}.json", boxes)
+        boxes = to_convention(found.boxes.cpu(), self.settings.boxes).numpy()
+        written = json_boxes(names, boxes, found.scores.cpu().numpy())
+        write_json_boxes(folder / f"{frame}.json", written)
 
     def _points(self, frame: str) -> Tensor:
         paths = [path for path in self._scan_files(frame) if path.is_file()]

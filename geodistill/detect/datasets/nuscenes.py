@@ -173,24 +173,24 @@ class Nuscenes:
         return found.hexdigest()[:32]
 
     def truths(self, frame: str) -> Objects:
-        """What the metric counts: objects of its classes, in the global frame; of bicycles and
-        motorcycles those that are in no rack."""
+        """What the metric counts, in the global frame: of bicycles and motorcycles those that are
+        in no rack."""
         tables, key = self.tables, self._key_sweep(frame)
         found = tables.annotations
         own = self._annotations(frame)
-        names = [NAMES.get(kind, "") for kind in self._categories(own)]
-        own = own[np.array([name != "" for name in names], bool)]
-        if (found.attribute[own] < 0).any():
+        kinds = self._categories(own)
+        several = found.attribute[own] < 0
+        if any(kind in NAMES and wrong for kind, wrong in zip(kinds, several, strict=True)):
             raise InputError(f"{self.version}: an object of {frame} has several attributes")
         boxes = found.boxes[own]
         objects = Objects(
-            tuple(name for name in names if name),
+            tuple(NAMES.get(kind, kind) for kind in kinds),
             boxes[:, :3],
             boxes[:, [4, 3, 5]],
             _yaws(_rotations(boxes[:, 6:])),
             self._distances(key, boxes),
             self._velocities(own),
-            tuple(found.attributes[k] for k in found.attribute[own].tolist()),
+            tuple(found.attributes[k] if k >= 0 else "" for k in found.attribute[own].tolist()),
             points=found.points[own].sum(1),
         )
         return self._free_of_racks(frame, objects)

@@ -118,8 +118,7 @@ def _returns(
     reflectance[solid] = np.array([p.material.reflectance for p in placed.parts])[hits.part[solid]]
     below = hits.part == GROUND
     at = rays.directions[below] * hits.distance[below, None]
-    _, across = ground.along(at[:, 0], at[:, 1])
-    road = np.abs(across) < ground.half
+    road = np.abs(ground.across(at[:, 0], at[:, 1])) < ground.half
     reflectance[below] = np.where(road, ROAD.reflectance, PAVING.reflectance)
     # A weak echo is lost: from afar, at a grazing angle, from a dark surface.
     part = hits.distance / sensor.range_m

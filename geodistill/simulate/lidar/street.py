@@ -61,8 +61,7 @@ class Ground:
 
     def height(self, x: Array, y: Array) -> Array:
         """z of the surface in the sensor's frame."""
-        _, across = self.along(x, y)
-        step = np.clip((np.abs(across) - self.half) / 0.05, 0, 1)
+        step = np.clip((np.abs(self.across(x, y)) - self.half) / 0.05, 0, 1)
         z = KERB_M * step - SENSOR_M
         for amplitude, kx, ky, phase in self.waves:
             z = z + amplitude * (np.sin(kx * x + ky * y + phase) - math.sin(phase))
@@ -76,14 +75,14 @@ class Ground:
         high = sum(amplitude * (1 - at) for amplitude, at in swings) + KERB_M - SENSOR_M
         return low - 0.01, high + 0.01
 
-    def along(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """How far along the road places are, and how far to the left of its middle."""
+    def across(self, x: Array, y: Array) -> Array:
+        """How far to the left of the road's middle places are."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         s, t = x * cos + y * sin, y * cos - x * sin + self.offset
-        return s, t - self.bend * s * s / 2
+        return t - self.bend * s * s / 2
 
     def place(self, s: float, across: float) -> tuple[float, float, float]:
-        """The inverse of `along`: x, y and the road's yaw there."""
+        """x, y and the road's yaw so far along it and to the left of its middle."""
         t = across + self.bend * s * s / 2 - self.offset
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return s * cos - t * sin, s * sin + t * cos, self.yaw + math.atan(self.bend * s)
@@ -148,20 +147,20 @@ class _Builder:
         across: float,
         turn: float,
         speed: float = 0.0,
-    ) -> bool:
-        """Put a thing at a place along and across the road, turned so far from its direction."""
+    ) -> None:
+        """Put a thing at a place along and across the road, turned so far from its direction, if
+        it is in sight and collides with none."""
         x, y, yaw = self.ground.place(s, across)
         if math.hypot(x, y) > _BACKDROP_M or x < -10:
-            return False
+            return
         shape = make(self.random)
         yaw = (yaw + turn + math.pi) % (2 * math.pi) - math.pi
         taken = np.array([x, y, shape.size[0], shape.size[1], yaw])
         if collides(taken, np.array(self.taken), _MARGIN_M):
-            return False
+            return
         self.taken.append(taken)
         z = float(self.ground.height(np.array(x), np.array(y)))
         self.things.append(Thing(shape, name, np.array([x, y, z]), yaw, speed))
-        return True
 
     def fronts(self) -> None:
         """Buildings, walls, hedges and trees at the back of the pavements."""

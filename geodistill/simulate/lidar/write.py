@@ -169,7 +169,8 @@ def _expect_own(root: Path, wanted: Simulation, overwrite: bool) -> None:
         return
     if not overwrite and found != {"version": VERSION, **asdict(wanted)}:
         raise UsageError(
-            f"{root} holds a simulation with other settings: pass --overwrite, or another -o"
+            f"{root} holds a simulation with other settings, or of another version: pass "
+            "--overwrite, or another -o"
         )
 
 
