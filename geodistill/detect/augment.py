@@ -112,7 +112,8 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """An object with its points [N, F], where they were in its scan; its box is [7]"""
+    """An object with its points [N, F], where they were in its scan, and its box [7]; and whether
+    it is a good example, see `Scene.pastable`."""
 
     points: Tensor
     box: Tensor
