@@ -116,7 +116,7 @@ def test_teacher_student_eval_and_detect(
     predictions, labels = tmp_path / "report" / "predictions", streets / "training" / "label_2"
     files = said(capsys, "eval", "--predictions", predictions, "--labels", labels)
     assert files == pytest.approx(again, abs=1e-5)
-    assert "unknown class 'caar' (did you mean 'car'?)" in refused(
+    assert "unknown class 'Caar' (did you mean 'Car'?)" in refused(
         capsys, 2, "eval", "--predictions", predictions, "--labels", labels, "--classes", "Caar"
     )
     scan = streets / "training" / "velodyne" / "000009.bin"
