@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from geodistill.checks import InputError
+from geodistill.cli import main
 from geodistill.fit.detector import training
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import SMALL_GRID
@@ -24,13 +26,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_kitti(tmp_path_factory.mktemp("kitti"), 4, 1, reach_m=28)
 
 
-def trained(root: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    words = [word for value in (*SETTINGS, *more) for word in ("--set", value)]
+def words(root: Path, out: Path, *more: str) -> list[str]:
+    options = [word for value in (*SETTINGS, *more) for word in ("--set", value)]
+    where = ("--data", str(root), "-o", str(out))
+    return ["train", "detector/pillars_small_16x", *options, *where]
+
+
+def trained(root: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "geodistill", "train", "detector/pillars_small_16x", *words),
-            *("--data", str(root), "-o", str(out)),
-        ],
+        [sys.executable, "-m", "geodistill", *words(root, out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -55,15 +59,19 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(word) for word in listed.read_text().split()]
 
 
-def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(root: Path, tmp_path: Path) -> None:
+def test_a_polite_kill_of_the_whole_job_keeps_what_was_learnt(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = started(trained(root, tmp_path / "run"))
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 130 and "Traceback" not in said, said
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
-    process = started(trained(root, tmp_path / "run", "workers=0"))  # it may go on with fewer
-    process.terminate()
-    assert process.wait() == 130
+    goes_on = Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(training, "train_detector", goes_on)
+    assert main(words(root, tmp_path / "run", "workers=0")) == 130  # with fewer, too
+    assert main(words(root, tmp_path / "run", "batch=1")) == 2
+    assert goes_on.call_count == 1 and goes_on.call_args.args[2].resumed
 
 
 def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
