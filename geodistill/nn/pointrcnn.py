@@ -160,7 +160,8 @@ class Refiner(nn.Module):
         rows = pooled.flatten(0, 1)
         features = self.merge(torch.cat([self.lift(rows[:, :5]), rows[:, 5:]], 1))
         xyz = pooled[..., :3]
-        for part, level in zip(self.levels, levels_of(xyz, self.groupings, False), strict=True):
+        levels = levels_of(xyz, self.groupings, back=False)
+        for part, level in zip(self.levels, levels, strict=True):
             features = part(xyz, features, level)
             xyz = level.xyz
         made = self.whole(torch.cat([xyz.flatten(0, 1), features], 1))

@@ -22,7 +22,6 @@ from geodistill.detect.datasets.kitti import lidar_boxes
 from geodistill.detect.scenes import Detections
 from geodistill.io.kitti import Labels, read_labels, write_labels
 from geodistill.io.pcd import write_pcd
-from geodistill.io.scans import read_points
 from geodistill.metrics.kitti import LEVELS, caps, evaluate
 
 COUNTS = (60, 50, 49, 15, 14, 5, 4, 0)  # points of each object: two of each level
@@ -201,27 +200,6 @@ def test_detections_are_written_as_labels_are(tmp_path: Path, convention: str) -
     again = open_dataset(tmp_path).scene("scan-0")
     assert again.boxes.numpy() == pytest.approx(scene.boxes.numpy(), abs=2e-3)
     assert again.names == ("Car",) * len(labels)
-
-
-def test_what_fields_of_a_pcd_are_called(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "a.pcd"
-    values = np.arange(4, dtype=np.float32)[:, None]
-    write_pcd(path, dict(zip(("X", "Y", "Z", "Intensity"), values, strict=True)))
-    assert read_points(path).tolist() == [[0, 1, 2, 3]]
-    assert "a.pcd: intensities go up to 3, not 1" in capsys.readouterr().err
-    read_points(path)
-    assert not capsys.readouterr().err  # a data set's are read over and over
-
-
-def test_what_stands_for_no_return_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "a.npy"
-    np.save(path, np.array([[1.0, 2, 3, 0.5], [np.finfo(np.float64).max] * 4]))
-    assert read_points(path).tolist() == [[1, 2, 3, 0.5]]
-    assert "1 of 2 points are not finite: left out" in capsys.readouterr().err
 
 
 def test_values_and_intensities_are_as_the_settings_say(

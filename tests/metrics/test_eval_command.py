@@ -71,9 +71,7 @@ def test_few_objects_are_explained_and_a_split_chooses_frames(
         "{:.2f} ({:.2f})".format(*caps(5)) in text.split("With fewer")[0]
         and "Pedestrian" not in text
     )
-    assert (
-        main([*arguments, "--classes", "car,Pedestrian", "--json"]) == 0
-    )  # of which there is none
+    assert main([*arguments, "--classes", "car,Pedestrian", "--json"]) == 0
     assert '"Pedestrian/count/hard": 0' in capsys.readouterr().out
     assert main([*arguments, "--classes", "Cat"]) == 2
     assert "unknown class 'Cat' (did you mean 'Car'" in capsys.readouterr().err
