@@ -1,7 +1,8 @@
 """What a person watches: one-line messages and progress, always on stderr.
 
 Standard output belongs to results, so nothing here writes to it. On a terminal progress is a live
-bar; elsewhere it is at most one plain line every ten seconds, so that a log file stays readable.
+bar; elsewhere it is one plain line after two seconds and then at most one every ten, so that a log
+file stays readable.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 QUIET, NORMAL = 0, 1
-_PLAIN_INTERVAL_S = 10.0
+_FIRST_LINE_S, _PLAIN_INTERVAL_S = 2.0, 10.0
 _level = NORMAL
 _local = threading.local()
 
@@ -98,14 +99,15 @@ class _Watched:
 class _Plain:
     def __init__(self, total: int | None, what: str) -> None:
         self.total, self.what, self.done = total, what, 0
-        self.started = self.last_line = time.monotonic()
+        self.started = time.monotonic()
+        self.next_line = self.started + _FIRST_LINE_S
 
     def advance(self, n: int = 1, **metrics: float) -> None:
         self.done += n
         now = time.monotonic()
-        if now - self.last_line < _PLAIN_INTERVAL_S:
+        if now < self.next_line:
             return
-        self.last_line = now
+        self.next_line = now + _PLAIN_INTERVAL_S
         of = f"/{self.total}" if self.total is not None else ""
         line = f"{self.what} {self.done}{of} {now - self.started:.0f}s {format_metrics(metrics)}"
         say(line.rstrip())

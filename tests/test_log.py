@@ -34,7 +34,7 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_plain_progress_is_at_most_one_line_in_ten_seconds(
+def test_plain_progress_is_soon_seen_and_then_at_most_one_line_in_ten_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
@@ -46,9 +46,9 @@ def test_plain_progress_is_at_most_one_line_in_ten_seconds(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "fit 80/250 10s loss 0.1235 done 7",
-        "fit 160/250 20s loss 0.1235 done 7",
-        "fit 240/250 30s loss 0.1235 done 7",
+        "fit 16/250 2s loss 0.1235 done 7",
+        "fit 96/250 12s loss 0.1235 done 7",
+        "fit 176/250 22s loss 0.1235 done 7",
     ]
 
 
