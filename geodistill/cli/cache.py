@@ -13,8 +13,8 @@ from geodistill.cli.train import Taught, guide_of, read_recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Taught):
-    """Store a recipe's batches, and its teachers' outputs where its losses tap them: students of
-    the same recipe that train with --cache need neither make nor compute them."""
+    """Store a recipe's batches, and its teachers' outputs where its losses tap them: students with
+    the same data, seed, batch, augmentation, grid and anchors read them by train --cache."""
 
     output: Annotated[Path, Option("the cache's folder", short="-o", metavar="DIR")]
 
@@ -27,7 +27,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     prepare(arguments)
     recipe = read_recipe(arguments)
     dataset = open_dataset(arguments.data)
-    teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
+    teachers = [open_detector(Path(name)) for name in arguments.teacher]
     steps, written = cache_batches(
         recipe, dataset, arguments.output, arguments.device, guide_of(teachers, recipe)
     )
