@@ -16,7 +16,7 @@ from geodistill.cli.arguments import parse
 from geodistill.geometry.fields import build_field, save_field
 from geodistill.geometry.fields.ngp import NgpConfig
 from geodistill.geometry.mesh_files import load_mesh, save_mesh
-from geodistill.io.kitti_frames import write_scan
+from geodistill.io.scans import write_scan
 from geodistill.lift.files import save_features
 from geodistill.nn.anchor_detector import AnchorDetector, AnchorSettings
 from geodistill.nn.detector_files import save_detector

@@ -112,8 +112,8 @@ def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> Non
 
 
 def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
+    from geodistill.io.kitti_folders import read_frames
     from geodistill.metrics.kitti import CLASSES, evaluate
-    from geodistill.metrics.kitti_folders import read_frames
 
     assert arguments.predictions is not None and arguments.labels is not None
     split = None if arguments.split is None else Path(arguments.split)
@@ -130,17 +130,11 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     from geodistill.cli.scan_pictures import detected_sheet
     from geodistill.detect.datasets import open_dataset
     from geodistill.io.images import write_png
-    from geodistill.metrics.detectors import (
-        compared,
-        detect,
-        expect_overlaps,
-        predictions,
-        write_detections,
-    )
+    from geodistill.metrics.detectors import detect, expect_overlaps, measure
     from geodistill.runs import make_folder
 
     assert arguments.model is not None
-    detector = open_detector(arguments.model).detector.to(arguments.device)
+    detector = open_detector(arguments.model).to(arguments.device)
     data, val = _trained_on(arguments.model)
     data = arguments.data or data
     if data is None:
@@ -153,15 +147,13 @@ def _of_model(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]
     expect_overlaps(dataset, overlaps)
     frames = dataset.frames(arguments.split or val)
     found = detect(detector, dataset, frames)
-    predicted = predictions(dataset, frames, found, detector.classes)
-    report = compared(dataset, frames, predicted, names, overlaps)
+    report = measure(dataset, frames, found, detector.classes, names, overlaps)
     if arguments.output is not None:
         # The picture first: by it a report is known, wherever this ends.
         make_folder(arguments.output)
         write_png(arguments.output / _SCANS, detected_sheet(dataset, frames, found, detector))
         _clear(arguments.output / _PREDICTIONS)
-        folder = arguments.output / _PREDICTIONS
-        write_detections(folder, dataset, frames, found, detector.classes)
+        dataset.write(arguments.output / _PREDICTIONS, frames, found, detector.classes)
     return frames, names, report
 
 
@@ -189,8 +181,9 @@ def _trained_on(model: Path) -> tuple[Path | None, str]:
     """The data set of the run that a detector is of, or is a file of, None where that is unknown,
     and the split that it held out."""
     from geodistill.config import read_yaml
+    from geodistill.runs.layout import CONFIG
 
-    path = (model if model.is_dir() else model.parent) / "config.yaml"
+    path = (model if model.is_dir() else model.parent) / CONFIG
     own = model.is_dir() or model.suffix == ".safetensors"
     settings = read_yaml(path) if own and path.is_file() else {}
     data, recipe = settings.get("data"), settings.get("recipe")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from geodistill.detect.datasets import Dataset
 from geodistill.detect.picture import COLORS, LABELLED, Outlines, bird_view, outlines_of, range_view
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.nn.detector import Detector
@@ -16,7 +16,7 @@ AREA = (0.0, -25.0, 50.0, 25.0)
 CLASSES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck")
 
 
-def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
+def labelled_sheet(dataset: Dataset, frames: Sequence[str]) -> Tensor:
     """Scans with their labels, a colour for each class, from above and from the sensor; two beside
     each other."""
     views = []
@@ -36,7 +36,7 @@ def labelled_sheet(dataset: Any, frames: Sequence[str]) -> Tensor:
 
 
 def detected_sheet(
-    dataset: Any, frames: Sequence[str], found: Sequence[Detections], detector: Detector
+    dataset: Dataset, frames: Sequence[str], found: Sequence[Detections], detector: Detector
 ) -> Tensor:
     """The first four scans of these, with their labels and what a detector found."""
     views = [

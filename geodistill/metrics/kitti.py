@@ -17,10 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geodistill.checks import InputError
 from geodistill.detect.overlap import intersection_area
-from geodistill.io.kitti import Labels
-from geodistill.metrics.rounds import Array, Numbers, first_free, stacked
+from geodistill.io.kitti import UNKNOWN_ALPHA, Labels
+from geodistill.metrics.rounds import (
+    Array,
+    Numbers,
+    expect_comparable,
+    first_free,
+    ranks,
+    same_frame,
+    stacked,
+)
 
 LEVELS = ("easy", "moderate", "hard")
 LEAST_HEIGHT_PX = (40.0, 25.0, 25.0)
@@ -33,7 +40,6 @@ OVERLAPS = {"car": 0.7}
 """By class; 0.5 for all others."""
 VIEWS = ("2d", "bev", "3d")
 POSITIONS = 41
-_UNKNOWN = -10.0
 _OTHER, _COUNTS, _IGNORED = -1, 0, 1
 
 
@@ -109,7 +115,7 @@ def evaluate(
     Args:
         labels: of F frames; objects named DontCare are regions in which 2D detections do not count.
         predictions: of the same frames, with scores.
-        classes: names, upper and lower case alike.
+        classes: names, case-insensitive.
         overlaps: least intersection over union in bird's-eye view and 3D by class in lower case,
             in the place of `OVERLAPS`; 2D keeps those.
         views: of "2d", "bev" and "3d".
@@ -119,15 +125,8 @@ def evaluate(
 
     Raises InputError for different numbers of frames, or predictions without finite scores.
     """
-    if len(labels) != len(predictions):
-        raise InputError(
-            f"{len(labels)} frames of labels and {len(predictions)} of predictions: give as many"
-        )
-    if any(frame.scores is None for frame in predictions):
-        raise InputError("predictions need scores: a KITTI prediction has 16 columns")
+    expect_comparable(labels, predictions)
     scene = _Scene(labels, predictions)
-    if not np.isfinite(scene.scores).all():
-        raise InputError("predictions have scores that are no finite numbers")
     report = KittiReport()
     for name in classes:
         own = name.lower()
@@ -158,7 +157,7 @@ class _Scene:
         self.heights = tuple(box[:, 3] - box[:, 1] for box in boxes)
         self.occlusion = stacked([f.occlusion for f in labels])
         self.truncation = stacked([f.truncation for f in labels])
-        self.of_label, self.of_prediction = _same_frame(
+        self.of_label, self.of_prediction = same_frame(
             self.frame_of_label, self.frame_of_prediction
         )
         one, two = boxes[0][self.of_label], boxes[1][self.of_prediction]
@@ -192,7 +191,7 @@ class _Scene:
 
     def says_alpha(self, name: str) -> bool:
         """Whether there are predictions of a class, and none, of any class, without its angle."""
-        return name in self.prediction_names and bool((self.alphas[1] != _UNKNOWN).all())
+        return name in self.prediction_names and bool((self.alphas[1] != UNKNOWN_ALPHA).all())
 
 
 def _within(height: Array, occlusion: Array, truncation: Array, level: int) -> NDArray[np.bool_]:
@@ -216,7 +215,7 @@ def _curves(
     keep &= (wanted[scene.of_label] >= 0) & (offered[scene.of_prediction] >= 0)
     label, prediction = scene.of_label[keep], scene.of_prediction[keep]
     overlap = scene.overlap[view][keep]
-    rounds = _rounds(label, scene.frame_of_label)
+    rounds = ranks(scene.frame_of_label[label], label)
     scores = scene.scores
 
     # First each object takes the free prediction of the highest score: which scores matter?
@@ -274,14 +273,6 @@ def _matched(
     return found
 
 
-def _rounds(label: Numbers, frame_of: Numbers) -> Numbers:
-    """Of each pair: how many objects of its frame that are in pairs come before its own."""
-    objects, of_pair = np.unique(label, return_inverse=True)
-    frames = frame_of[objects]
-    first = np.searchsorted(frames, frames)  # objects are in the order of frames
-    return (np.arange(len(objects)) - first)[of_pair]
-
-
 def _thresholds(hits: Array, count: int) -> Array:
     """The scores at which recall passes 0, 1/40 .. 1, as the evaluator chooses them."""
     ordered = np.sort(hits)[::-1]
@@ -299,15 +290,6 @@ def _curve(precision: Array) -> Curve:
     padded = np.zeros(POSITIONS)
     padded[: len(precision)] = precision
     return Curve(np.maximum.accumulate(padded[::-1])[::-1].copy())
-
-
-def _same_frame(one: Numbers, two: Numbers) -> tuple[Numbers, Numbers]:
-    """All pairs of objects with equal numbers of frames, in order; both lists are sorted."""
-    first, last = np.searchsorted(two, one), np.searchsorted(two, one, side="right")
-    count = last - first
-    left = np.repeat(np.arange(len(one)), count)
-    within = np.arange(len(left)) - np.repeat(count.cumsum() - count, count)
-    return left, np.repeat(first, count) + within
 
 
 def _shared_px(one: Array, two: Array) -> tuple[Array, tuple[Array, Array]]:

@@ -19,9 +19,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.checks import InputError
 from geodistill.detect.objects import Objects
-from geodistill.metrics.rounds import Array, Numbers, first_free, stacked
+from geodistill.metrics.rounds import (
+    Array,
+    Numbers,
+    expect_comparable,
+    first_free,
+    ranks,
+    same_frame,
+    stacked,
+)
 
 RANGES = {
     **dict.fromkeys(("car", "truck", "bus", "trailer", "construction_vehicle"), 50.0),
@@ -117,15 +124,8 @@ def evaluate(
 
     Raises InputError for different numbers of frames, or predictions without finite scores.
     """
-    if len(truths) != len(predictions):
-        raise InputError(
-            f"{len(truths)} frames of labels and {len(predictions)} of predictions: give as many"
-        )
-    if any(frame.scores is None for frame in predictions):
-        raise InputError("predictions need scores")
+    expect_comparable(truths, predictions)
     one, two = _Side(truths), _Side(predictions)
-    if not np.isfinite(two.scores).all():
-        raise InputError("predictions have scores that are no finite numbers")
     report = NuscenesReport()
     for name in classes:
         limit = ranges.get(name, math.inf)
@@ -182,7 +182,7 @@ def _matched(one: _Side, two: _Side, wanted: Numbers, offered: Numbers) -> Numbe
     Detections, best first, take the nearest object of their frame that is free.
     """
     truth, found, away = _near(one, two, wanted, offered)
-    rounds = _ranks(two.frame[offered[found]], found)
+    rounds = ranks(two.frame[offered[found]], found)
     order = np.lexsort((truth, away, found, rounds))  # equally near ones: the first
     truth, found, rounds = (part[order] for part in (truth, found, rounds))
     near = away[order, None] < DISTANCES_M  # [P, 4]
@@ -203,34 +203,19 @@ def _near(
 ) -> tuple[Numbers, Numbers, Array]:
     """Pairs of one frame that could match: objects, places in `offered`, and how far apart."""
     frames, own = one.frame[wanted], two.frame[offered]
-    first = np.searchsorted(frames, own)
-    count = np.searchsorted(frames, own, side="right") - first
+    count = np.searchsorted(frames, own, side="right") - np.searchsorted(frames, own)
     parts = count.cumsum() // _PAIRS
     truths, founds, aways = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for part in np.unique(parts[count > 0]):
         places = np.flatnonzero(parts == part)
-        found = np.repeat(places, count[places])
-        starts = np.repeat(count[places].cumsum() - count[places], count[places])
-        truth = wanted[first[found] + np.arange(len(found)) - starts]
+        found, truth = same_frame(own[places], frames)
+        found, truth = places[found], wanted[truth]
         away = np.sqrt(((two.at[offered[found]] - one.at[truth]) ** 2).sum(1))
         kept = away < max(DISTANCES_M)
         truths.append(truth[kept])
         founds.append(found[kept])
         aways.append(away[kept])
     return np.concatenate(truths), np.concatenate(founds), np.concatenate(aways)
-
-
-def _ranks(frames: Numbers, found: Numbers) -> Numbers:
-    """Of each pair: how many detections of its frame that are in pairs are better than its own."""
-    order = np.lexsort((found, frames))
-    new = np.diff(found[order], prepend=-1) != 0
-    opens = np.diff(frames[order], prepend=-1) != 0
-    # Detections of a frame are numbered on: from each number that of the frame's first is taken.
-    number = np.cumsum(new | opens)
-    base = np.maximum.accumulate(np.where(opens, number, 0))
-    ranks = np.zeros(len(found), np.int64)
-    ranks[order] = number - base
-    return ranks
 
 
 def _curve(hit: NDArray[np.bool_], scores: Array, count: int) -> Curve:

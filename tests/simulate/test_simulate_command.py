@@ -21,7 +21,8 @@ from geodistill.detect.boxes import inside
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.datasets.kitti import in_view
 from geodistill.io.images import image_info
-from geodistill.io.kitti_frames import IMAGE_SIZE, read_calibration, read_scan
+from geodistill.io.kitti_frames import IMAGE_SIZE, read_calibration
+from geodistill.io.scans import read_scan
 from geodistill.metrics.kitti import CLASSES, LEVELS, caps, count_valid, evaluate
 from geodistill.simulate.lidar import write
 from geodistill.simulate.lidar.frame import simulate

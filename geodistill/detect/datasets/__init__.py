@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from geodistill.checks import InputError
-from geodistill.detect.scenes import Scene
+from geodistill.detect.scenes import Detections, Scene
 
 LAYOUTS = {
     "training/velodyne": "geodistill.detect.datasets.kitti:Kitti",
@@ -32,6 +32,11 @@ class Dataset(Protocol):
         """By which detections in it are measured: "kitti" or "nuscenes"."""
         ...
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What KITTI's metric compares of its boxes: of "2d", "bev" and "3d"."""
+        ...
+
     def frames(self, split: str) -> list[str]:
         """Names of the frames of a split. Raises UsageError for a split that there is not."""
         ...
@@ -41,12 +46,30 @@ class Dataset(Protocol):
         ...
 
     def digest(self, frames: Sequence[str]) -> str:
-        """The same for the same frames with the same labels and scans as large, wherever the folder
+        """A fingerprint of the frames' labels and of the sizes of their scans, wherever the folder
         is."""
         ...
 
+    def labels(self, frame: str) -> Any:
+        """What the metric compares predictions with: `Labels`, or `Objects` of nuScenes."""
+        ...
 
-def open_dataset(root: Path) -> Any:
+    def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Any:
+        """Detections as the metric compares them, of the same kind."""
+        ...
+
+    def write(
+        self,
+        folder: Path,
+        frames: Sequence[str],
+        found: Sequence[Detections],
+        classes: Sequence[str],
+    ) -> None:
+        """Detections as files: as the benchmark wants them, or as the data set has its labels."""
+        ...
+
+
+def open_dataset(root: Path) -> Dataset:
     """The data set in a folder, by its layout.
 
     Raises InputError for a folder that is none.

@@ -27,10 +27,11 @@ from geodistill.detect.datasets.kitti import camera_columns
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.box_files import json_boxes, read_json_boxes, read_text_boxes, write_json_boxes
 from geodistill.io.json_values import json_object
-from geodistill.io.kitti import Labels, make_labels
+from geodistill.io.kitti import UNKNOWN_ALPHA, Labels, make_labels
 from geodistill.io.kitti_frames import Calibration, read_split
 from geodistill.io.scans import SUFFIXES, read_points
 from geodistill.io.whole_file import read_whole
+from geodistill.runs import make_folder
 
 SETTINGS = "dataset.json"
 LEAST_POINTS = (50, 15, 5)
@@ -40,7 +41,6 @@ CAMERA = Calibration(
 )
 """Of no camera: its frame alone, x right, y down and z forward of a scan's forward, left, up."""
 BBOX_PX = (0.0, 0.0, 100.0, 100.0)  # large enough for each level
-_UNKNOWN = -10.0
 
 
 class Layout(NamedTuple):
@@ -147,12 +147,20 @@ class Custom:
         names = tuple(str(classes[number]) for number in found.labels.cpu().tolist())
         return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
 
-    def write(self, folder: Path, frame: str, found: Detections, classes: Sequence[str]) -> None:
+    def write(
+        self,
+        folder: Path,
+        frames: Sequence[str],
+        found: Sequence[Detections],
+        classes: Sequence[str],
+    ) -> None:
         """Detections as boxes/NAME.json has labels, in the data set's convention."""
-        names = [str(classes[number]) for number in found.labels.tolist()]
-        boxes = to_convention(found.boxes.cpu(), self.settings.boxes).numpy()
-        written = json_boxes(names, boxes, found.scores.cpu().numpy())
-        write_json_boxes(folder / f"{frame}.json", written)
+        make_folder(folder)
+        for frame, one in zip(frames, found, strict=True):
+            names = [str(classes[number]) for number in one.labels.tolist()]
+            boxes = to_convention(one.boxes.cpu(), self.settings.boxes).numpy()
+            written = json_boxes(names, boxes, one.scores.cpu().numpy())
+            write_json_boxes(folder / f"{frame}.json", written)
 
     def _points(self, frame: str) -> Tensor:
         paths = [path for path in self._scan_files(frame) if path.is_file()]
@@ -191,6 +199,6 @@ class Custom:
 def _columns(boxes: Tensor) -> np.ndarray:
     """From the observation angle, which is unknown, to rotation_y: float64 [N, 12]."""
     sizes, location, rotation, _ = camera_columns(boxes, CAMERA)
-    alpha = np.full(len(boxes), _UNKNOWN)
+    alpha = np.full(len(boxes), UNKNOWN_ALPHA)
     bbox = np.tile(BBOX_PX, (len(boxes), 1))
     return np.column_stack([alpha, bbox, sizes, location, rotation])

@@ -27,10 +27,11 @@ from geodistill.io.kitti_frames import (
     IMAGE_SIZE,
     Calibration,
     read_calibration,
-    read_scan,
     read_split,
 )
+from geodistill.io.scans import read_scan
 from geodistill.io.whole_file import read_whole
+from geodistill.runs import make_folder
 
 NEAR_M = 0.1  # what is nearer to the camera's plane is not projected
 
@@ -132,9 +133,17 @@ class Kitti:
         """Detections as the benchmark wants them; those outside of the image are left out."""
         return kitti_predictions(found, classes, self.calibration(frame), self.image_size(frame))
 
-    def write(self, folder: Path, frame: str, found: Detections, classes: Sequence[str]) -> None:
-        """Detections as a file of the benchmark, NAME.txt."""
-        write_labels(folder / f"{frame}.txt", self.predictions(frame, found, classes))
+    def write(
+        self,
+        folder: Path,
+        frames: Sequence[str],
+        found: Sequence[Detections],
+        classes: Sequence[str],
+    ) -> None:
+        """Detections as the benchmark's files, NAME.txt for each frame."""
+        make_folder(folder)
+        for frame, one in zip(frames, found, strict=True):
+            write_labels(folder / f"{frame}.txt", self.predictions(frame, one, classes))
 
 
 def lidar_boxes(labels: Labels, calibration: Calibration) -> Tensor:

@@ -20,12 +20,15 @@ from torch import Tensor
 
 from geodistill.checks import InputError, UsageError, suggest
 from geodistill.detect.boxes import inside
+from geodistill.detect.datasets.nuscenes_results import write_results
 from geodistill.detect.datasets.nuscenes_splits import splits
 from geodistill.detect.objects import Objects
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.geometry.splats import rotation_matrices
-from geodistill.io.kitti_frames import read_scan, split_names
+from geodistill.io.kitti_frames import split_names
 from geodistill.io.nuscenes import Tables, read_tables
+from geodistill.io.scans import read_scan
+from geodistill.runs import make_folder
 
 NAMES = {
     "movable_object.barrier": "barrier",
@@ -61,6 +64,7 @@ class Nuscenes:
     root: Path
     sweeps: int = 10
     metric = "nuscenes"
+    views = ()
 
     @cached_property
     def version(self) -> Path:
@@ -172,7 +176,7 @@ class Nuscenes:
             found.update(f" {path.stat().st_size if path.is_file() else 0}".encode())
         return found.hexdigest()[:32]
 
-    def truths(self, frame: str) -> Objects:
+    def labels(self, frame: str) -> Objects:
         """What the metric counts, in the global frame: of bicycles and motorcycles those that are
         in no rack."""
         tables, key = self.tables, self._key_sweep(frame)
@@ -215,6 +219,19 @@ class Nuscenes:
             scores=found.scores.cpu()[best].double().numpy(),
         )
         return self._free_of_racks(frame, objects)
+
+    def write(
+        self,
+        folder: Path,
+        frames: Sequence[str],
+        found: Sequence[Detections],
+        classes: Sequence[str],
+    ) -> None:
+        """Detections as the benchmark's one file, results.json."""
+        make_folder(folder)
+        pairs = zip(frames, found, strict=True)
+        objects = [self.predictions(frame, one, classes) for frame, one in pairs]
+        write_results(folder / "results.json", frames, objects)
 
     def _key_sweep(self, frame: str) -> int:
         sample = self._samples.get(frame)

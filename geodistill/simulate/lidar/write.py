@@ -14,7 +14,8 @@ from typing import Any
 
 from geodistill.checks import InputError, UsageError, choose
 from geodistill.io.kitti import write_labels
-from geodistill.io.kitti_frames import write_calibration, write_scan
+from geodistill.io.kitti_frames import write_calibration
+from geodistill.io.scans import write_scan
 from geodistill.log import progress
 from geodistill.runs import atomic_write, make_folder
 from geodistill.runs.files import remove_leftovers, write_error
