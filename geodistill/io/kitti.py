@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from geodistill.runs.files import atomic_write
 
 COLUMNS = 15
 """Of a label; a prediction has its score behind them."""
+UNKNOWN_ALPHA = -10.0
 MOST = 1e9
-"""What no number of a label, a prediction or a calibration is beyond."""
+"""The largest absolute value of a number in labels, predictions and calibrations."""
 _DIGITS = 4  # behind the point, of labels
 
 
@@ -26,7 +28,8 @@ class Labels:
         names: of their classes, N of them.
         truncation: float64 [N], the part outside of the image, 0 to 1.
         occlusion: float64 [N], 0 (visible) to 2 (largely occluded), 3 for unknown.
-        alpha: float64 [N], the observation angle in radians; -10 for unknown.
+        alpha: float64 [N], the observation angle in radians, or
+            `UNKNOWN_ALPHA`.
         bbox: float64 [N, 4], left, top, right, bottom in pixels.
         sizes: float64 [N, 3], height, width, length in metres.
         location: float64 [N, 3], the middle of the bottom in the rectified camera's frame (x
@@ -91,7 +94,8 @@ def read_labels(path: Path, scored: bool = False) -> Labels:
                 + ("predictions have 16, the last their score" if scored else "labels have 15")
             )
         names.append(words[0])
-        rows.append(_numbers(words[1 : wanted[0]], f"{path}, line {number}"))
+        where = f"{path}, line {number}"
+        rows.append([_number(word, where) for word in words[1 : wanted[0]]])
     return make_labels(tuple(names), np.array(rows).reshape(len(rows), wanted[0] - 1))
 
 
@@ -107,21 +111,13 @@ def write_labels(path: Path, labels: Labels) -> None:
     atomic_write(path, "".join(lines).encode())
 
 
-def _numbers(words: list[str], where: str) -> list[float]:
+def _number(word: str, where: str) -> float:
     try:
-        found = [float(word) for word in words]
+        found = float(word)
     except ValueError:
-        found = []
-    if not found or not (np.abs(found) <= MOST).all():
-        wrong = next(word for word in words if not _is_finite(word))
+        found = math.nan
+    if not abs(found) <= MOST:
         raise InputError(
-            f"{where}: {shown(wrong)} where a finite number is expected, of at most {MOST:g}"
+            f"{where}: {shown(word)} where a finite number is expected, of at most {MOST:g}"
         )
     return found
-
-
-def _is_finite(word: str) -> bool:
-    try:
-        return abs(float(word)) <= MOST
-    except ValueError:
-        return False

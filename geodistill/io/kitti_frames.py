@@ -1,4 +1,4 @@
-"""Frames of the KITTI object benchmark besides their labels: scans, calibrations and splits.
+"""Frames of the KITTI object benchmark besides their labels and scans: calibrations and splits.
 
 A folder of it holds training/ and testing/ with velodyne/NAME.bin, calib/NAME.txt, label_2/NAME.txt
 and image_2/NAME.png, and ImageSets/SPLIT.txt with the names of frames.
@@ -13,13 +13,11 @@ import numpy as np
 
 from geodistill.checks import InputError, UsageError
 from geodistill.io.kitti import MOST
-from geodistill.io.whole_file import read_any, read_whole
-from geodistill.log import say
+from geodistill.io.whole_file import read_whole
 from geodistill.runs.files import atomic_write
 
 IMAGE_SIZE = (375, 1242)
 """Height and width in pixels of most images of KITTI: where a frame has none, it counts as so."""
-_SAID: set[Path] = set()  # folders of which a line has said that points are not finite
 _SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
 
 
@@ -39,37 +37,6 @@ class Calibration:
         depth = found[..., 2]
         safe = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
         return found[..., :2] / safe[..., None], depth
-
-
-def read_scan(path: Path, values: int = 4) -> np.ndarray:
-    """Points float32 [N, values] of a file of raw numbers: x, y, z in metres (forward, left, up),
-    reflectance 0 to 1. An empty file is an empty scan; points that are not finite are left out,
-    with a line that says so for the first such scan of a folder.
-
-    Raises InputError for a file whose size fits no whole number of points.
-    """
-    data = read_any(path)
-    if len(data) % (4 * values):
-        raise InputError(
-            f"{path} is truncated, or no scan of {values} values a point: {len(data):,} bytes are "
-            f"no whole number of {4 * values}"
-        )
-    return finite_points(np.frombuffer(data, "<f4").reshape(-1, values), path)
-
-
-def finite_points(points: np.ndarray, path: Path) -> np.ndarray:
-    """Those of [N, F] that are finite, writable; a line says how many are not, once for all scans
-    of a folder, as a data set's are read over and over."""
-    finite = np.isfinite(points).all(1)
-    if not finite.all() and path.parent not in _SAID:
-        _SAID.add(path.parent)
-        say(f"{path}: {int((~finite).sum()):,} of {len(points):,} points are not finite: left out")
-    return points[finite]
-
-
-def write_scan(path: Path, points: np.ndarray) -> None:
-    """The inverse of `read_scan`, atomically."""
-    atomic_write(path, np.ascontiguousarray(points, "<f4").tobytes())
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from geodistill.checks import InputError, UsageError
-from geodistill.io.kitti_frames import finite_points, read_scan
 from geodistill.io.npz import read_npy
 from geodistill.io.pcd import read_pcd
+from geodistill.io.whole_file import read_any
 from geodistill.log import say
+from geodistill.runs.files import atomic_write
 
 SUFFIXES = (".bin", ".npy", ".pcd")
 INTENSITIES = ("intensity", "reflectivity", "reflectance", "i")
-_BRIGHT: set[Path] = set()  # folders of which that was said
+_SAID: set[tuple[str, Path]] = set()  # what was said, and of which folder
 
 
 def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np.ndarray:
@@ -41,8 +41,40 @@ def read_points(path: Path, values: int = 4, intensity_scale: float = 1.0) -> np
             points[:, 3] /= intensity_scale
         points = finite_points(points, path)
     if values > 3 and len(points) and (most := float(points[:, 3].max())) > 1:
-        _say_bright(path, most)
+        how = "--intensity-scale divides them, of a data set intensity_scale in its dataset.json"
+        _say_once("bright", path, f"intensities go up to {most:g}, not 1: {how}")
     return points
+
+
+def read_scan(path: Path, values: int = 4) -> np.ndarray:
+    """Points float32 [N, values] of a file of raw numbers: x, y, z in metres (forward, left, up),
+    reflectance 0 to 1. An empty file is an empty scan; points that are not finite are left out,
+    with a line that says so for the first such scan of a folder.
+
+    Raises InputError for a file whose size fits no whole number of points.
+    """
+    data = read_any(path)
+    if len(data) % (4 * values):
+        raise InputError(
+            f"{path} is truncated, or no scan of {values} values a point: {len(data):,} bytes are "
+            f"no whole number of {4 * values}"
+        )
+    return finite_points(np.frombuffer(data, "<f4").reshape(-1, values), path)
+
+
+def finite_points(points: np.ndarray, path: Path) -> np.ndarray:
+    """Those of [N, F] that are finite, writable; a line says how many are not, once for all scans
+    of a folder, as a data set's are read over and over."""
+    finite = np.isfinite(points).all(1)
+    if not finite.all():
+        lost = f"{int((~finite).sum()):,} of {len(points):,} points are not finite: left out"
+        _say_once("finite", path, lost)
+    return points[finite]
+
+
+def write_scan(path: Path, points: np.ndarray) -> None:
+    """The inverse of `read_scan`, atomically."""
+    atomic_write(path, np.ascontiguousarray(points, "<f4").tobytes())
 
 
 def _single(points: np.ndarray) -> np.ndarray:
@@ -72,7 +104,8 @@ def _pcd(path: Path, values: int) -> np.ndarray:
     if values > 3:
         own = next((name for name in INTENSITIES if name in fields), None)
         if own is None:
-            _say_no_intensity(path.parent, ", ".join(fields))
+            said = f"it has no intensity, but {', '.join(fields)}: it counts as 0"
+            _say_once("no intensity", path, said)
         else:
             taken.append(own)
     for name in taken:
@@ -86,17 +119,8 @@ def _pcd(path: Path, values: int) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def _say_bright(path: Path, most: float) -> None:
+def _say_once(what: str, path: Path, text: str) -> None:
     """Once for all scans of a folder, as a data set's are read over and over."""
-    if path.parent not in _BRIGHT:
-        _BRIGHT.add(path.parent)
-        say(
-            f"{path}: intensities go up to {most:g}, not 1: --intensity-scale divides them, of a "
-            "data set intensity_scale in its dataset.json"
-        )
-
-
-@cache
-def _say_no_intensity(folder: Path, fields: str) -> None:
-    """Once for all scans of a folder, as a data set's are read over and over."""
-    say(f"{folder}: a scan has no intensity, but {fields}: it counts as 0")
+    if (what, path.parent) not in _SAID:
+        _SAID.add((what, path.parent))
+        say(f"{path}: {text}")

@@ -12,11 +12,10 @@ from geodistill.io.box_files import read_text_boxes
 from geodistill.io.kitti_frames import (
     Calibration,
     read_calibration,
-    read_scan,
     split_names,
     write_calibration,
-    write_scan,
 )
+from geodistill.io.scans import read_scan, write_scan
 
 
 def test_points_that_are_not_finite_are_told_once_for_a_folder(
