@@ -15,7 +15,6 @@ from torch import Tensor
 from geodistill.checks import ABOVE_ZERO, UsageError, check, expect_within
 
 Placing = Literal["centers", "ends"]
-BETA = 1 / 9  # of the smooth L1 loss
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,9 @@ class ClassAnchors:
         name: of the class.
         size: length, width and height in metres.
         bottom: z of their lower face in metres.
-        positive, negative: least intersection over union of an anchor that learns an object, and
-            that below which it learns that there is none.
+        positive, negative: an anchor learns the object with which its intersection over union is
+            largest if that is `positive` or more, and that there is none if it is below `negative`;
+            in between it learns nothing.
         yaws: in radians.
     """
 

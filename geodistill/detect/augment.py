@@ -104,8 +104,8 @@ class Augmentation:
             if one.name not in classes:
                 raise UsageError(
                     f"augmentation.paste names '{one.name}', which is no class of the detector"
-                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or set "
-                    "paste to none, for the same of each"
+                    f"{suggest(one.name, classes)}: name {', '.join(classes)}, or leave "
+                    "paste out, for the same of each"
                 )
         return self.paste
 

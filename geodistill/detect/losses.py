@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geodistill.checks import check
-from geodistill.detect.anchors import BETA
 from geodistill.detect.boxes import corners
 
 ALPHA, GAMMA = 0.25, 2.0
+BETA = 1 / 9
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -42,7 +42,12 @@ def code_loss(codes: Tensor, targets: Tensor) -> Tensor:
     check(codes=(codes, "N 7"), targets=(targets, "N 7"))
     away = codes - targets
     away = torch.cat([away[:, :6], away[:, 6:].sin()], 1)
-    return F.smooth_l1_loss(away, torch.zeros_like(away), beta=BETA, reduction="none")
+    return smooth_l1(away, torch.zeros_like(away))
+
+
+def smooth_l1(codes: Tensor, targets: Tensor) -> Tensor:
+    """Of each of two tensors' values, with beta 1/9."""
+    return F.smooth_l1_loss(codes, targets, beta=BETA, reduction="none")
 
 
 def corner_loss(boxes: Tensor, targets: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from geodistill.detect import anchors
 from geodistill.detect.boxes import inside
 from geodistill.detect.overlap import iou_3d
 from geodistill.detect.point_codes import from_own_frame, to_own_frame
-from geodistill.detect.targets import BACKGROUND, NOTHING
+from geodistill.detect.targets import BACKGROUND, IGNORED
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def point_objects(points: Tensor, boxes: Tensor, rim: float) -> Tensor:
     if len(boxes) == 0:
         return found
     wider = torch.cat([boxes[:, :3], boxes[:, 3:6] + 2 * rim, boxes[:, 6:]], 1)
-    found[inside(points, wider).any(1)] = NOTHING
+    found[inside(points, wider).any(1)] = IGNORED
     within = inside(points, boxes)
     return torch.where(within.any(1), within.int().argmax(1), found)
 

@@ -12,7 +12,7 @@ from geodistill.checks import check
 from geodistill.detect.anchors import ClassAnchors, direction, encode
 from geodistill.detect.overlap import iou_nearest
 
-NOTHING, BACKGROUND = -2, -1
+IGNORED, BACKGROUND = -2, -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,13 @@ def assign(
         which = _match(overlap, one.positive, one.negative, least)
         numbered = torch.where(which >= 0, own[which.clamp(min=0)], which)
         found[:, :, number][near] = numbered.reshape(place.shape[:-1])
-    found = found.reshape(-1)
+    return targets_of(found.reshape(-1), anchors, boxes, labels, offset)
+
+
+def targets_of(
+    found: Tensor, anchors: Tensor, boxes: Tensor, labels: Tensor, offset: float
+) -> Targets:
+    """Targets of anchors [H, W, C, R, 7], of each of which is known which box it learns [A]."""
     learnt = (found >= 0).nonzero()[:, 0]
     mine = boxes[found[learnt]]
     code = torch.zeros(len(found), 7, dtype=anchors.dtype, device=anchors.device)
@@ -96,9 +102,9 @@ def _near(anchors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _match(overlap: Tensor, positive: float, negative: float, least: float) -> Tensor:
-    """Of each row the column that it learns, BACKGROUND or NOTHING: [A] of [A, M]."""
+    """Of each row the column that it learns, BACKGROUND or IGNORED: [A] of [A, M]."""
     best, which = overlap.max(1)
-    found = torch.full_like(which, NOTHING)
+    found = torch.full_like(which, IGNORED)
     found[best < negative] = BACKGROUND
     found = torch.where(best >= positive, which, found)
     most = overlap.max(0).values

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geodistill import dist
-from geodistill.checks import UsageError, choose, expect_within
+from geodistill.checks import UsageError, choose
 from geodistill.distill.losses import (
     LOSSES,
     Loss,
@@ -21,7 +21,7 @@ from geodistill.distill.losses import (
     loss_settings,
     read_options,
 )
-from geodistill.distill.losses.assignment import LEAST_SCORE, with_detections
+from geodistill.distill.losses.assignment import AssignmentSettings, with_detections
 from geodistill.distill.losses.taps import Taps, run_until
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.anchor_detector import YAWS, AnchorDetector
@@ -32,18 +32,6 @@ from geodistill.nn.synced import synced
 
 YAW_TOLERANCE = 0.01  # radians
 ASSIGNMENT, HEAD = "assignment", "head"
-
-
-@dataclass(frozen=True)
-class AssignmentSettings:
-    """Attributes:
-    least_score: of a teacher's detection that is learnt like a label.
-    """
-
-    least_score: float = LEAST_SCORE
-
-    def __post_init__(self) -> None:
-        expect_within(self, least_score=(0, 1))
 
 
 class Teaching:
@@ -138,7 +126,7 @@ class Teaching:
     ) -> tuple[Tensor, dict[str, float]]:
         anchors = self.student.anchors if isinstance(self.student, AnchorDetector) else None
         seen = Seen(
-            *(batch.inputs, batch.boxes, batch.labels, batch.targets),
+            *(batch.inputs, batch.boxes, batch.targets),
             *(anchors, self.student.area, batch.trails),
         )
         total = torch.zeros((), device=self.student.device)

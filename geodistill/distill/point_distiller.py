@@ -27,7 +27,7 @@ from geodistill.distill.losses.base import (
 )
 from geodistill.distill.losses.places import Places, by_scan, importance, kind_of, rows
 from geodistill.nn.bev import Predictions
-from geodistill.nn.pillars import EPSILON, MOMENTUM
+from geodistill.nn.pillars import EPSILON
 
 CHUNK = 1 << 21  # distances at a time
 REFERENCE_EPSILON = 1e-5
@@ -190,7 +190,7 @@ class EdgeConv(nn.Module):
         super().__init__()
         self.fuse = fuse
         self.linear = nn.Linear(2 * channels, out, bias=False)
-        self.norm = nn.BatchNorm1d(out, epsilon, MOMENTUM, affine, track_running_stats=False)
+        self.norm = nn.BatchNorm1d(out, epsilon, affine=affine, track_running_stats=False)
 
     def forward(self, features: Tensor, centers: Tensor, neighbours: Tensor) -> Tensor:
         """Of features [V, C], centers int64 [N] and their neighbours [N, K]: [N, K, out]."""

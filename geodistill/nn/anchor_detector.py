@@ -29,7 +29,7 @@ from geodistill.detect.anchors import (
 from geodistill.detect.losses import code_loss, focal_loss
 from geodistill.detect.scenes import Detections
 from geodistill.detect.suppress import suppress
-from geodistill.detect.targets import NOTHING, Targets, assign
+from geodistill.detect.targets import IGNORED, Targets, assign
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.pillars import MOMENTUM, Coordinates
@@ -245,7 +245,7 @@ class AnchorDetector(Detector):
         wanted = torch.zeros_like(predictions.logits)
         wanted[learnt, label[learnt]] = 1
         focal = focal_loss(predictions.logits, wanted).sum(-1)
-        focal = focal * (label != NOTHING)
+        focal = focal * (label != IGNORED)
         scan = learnt.nonzero()[:, 0]
         away = code_loss(predictions.codes[learnt], code[learnt]).sum(1)
         turned = F.cross_entropy(predictions.halves[learnt], half[learnt], reduction="none")

@@ -18,9 +18,8 @@ from torch.nn import functional as F
 
 from geodistill import dist
 from geodistill.detect import point_codes
-from geodistill.detect.anchors import BETA
 from geodistill.detect.boxes import wrap
-from geodistill.detect.losses import corner_loss, focal_loss
+from geodistill.detect.losses import corner_loss, focal_loss, smooth_l1
 from geodistill.detect.proposals import (
     certainty,
     draw,
@@ -31,7 +30,7 @@ from geodistill.detect.proposals import (
 )
 from geodistill.detect.scenes import Detections
 from geodistill.detect.suppress import suppress
-from geodistill.detect.targets import BACKGROUND, NOTHING
+from geodistill.detect.targets import BACKGROUND, IGNORED
 from geodistill.nn.detector import Detector
 from geodistill.nn.point_clouds import PointBatch, gathered
 from geodistill.nn.point_settings import PointSettings
@@ -140,7 +139,7 @@ class PointDetector(Detector):
             xyz = predictions.points[scan, :, :3]
             found = point_objects(xyz, boxes, self.settings.rim_m)
             if predictions.counts[scan] == 0:
-                found.fill_(NOTHING)
+                found.fill_(IGNORED)
             own = found >= 0
             mine = found[own]
             classes.append(labels[mine])
@@ -150,8 +149,8 @@ class PointDetector(Detector):
         learnt = object_ >= 0
         wanted = torch.zeros_like(predictions.logits)
         wanted[learnt] = F.one_hot(torch.cat(classes), len(self.sizes)).to(wanted)
-        focal = focal_loss(predictions.logits, wanted).sum(-1)[object_ != NOTHING].sum()
-        away = _smooth(predictions.codes[learnt], torch.cat(codes)).sum()
+        focal = focal_loss(predictions.logits, wanted).sum(-1)[object_ != IGNORED].sum()
+        away = smooth_l1(predictions.codes[learnt], torch.cat(codes)).sum()
         count = dist.count(learnt.sum())
         weights = self.settings.weights
         return {"points": weights.points * focal / count, "boxes": weights.boxes * away / count}
@@ -165,7 +164,7 @@ class PointDetector(Detector):
         settings, proposing = self.settings, self.settings.proposing
         drawn, overlaps, targets, pooled = [], [], [], []
         for scan, (boxes, labels) in enumerate(truth):
-            proposals, classes, _ = self.proposals(
+            proposals, classes = self.proposals(
                 predictions, scan, proposing.overlap_learning, proposing.most_learning
             )
             found = match(proposals, classes, boxes, labels)
@@ -186,7 +185,7 @@ class PointDetector(Detector):
             logits, certainty(overlap, settings.unsure, settings.sure), reduction="sum"
         )
         own = overlap >= settings.drawing.overlap
-        away = _smooth(codes[own], refinement(target[own], roi[own])).sum()
+        away = smooth_l1(codes[own], refinement(target[own], roi[own])).sum()
         corners = corner_loss(refined(codes[own], roi[own]), target[own]).sum()
         weights, count = settings.weights, dist.count(own.sum())
         every = dist.count(torch.tensor(real, device=own.device))
@@ -199,18 +198,18 @@ class PointDetector(Detector):
     @torch.no_grad()
     def proposals(
         self, predictions: PointPredictions, scan: int, overlap: float, most: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes [K, 7] of one scan, best first, their classes int64 [K] and their scores [K]."""
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes [K, 7] of one scan, best first, and their classes int64 [K]."""
         if predictions.counts[scan] == 0:
             none = predictions.codes.new_zeros(0)
-            return none.view(0, 7), none.long(), none
+            return none.view(0, 7), none.long()
         score, label = predictions.logits[scan].sigmoid().max(1)
         rank = score.topk(min(self.settings.proposing.candidates, len(score))).indices
         score, label = score[rank], label[rank]
         xyz = predictions.points[scan, rank, :3]
         boxes = point_codes.decode(predictions.codes[scan, rank], xyz, self.sizes[label])
         kept = suppress(boxes, score, overlap, most)
-        return boxes[kept], label[kept], score[kept]
+        return boxes[kept], label[kept]
 
     @torch.no_grad()
     def _pooled(self, predictions: PointPredictions, scan: int, boxes: Tensor) -> Tensor:
@@ -229,7 +228,7 @@ class PointDetector(Detector):
 
     def _detected(self, predictions: PointPredictions, scan: int) -> Detections:
         choice, proposing = self.settings.choice, self.settings.proposing
-        found, labels, _ = self.proposals(predictions, scan, proposing.overlap, proposing.most)
+        found, labels = self.proposals(predictions, scan, proposing.overlap, proposing.most)
         logits, codes = [found.new_zeros(0)], [found.new_zeros(0, 7)]
         for part in found.split(_ROIS) if len(found) else ():
             sure, code = self.network.refiner(self._pooled(predictions, scan, part))
@@ -241,7 +240,3 @@ class PointDetector(Detector):
         able = (scores >= choice.least_score).nonzero()[:, 0]
         kept = able[suppress(boxes[able], scores[able], choice.overlap, choice.most)]
         return Detections(boxes[kept], scores[kept], labels.cpu()[kept])
-
-
-def _smooth(codes: Tensor, targets: Tensor) -> Tensor:
-    return F.smooth_l1_loss(codes, targets, beta=BETA, reduction="none")

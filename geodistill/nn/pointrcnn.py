@@ -127,7 +127,7 @@ class Refiner(nn.Module):
         norm: "none" has no batch norm, as in OpenPCDet.
     """
 
-    def __init__(self, points: int, compression: int, norm: Norm = "batch") -> None:
+    def __init__(self, points: int, compression: int, norm: Norm) -> None:
         super().__init__()
 
         def width(published: int) -> int:
@@ -209,8 +209,8 @@ class PointRCNN(nn.Module):
         classes: int,
         pooled: int,
         compression: int,
-        norm: Norm = "batch",
-        epsilon: float = 1e-3,
+        norm: Norm,
+        epsilon: float,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(values - 3, compression, epsilon)

@@ -15,8 +15,8 @@ from geodistill.io.kitti_frames import (
     IMAGE_SIZE,
     Calibration,
     write_calibration,
-    write_scan,
 )
+from geodistill.io.scans import write_scan
 from geodistill.runs import make_folder
 
 SIZES = {"Car": (3.9, 1.6, 1.56), "Pedestrian": (0.8, 0.6, 1.73), "Cyclist": (1.76, 0.6, 1.73)}

@@ -12,7 +12,6 @@ from geodistill.detect.boxes import CONVENTIONS, corners, inside, to_convention
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.scenes import Detections
 from geodistill.io.box_files import read_json_boxes
-from geodistill.metrics.detectors import write_detections
 from tests.detect.test_custom_scenes import COUNTS, write_openpcdet, write_plain
 
 
@@ -39,7 +38,7 @@ def test_detections_are_written_as_labels_are(tmp_path: Path) -> None:
     for own in boxes:
         scores, labels = torch.linspace(0.9, 0.2, len(own)), torch.arange(len(own)) % 2
         found.append(Detections(torch.from_numpy(own).float(), scores, labels))
-    write_detections(tmp_path / "out", dataset, ["scan-0", "scan-1"], found, ("Car", "Bus"))
+    dataset.write(tmp_path / "out", ["scan-0", "scan-1"], found, ("Car", "Bus"))
     for k, own in enumerate(boxes):
         names, again = read_json_boxes(tmp_path / "out" / f"scan-{k}.json")
         assert names == ("Car", "Bus") * (len(own) // 2)

@@ -196,7 +196,7 @@ def test_detections_are_written_as_labels_are(tmp_path: Path, convention: str) -
     scene = dataset.scene("scan-0")
     labels = torch.zeros(len(scene.boxes), dtype=torch.int64)
     found = Detections(scene.boxes, torch.ones(len(labels)), labels)
-    dataset.write(tmp_path / "boxes", "scan-0", found, ("Car",))
+    dataset.write(tmp_path / "boxes", ["scan-0"], [found], ("Car",))
     again = open_dataset(tmp_path).scene("scan-0")
     assert again.boxes.numpy() == pytest.approx(scene.boxes.numpy(), abs=2e-3)
     assert again.names == ("Car",) * len(labels)
@@ -231,7 +231,8 @@ def test_a_pcd_without_intensity_says_so_once(
     for k in range(2):
         assert dataset.scene(f"scan-{k}").points.tolist() == [[1, 1, 1, 0]] * 2
     said = capsys.readouterr().err.splitlines()
-    assert said == [f"{tmp_path / 'scans'}: a scan has no intensity, but x, y, z: it counts as 0"]
+    first = tmp_path / "scans" / "scan-0.pcd"
+    assert said == [f"{first}: it has no intensity, but x, y, z: it counts as 0"]
 
 
 def test_the_digest_is_of_boxes_and_settings(tmp_path: Path) -> None:

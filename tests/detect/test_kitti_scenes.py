@@ -24,9 +24,9 @@ from geodistill.io.kitti_frames import (
     IMAGE_SIZE,
     Calibration,
     read_calibration,
-    read_scan,
     write_calibration,
 )
+from geodistill.io.scans import read_scan
 from geodistill.metrics.kitti import caps, evaluate
 from tests.detect.small_kitti import CALIBRATION, write_kitti
 

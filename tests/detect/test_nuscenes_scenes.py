@@ -114,7 +114,7 @@ def test_trails_are_where_the_object_is_in_the_frames_around(dataset: Nuscenes) 
 
 
 def test_what_counts(dataset: Nuscenes) -> None:
-    truth = dataset.truths("0-sample-1")
+    truth = dataset.labels("0-sample-1")
     rack = "static_object.bicycle_rack"  # a class of its own, as scenes have it
     assert truth.names == ("truck", "car", "pedestrian", rack)  # the bicycle is in it
     assert truth.attributes is not None and truth.points is not None
@@ -129,7 +129,7 @@ def test_what_counts(dataset: Nuscenes) -> None:
     assert truth.velocities is not None
     speed = made.SPEED * np.array([math.cos(made.CAR[6]), math.sin(made.CAR[6])])
     for frame in ("0-sample-0", "0-sample-1", "0-sample-2"):
-        found = dataset.truths(frame)
+        found = dataset.labels(frame)
         assert found.velocities is not None
         assert found.velocities[:2] == pytest.approx(np.array([[0, 0], speed]), abs=1e-6)
     assert np.isnan(truth.velocities[2]).all()
@@ -144,7 +144,7 @@ def test_boxes_of_the_scan_as_detections_score_best(dataset: Nuscenes) -> None:
         own = labels >= 0
         scores = torch.linspace(0.9, 0.5, len(labels))
         found.append(Detections(scene.boxes[own], scores[own], labels[own]))
-    truths = [dataset.truths(frame) for frame in frames]
+    truths = [dataset.labels(frame) for frame in frames]
     truths = [one.chosen(np.array([name in CLASSES for name in one.names])) for one in truths]
     predictions = [
         dataset.predictions(frame, one, CLASSES) for frame, one in zip(frames, found, strict=True)
@@ -269,7 +269,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     changed("sample_annotation", 0, attribute_tokens=["a0", "a1"])(folder)
     found = open_dataset(tmp_path)
     with pytest.raises(InputError, match="an object of 0-sample-0 has several attributes"):
-        found.truths("0-sample-0")
+        found.labels("0-sample-0")
     with pytest.raises(UsageError, match="no sample nothing: frames are tokens"):
         found.scene("nothing")
     scan = tmp_path / "sweeps" / "LIDAR_TOP" / "0-15.pcd.bin"

@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError()])
 def test_a_worker_that_ends_while_it_hands_over_a_batch(error: Exception) -> None:
-    with pytest.raises(InputError, match="was ended from outside"), training.workers_said():
+    with pytest.raises(InputError, match="was ended from outside"), training.worker_errors():
         raise error
 
 

@@ -1,4 +1,4 @@
-"""Which neurons are active."""
+"""Which features are above 0 before a ReLU: activation boundaries."""
 
 from __future__ import annotations
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from geodistill.checks import expect_within
 from geodistill.detect.scenes import Detections
 
-LEAST_SCORE = 0.6
+
+@dataclass(frozen=True)
+class AssignmentSettings:
+    """Attributes:
+    least_score: of a teacher's detection that is learnt like a label.
+    """
+
+    least_score: float = 0.6
+
+    def __post_init__(self) -> None:
+        expect_within(self, least_score=(0, 1))
 
 
 def with_detections(
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
     found: Sequence[Detections],
-    least_score: float = LEAST_SCORE,
+    least_score: float,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """A teacher's detections, and behind them labelled boxes, to be assigned to anchors together.
 

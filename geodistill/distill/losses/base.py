@@ -25,7 +25,6 @@ class Seen:
     Attributes:
         inputs: what both networks are given.
         boxes: [M, 7] of each scan.
-        labels: int64 [M] of each.
         targets: of each, as the detector has them.
         anchors: [H, W, C, R, 7]; None for a detector without.
         area: least x and y, largest x and y of the maps, in metres.
@@ -35,11 +34,15 @@ class Seen:
 
     inputs: Voxels | PointBatch
     boxes: Sequence[Tensor]
-    labels: Sequence[Tensor]
     targets: Sequence[Any]
     anchors: Any
     area: tuple[float, float, float, float]
     trails: Sequence[Tensor] | None = None
+
+    @property
+    def anchor_labels(self) -> Tensor:
+        """int64 [B, A], see `Targets.label`."""
+        return torch.stack([one.label for one in self.targets])
 
 
 @dataclass(frozen=True, kw_only=True)

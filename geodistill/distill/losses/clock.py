@@ -1,4 +1,4 @@
-"""The map, each object as much as any other."""
+"""Maps inside of objects and outside, each object with the same weight."""
 
 from __future__ import annotations
 

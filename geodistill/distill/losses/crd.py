@@ -1,4 +1,4 @@
-"""Each place told from all others by the teacher's features."""
+"""Contrastive: each place's student features are told from other places' by the teacher's."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,7 +47,7 @@ class Kd(Loss):
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
     ) -> Tensor:
         tau = self.settings.temperature
-        objects = torch.stack([one.label for one in seen.targets]) >= 0
+        objects = seen.anchor_labels >= 0
         apart = divergence(teacher.logits / tau, student.logits / tau).sum(2)
         cells = seen_cells(seen, seen.anchors.shape[:2], self.settings.reach).flatten(1)
         apart = apart * cells.repeat_interleave(apart.shape[1] // cells.shape[1], 1)

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from geodistill.checks import expect_within
@@ -49,7 +48,7 @@ class Logits(Loss):
     def forward(
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
     ) -> Tensor:
-        own = torch.stack([one.label for one in seen.targets]) >= 0
+        own = seen.anchor_labels >= 0
         count = over_ranks(own.sum())
         away = teacher.logits[own].sigmoid() - student.logits[own].sigmoid()
         classes = away.square().sum() / count

@@ -56,7 +56,7 @@ def places_of_objects(seen: Seen, size: tuple[int, int]) -> tuple[Tensor, Tensor
             f"features of objects are taken where their anchors are, on a map of {height} x {width}"
             f" cells, and that at the tap has {size[0]} x {size[1]}: tap the neck"
         )
-    label = torch.stack([one.label for one in seen.targets])
+    label = seen.anchor_labels
     scan, anchor = (label >= 0).nonzero(as_tuple=True)
     found = torch.stack([scan, anchor // (classes * yaws), label[scan, anchor]])
     scan, place, number = found.unique(dim=1)

@@ -71,7 +71,7 @@ class Ofa(Loss):
         )
 
     def forward(self, teacher: Any, student: Any, seen: Seen, progress: float) -> Tensor:
-        label = torch.stack([one.label for one in seen.targets])
+        label = seen.anchor_labels
         scan, anchor = (label >= 0).nonzero(as_tuple=True)
         mine, said = label[scan, anchor], teacher.logits[scan, anchor]
         height, width, classes, yaws = seen.anchors.shape[:4]

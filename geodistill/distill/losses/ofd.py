@@ -1,4 +1,4 @@
-"""What comes before a ReLU, as far as it matters after it."""
+"""Features before a ReLU: negative ones of the teacher only where the student's are higher."""
 
 from __future__ import annotations
 

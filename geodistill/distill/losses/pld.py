@@ -38,7 +38,7 @@ class Pld(Loss):
     def forward(
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
     ) -> Tensor:
-        label = torch.stack([one.label for one in seen.targets])
+        label = seen.anchor_labels
         own = label >= 0
         t, s, mine = teacher.logits[own], student.logits[own], label[own][:, None]
         order = t.scatter(1, mine, torch.inf).argsort(1, descending=True)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.checks import UsageError, suggest
-from geodistill.nn.bev import Predictions
 from geodistill.nn.precision import lifted
 from geodistill.nn.sparse import SparseMap
 
@@ -109,7 +108,7 @@ def run_until(
     silent = [name for name in wanted if name not in taps.outputs]
     if silent:
         raise UsageError(f"nothing can be compared at '{silent[0]}': it does not run with the rest")
-    return {name: detached(taps.outputs[name]) for name in wanted}
+    return {name: taps.outputs[name] for name in wanted}
 
 
 def _all_lifted(value: Any) -> Any:
@@ -117,11 +116,3 @@ def _all_lifted(value: Any) -> Any:
     if isinstance(value, Tensor):
         return lifted(value)
     return [_all_lifted(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, Predictions):
-        return Predictions(value.logits.detach(), value.codes.detach(), value.halves.detach())
-    return [detached(item) for item in value]

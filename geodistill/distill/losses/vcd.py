@@ -1,4 +1,4 @@
-"""The map where objects are, and where they were and will be."""
+"""Maps where objects are, and where they were and will be in neighbouring frames."""
 
 from __future__ import annotations
 

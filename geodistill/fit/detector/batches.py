@@ -127,7 +127,7 @@ def stream(
     found: Any = iter(ahead)
     if workers > 0:
         loader = torch.utils.data.DataLoader(
-            ahead, batch_size=None, num_workers=workers, worker_init_fn=_unstirred
+            ahead, batch_size=None, num_workers=workers, worker_init_fn=_ignore_signals
         )
         found = iter(loader)
     try:
@@ -140,7 +140,7 @@ def stream(
             found._shutdown_workers()
 
 
-def _unstirred(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """A signal to all processes of a job is the trainer's to obey: it ends its step, and them."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

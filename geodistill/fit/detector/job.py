@@ -13,14 +13,15 @@ from geodistill import dist
 from geodistill.detect.augment import Example
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Batch, Feed, batch_of, stream
+from geodistill.fit.detector.recipe import Recipe
 from geodistill.fit.detector.stored import Store
 from geodistill.metrics.detectors import Report, detect, flat, measure
 from geodistill.nn.detector import Detector
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.detector_kinds import new_detector
-from geodistill.nn.precision import Precision, computing
+from geodistill.nn.precision import computing
 from geodistill.runs import Run
-from geodistill.train.adamw import AdamW, OneCycle
+from geodistill.train.adamw import AdamW
 
 BEST = "best.safetensors"
 
@@ -84,10 +85,7 @@ class DetectorJob:
         detector: Detector,
         feed: Feed,
         steps: int,
-        cycle: OneCycle,
-        mean: float = 0.0,
-        precision: Precision = "float32",
-        workers: int = 0,
+        recipe: Recipe,
         guide: Guide | None = None,
         validation: Validation | None = None,
         run: Run | None = None,
@@ -95,28 +93,26 @@ class DetectorJob:
     ) -> None:
         self.detector, self.feed, self.steps, self.guide = detector, feed, steps, guide
         self.validation, self.run, self.store = validation, run, store
-        self.workers, self.mean = workers, mean
-        self.precision: Precision = precision
+        self.recipe = recipe
         self.shadow = detector
-        if mean:
+        if recipe.mean:
             self.shadow = new_detector(detector.settings).to(detector.device)
             self.shadow.load_state_dict(detector.state_dict())
         trained = [*detector.parameters()]
         if guide is not None:
             trained += [p for p in guide.module.parameters() if p.requires_grad]
-        self.optimiser = AdamW(trained, cycle)
-        self.cycle = cycle
+        self.optimiser = AdamW(trained, recipe.cycle)
         self.best: float | None = None
         self.report: Report | None = None
         self._examples: Generator[list[Example], None, None] | None = None
         self._next = -1
 
     def lr_scale(self, progress: float) -> float:
-        return self.cycle.rate(progress)
+        return self.recipe.cycle.rate(progress)
 
     def before(self, step: int, progress: float) -> None:
         self._average()
-        self.optimiser.beta = self.cycle.beta(progress)
+        self.optimiser.beta = self.recipe.cycle.beta(progress)
         every = self.validation.every if self.validation else 0
         if every and step and step % every == 0:
             self.validate(step)
@@ -126,7 +122,7 @@ class DetectorJob:
         batch = self._batch(step)
         if self.guide is not None:
             batch = self.guide.labels(batch)
-        with computing(self.precision, self.detector.device):
+        with computing(self.recipe.precision, self.detector.device):
             predictions = self.detector(batch.inputs)
         parts = self.detector.losses(predictions, batch.targets)
         total = torch.stack(list(parts.values())).sum()
@@ -160,7 +156,7 @@ class DetectorJob:
         modules: dict[str, nn.Module] = {"detector": self.detector}
         if self.guide is not None:
             modules["guide"] = self.guide.module
-        if self.mean:
+        if self.recipe.mean:
             modules["shadow"] = self.shadow
         tensors = {
             f"{part}.{name}": value
@@ -177,7 +173,7 @@ class DetectorJob:
         self.detector.load_state_dict(part("detector"))
         if self.guide is not None:
             self.guide.module.load_state_dict(part("guide"))
-        if self.mean:
+        if self.recipe.mean:
             self.shadow.load_state_dict(part("shadow"))
         self.best = extra["best"]
 
@@ -190,9 +186,9 @@ class DetectorJob:
     def _average(self) -> None:
         """Take the detector, as the last step left it, into the mean."""
         count = self.optimiser.count
-        if not self.mean or count == 0:
+        if not self.recipe.mean or count == 0:
             return
-        keep = min(self.mean, (1 + count) / (10 + count))
+        keep = min(self.recipe.mean, (1 + count) / (10 + count))
         for own, new in zip(
             self.shadow.state_dict().values(), self.detector.state_dict().values(), strict=True
         ):
@@ -216,6 +212,6 @@ class DetectorJob:
             return self.store.read(step, self.detector)
         if self._examples is None or self._next != step:
             self._end_stream()
-            self._examples = stream(self.feed, step, self.steps, self.workers)
+            self._examples = stream(self.feed, step, self.steps, self.recipe.workers)
         self._next = step + 1
         return batch_of(self.detector, self.feed, step, next(self._examples))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from geodistill import config, log
 from geodistill.checks import InputError, UsageError
-from geodistill.detect.targets import Targets
+from geodistill.detect.targets import Targets, targets_of
 from geodistill.fit.detector.batches import Batch, Feed
 from geodistill.io.json_values import json_object
 from geodistill.io.whole_file import read_whole
+from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.bev import Predictions
 from geodistill.nn.detector import Detector
 from geodistill.nn.point_clouds import PointBatch
@@ -217,24 +218,6 @@ def store_key(feed: Feed, detector: Detector) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def fill(
-    store: Store,
-    steps: int,
-    batch: Callable[[int], Batch],
-    outputs: Callable[[Batch], Sequence[Outputs]],
-    done: Callable[[int], None],
-) -> int:
-    """Write the steps that are missing; returns how many these were."""
-    written = 0
-    for step in range(steps):
-        if not store.has(step):
-            made = batch(step)
-            store.write(step, made, outputs(made))
-            written += 1
-        done(1)
-    return written
-
-
 def _batch_tensors(batch: Batch) -> dict[str, Tensor]:
     inputs = batch.inputs
     tensors = {"points": inputs.points, "counts": inputs.counts.int()}
@@ -247,12 +230,7 @@ def _batch_tensors(batch: Batch) -> dict[str, Tensor]:
     ):
         tensors |= {f"{k}.boxes": boxes, f"{k}.labels": labels}
         if isinstance(own, Targets):
-            learnt = (own.object >= 0).nonzero()[:, 0]
-            tensors |= {
-                f"{k}.object": own.object.to(torch.int16),
-                f"{k}.code": own.code[learnt],
-                f"{k}.half": own.half[learnt].to(torch.uint8),
-            }
+            tensors[f"{k}.object"] = own.object.to(torch.int16)
         if batch.trails is not None:
             tensors[f"{k}.trails"] = batch.trails[k]
     return tensors
@@ -272,22 +250,14 @@ def _batch_of(tensors: dict[str, Tensor], detector: Detector) -> Batch:
     else:
         cells = tensors["voxel"].long(), tensors["cells"].long()
         inputs = Voxels(points, *cells, counts, scans, detector.settings.grid)
-        targets = [_anchors(tensors, k, labels[k]) for k in range(scans)]
+        assert isinstance(detector, AnchorDetector)
+        offset = detector.settings.offset
+        targets = [
+            targets_of(tensors[f"{k}.object"].long(), detector.anchors, own, labels[k], offset)
+            for k, own in enumerate(boxes)
+        ]
     trails = [tensors[f"{k}.trails"] for k in range(scans) if f"{k}.trails" in tensors]
     return Batch(inputs, boxes, labels, targets, trails or None, _taught(tensors))
-
-
-def _anchors(tensors: dict[str, Tensor], scan: int, labels: Tensor) -> Targets:
-    """What the anchors of a scan learn."""
-    number = tensors[f"{scan}.object"].long()
-    learnt = (number >= 0).nonzero()[:, 0]
-    code = tensors["points"].new_zeros(len(number), 7)
-    code[learnt] = tensors[f"{scan}.code"]
-    half = torch.zeros_like(number)
-    half[learnt] = tensors[f"{scan}.half"].long()
-    label = number.clone()
-    label[learnt] = labels[number[learnt]]
-    return Targets(number, label, code, half)
 
 
 def _parts(value: Any) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,10 +12,10 @@ from geodistill import dist, log
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.augment import Cutout
 from geodistill.detect.datasets import Dataset
-from geodistill.fit.detector.batches import Batch, Census, Feed, batch_of, census
+from geodistill.fit.detector.batches import Census, Feed, batch_of, census
 from geodistill.fit.detector.job import DetectorJob, Guide, Validation
 from geodistill.fit.detector.recipe import Recipe
-from geodistill.fit.detector.stored import Store, fill, store_key
+from geodistill.fit.detector.stored import Store, store_key
 from geodistill.log import progress
 from geodistill.metrics.detectors import Report, expect_measurable
 from geodistill.nn.detector import Detector
@@ -66,13 +65,13 @@ def train_detector(
         store.expect(steps)
     every = -(-recipe.measure_every * len(feed.frames) // recipe.batch)
     job = DetectorJob(
-        *(detector, feed, steps, recipe.cycle, recipe.mean, recipe.precision, recipe.workers),
+        *(detector, feed, steps, recipe),
         guide=guide,
         validation=Validation(dataset, held_out, every),
         run=run,
         store=store,
     )
-    with workers_said(), contextlib.closing(job):
+    with worker_errors(), contextlib.closing(job):
         train(job, Budget(steps=steps), run, recipe.detector.architecture)
     job.complete()
     if run is not None:
@@ -81,7 +80,7 @@ def train_detector(
 
 
 @contextlib.contextmanager
-def workers_said() -> Iterator[None]:
+def worker_errors() -> Iterator[None]:
     """Raise InputError where a process that prepares scans was ended: torch interrupts whatever
     goes on to say so, and a batch that was being handed over breaks off."""
     try:
@@ -122,14 +121,15 @@ def cache_batches(
             return steps, 0
         feed = make_feed(recipe, dataset, detector, with_objects=True)
 
-        def batch(step: int) -> Batch:
-            return batch_of(detector, feed, step, feed.examples(step))
-
-        def outputs(made: Batch) -> list[dict[str, Any]]:
-            return guide.outputs(made) if guide is not None else []
-
+        written = 0
         with progress(steps, "batches") as bar:
-            return steps, fill(store, steps, batch, outputs, bar.advance)
+            for step in range(steps):
+                if not store.has(step):
+                    batch = batch_of(detector, feed, step, feed.examples(step))
+                    store.write(step, batch, [] if guide is None else guide.outputs(batch))
+                    written += 1
+                bar.advance()
+        return steps, written
     finally:
         store.close(lock)
 

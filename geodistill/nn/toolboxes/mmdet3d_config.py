@@ -6,7 +6,8 @@ import pprint
 from collections.abc import Sequence
 from typing import Any
 
-from geodistill.detect.anchors import BETA, ClassAnchors
+from geodistill.detect.anchors import ClassAnchors
+from geodistill.detect.losses import BETA
 from geodistill.nn.anchor_detector import AnchorSettings
 from geodistill.nn.toolboxes.widths import (
     depths,

@@ -61,7 +61,7 @@ def seen(of: AnchorDetector, trails: bool = False) -> Seen:
         own[:, 0, 0] += 2.0
         own[:, 1, 0] -= 2.0
     return Seen(
-        *(of.prepare(clouds()), BOXES, LABELS, of.targets(BOXES, LABELS), of.anchors, AREA),
+        *(of.prepare(clouds()), BOXES, of.targets(BOXES, LABELS), of.anchors, AREA),
         moved if trails else None,
     )
 

@@ -98,7 +98,8 @@ def test_gradients_are_finite_where_nothing_is_lost(name: str) -> None:
     loss(teacher, student, seen(of), 0.0).backward()
     flat = student if isinstance(student, tuple) else (student,)
     leaves = [x if isinstance(x, Tensor) else x.logits for x in flat]
-    assert all(x.grad is not None and x.grad.isfinite().all() for x in leaves if name != "gid")
+    learnt = [x.grad for x in leaves if x.grad is not None]
+    assert learnt and all(x.isfinite().all() for x in learnt)
 
 
 @pytest.mark.parametrize("name", ["attention", "nst", "similarity"])

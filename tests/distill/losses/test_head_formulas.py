@@ -153,7 +153,7 @@ def test_sure_detections_are_learnt_like_labels() -> None:
         Detections(more, torch.tensor([0.9, 0.5]), torch.tensor([2, 2])),
         Detections(more[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
     ]
-    taught = of.targets(*with_detections(BOXES, LABELS, found))
+    taught = of.targets(*with_detections(BOXES, LABELS, found, 0.6))
     both = of.targets(
         [torch.cat([new, BOXES[0]]), BOXES[1]], [torch.tensor([2, 2, 0, 1]), LABELS[1]]
     )
@@ -175,7 +175,10 @@ def test_a_label_keeps_the_anchors_that_overlap_it_most() -> None:
         Detections(beside, one, torch.tensor([2])),
         Detections(beside[:0], none, torch.zeros(0, dtype=torch.int64)),
     ]
-    taught, plain = of.targets(*with_detections(BOXES, LABELS, found)), of.targets(BOXES, LABELS)
+    taught, plain = (
+        of.targets(*with_detections(BOXES, LABELS, found, 0.6)),
+        of.targets(BOXES, LABELS),
+    )
     overlap = iou_nearest(of.anchors.reshape(-1, 7), BOXES[0][:1])[:, 0]
     cars = torch.arange(len(overlap)) // 2 % 3 == 2
     best = cars & (overlap == overlap[cars].max())

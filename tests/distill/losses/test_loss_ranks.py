@@ -68,7 +68,6 @@ def values(scan: int | None) -> dict[str, Tensor]:
             both,
             inputs=of.prepare(clouds()[scan : scan + 1]),
             boxes=boxes,
-            labels=labels,
             targets=of.targets(boxes, labels),
             trails=both.trails[scan : scan + 1],  # type: ignore[index]
         )
