@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from geodistill.cli import main
-from geodistill.io.kitti_frames import write_scan
+from geodistill.io.scans import write_scan
 from geodistill.nn.anchor_detector import Choice
 from geodistill.nn.detector_files import save_detector
 from geodistill.nn.detector_kinds import new_detector

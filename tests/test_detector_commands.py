@@ -77,7 +77,7 @@ def a_report_is_replaced_whole_or_not(
     def spoilt(*_: object) -> None:
         raise InputError("labels are damaged")
 
-    patch.setattr("geodistill.metrics.detectors.compared", spoilt)
+    patch.setattr("geodistill.metrics.detectors.measure", spoilt)
     assert "labels are damaged" in refused(capsys, 1, *report, "--overwrite")
     patch.undo()
     assert left.exists()  # nothing is replaced before there is something new

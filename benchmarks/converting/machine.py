@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from geodistill import kernels
+from geodistill.runs.environment import cores
 
 _STAT = Path("/proc/stat")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -19,13 +20,6 @@ _IDLE = (3, 4)
 """Columns of /proc/stat's first line that count idle time and waiting for a disk."""
 _COLUMNS = 8
 """Columns of it that are disjoint, from user time to time stolen by other virtual machines."""
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

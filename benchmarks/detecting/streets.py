@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 import torch
-from converting.machine import cores
 from rows import Row, at_least
-from torch import Tensor
 
+from geodistill.detect.augment import example
 from geodistill.detect.datasets.kitti import Kitti
 from geodistill.detect.scenes import Scene
 from geodistill.fit.detector.batches import Batch
 from geodistill.nn.anchor_detector import AnchorDetector
+from geodistill.runs.environment import cores
 from geodistill.simulate.lidar.frame import simulate
 from geodistill.simulate.lidar.sensor import SENSORS
 from geodistill.simulate.lidar.statistics import REAL, statistics
@@ -32,31 +32,23 @@ def rows() -> list[Row]:
         dataset = Kitti(root)
         found = statistics(dataset, dataset.frames("trainval"))
     rate = at_least(f"simulated scans a second, {cores()} processes", FRAMES / spent, RATE)
-    numbers = [
-        Row(f"simulated scans, {name}", f"{found[name]:.4g}", "", None, f"KITTI 000008: {real:g}")
-        for name, real in REAL.items()
-    ]
+    numbers = []
+    for name, real in REAL.items():
+        said = f"{found[name]:,.{0 if real > 100 else 3}f}"
+        numbers.append(Row(f"simulated scans, {name}", said, "", None, f"KITTI 000008: {real:g}"))
     return [rate, *numbers]
 
 
 def simulated_batch(detector: AnchorDetector, scans: int) -> Batch:
     """What a detector trains on, of so many scans."""
-    found = [_scene(k) for k in range(scans)]
-    boxes, labels = [], []
-    for _, own, classes in found:
-        boxes.append(own[classes >= 0])
-        labels.append(classes[classes >= 0])
-    voxels = detector.prepare([points for points, _, _ in found])
-    return Batch(voxels, boxes, labels, detector.targets(boxes, labels), None)
+    found = [example(_scene(k), detector.classes) for k in range(scans)]
+    boxes, labels = [one.boxes for one in found], [one.labels for one in found]
+    inputs = detector.prepare([one.points for one in found])
+    return Batch(inputs, boxes, labels, detector.targets(boxes, labels), None)
 
 
-def _scene(number: int) -> tuple[Tensor, Tensor, Tensor]:
+def _scene(number: int) -> Scene:
     found = simulate(SENSORS["hdl-64e"], 0, number)
-    scene = Scene(
-        str(number),
-        torch.from_numpy(found.points),
-        found.boxes.float(),
-        found.labels.names,
-        torch.ones(len(found.boxes), dtype=torch.bool),
-    )
-    return scene.points, scene.boxes, scene.labels(("Pedestrian", "Cyclist", "Car"))
+    pastable = torch.ones(len(found.boxes), dtype=torch.bool)
+    points, boxes = torch.from_numpy(found.points), found.boxes.float()
+    return Scene(str(number), points, boxes, found.labels.names, pastable)

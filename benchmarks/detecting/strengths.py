@@ -100,7 +100,7 @@ def _pull(student: Detector, teacher: Detector, options: dict[str, Any], batches
             if pull is not None and pull.dim() == 4:
                 squares, size = pull.square().sum(1), (pull.shape[2], pull.shape[3])
                 boxes = [footprints(one, student.area, size).any(0) for one in batch.boxes]
-                scans = Seen(batch.inputs, batch.boxes, batch.labels, [], None, student.area)
+                scans = Seen(batch.inputs, batch.boxes, [], None, student.area)
                 on_maps += float(squares.sum())
                 on_objects += float((squares * torch.stack(boxes)).sum())
                 far += float((squares * ~seen_cells(scans, size, REACH)).sum())

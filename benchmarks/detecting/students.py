@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from converting.machine import cores, machine
+from converting.machine import machine
 from pages import DOCS, write_between_markers
 
 from detecting.strengths import strengths
@@ -28,6 +28,7 @@ from geodistill.fit.detector.recipe import Recipe
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.detector_kinds import new_detector
 from geodistill.runs import cache_root
+from geodistill.runs.environment import cores
 from geodistill.runs.files import atomic_write
 
 PAGE, SECTION = DOCS / "detector_benchmarks.md", "students"

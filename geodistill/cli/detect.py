@@ -78,7 +78,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         )
     files = _outputs(arguments)
     expect_free(arguments.overwrite, *files, inputs=(arguments.scan, arguments.model))
-    detector = open_detector(arguments.model).detector.to(arguments.device)
+    detector = open_detector(arguments.model).to(arguments.device)
     if arguments.least_score is not None:
         choice = replace(detector.settings.choice, least_score=arguments.least_score)
         detector.settings = replace(detector.settings, choice=choice)

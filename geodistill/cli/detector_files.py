@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,6 @@ if TYPE_CHECKING:
     from geodistill.nn.toolboxes.names import Toolbox
 
 _CHECKPOINTS = (".pth", ".pt", ".ckpt")
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A detector, and whose file it is in."""
-
-    detector: Detector
-    origin: str
 
 
 def holds_detector(path: Path) -> bool:
@@ -40,27 +31,32 @@ def holds_detector(path: Path) -> bool:
     return path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT
 
 
-def open_detector(path: Path) -> Opened:
+def open_detector(path: Path) -> Detector:
     """Raises InputError for a damaged one, or one of an unknown architecture."""
+    return _opened(path)[0]
+
+
+def _opened(path: Path) -> tuple[Detector, str]:
+    """A detector, and whose file it is in."""
     from geodistill.nn.detector_files import load_detector
     from geodistill.nn.toolboxes import read_detector
 
     if path.suffix.lower() not in _CHECKPOINTS:
-        return Opened(load_detector(path), "geodistill")
+        return load_detector(path), "geodistill"
     found = read_detector(path)
     before = " before 1.0, converted" if found.convention == "mmdet3d-0" else ""
-    return Opened(found.detector, f"{found.toolbox}{before}")
+    return found.detector, f"{found.toolbox}{before}"
 
 
 def describe_detector(path: Path) -> dict[str, Any]:
     """What `info` says of one."""
     from geodistill.nn.anchor_detector import AnchorDetector
 
-    opened = open_detector(path)
-    detector, settings = opened.detector, opened.detector.settings
+    detector, origin = _opened(path)
+    settings = detector.settings
     said = {
         "kind": "detector",
-        "origin": opened.origin,
+        "origin": origin,
         "architecture": settings.architecture,
         "compression": settings.compression,
         "parameters": sum(p.numel() for p in detector.parameters()),
@@ -95,7 +91,7 @@ def export_detector(
         raise UsageError(f"-o {output}: this detector is written as {known}{more}")
     files = [output] if toolbox is None else [*checkpoint_files(output, toolbox)]
     expect_free(overwrite, *files, inputs=(source,))
-    detector = open_detector(source).detector
+    detector = open_detector(source)
     settings = detector.settings
     checked: dict[str, Any] = {}
     if output.suffix.lower() == ".safetensors":

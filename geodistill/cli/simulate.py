@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     from geodistill.cli.options import expect_free
     from geodistill.detect.datasets.kitti import Kitti
+    from geodistill.runs.environment import cores
     from geodistill.simulate.lidar.statistics import statistics
     from geodistill.simulate.lidar.write import Simulation, write_dataset
 
@@ -58,7 +58,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         *(arguments.frames, arguments.val_share, arguments.sensor),
         *(arguments.around, arguments.seed),
     )
-    workers = arguments.workers or _cores()
+    workers = arguments.workers or cores()
     started = time.perf_counter()
     written = write_dataset(arguments.output, wanted, workers, arguments.overwrite)
     seconds = time.perf_counter() - started
@@ -79,12 +79,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "statistics": statistics(dataset, names[:_SAMPLE]),
         "val_objects": _counts([dataset.labels(name) for name in held_out]),
     }
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _counts(frames: Sequence[Labels]) -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ from geodistill.cli.arguments import Option, Positional
 from geodistill.cli.options import Machine, prepare
 
 if TYPE_CHECKING:
+    from geodistill.detect.datasets import Dataset
     from geodistill.distill.detectors import Teaching
     from geodistill.fit.detector.recipe import Recipe
     from geodistill.nn.detector import Detector
@@ -64,7 +65,12 @@ class Arguments(Taught):
 
     output: Annotated[Path, Option("the run's folder", short="-o", setting=False, metavar="DIR")]
     cache: Annotated[
-        Path | None, Option("batches that geodistill cache has made by this recipe", metavar="DIR")
+        Path | None,
+        Option(
+            "batches that geodistill cache has made with the same data, seed, batch, augmentation, "
+            "grid and anchors",
+            metavar="DIR",
+        ),
     ] = None
     tensorboard: Annotated[
         bool, Option("log for TensorBoard as well, to RUN/tensorboard", setting=False)
@@ -93,7 +99,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     del settings["recipe"]["workers"]  # of the machine: a run may go on with others
     settings["cached"] = arguments.cache is not None  # a teacher's outputs in half precision
     settings["data"] = os.path.abspath(arguments.data)  # what links are named counts
-    teachers = [open_detector(Path(name)).detector for name in arguments.teacher]
+    teachers = [open_detector(Path(name)) for name in arguments.teacher]
     inputs = {f"--teacher {k}": fingerprint(teacher) for k, teacher in enumerate(teachers)}
     frames = [*dataset.frames(recipe.train), *dataset.frames(recipe.val)]
     inputs["--data"] = dataset.digest(frames)
@@ -136,7 +142,7 @@ def _show(opened: Run, stack: contextlib.ExitStack) -> None:
     opened.watch(board.add)
 
 
-def _draw(opened: Run, detector: Detector, dataset: Any, recipe: Recipe, found: Any) -> None:
+def _draw(opened: Run, detector: Detector, dataset: Dataset, recipe: Recipe, found: Any) -> None:
     """What was found in the first held-out scans, and precision over recall."""
     from geodistill.cli.scan_pictures import detected_sheet
     from geodistill.io.images import write_png

@@ -28,6 +28,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def version(package: str) -> str | None:
     """The installed version of a package, or None."""
     try:
