@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "detector.jsonl"
 LOCK = threading.Lock()
 FRAMES, VAL_SHARE, FRESH = 1300, 0.2308, 300
 EPOCHS, LONGER = 8, 12
-SEEDS, SINGLE_SEED = (3, 4, 5), 1
+SEEDS, MORE_SEEDS, SINGLE_SEED = (3, 4, 5), (7, 8), 1
 TEACHER, AT_RANDOM, RANDOM = "teacher", "random teacher", "random.safetensors"
 Losses = list[dict[str, Any]]
 CACHED: dict[str, Losses] = {
@@ -103,8 +103,10 @@ SINGLE: dict[str, Losses] = {
 """With one seed."""
 CLOSE = ("none", "PointDistiller", "PointDistiller and logits", "logits")
 """What the smallest students learn with the seed on which methods were tuned, beside `TRIED`."""
+AGAIN = ("none", "PointDistiller", "PointDistiller and logits")
+"""What the smallest students learn with `MORE_SEEDS` too, as three leave wide intervals."""
 LONG = ("none", "PointDistiller and logits")
-"""What is also learnt for longer, with the seed of the other losses."""
+"""What they also learn for longer, with the seeds of the main methods and of the other losses."""
 SECOND: dict[str, Losses] = {
     "none": [],
     "PointDistiller": fading(
@@ -164,7 +166,10 @@ def cells() -> list[Cell]:
         found += [Cell(small, name, seed, own) for name, own in METHODS.items()]
         found += [Cell(large, name, seed, own) for name, own in METHODS.items() if name != "logits"]
     found += [Cell(small, name, one, own) for name, own in {"none": [], **SINGLE}.items()]
-    found += [Cell(small, name, one, METHODS[name], LONGER) for name in LONG]
+    found += [Cell(small, name, seed, METHODS[name]) for seed in MORE_SEEDS for name in AGAIN]
+    found += [
+        Cell(small, name, seed, METHODS[name], LONGER) for seed in (one, *SEEDS) for name in LONG
+    ]
     found += [Cell(small, name, TUNED, METHODS[name]) for name in CLOSE]
     found += [Cell(small, name, TUNED, own) for name, own in TRIED.items()]
     return [*found, *(Cell("second_small_4x", name, one, own) for name, own in SECOND.items())]
