@@ -68,7 +68,7 @@ class Teaching:
             teacher.requires_grad_(False).eval()
             teacher.to(student.device)
         numbers = [_number(options, len(teachers)) for options in losses]
-        self._wanted: list[list[str]] = [[] for _ in teachers]
+        self._teacher_taps: list[list[str]] = [[] for _ in teachers]
         self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
         given: list[tuple[int, Any, LossSettings]] = []
         for number, options in zip(numbers, losses, strict=True):
@@ -78,15 +78,16 @@ class Teaching:
                 self._assigned.append(
                     (number, read_options(options, AssignmentSettings).least_score)
                 )
-                self._wanted[number].append(HEAD)
+                self._teacher_taps[number].append(HEAD)
             else:
                 settings = loss_settings(options)[1]
                 given.append((number, options, settings))
-                self._wanted[number] += settings.teacher_taps
+                self._teacher_taps[number] += settings.teacher_taps
         tapped = list(dict.fromkeys(tap for _, _, settings in given for tap in settings.taps))
         example = _example(student)
         shown = [
-            run_until(t.network, example, w) for t, w in zip(teachers, self._wanted, strict=True)
+            run_until(t.network, example, w)
+            for t, w in zip(teachers, self._teacher_taps, strict=True)
         ]
         seen = _eval_outputs(student, example, tapped)
         built: list[Loss] = [
@@ -95,10 +96,10 @@ class Teaching:
         ]
         self.losses = nn.ModuleList(built).to(student.device)
         synced(self.losses)
-        self.of = [number for number, _, _ in given]
+        self._teacher_of = [number for number, _, _ in given]
         self._names = _distinct([(options["loss"], own.tap, n) for n, options, own in given])
         self._taps = Taps(student.network, tapped)
-        self._shown: tuple[Any, list[dict[str, Any]]] | None = None
+        self._outputs: tuple[Any, list[dict[str, Any]]] | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -108,13 +109,13 @@ class Teaching:
         return tuple(fingerprint(teacher) for teacher in self.teachers)
 
     def taps_seen(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(sorted({*own})) for own in self._wanted)
+        return tuple(tuple(sorted({*own})) for own in self._teacher_taps)
 
     def labels(self, batch: Batch) -> Batch:
         """The batch with the targets that teachers' detections add to its labels."""
         if not self._assigned:
             return batch
-        shown = self._shown_of(batch)
+        shown = self._outputs_of(batch)
         boxes, labels = batch.boxes, batch.labels
         for number, least in self._assigned:
             found = self.teachers[number].detections(shown[number][HEAD])
@@ -131,18 +132,18 @@ class Teaching:
         )
         total = torch.zeros((), device=self.student.device)
         said: dict[str, float] = {}
-        for name, own, loss in zip(self._names, self.of, self.losses, strict=True):
+        for name, own, loss in zip(self._names, self._teacher_of, self.losses, strict=True):
             assert isinstance(loss, Loss)
             settings, weight = loss.settings, loss.settings.weight_at(progress)
             if not weight:
                 continue  # and where none has one, no teacher runs
-            shown = self._shown_of(batch)
+            shown = self._outputs_of(batch)
             theirs = _picked(shown[own], settings.teacher_taps)
             found = loss(theirs, _picked(self._taps.outputs, settings.taps), seen, progress)
             total = total + weight * found / dist.world()  # each rank has as many scans
             said[name] = float(found.detach())
             said |= {f"{name} {key}": value for key, value in loss.report().items()}
-        self._shown = None  # and with it the batch and what networks share of it
+        self._outputs = None  # and with it the batch and what networks share of it
         self._taps.outputs.clear()
         return total, said
 
@@ -152,18 +153,20 @@ class Teaching:
     def outputs(self, batch: Batch) -> list[dict[str, Any]]:
         """What each teacher puts out at the taps that are compared with it."""
         found = []
-        for number, (teacher, names) in enumerate(zip(self.teachers, self._wanted, strict=True)):
+        for number, (teacher, names) in enumerate(
+            zip(self.teachers, self._teacher_taps, strict=True)
+        ):
             known = {tap: value for (who, tap), value in batch.taught.items() if who == number}
             missing = [tap for tap in names if tap not in known]
             with computing(self.precision, self.student.device):
                 found.append(known | run_until(teacher.network, batch.inputs, missing, known))
         return found
 
-    def _shown_of(self, batch: Batch) -> list[dict[str, Any]]:
+    def _outputs_of(self, batch: Batch) -> list[dict[str, Any]]:
         """Outputs for a batch, computed once whoever asks first."""
-        if self._shown is None or self._shown[0] is not batch.inputs:
-            self._shown = batch.inputs, self.outputs(batch)
-        return self._shown[1]
+        if self._outputs is None or self._outputs[0] is not batch.inputs:
+            self._outputs = batch.inputs, self.outputs(batch)
+        return self._outputs[1]
 
 
 def expect_same_input(student: Detector, teacher: Detector) -> None:

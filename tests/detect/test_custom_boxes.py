@@ -11,7 +11,6 @@ import torch
 from geodistill.detect.boxes import CONVENTIONS, corners, inside, to_convention
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.scenes import Detections
-from geodistill.io.box_files import read_json_boxes
 from tests.detect.test_custom_scenes import COUNTS, write_openpcdet, write_plain
 
 
@@ -31,15 +30,15 @@ def test_boxes_in_the_convention_of_a_toolbox(tmp_path: Path, convention: str) -
     )
 
 
-def test_detections_are_written_as_labels_are(tmp_path: Path) -> None:
-    boxes = write_plain(tmp_path, 2)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_detections_are_written_as_labels_are(tmp_path: Path, convention: str) -> None:
+    write_plain(tmp_path, 1)
+    (tmp_path / "dataset.json").write_text(json.dumps({"boxes": convention}))
     dataset = open_dataset(tmp_path)
-    found = []
-    for own in boxes:
-        scores, labels = torch.linspace(0.9, 0.2, len(own)), torch.arange(len(own)) % 2
-        found.append(Detections(torch.from_numpy(own).float(), scores, labels))
-    dataset.write(tmp_path / "out", ["scan-0", "scan-1"], found, ("Car", "Bus"))
-    for k, own in enumerate(boxes):
-        names, again = read_json_boxes(tmp_path / "out" / f"scan-{k}.json")
-        assert names == ("Car", "Bus") * (len(own) // 2)
-        assert again == pytest.approx(own, abs=1e-3)
+    scene = dataset.scene("scan-0")
+    labels = torch.zeros(len(scene.boxes), dtype=torch.int64)
+    found = Detections(scene.boxes, torch.ones(len(labels)), labels)
+    dataset.write(tmp_path / "boxes", ["scan-0"], [found], ("Car",))
+    again = open_dataset(tmp_path).scene("scan-0")
+    assert again.boxes.numpy() == pytest.approx(scene.boxes.numpy(), abs=2e-3)
+    assert again.names == ("Car",) * len(labels)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from geodistill.checks import InputError, UsageError
-from geodistill.detect.boxes import CONVENTIONS, inside
+from geodistill.detect.boxes import inside
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.datasets.custom import CAMERA, Custom
 from geodistill.detect.datasets.kitti import lidar_boxes
@@ -186,20 +186,6 @@ def test_predictions_are_files_of_kitti(tmp_path: Path) -> None:
     again = read_labels(tmp_path / "a.txt", scored=True)
     assert again.names == ("Bus", "Car") and again.scores == pytest.approx([0.9, 0.4], abs=1e-4)
     assert lidar_boxes(again, CAMERA).numpy() == pytest.approx(boxes.numpy(), abs=1e-3)
-
-
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_detections_are_written_as_labels_are(tmp_path: Path, convention: str) -> None:
-    write_plain(tmp_path, 1)
-    (tmp_path / "dataset.json").write_text(json.dumps({"boxes": convention}))
-    dataset = open_dataset(tmp_path)
-    scene = dataset.scene("scan-0")
-    labels = torch.zeros(len(scene.boxes), dtype=torch.int64)
-    found = Detections(scene.boxes, torch.ones(len(labels)), labels)
-    dataset.write(tmp_path / "boxes", ["scan-0"], [found], ("Car",))
-    again = open_dataset(tmp_path).scene("scan-0")
-    assert again.boxes.numpy() == pytest.approx(scene.boxes.numpy(), abs=2e-3)
-    assert again.names == ("Car",) * len(labels)
 
 
 def test_values_and_intensities_are_as_the_settings_say(
