@@ -103,6 +103,10 @@ SINGLE: dict[str, Losses] = {
 """With one seed."""
 CLOSE = ("none", "PointDistiller", "PointDistiller and logits", "logits")
 """What the smallest students learn with the seed on which methods were tuned, beside `TRIED`."""
+LATER: dict[str, Losses] = {
+    "PointDistiller and SparseKD": [*fading(ENCODER, LOGITS), {"loss": "assignment"}]
+}
+"""Of the smallest students, with the last of the main seeds, as SparseKD alone did well there."""
 AGAIN = ("none", "PointDistiller", "PointDistiller and logits")
 """What the smallest students learn with `MORE_SEEDS` too, as three leave wide intervals."""
 LONG = ("none", "PointDistiller and logits")
@@ -166,6 +170,7 @@ def cells() -> list[Cell]:
         found += [Cell(small, name, seed, own) for name, own in METHODS.items()]
         found += [Cell(large, name, seed, own) for name, own in METHODS.items() if name != "logits"]
     found += [Cell(small, name, one, own) for name, own in {"none": [], **SINGLE}.items()]
+    found += [Cell(small, name, SEEDS[-1], own) for name, own in LATER.items()]
     found += [Cell(small, name, seed, METHODS[name]) for seed in MORE_SEEDS for name in AGAIN]
     found += [
         Cell(small, name, seed, METHODS[name], LONGER) for seed in (one, *SEEDS) for name in LONG
