@@ -12,7 +12,7 @@ from torch import Tensor
 from geodistill.checks import expect_within
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
 from geodistill.distill.losses.ofd import BEFORE, expect_unclipped
-from geodistill.distill.losses.places import seen_mean
+from geodistill.distill.losses.places import rows, seen_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,11 @@ class Ab(Loss):
         super().__init__(settings)
         expect_alike("ab", teacher, student)
         expect_unclipped("ab", settings.tap, teacher)
-        self.adapter = adapter(student, teacher)
+        self.adapter = adapter(rows(student), rows(teacher))
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        found = self.adapter(student)
-        side = torch.where(teacher > 0, found, -found)
+        place, weight = seen_rows(teacher, seen, self.settings.reach)
+        found = self.adapter(rows(student)[place])
+        side = torch.where(rows(teacher)[place] > 0, found, -found)
         apart = torch.relu(self.settings.margin - side).square().mean(1)
-        return seen_mean(apart, seen, self.settings.reach)
+        return (apart * weight).sum()

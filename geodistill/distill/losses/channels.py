@@ -16,7 +16,7 @@ from geodistill.distill.losses.base import (
     adapter,
     expect_maps,
 )
-from geodistill.distill.losses.places import NEVER, seen_cells
+from geodistill.distill.losses.places import rows, seen_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class Channels(Loss):
     def __init__(self, settings: ChannelSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
         expect_maps("channels", teacher, student)
-        self.adapter = adapter(student, teacher)
+        self.adapter = adapter(rows(student), rows(teacher))
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        tau = self.settings.temperature
-        own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
-        wanted, found = (
-            torch.log_softmax((x / tau).masked_fill(~own[:, None], NEVER).flatten(2), 2)
-            for x in (teacher, self.adapter(student))
-        )
-        divergence = (wanted.exp() * (wanted - found)).sum(2)
-        return tau * tau * divergence.mean()
+        tau, cells = self.settings.temperature, teacher.shape[2:]
+        own = seen_cells(seen, cells, self.settings.reach).flatten(1)
+        lost = []
+        for k, place in enumerate(own):
+            t, s = rows(teacher[k : k + 1])[place], rows(student[k : k + 1])[place]
+            wanted, found = (torch.log_softmax(x / tau, 0) for x in (t, self.adapter(s)))
+            lost.append((wanted.exp() * (wanted - found)).sum(0).mean())
+        return tau * tau * torch.stack(lost).mean()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
-from geodistill.distill.losses.places import seen_mean
+from geodistill.distill.losses.places import rows, seen_rows
 
 
 class Hint(Loss):
@@ -22,8 +22,9 @@ class Hint(Loss):
     def __init__(self, settings: PlaceSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
         expect_alike("hint", teacher, student)
-        self.adapter = adapter(student, teacher)
+        self.adapter = adapter(rows(student), rows(teacher))
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        apart = (self.adapter(student) - teacher).square().mean(1)
-        return seen_mean(apart, seen, self.settings.reach)
+        place, weight = seen_rows(teacher, seen, self.settings.reach)
+        apart = self.adapter(rows(student)[place]) - rows(teacher)[place]
+        return (apart.square().mean(1) * weight).sum()

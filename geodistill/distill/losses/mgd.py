@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, drawn, expect_maps
-from geodistill.distill.losses.places import seen_cells, seen_mean
+from geodistill.distill.losses.places import rows, seen_cells, seen_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,4 +55,6 @@ class Mgd(Loss):
         reach = self.settings.reach
         own = seen_cells(seen, teacher.shape[2:], reach)
         made = self.generation(self.adapter(student) * (shown.to(own.device) & own[:, None]))
-        return seen_mean((made - teacher).square().mean(1), seen, reach)
+        place, weight = seen_rows(teacher, seen, reach)
+        apart = rows(made)[place] - rows(teacher)[place]
+        return (apart.square().mean(1) * weight).sum()

@@ -11,7 +11,7 @@ from torch import Tensor
 from geodistill import dist
 from geodistill.checks import UsageError
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, adapter, expect_alike
-from geodistill.distill.losses.places import rows, seen_cells, seen_mean
+from geodistill.distill.losses.places import rows, seen_rows
 
 BEFORE = "backbone.stages.1.16"  # the last batch norm of the second stage, in both architectures
 
@@ -39,17 +39,15 @@ class Ofd(Loss):
         super().__init__(settings)
         expect_alike("ofd", teacher, student)
         expect_unclipped("ofd", settings.tap, teacher)
-        self.adapter = adapter(student, teacher)
+        self.adapter = adapter(rows(student), rows(teacher))
 
     def forward(self, teacher: Tensor, student: Tensor, seen: Seen, progress: float) -> Tensor:
-        reach, flat = self.settings.reach, rows(teacher)
-        if teacher.dim() == 4:
-            flat = flat[seen_cells(seen, teacher.shape[2:], reach).flatten()]
-        shape = [1, -1, *[1] * (teacher.dim() - 2)]
-        wanted = torch.maximum(teacher, margins(flat).view(shape))
-        found = self.adapter(student)
+        place, weight = seen_rows(teacher, seen, self.settings.reach)
+        own = rows(teacher)[place]
+        wanted = torch.maximum(own, margins(own))
+        found = self.adapter(rows(student)[place])
         free = (found <= wanted) & (wanted <= 0)
-        return seen_mean((wanted - found).square().masked_fill(free, 0).mean(1), seen, reach)
+        return ((wanted - found).square().masked_fill(free, 0).mean(1) * weight).sum()
 
 
 def margins(teacher: Tensor) -> Tensor:

@@ -90,14 +90,17 @@ def seen_cells(seen: Seen, size: Sequence[int], reach: float | None) -> Tensor:
     return found > 0
 
 
-def seen_mean(values: Tensor, seen: Seen, reach: float | None) -> Tensor:
-    """The mean of values [V] of voxels or points; of maps [B, H, W] that over the cells that are
-    seen, and then over the scans."""
-    if values.dim() == 1:
-        own = _of_scans(values, seen)
-        return (values * own).sum() / over_ranks(own.sum())
-    own = seen_cells(seen, values.shape[1:], reach)
-    return ((values * own).sum((1, 2)) / own.sum((1, 2)).clamp(min=1)).mean()
+def seen_rows(x: Tensor, seen: Seen, reach: float | None) -> tuple[Tensor, Tensor]:
+    """Which of the `rows` of features [V, C] or [B, C, H, W] are compared, int64 [P], and their
+    weights in a mean, [P]: over voxels or points all alike; over maps' cells, that are seen, those
+    of each scan as much as another's."""
+    if x.dim() == 2:
+        own = _of_scans(x[:, 0], seen)
+        place = own.nonzero()[:, 0]
+        return place, (1 / over_ranks(own.sum())).expand(len(place))
+    own = seen_cells(seen, x.shape[2:], reach).flatten(1)
+    weight = 1 / (len(own) * own.sum(1, keepdim=True).clamp(min=1))
+    return own.flatten().nonzero()[:, 0], weight.expand_as(own)[own]
 
 
 def _of_scans(rows_: Tensor, seen: Seen) -> Tensor:
