@@ -29,9 +29,10 @@ class Taps:
             if name not in parts or not name:
                 top = ", ".join(child for child, _ in network.named_children())
                 near = suggest(name, parts)
+                inner = next((part for part in parts if "." in part), top)
                 raise UsageError(
                     f"the network has no part '{name}'{near}; its parts are {top}, and what is in "
-                    "them, such as backbone.stages.0"
+                    f"them, such as {inner}"
                 )
             self._handles.append(parts[name].register_forward_hook(self._keep(name)))
 
