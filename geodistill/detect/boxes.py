@@ -23,6 +23,12 @@ def wrap(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
+def turn(x: Tensor, y: Tensor, yaw: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y turned about z by yaws in radians, from x towards y."""
+    cos, sin = yaw.cos(), yaw.sin()
+    return x * cos - y * sin, x * sin + y * cos
+
+
 def corners_bev(boxes: Tensor) -> Tensor:
     """The corners of boxes [..., 7] seen from above, counter-clockwise: [..., 4, 2].
 
@@ -31,10 +37,8 @@ def corners_bev(boxes: Tensor) -> Tensor:
     check(boxes=(boxes, "... 7"))
     unit = boxes.new_tensor(_CORNERS)
     local = unit * boxes[..., None, 3:5]
-    cos, sin = boxes[..., 6:].cos(), boxes[..., 6:].sin()
-    x, y = local[..., 0], local[..., 1]
-    turned = torch.stack([x * cos - y * sin, x * sin + y * cos], -1)
-    return boxes[..., None, :2] + turned
+    turned = turn(local[..., 0], local[..., 1], boxes[..., 6:])
+    return boxes[..., None, :2] + torch.stack(turned, -1)
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -59,10 +63,7 @@ def inside(points: Tensor, boxes: Tensor) -> Tensor:
     point, box = near.nonzero(as_tuple=True)
     own = boxes[box]
     away = points[point] - own[:, :3]
-    cos, sin = own[:, 6].cos(), own[:, 6].sin()
-    along = away[:, 0] * cos + away[:, 1] * sin
-    across = away[:, 1] * cos - away[:, 0] * sin
-    local = torch.stack([along, across, away[:, 2]], 1)
+    local = torch.stack([*turn(away[:, 0], away[:, 1], -own[:, 6]), away[:, 2]], 1)
     near[point, box] = (local.abs() <= own[:, 3:6] / 2).all(1)
     return near
 

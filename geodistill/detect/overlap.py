@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geodistill.checks import check
-from geodistill.detect.boxes import corners_bev
+from geodistill.detect.boxes import corners_bev, turn
 
 _CHUNK = 1 << 16  # pairs at a time: a few hundred numbers each
 _TOUCH = 1e-9
@@ -131,10 +131,9 @@ def _over_union(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def _at_most_shared(a: Tensor, b: Tensor) -> Tensor:
     """Of pairs of boxes: what each shares with the rectangle along its axes around the other."""
     away = b[:, :2] - a[:, :2]
-    cos, sin = a[:, 6].cos(), a[:, 6].sin()
-    along = torch.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin])
-    turn = b[:, 6] - a[:, 6]
-    cos, sin = turn.cos().abs(), turn.sin().abs()
+    along = torch.stack(turn(away[:, 0], away[:, 1], -a[:, 6]))
+    between = b[:, 6] - a[:, 6]
+    cos, sin = between.cos().abs(), between.sin().abs()
     length, width = b[:, 3], b[:, 4]
     half = torch.stack([length * cos + width * sin, length * sin + width * cos]) / 2
     own = a[:, 3:5].T / 2

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geodistill.checks import check
 from geodistill.detect import anchors
+from geodistill.detect.boxes import turn
 
 CODES = 8
 
@@ -51,9 +52,8 @@ def from_own_frame(boxes: Tensor, frames: Tensor) -> Tensor:
 
 def turned(xyz: Tensor, angle: Tensor) -> Tensor:
     """Points [..., 3] turned about z by angles [...] in radians, from x towards y."""
-    cos, sin = angle.cos(), angle.sin()
     x, y, z = xyz.unbind(-1)
-    return torch.stack([x * cos - y * sin, x * sin + y * cos, z], -1)
+    return torch.stack([*turn(x, y, angle), z], -1)
 
 
 def _upright(points: Tensor, sizes: Tensor) -> Tensor:

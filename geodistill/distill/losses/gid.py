@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from geodistill.checks import expect_within
 from geodistill.detect.anchors import decode
+from geodistill.detect.boxes import turn
 from geodistill.detect.losses import code_loss
 from geodistill.detect.overlap import iou_nearest
 from geodistill.detect.suppress import suppress
@@ -128,16 +129,9 @@ def within(x: Tensor, boxes: Tensor, area: Area, sides: int) -> Tensor:
     unit = (torch.arange(sides).to(boxes) + 0.5) / sides - 0.5
     along = unit[None, None, :] * boxes[:, 3, None, None]
     across = unit[None, :, None] * boxes[:, 4, None, None]
-    cos, sin = boxes[:, 6, None, None].cos(), boxes[:, 6, None, None].sin()
-    place_x = boxes[:, 0, None, None] + along * cos - across * sin
-    place_y = boxes[:, 1, None, None] + along * sin + across * cos
-    grid = torch.stack(
-        [
-            2 * (place_x - area[0]) / (area[2] - area[0]) - 1,
-            2 * (place_y - area[1]) / (area[3] - area[1]) - 1,
-        ],
-        -1,
-    )
+    away = torch.stack(turn(along, across, boxes[:, 6, None, None]), -1)
+    low, high = boxes.new_tensor(area[:2]), boxes.new_tensor(area[2:])
+    grid = 2 * (boxes[:, None, None, :2] + away - low) / (high - low) - 1
     # All places of one map together: the gradient of a map for each box would be as large as all.
     found = F.grid_sample(
         x[None], grid.to(x).flatten(0, 1)[None], align_corners=False, padding_mode="border"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geodistill.detect.boxes import turn
+
 Area = tuple[float, float, float, float]
 LEAST_RADIUS, LEAST_OVERLAP = 2, 0.1  # CenterPoint's
 
@@ -26,13 +28,12 @@ def footprints(boxes: Tensor, area: Area, size: tuple[int, int]) -> Tensor:
     x, y = centers(area, size, boxes)
     away_x = x - boxes[:, None, None, 0]
     away_y = y[:, None] - boxes[:, None, None, 1]
-    cos, sin = boxes[:, 6, None, None].cos(), boxes[:, 6, None, None].sin()
     half = boxes[:, 3:5, None, None] / 2
-    along = (away_x * cos + away_y * sin).abs() <= half[:, 0]
-    across = (away_y * cos - away_x * sin).abs() <= half[:, 1]
+    along, across = turn(away_x, away_y, -boxes[:, 6, None, None])
+    within = (along.abs() <= half[:, 0]) & (across.abs() <= half[:, 1])
     steps = (x[1] - x[0], y[1] - y[0]) if min(size) > 1 else (area[2] - area[0], area[3] - area[1])
     own = (away_x.abs() <= steps[0] / 2) & (away_y.abs() <= steps[1] / 2)
-    return (along & across) | own
+    return within | own
 
 
 @dataclass(frozen=True, eq=False)
