@@ -92,8 +92,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     with torch.no_grad():
         found = detector.detections(detector(detector.prepare([points])))[0]
     seconds = time.perf_counter() - started
-    names = [detector.classes[label] for label in found.labels.tolist()]
-    boxes = json_boxes(names, found.boxes.numpy(), found.scores.numpy())
+    boxes = json_boxes(found.names(detector.classes), found.boxes.numpy(), found.scores.numpy())
     if files:
         write_json_boxes(files[0], boxes)
         outlines = outlines_of(found, detector.classes)

@@ -29,6 +29,12 @@ def turn(x: Tensor, y: Tensor, yaw: Tensor) -> tuple[Tensor, Tensor]:
     return x * cos - y * sin, x * sin + y * cos
 
 
+def turned(xyz: Tensor, angle: Tensor) -> Tensor:
+    """Points [..., 3] turned about z by angles [...] in radians, from x towards y."""
+    x, y, z = xyz.unbind(-1)
+    return torch.stack([*turn(x, y, angle), z], -1)
+
+
 def corners_bev(boxes: Tensor) -> Tensor:
     """The corners of boxes [..., 7] seen from above, counter-clockwise: [..., 4, 2].
 
@@ -37,8 +43,8 @@ def corners_bev(boxes: Tensor) -> Tensor:
     check(boxes=(boxes, "... 7"))
     unit = boxes.new_tensor(_CORNERS)
     local = unit * boxes[..., None, 3:5]
-    turned = turn(local[..., 0], local[..., 1], boxes[..., 6:])
-    return boxes[..., None, :2] + torch.stack(turned, -1)
+    around = turn(local[..., 0], local[..., 1], boxes[..., 6:])
+    return boxes[..., None, :2] + torch.stack(around, -1)
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -57,15 +63,16 @@ def inside(points: Tensor, boxes: Tensor) -> Tensor:
     """
     check(points=(points, "N 3"), boxes=(boxes, "M 7"))
     # Only pairs that are near each other along both axes are looked at closely.
-    reach = boxes[:, 3:5].norm(dim=1) / 2 * 1.001
-    near = (points[:, :1] - boxes[:, 0]).abs() <= reach
-    near &= (points[:, 1:2] - boxes[:, 1]).abs() <= reach
-    point, box = near.nonzero(as_tuple=True)
+    reach = boxes[:, 3:5].norm(dim=1)[:, None] / 2 * 1.001
+    x, y = points[:, 0].contiguous(), points[:, 1].contiguous()
+    near = (x - boxes[:, :1]).abs_() <= reach
+    near &= (y - boxes[:, 1:2]).abs_() <= reach
+    box, point = near.nonzero(as_tuple=True)
     own = boxes[box]
     away = points[point] - own[:, :3]
     local = torch.stack([*turn(away[:, 0], away[:, 1], -own[:, 6]), away[:, 2]], 1)
-    near[point, box] = (local.abs() <= own[:, 3:6] / 2).all(1)
-    return near
+    near[box, point] = (local.abs() <= own[:, 3:6] / 2).all(1)
+    return near.T
 
 
 def to_convention(boxes: Tensor, name: str) -> Tensor:

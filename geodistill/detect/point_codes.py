@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geodistill.checks import check
 from geodistill.detect import anchors
-from geodistill.detect.boxes import turn
+from geodistill.detect.boxes import turned
 
 CODES = 8
 
@@ -48,12 +48,6 @@ def from_own_frame(boxes: Tensor, frames: Tensor) -> Tensor:
     check(boxes=(boxes, "N 7"), frames=(frames, "N 7"))
     xyz = turned(boxes[:, :3], frames[:, 6]) + frames[:, :3]
     return torch.cat([xyz, boxes[:, 3:6], boxes[:, 6:] + frames[:, 6:]], 1)
-
-
-def turned(xyz: Tensor, angle: Tensor) -> Tensor:
-    """Points [..., 3] turned about z by angles [...] in radians, from x towards y."""
-    x, y, z = xyz.unbind(-1)
-    return torch.stack([*turn(x, y, angle), z], -1)
 
 
 def _upright(points: Tensor, sizes: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,3 +61,7 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def names(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Of the boxes' classes."""
+        return tuple(str(classes[number]) for number in self.labels.tolist())

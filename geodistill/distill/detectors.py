@@ -201,14 +201,16 @@ def _number(options: Any, count: int) -> int:
 
 
 def _distinct(losses: Sequence[tuple[str, str, int]]) -> list[str]:
-    """Names of losses, with their taps where a name comes twice, and with the numbers of their
-    teachers where both do."""
+    """Names of losses, with their taps where a name comes twice, with the numbers of their teachers
+    where both do, and where all three do numbered."""
     names = [name for name, _, _ in losses]
     places = [(name, tap) for name, tap, _ in losses]
     found = []
-    for name, tap, number in losses:
+    for k, (name, tap, number) in enumerate(losses):
         known = f"{name} {tap}" if names.count(name) > 1 else name
-        found.append(f"{known} {number}" if places.count((name, tap)) > 1 else known)
+        known = f"{known} {number}" if places.count((name, tap)) > 1 else known
+        before = losses[:k].count(losses[k])
+        found.append(f"{known} #{before + 1}" if losses.count(losses[k]) > 1 else known)
     return found
 
 

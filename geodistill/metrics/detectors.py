@@ -78,12 +78,12 @@ def expect_overlaps(dataset: Dataset, overlaps: dict[str, float] | None) -> None
 def flat(report: Report) -> dict[str, float]:
     """Values such as "Car/3d/AP40/moderate" and "Car/count/moderate", or "car/AP", "car/count" and
     "mAP". And "score", the one number by which runs are compared: the mean of the classes'
-    moderate 3D AP40, or nuScenes' mAP."""
+    moderate 3D AP40, of those that have moderate objects, or nuScenes' mAP."""
     values = report.values()
     if isinstance(report, NuscenesReport):
         counts = {f"{name}/count": n for name, n in report.counts.items()}
         return {"score": values["mAP"], **counts, **values}
     counts = {f"{name}/count/{level}": n for (name, level), n in report.counts.items()}
-    names = dict.fromkeys(name for name, _ in report.counts)
-    score = sum(values[f"{name}/3d/AP40/moderate"] for name in names) / len(names)
+    there = [name for (name, level), n in report.counts.items() if level == "moderate" and n]
+    score = sum(values[f"{name}/3d/AP40/moderate"] for name in there) / max(len(there), 1)
     return {"score": score, **counts, **values}

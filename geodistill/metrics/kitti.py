@@ -24,6 +24,7 @@ from geodistill.metrics.rounds import (
     Numbers,
     expect_comparable,
     first_free,
+    parts_of,
     ranks,
     same_frame,
     stacked,
@@ -157,23 +158,33 @@ class _Scene:
         self.heights = tuple(box[:, 3] - box[:, 1] for box in boxes)
         self.occlusion = stacked([f.occlusion for f in labels])
         self.truncation = stacked([f.truncation for f in labels])
-        self.of_label, self.of_prediction = same_frame(
-            self.frame_of_label, self.frame_of_prediction
-        )
-        one, two = boxes[0][self.of_label], boxes[1][self.of_prediction]
-        shared, areas = _shared_px(one, two)
-        self.overlap = {"2d": _ratio(shared, areas[0] + areas[1] - shared)}
-        self.overlap |= _solid(
-            _boxes(labels)[self.of_label], _boxes(predictions)[self.of_prediction]
-        )
+        solids = _boxes(labels), _boxes(predictions)
         # How much of a prediction lies in a region that nobody has labelled.
-        unlabelled = self.label_names[self.of_label] == "dontcare"
         self.covered = np.zeros(len(self.scores))
-        np.maximum.at(
-            self.covered,
-            self.of_prediction[unlabelled],
-            _ratio(shared, areas[1])[unlabelled],
-        )
+        parts = [
+            self._overlapping(places, boxes, solids)
+            for places in parts_of(self.frame_of_label, self.frame_of_prediction)
+        ]
+        labelled, predicted, overlaps = zip(*parts, strict=True)
+        self.of_label, self.of_prediction = np.concatenate(labelled), np.concatenate(predicted)
+        self.overlap = {view: np.concatenate([part[view] for part in overlaps]) for view in VIEWS}
+
+    def _overlapping(
+        self, places: Numbers, boxes: tuple[Array, Array], solids: tuple[Array, Array]
+    ) -> tuple[Numbers, Numbers, dict[str, Array]]:
+        """Pairs of labels at some places and predictions of their frames: the numbers of both, and
+        their overlaps by view, of which one at least is above 0."""
+        label, prediction = same_frame(self.frame_of_label[places], self.frame_of_prediction)
+        label = places[label]
+        shared, areas = _shared_px(boxes[0][label], boxes[1][prediction])
+        unlabelled = self.label_names[label] == "dontcare"
+        np.maximum.at(self.covered, prediction[unlabelled], _ratio(shared, areas[1])[unlabelled])
+        found = {
+            "2d": _ratio(shared, areas[0] + areas[1] - shared),
+            **_solid(solids[0][label], solids[1][prediction]),
+        }
+        kept = np.any([found[view] > 0 for view in VIEWS], 0)
+        return label[kept], prediction[kept], {view: found[view][kept] for view in VIEWS}
 
     def label_state(self, name: str, level: int) -> NDArray[np.int8]:
         own = self.label_names == name

@@ -25,6 +25,7 @@ from geodistill.metrics.rounds import (
     Numbers,
     expect_comparable,
     first_free,
+    parts_of,
     ranks,
     same_frame,
     stacked,
@@ -50,7 +51,6 @@ POSITIONS = 101
 LEAST = 0.1  # recall and precision below it count as nothing
 _ERROR_DISTANCE = DISTANCES_M.index(2.0)
 _FIRST = round(100 * LEAST) + 1
-_PAIRS = 1 << 22  # at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +203,8 @@ def _near(
 ) -> tuple[Numbers, Numbers, Array]:
     """Pairs of one frame that could match: objects, places in `offered`, and how far apart."""
     frames, own = one.frame[wanted], two.frame[offered]
-    count = np.searchsorted(frames, own, side="right") - np.searchsorted(frames, own)
-    parts = count.cumsum() // _PAIRS
-    truths, founds, aways = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for part in np.unique(parts[count > 0]):
-        places = np.flatnonzero(parts == part)
+    truths, founds, aways = [], [], []
+    for places in parts_of(own, frames):
         found, truth = same_frame(own[places], frames)
         found, truth = places[found], wanted[truth]
         away = np.sqrt(((two.at[offered[found]] - one.at[truth]) ** 2).sum(1))

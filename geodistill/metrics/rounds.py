@@ -12,6 +12,8 @@ from geodistill.checks import InputError
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
+PAIRS = 1 << 20
+"""At a time."""
 
 
 def stacked(parts: Sequence[Array], columns: int = 0) -> Array:
@@ -29,6 +31,14 @@ def expect_comparable(labels: Sequence[Any], predictions: Sequence[Any]) -> None
         raise InputError("predictions need scores: of KITTI's text files the 16th column")
     if any(not np.isfinite(frame.scores).all() for frame in predictions):
         raise InputError("predictions have scores that are no finite numbers")
+
+
+def parts_of(one: Numbers, two: Numbers) -> list[Numbers]:
+    """Places in the first of two lists of frames, parted so that the pairs of equal frames of each
+    part fit into memory; the second is sorted. There is one part at least."""
+    count = np.searchsorted(two, one, side="right") - np.searchsorted(two, one)
+    ends = np.flatnonzero(np.diff(count.cumsum() // PAIRS)) + 1
+    return np.split(np.arange(len(one)), ends)
 
 
 def same_frame(one: Numbers, two: Numbers) -> tuple[Numbers, Numbers]:

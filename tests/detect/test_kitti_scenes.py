@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from geodistill.checks import InputError, UsageError
 from geodistill.detect.boxes import wrap
@@ -143,16 +144,19 @@ def test_trails(tmp_path: Path) -> None:
     path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
     with pytest.raises(InputError, match=f"has the trails of 1 labels, and 000000 has {count}:"):
         dataset.scene("000000")
-    path.write_text(json.dumps({"boxes": [[[1] * 6]] * count}))
-    with pytest.raises(InputError, match="each label of 000000 needs boxes of 7 numbers"):
-        dataset.scene("000000")
+    for wrong in ([1] * 6, [1] * 6 + [math.nan]):
+        path.write_text(json.dumps({"boxes": [[wrong]] * count}))
+        with pytest.raises(InputError, match="each label of 000000 needs boxes of 7 numbers"):
+            dataset.scene("000000")
     path.write_text(json.dumps({"boxes": [[[1] * 7]]}))
     (root / "training" / "label_2" / "000000.txt").write_text("")
     with pytest.raises(InputError, match="has the trails of 1 labels, and 000000 has 0:"):
         dataset.scene("000000")
 
 
-def test_the_digest_is_of_labels_calibration_trails_and_the_sizes_of_scans(tmp_path: Path) -> None:
+def test_the_digest_is_of_labels_trails_and_sizes_of_scans_and_images(
+    tmp_path: Path,
+) -> None:
     root = write_kitti(tmp_path, 2, 1)
     dataset, frames = open_dataset(root), ["000000", "000001"]
     found = [dataset.digest(frames), dataset.digest(frames[:1])]
@@ -164,7 +168,12 @@ def test_the_digest_is_of_labels_calibration_trails_and_the_sizes_of_scans(tmp_p
     for text in ("[]", "{}"):
         (root / "training" / "trails" / "000001.json").write_text(text)
         found.append(dataset.digest(frames))
-    assert len(set(found)) == 7
+    (root / "training" / "image_2").mkdir()
+    for end, size in (("jpg", (1242, 375)), ("jpg", (600, 400)), ("png", (400, 600))):
+        Image.new("RGB", size).save(root / "training" / "image_2" / f"000001.{end}")
+        found.append(dataset.digest(frames))
+    assert len(set(found)) == 10
+    assert dataset.image_size("000001") == (600, 400)
 
 
 # -- bad input ----------------------------------------------------------------------------------

@@ -163,10 +163,13 @@ def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetect
         {"loss": "hint", "tap": tap, "teacher": number}
         for tap, number in (("backbone.stages.0", 0), ("neck", 0), ("neck", 1))
     )
-    teaching = Teaching(student, [teacher, other], [stage, neck, again, {"loss": "nst"}])
+    twice = [{"loss": "channels", "temperature": value} for value in (1.0, 4.0)]
+    losses = [stage, neck, again, {"loss": "nst"}, *twice]
+    teaching = Teaching(student, [teacher, other], losses)
     said = teaching.loss(batch, student(batch.inputs), 0.0)[1]
-    assert [*said] == ["hint backbone.stages.0", "hint neck 0", "hint neck 1", "nst"]
-    assert said["hint neck 0"] != said["hint neck 1"]
+    hints = ["hint backbone.stages.0", "hint neck 0", "hint neck 1"]
+    assert [*said] == [*hints, "nst", "channels neck 0 #1", "channels neck 0 #2"]
+    assert len(set(said.values())) == len(said)
 
 
 def test_nothing_of_a_batch_is_kept_for_the_next(root: Path, teacher: AnchorDetector) -> None:

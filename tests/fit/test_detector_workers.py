@@ -14,7 +14,7 @@ import pytest
 
 from geodistill.checks import InputError
 from geodistill.cli import main
-from geodistill.fit.detector import training
+from geodistill.fit.detector import batches, training
 from tests.detect.small_kitti import write_kitti
 from tests.fit.small_recipe import SMALL_GRID
 
@@ -87,6 +87,23 @@ def test_a_worker_that_is_killed_is_told_in_one_line(root: Path, tmp_path: Path)
 def test_a_worker_that_ends_while_it_hands_over_a_batch(error: Exception) -> None:
     with pytest.raises(InputError, match="was ended from outside"), training.worker_errors():
         raise error
+
+
+def test_too_few_open_files_are_told() -> None:
+    with pytest.raises(InputError, match="more open files"), training.worker_errors():
+        raise RuntimeError("received 0 items of ancdata")
+
+
+def test_workers_may_have_as_many_open_files_as_this_process(root: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1] - 1, limits[1]))
+        feed = Mock(examples=lambda step: [step])
+        assert list(batches.stream(feed, 0, 3, workers=1)) == [[0], [1], [2]]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limits[1], limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_scan_that_a_worker_cannot_read_is_told_in_one_line(root: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from geodistill.checks import InputError
 from geodistill.io.kitti import Labels, make_labels
+from geodistill.metrics import rounds
+from geodistill.metrics.detectors import flat
 from geodistill.metrics.kitti import CLASSES, LEVELS, OVERLAPS, caps, evaluate
 from tests.metrics import kitti_oracle
 
@@ -89,8 +91,9 @@ def frames() -> tuple[list[Labels], list[Labels]]:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_precision_is_that_of_the_definition(
-    frames: tuple[list[Labels], list[Labels]], name: str
+    frames: tuple[list[Labels], list[Labels]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounds, "PAIRS", 300)  # many parts
     values, defined = beside_the_definition(*frames, name)
     assert values == pytest.approx(defined, abs=1e-6)
 
@@ -219,6 +222,16 @@ def test_nothing_at_all() -> None:
     ):
         values = evaluate(labels, predictions).values()
         assert len(values) >= 54 and set(values.values()) == {0.0}
+
+
+def test_the_score_is_of_the_classes_that_there_are() -> None:
+    rng = np.random.default_rng(3)
+    truth = [made_truth(rng) for _ in range(60)]
+    cars = [replace(one, names=("Car",) * len(one)) for one in truth]
+    found = flat(evaluate(cars, [perfect(frame) for frame in cars]))
+    assert found["Cyclist/3d/AP40/moderate"] == 0
+    assert found["score"] == found["Car/3d/AP40/moderate"] > 50
+    assert flat(evaluate([cars[0]], [perfect(cars[0])], ["Cyclist"]))["score"] == 0
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

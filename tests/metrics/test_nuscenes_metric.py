@@ -9,7 +9,7 @@ import pytest
 
 from geodistill.checks import InputError
 from geodistill.detect.objects import Objects
-from geodistill.metrics import nuscenes
+from geodistill.metrics import rounds
 from geodistill.metrics.nuscenes import CLASSES, DISTANCES_M, evaluate
 from tests.metrics import nuscenes_oracle
 
@@ -83,7 +83,7 @@ def frames() -> tuple[list[Objects], list[Objects]]:
 def test_every_value_is_that_of_the_definition(
     frames: tuple[list[Objects], list[Objects]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nuscenes, "_PAIRS", 300)  # many parts
+    monkeypatch.setattr(rounds, "PAIRS", 300)  # many parts
     values = evaluate(*frames).values()
     sums: dict[str, list[float]] = {}
     for name in CLASSES:

@@ -138,6 +138,20 @@ def test_a_config_beside_an_openpcdet_checkpoint_counts(
         read_detector(path)
 
 
+def test_classes_are_those_that_the_checkpoint_names(tmp_path: Path) -> None:
+    text = mmdet3d_text("pointpillars")
+    oracle = filled(Mmdet3d(assigned(text, "")["model"]))
+    names = ("Bus", "Truck", "Van")
+    own = f"class_names = {[*names]}\n" + text, f"metainfo = dict(classes={names})\n" + text
+    for meta in (
+        {"cfg": text, "dataset_meta": {"CLASSES": names}},
+        {"cfg": text, "CLASSES": names},
+        *({"cfg": one} for one in own),
+    ):
+        path = save_mmdet3d(tmp_path / "a.pth", oracle, mmengine_version="0.10.4", **meta)
+        assert read_detector(path).detector.classes == names
+
+
 @pytest.mark.parametrize(
     "architecture, flat, more",
     [

@@ -84,13 +84,15 @@ def open_dataset(root: Path) -> Dataset:
     raise InputError(f"{root} is no data set of scans: none of {known} is in it")
 
 
-def digest_of(files: Iterable[Path], scans: Iterable[Path]) -> str:
+def digest_of(files: Iterable[Path], scans: Iterable[Path], others: Iterable[str] = ()) -> str:
     """Of the names of files, the contents of small ones and the sizes of scans; one that is missing
-    counts as empty."""
+    counts as empty. And of other things that examples depend on."""
     found = hashlib.sha256()
     for path in files:
         data = path.read_bytes() if path.is_file() else b""
         found.update(f"{path.name} {len(data)} ".encode() + data)
     for path in scans:
         found.update(f"{path.name} {path.stat().st_size if path.is_file() else 0} ".encode())
+    for one in others:
+        found.update(one.encode())
     return found.hexdigest()[:32]

@@ -27,7 +27,7 @@ from geodistill.detect.datasets.kitti import camera_columns
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.box_files import json_boxes, read_json_boxes, read_text_boxes, write_json_boxes
 from geodistill.io.json_values import json_object
-from geodistill.io.kitti import UNKNOWN_ALPHA, Labels, make_labels
+from geodistill.io.kitti import UNKNOWN_ALPHA, Labels
 from geodistill.io.kitti_frames import Calibration, read_split
 from geodistill.io.scans import SUFFIXES, read_points
 from geodistill.io.whole_file import read_whole
@@ -117,13 +117,7 @@ class Custom:
     def scene(self, frame: str) -> Scene:
         """Raises InputError naming the file that is missing or is not what it should be."""
         points, (names, boxes) = self._points(frame), self._boxes(frame)
-        counts = self._counts[frame] = inside(points[:, :3], boxes).sum(0)
-        return Scene(frame, points, boxes, names, counts >= LEAST_POINTS[-1])
-
-    @cached_property
-    def _counts(self) -> dict[str, Tensor]:
-        """Of frames whose scene was read: int64 [M], points in each box."""
-        return {}
+        return Scene(frame, points, boxes, names, torch.ones(len(names), dtype=torch.bool))
 
     def digest(self, frames: Sequence[str]) -> str:
         boxes = (self._box_file(frame) for frame in frames)
@@ -133,19 +127,14 @@ class Custom:
     def labels(self, frame: str) -> Labels:
         """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
         names, boxes = self._boxes(frame)
-        counts = self._counts.get(frame)
-        if counts is None or len(counts) != len(boxes):
-            counts = inside(self._points(frame)[:, :3], boxes).sum(0)
-        levels = sum((counts.numpy() < least).astype(np.float64) for least in LEAST_POINTS)
-        return make_labels(names, np.column_stack([np.zeros(len(boxes)), levels, _columns(boxes)]))
+        counts = inside(self._points(frame)[:, :3], boxes).sum(0).numpy()
+        levels = np.sum([counts < least for least in LEAST_POINTS], 0, np.float64)
+        return Labels(names, np.zeros(len(boxes)), levels, *_fields(boxes))
 
     def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
         """Detections as KITTI's metric wants them."""
-        boxes = found.boxes.cpu()
-        unknown = np.full(len(boxes), -1.0)
-        scores = found.scores.cpu().double().numpy()
-        names = tuple(str(classes[number]) for number in found.labels.cpu().tolist())
-        return make_labels(names, np.column_stack([unknown, unknown, _columns(boxes), scores]))
+        unknown, scores = np.full(len(found), -1.0), found.scores.double().numpy()
+        return Labels(found.names(classes), unknown, unknown, *_fields(found.boxes), scores=scores)
 
     def write(
         self,
@@ -157,9 +146,8 @@ class Custom:
         """Detections as boxes/NAME.json has labels, in the data set's convention."""
         make_folder(folder)
         for frame, one in zip(frames, found, strict=True):
-            names = [str(classes[number]) for number in one.labels.tolist()]
-            boxes = to_convention(one.boxes.cpu(), self.settings.boxes).numpy()
-            written = json_boxes(names, boxes, one.scores.cpu().numpy())
+            boxes = to_convention(one.boxes, self.settings.boxes).numpy()
+            written = json_boxes(one.names(classes), boxes, one.scores.numpy())
             write_json_boxes(folder / f"{frame}.json", written)
 
     def _points(self, frame: str) -> Tensor:
@@ -196,9 +184,9 @@ class Custom:
         return names, own.float()
 
 
-def _columns(boxes: Tensor) -> np.ndarray:
-    """From the observation angle, which is unknown, to rotation_y: float64 [N, 12]."""
+def _fields(boxes: Tensor) -> tuple[np.ndarray, ...]:
+    """Of `Labels`, from the observation angle, which is unknown, to rotation_y."""
     sizes, location, rotation, _ = camera_columns(boxes, CAMERA)
     alpha = np.full(len(boxes), UNKNOWN_ALPHA)
     bbox = np.tile(BBOX_PX, (len(boxes), 1))
-    return np.column_stack([alpha, bbox, sizes, location, rotation])
+    return alpha, bbox, sizes, location, rotation

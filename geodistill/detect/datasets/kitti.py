@@ -22,7 +22,7 @@ from geodistill.detect.boxes import corners, wrap
 from geodistill.detect.datasets import digest_of
 from geodistill.detect.scenes import Detections, Scene
 from geodistill.io.images import image_info
-from geodistill.io.kitti import Labels, make_labels, read_labels, write_labels
+from geodistill.io.kitti import Labels, read_labels, write_labels
 from geodistill.io.kitti_frames import (
     IMAGE_SIZE,
     Calibration,
@@ -94,12 +94,16 @@ class Kitti:
         try:
             boxes = json.loads(read_whole(path))["boxes"]
             if len(boxes) == count:
-                return torch.tensor(boxes, dtype=torch.float32).reshape(
+                trails = torch.tensor(boxes, dtype=torch.float32).reshape(
                     count, -1 if count else 0, 7
                 )
+                if not trails.isfinite().all():
+                    raise ValueError
+                return trails
         except (ValueError, KeyError, TypeError, RuntimeError):
             raise InputError(
-                f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers"
+                f"{path} is no file of trails: each label of {frame} needs boxes of 7 numbers that "
+                "are finite"
             ) from None
         raise InputError(
             f"{path} has the trails of {len(boxes)} labels, and {frame} has {count}: change both, "
@@ -110,13 +114,20 @@ class Kitti:
         parts = (("label_2", "txt"), ("calib", "txt"))
         files = [self.folder / part / f"{frame}.{ext}" for frame in frames for part, ext in parts]
         trails = [path for path in map(self._trail_file, frames) if path.is_file()]
-        return digest_of([*files, *trails], [self._scan_file(frame) for frame in frames])
+        sizes = [  # they say which points are in view
+            f"{frame} {self.image_size(frame)}" for frame in frames if self._image_file(frame)
+        ]
+        return digest_of([*files, *trails], [self._scan_file(frame) for frame in frames], sizes)
 
     def _trail_file(self, frame: str) -> Path:
         return self.folder / "trails" / f"{frame}.json"
 
     def _scan_file(self, frame: str) -> Path:
         return self.folder / "velodyne" / f"{frame}.bin"
+
+    def _image_file(self, frame: str) -> Path | None:
+        named = (self.folder / "image_2" / f"{frame}{end}" for end in (".png", ".jpg"))
+        return next((path for path in named if path.is_file()), None)
 
     def labels(self, frame: str) -> Labels:
         return read_labels(self.folder / "label_2" / f"{frame}.txt")
@@ -126,8 +137,8 @@ class Kitti:
 
     def image_size(self, frame: str) -> tuple[int, int]:
         """Height and width; those of most images where the frame has none."""
-        path = self.folder / "image_2" / f"{frame}.png"
-        return image_info(path).size if path.is_file() else IMAGE_SIZE
+        path = self._image_file(frame)
+        return IMAGE_SIZE if path is None else image_info(path).size
 
     def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
         """Detections as the benchmark wants them; those outside of the image are left out."""
@@ -198,16 +209,14 @@ def kitti_predictions(
     size: tuple[int, int],
 ) -> Labels:
     """Detections in the LiDAR's frame as predictions in the camera's."""
-    boxes = found.boxes.cpu()
-    around, seen = image_boxes(boxes, calibration, size)
+    around, seen = image_boxes(found.boxes, calibration, size)
     kept = torch.from_numpy(seen)
-    sizes, location, rotation, alpha = camera_columns(boxes[kept], calibration)
-    unknown = np.full(len(alpha), -1.0)
-    scores = found.scores.cpu()[kept].double().numpy()
-    names = tuple(str(classes[number]) for number in found.labels.cpu()[kept].tolist())
-    bbox = clipped(around[seen], size)
-    columns = (unknown, unknown, alpha, bbox, sizes, location, rotation, scores)
-    return make_labels(names, np.column_stack(columns))
+    found = Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
+    sizes, location, rotation, alpha = camera_columns(found.boxes, calibration)
+    unknown = np.full(len(found), -1.0)
+    bbox, scores = clipped(around[seen], size), found.scores.double().numpy()
+    names = found.names(classes)
+    return Labels(names, unknown, unknown, alpha, bbox, sizes, location, rotation, scores)
 
 
 def in_view(points: np.ndarray, calibration: Calibration, size: tuple[int, int]) -> np.ndarray:

@@ -204,19 +204,19 @@ class Nuscenes:
         velocities and attributes."""
         best = slice(MOST_DETECTIONS)
         key = self._key_sweep(frame)
-        boxes = found.boxes.cpu()[best].double().numpy()
+        boxes = found.boxes[best].double().numpy()
         pose = self._global_from_lidar([key])[0]
         turned = np.zeros((len(boxes), 3))
         turned[:, 0], turned[:, 1] = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
         turned = turned @ pose[:3, :3].T
         centers = boxes[:, :3] @ pose[:3, :3].T + pose[:3, 3]
         objects = Objects(
-            tuple(str(classes[number]) for number in found.labels.cpu()[best].tolist()),
+            found.names(classes)[best],
             centers,
             boxes[:, 3:6],
             np.arctan2(turned[:, 1], turned[:, 0]),
             self._distances(key, centers),
-            scores=found.scores.cpu()[best].double().numpy(),
+            scores=found.scores[best].double().numpy(),
         )
         return self._free_of_racks(frame, objects)
 

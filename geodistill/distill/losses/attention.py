@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geodistill.distill.losses.base import Loss, PlaceSettings, Seen, expect_alike
-from geodistill.distill.losses.places import seen_cells
+from geodistill.distill.losses.places import seen_cells, seen_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,9 @@ class Attention(Loss):
         if teacher.dim() == 4:
             own = seen_cells(seen, teacher.shape[2:], self.settings.reach)
             teacher, student = (x * own[:, None] for x in (teacher, student))
+        else:
+            place, _ = seen_rows(teacher, seen, None)
+            teacher, student = teacher[place], student[place]
         return (attention(teacher) - attention(student)).norm(dim=1).mean()
 
 

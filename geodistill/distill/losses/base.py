@@ -176,5 +176,14 @@ def expect_heads(name: str, teacher: Any, student: Any) -> None:
         )
 
 
+def expect_classes(name: str, teacher: Predictions) -> None:
+    """Raise UsageError for a head of one class, of which a softmax over the classes is 1."""
+    if teacher.logits.shape[-1] == 1:
+        raise UsageError(
+            f"{name} compares classes with one another, and these detectors have one: choose "
+            "another loss, such as logits"
+        )
+
+
 def _kind(x: Any) -> Any:
     return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__

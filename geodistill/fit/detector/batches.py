@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ from geodistill.nn.voxels import Voxels
 from geodistill.train.interrupts import SIGNALS
 
 MOST_CUT = 4000
-"""Scans that objects are looked for in: all of KITTI's. All of nuScenes' would take hours."""
+"""Scans that objects are looked for in: all that KITTI's split `train` has. All of nuScenes' would
+take hours."""
 ORDER, CHANGE, DRAW = 0, 1, 2  # what a stream of random numbers is for
 
 
@@ -126,6 +128,7 @@ def stream(
     ahead = Ahead(feed, first, steps)
     found: Any = iter(ahead)
     if workers > 0:
+        _allow_descriptors()
         loader = torch.utils.data.DataLoader(
             ahead, batch_size=None, num_workers=workers, worker_init_fn=_ignore_signals
         )
@@ -138,6 +141,16 @@ def stream(
     finally:
         if workers > 0:  # at its exit Python would wait for them, and they obey no signal
             found._shutdown_workers()
+
+
+def _allow_descriptors() -> None:
+    """As many files as this process may have open: each tensor of another process holds one until
+    its step."""
+    with suppress(ImportError, OSError, ValueError):  # of other systems, which need none
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _ignore_signals(worker: int) -> None:
@@ -198,7 +211,8 @@ def census(
 ) -> Census:
     """Of at most `MOST_CUT` scans, evenly among them; where no class is to be pasted, of as many
     as it takes to find each."""
-    some = frames[:: max(1, -(-len(frames) // MOST_CUT))]
+    count = min(len(frames), MOST_CUT)
+    some = [frames[k * len(frames) // count] for k in range(count)]
     found = Census(0, dict.fromkeys(classes, 0), set(), set(), {name: [] for name in pasted})
     with progress(len(some), "objects to learn from, scans") as bar:
         for frame in some:

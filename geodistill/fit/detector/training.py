@@ -86,6 +86,11 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
+        if "ancdata" in str(error):  # how torch is told that a descriptor was not received
+            raise InputError(
+                "processes that prepare scans need more open files than are allowed: raise the "
+                "limit (ulimit -Hn), or start with fewer workers"
+            ) from None
         if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise InputError(

@@ -152,10 +152,28 @@ def _convention(toolbox: Toolbox, meta: Mapping[str, Any]) -> Convention:
 def _names(meta: Mapping[str, Any], toolbox: Toolbox, shape: Shape) -> tuple[str, ...]:
     """Of the classes, in the order of the file."""
     data = meta.get("dataset_meta")
-    named = meta.get("CLASSES") or (data.get("classes") if isinstance(data, dict) else None)
+    data = {str(key).lower(): data[key] for key in data} if isinstance(data, dict) else {}
+    named = meta.get("CLASSES") or data.get("classes") or _config_names(meta)
     if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
         return tuple(named)
     return {len(ORDER[toolbox]): ORDER[toolbox], 1: ("Car",)}.get(shape.classes, ())
+
+
+def _config_names(meta: Mapping[str, Any]) -> Any:
+    """What the config in the file calls the classes, if it does."""
+    key = _config_key(meta)
+    try:
+        given = assigned(meta[key], "its config") if key else {}
+    except _MISREAD:
+        return None  # `_configured` says why
+    info = given.get("metainfo")
+    return given.get("class_names") or (info.get("classes") if isinstance(info, dict) else None)
+
+
+def _config_key(meta: Mapping[str, Any]) -> str | None:
+    """Where the file has its config."""
+    keys = (key for key in ("cfg", "config") if isinstance(meta.get(key), str) and meta[key])
+    return next(keys, None)
 
 
 def _configured(
@@ -185,8 +203,7 @@ def _configured(
                 ) from None
             log.say(f"{path}: its settings are those of {beside.name} beside it")
             return settings
-    texts = (key for key in ("cfg", "config") if isinstance(meta.get(key), str) and meta[key])
-    key = next(texts, None)
+    key = _config_key(meta)
     if convention == "openpcdet" or key is None:
         log.say(f"{path}: no config says its settings, which are taken as published for KITTI")
         return None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.detect.datasets.kitti import camera_columns, clipped, image_boxes, in_view
-from geodistill.io.kitti import Labels, make_labels
+from geodistill.io.kitti import Labels
 from geodistill.io.kitti_frames import IMAGE_SIZE, Calibration
 from geodistill.simulate.lidar.cast import (
     GROUND,
@@ -173,8 +173,7 @@ def _labels(
     share = shown[named]
     occlusion = (share < VISIBLE[0]).astype(float) + (share < VISIBLE[1])
     names = tuple(str(things[k].name) for k in named)
-    columns = (truncation, occlusion, alpha, inside, sizes, location, turn)
-    labels = make_labels(names, np.column_stack(columns))
+    labels = Labels(names, truncation, occlusion, alpha, inside, sizes, location, turn)
     trails = [[_moved(things[k], s) for s in TRAIL_S] for k in named]
     return labels, boxes, torch.from_numpy(np.array(trails).reshape(-1, len(TRAIL_S), 7))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,6 +142,10 @@ def test_errors_say_what_does_not_fit() -> None:
         build_loss({"loss": "mgd"}, teacher, other)
     with pytest.raises(UsageError, match="heads of the same anchors: the teacher gives"):
         build_loss({"loss": "kd"}, heads(0), teacher)
+    one = replace(heads(0), logits=heads(0).logits[..., :1])
+    for name, given in (("pld", one), ("ofa", (one, teacher))):
+        with pytest.raises(UsageError, match=f"{name} compares classes with one another"):
+            build_loss({"loss": name}, one, given)
     with pytest.raises(UsageError, match="'tap' and 'second' are both 'neck'"):
         build_loss({"loss": "fsp", "tap": "neck", "second": "neck"}, (teacher,), (teacher,))
     with pytest.raises(UsageError, match=r"map of 16 x 16 cells, and that at the tap has 8 x 8"):

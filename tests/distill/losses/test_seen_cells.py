@@ -14,6 +14,7 @@ from geodistill.distill.losses import LOSSES, Seen, build_loss, loss_settings
 from geodistill.distill.losses.base import PlaceSettings
 from geodistill.distill.losses.places import seen_cells
 from geodistill.nn.bev import Predictions
+from geodistill.nn.point_clouds import PointBatch
 from tests.distill.losses.seen_scans import GRID, clouds, detector, heads, maps, seen
 
 SMALL: dict[str, Any] = {"point_distiller": {"samples": 30, "neighbours": 5}}
@@ -99,6 +100,20 @@ def test_scans_without_points_are_no_loss_and_no_number_is_lost(name: str) -> No
     teacher, student = of_each(name, 1), of_each(name, 2)
     loss = build_loss({"loss": name, "tap": "neck", **SMALL.get(name, {})}, teacher, student)
     assert torch.isfinite(loss(teacher, student, bare, 0.0))
+
+
+@pytest.mark.parametrize("name", ["hint", "attention", "similarity"])
+def test_a_cloud_without_points_is_left_out(name: str) -> None:
+    full = replace(
+        seen(detector(16, 0)), inputs=PointBatch(torch.zeros(1, 32, 4), torch.tensor([32]), [], 0)
+    )
+    both = PointBatch(torch.zeros(2, 32, 4), torch.tensor([32, 0]), [], 0)
+    teacher, student = torch.randn(64, 8), torch.randn(64, 8)
+    torch.manual_seed(0)
+    loss = build_loss({"loss": name, "tap": "neck"}, teacher, student)
+    alone = loss(teacher[:32], student[:32], full, 0.0)
+    beside = loss(teacher, student, replace(full, inputs=both), 0.0)
+    assert beside.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
 def test_a_reach_is_no_less_than_nothing() -> None:
