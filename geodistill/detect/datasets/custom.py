@@ -128,7 +128,7 @@ class Custom:
         """For KITTI's metric: as occlusion the level at which an object counts, 3 for none."""
         names, boxes = self._boxes(frame)
         counts = inside(self._points(frame)[:, :3], boxes).sum(0).numpy()
-        levels = np.sum([counts < least for least in LEAST_POINTS], 0, np.float64)
+        levels = (counts < np.array(LEAST_POINTS)[:, None]).sum(0).astype(float)
         return Labels(names, np.zeros(len(boxes)), levels, *_fields(boxes))
 
     def predictions(self, frame: str, found: Detections, classes: Sequence[str]) -> Labels:
