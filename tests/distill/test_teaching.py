@@ -28,6 +28,7 @@ from geodistill.fit.detector.training import (
     make_feed,
     start_detector,
     train_detector,
+    with_objects,
 )
 from geodistill.nn.anchor_detector import AnchorDetector
 from geodistill.nn.detector import Detector
@@ -57,7 +58,7 @@ def teacher() -> AnchorDetector:
 def test_a_step_with_each_loss(root: Path, teacher: AnchorDetector, name: str) -> None:
     student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": name}])
-    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, open_dataset(root), student))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
     predictions = student(batch.inputs)
@@ -82,7 +83,7 @@ def test_points_are_compared_or_refused(root: Path, name: str) -> None:
             Teaching(student, [teacher], [{"loss": name}])
         return
     teaching = Teaching(student, [teacher], [{"loss": name, "tap": "neck"}])
-    feed = make_feed(POINTS, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(POINTS, open_dataset(root), student))
     batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
     loss, said = teaching.loss(batch, student(batch.inputs), 0.3)
     loss.backward()
@@ -156,7 +157,7 @@ def test_caches_of_other_teachers_and_parts(
 
 def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
-    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, open_dataset(root), student))
     batch = batch_of(student, feed, 0, feed.examples(0))
     other = AnchorDetector(teacher.settings)
     stage, neck, again = (
@@ -174,7 +175,7 @@ def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetect
 
 def test_nothing_of_a_batch_is_kept_for_the_next(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
-    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, open_dataset(root), student))
     losses = [{"loss": "assignment"}, {"loss": "logits"}]
     teaching = Teaching(student, [teacher], losses)
     batch = teaching.labels(batch_of(student, feed, 0, feed.examples(0)))
@@ -204,7 +205,7 @@ def test_no_more_of_a_teacher_is_asked_than_is_compared(teacher: AnchorDetector)
 def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetector) -> None:
     student = start_detector(RECIPE, "cpu").train()
     teaching = Teaching(student, [teacher], [{"loss": "assignment", "least_score": 0.0}])
-    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, open_dataset(root), student))
     plain = batch_of(student, feed, 0, feed.examples(0))
     taught = teaching.labels(plain)
     more = [int((one.label >= 0).sum()) for one in taught.targets]
@@ -217,7 +218,7 @@ def test_detections_of_a_teacher_become_labels(root: Path, teacher: AnchorDetect
 def test_a_loss_fades(root: Path, teacher: AnchorDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     student = start_detector(RECIPE, "cpu").train()
     losses = [{"loss": "hint", "weight": 8.0, **more} for more in ({}, {"until": 0.5})]
-    feed = make_feed(RECIPE, open_dataset(root), student, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, open_dataset(root), student))
 
     def taught(options: dict[str, float], progress: float) -> float:
         torch.manual_seed(0)  # of what the loss trains
@@ -306,7 +307,7 @@ def test_caches_are_of_thresholds(root: Path) -> None:
         anchors = tuple(replace(one, negative=least) for one in RECIPE.detector.anchors)
         recipe = replace(RECIPE, detector=replace(RECIPE.detector, anchors=anchors))
         detector = start_detector(recipe, "cpu")
-        keys.add(store_key(make_feed(recipe, dataset, detector, with_objects=False), detector))
+        keys.add(store_key(make_feed(recipe, dataset, detector), detector))
     assert len(keys) == 2
 
 

@@ -25,6 +25,7 @@ from geodistill.fit.detector.training import (
     make_feed,
     start_detector,
     train_detector,
+    with_objects,
 )
 from geodistill.metrics.detectors import detect
 from geodistill.nn.anchor_detector import AnchorDetector
@@ -191,16 +192,15 @@ def test_classes_and_areas_that_the_labels_do_not_have(root: Path, capsys) -> No
     with pytest.raises(UsageError, match="a batch of 100 is more than 2 x 6 scans"):
         train_detector(replace(RECIPE, batch=100), dataset)
     for change in (None, Augmentation()):
-        make_feed(
-            replace(RECIPE, augmentation=change), dataset, start_detector(RECIPE, "cpu"), True
-        )
+        recipe = replace(RECIPE, augmentation=change)
+        with_objects(make_feed(recipe, dataset, start_detector(RECIPE, "cpu")))
         assert "can be learnt" not in capsys.readouterr().err
     names = RECIPE.detector.classes
     seen = census(dataset, dataset.frames("train"), names, (-99, -99, 99, 99), pasted=())
     assert 0 < seen.scans < 6 and seen.inside == {*names}  # none more is needed
     more = replace(RECIPE.detector, anchors=(replace(car, name="Tram"), car))
     start = start_detector(replace(RECIPE, detector=more), "cpu")
-    make_feed(RECIPE, dataset, start, with_objects=True)
+    with_objects(make_feed(RECIPE, dataset, start))
     assert "no object of the class Tram can be learnt in the 6 scans" in capsys.readouterr().err
 
 
@@ -241,7 +241,7 @@ def test_one_process_at_a_time_makes_a_cache(root: Path, tmp_path: Path) -> None
 def test_batches_are_functions_of_the_step(root: Path) -> None:
     dataset = open_dataset(root)
     detector = start_detector(RECIPE, "cpu").train()
-    feed = make_feed(RECIPE, dataset, detector, with_objects=True)
+    feed = with_objects(make_feed(RECIPE, dataset, detector))
     one, two = (batch_of(detector, feed, 3, feed.examples(3)) for _ in range(2))
     assert torch.equal(one.inputs.points, two.inputs.points)
     other = batch_of(detector, feed, 4, feed.examples(4))
@@ -260,7 +260,7 @@ def test_no_object_to_learn_from(root: Path) -> None:
     detector = replace(RECIPE.detector, anchors=(other,))
     recipe = replace(RECIPE, detector=detector, augmentation=Augmentation())
     words = (
-        r"no object of the classes Tram can be learnt in the 6 scans of .* labelled are Car, Cyc"
+        r"no object of the classes Tram can be learnt in the 6 scans to .* labelled are Car, Cyc"
     )
     with pytest.raises(InputError, match=words):
         train_detector(recipe, open_dataset(root))
@@ -309,7 +309,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
 def _gradients(recipe: Recipe, root: Path) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
     detector = start_detector(recipe, "cpu").double().train()
-    feed = make_feed(recipe, open_dataset(root), detector, with_objects=True)
+    feed = with_objects(make_feed(recipe, open_dataset(root), detector))
     batch = batch_of(detector, feed, 0, [_double(one) for one in feed.examples(0)])
     parts = detector.losses(detector(batch.inputs), batch.targets)
     torch.stack(list(parts.values())).sum().backward()

@@ -16,7 +16,7 @@ from geodistill.detect.suppress import suppress
 from geodistill.distill.detectors import Teaching
 from geodistill.fit.detector.batches import batch_of
 from geodistill.fit.detector.recipe import Recipe
-from geodistill.fit.detector.training import make_feed, start_detector
+from geodistill.fit.detector.training import make_feed, start_detector, with_objects
 from geodistill.nn.detector_files import load_detector, save_detector
 from geodistill.nn.detector_kinds import new_detector
 from geodistill.nn.voxels import VoxelGrid
@@ -57,7 +57,7 @@ def test_a_step_is_that_of_the_cpu(root: Path, recipe: Recipe) -> None:
         torch.manual_seed(4)  # of what the losses train
         teaching = Teaching(student, [teacher], LOSSES)
         teaching.module.to(device)
-        feed = make_feed(recipe, open_dataset(root), student, with_objects=True)
+        feed = with_objects(make_feed(recipe, open_dataset(root), student))
         batch = batch_of(student, feed, 0, feed.examples(0))
         predictions = student(batch.inputs)
         parts = student.losses(predictions, batch.targets)

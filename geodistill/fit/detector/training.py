@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from geodistill import dist, log
 from geodistill.checks import InputError, UsageError
-from geodistill.detect.augment import Cutout
 from geodistill.detect.datasets import Dataset
 from geodistill.fit.detector.batches import Census, Feed, batch_of, census
 from geodistill.fit.detector.job import DetectorJob, Guide, Validation
@@ -58,9 +58,11 @@ def train_detector(
     held_out = dataset.frames(recipe.val)
     if dist.rank() == 0:
         expect_measurable(dataset, held_out)
-    feed = make_feed(recipe, dataset, detector, with_objects=cache is None)
+    feed = make_feed(recipe, dataset, detector)
     store, steps = None, feed.steps(recipe.epochs)
-    if cache is not None:
+    if cache is None:
+        feed = with_objects(feed)
+    else:
         store = _store(cache, feed, detector, guide)
         store.expect(steps)
     every = -(-recipe.measure_every * len(feed.frames) // recipe.batch)
@@ -116,7 +118,7 @@ def cache_batches(
     """
     detector = start_detector(recipe, device)
     guide = guide_of(detector) if guide_of is not None else None
-    feed = make_feed(recipe, dataset, detector, with_objects=False)
+    feed = make_feed(recipe, dataset, detector)
     store = _store(folder, feed, detector, guide)
     lock = store.open()
     try:
@@ -124,8 +126,7 @@ def cache_batches(
         steps = feed.steps(recipe.epochs)
         if all(store.has(step) for step in range(steps)):
             return steps, 0
-        feed = make_feed(recipe, dataset, detector, with_objects=True)
-
+        feed = with_objects(feed)
         written = 0
         with progress(steps, "batches") as bar:
             for step in range(steps):
@@ -156,47 +157,52 @@ def start_detector(recipe: Recipe, device: str) -> Detector:
     return detector
 
 
-def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector, with_objects: bool) -> Feed:
-    """The scans of a recipe. Raises InputError where none of its classes is in them."""
+def make_feed(recipe: Recipe, dataset: Dataset, detector: Detector) -> Feed:
+    """The scans of a recipe, with nothing to be pasted into them; see `with_objects`."""
     frames = dataset.frames(recipe.train)
     if recipe.batch > recipe.epochs * len(frames):
         raise UsageError(
             f"a batch of {recipe.batch} is more than {recipe.epochs} x {len(frames)} scans, all "
             "that there is to learn from: set a smaller one"
         )
-    pasted: dict[str, list[Cutout]] = {}
-    if with_objects:
-        changes = recipe.augmentation
-        pasting = () if changes is None else changes.pasting(detector.classes)
-        names = [one.name for one in pasting if one.count > 0]
-        found = census(dataset, frames, detector.classes, detector.area, names)
-        _expect_objects(found, detector, f"the {found.scans:,} scans of '{recipe.train}'")
-        pasted = found.pasted
     return Feed(
-        *(dataset, frames, detector.classes, detector.area, recipe.augmentation),
-        *(pasted, recipe.batch, recipe.seed),
-        *(dist.rank(), dist.world()),
+        *(dataset, frames, detector.classes, detector.area, recipe.augmentation, {}),
+        *(recipe.batch, recipe.seed, dist.rank(), dist.world()),
     )
 
 
-def _expect_objects(found: Census, detector: Detector, where: str) -> None:
+def with_objects(feed: Feed) -> Feed:
+    """With the objects that are pasted, which are cut out of the scans.
+
+    Raises InputError where none of the classes is in these.
+    """
+    changes = feed.augmentation
+    pasting = () if changes is None else changes.pasting(feed.classes)
+    names = [one.name for one in pasting if one.count > 0]
+    found = census(feed.dataset, feed.frames, feed.classes, feed.area, names)
+    _expect_objects(found, feed)
+    return replace(feed, objects=found.pasted)
+
+
+def _expect_objects(found: Census, feed: Feed) -> None:
     """Raise InputError where no object can be learnt, UsageError for a class that labels have in
     other letters; say which classes there is nothing of."""
+    where = f"the {found.scans:,} scans to learn from"
     labelled = f"labelled are {', '.join(sorted(found.named)) or 'none'}"
     count = sum(found.known.values())
     if not count:
         raise InputError(
-            f"no object of the classes {', '.join(detector.classes)} can be learnt in {where}: "
+            f"no object of the classes {', '.join(feed.classes)} can be learnt in {where}: "
             f"{labelled}, and an object needs a point in it"
         )
     if not found.inside:
-        low_x, low_y, high_x, high_y = detector.area
+        low_x, low_y, high_x, high_y = feed.area
         raise InputError(
             f"none of the {count:,} objects in {where} is in the detector's area, x from "
             f"{low_x:g} to {high_x:g} m and y from {low_y:g} to {high_y:g} m: set detector.grid, "
             "of PointRCNN detector.low and detector.high"
         )
-    for name in (one for one in detector.classes if not found.known[one]):
+    for name in (one for one in feed.classes if not found.known[one]):
         others = {one.lower(): one for one in found.named - {name}}
         if name.lower() in others:
             raise UsageError(f"the class {name} is {others[name.lower()]} in the labels of {where}")
