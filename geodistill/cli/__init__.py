@@ -106,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:
-        # The reader has gone; without this the interpreter would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_PIPE
     except BaseException as error:
         if "GEODISTILL_DEBUG" in os.environ and not isinstance(error, GeodistillError):
@@ -115,8 +114,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, kind, message = explain(error, verb)
         print(f"geodistill {verb}: {message}", file=sys.stderr, flush=True)
         if as_json:
-            print(json.dumps({"error": message, "kind": kind}), flush=True)
+            try:
+                print(json.dumps({"error": message, "kind": kind}), flush=True)
+            except OSError:  # of a full disk: the line above says it
+                _drop_output()
         return code
+
+
+def _drop_output() -> None:
+    """Where nobody takes it; without this the interpreter would complain at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explain(error: BaseException, verb: str) -> tuple[int, str, str]:

@@ -113,15 +113,22 @@ def _expect_room(folder: Path, written: tuple[str, ...], overwrite: bool) -> Non
 
 def _of_files(arguments: Arguments) -> tuple[list[str], tuple[str, ...], Report]:
     from geodistill.io.kitti_folders import read_frames
+    from geodistill.log import say
     from geodistill.metrics.kitti import CLASSES, evaluate
 
     assert arguments.predictions is not None and arguments.labels is not None
     split = None if arguments.split is None else Path(arguments.split)
     frames, labels, predictions = read_frames(arguments.labels, arguments.predictions, split)
+    there = {path.stem for path in arguments.labels.glob("*.txt")}
+    if split is None and there - {*frames}:
+        say(
+            f"{arguments.labels} has {len(there - {*frames}):,} more frames, which do not count as "
+            "they have no predictions: name by --split those that do"
+        )
     names = arguments.names(CLASSES)
     if arguments.classes is not None:
-        there = [*(name for one in (*labels, *predictions) for name in one.names), *CLASSES]
-        names = _known(names, there)
+        known = [*(name for one in (*labels, *predictions) for name in one.names), *CLASSES]
+        names = _known(names, known)
     return frames, names, evaluate(labels, predictions, names, _overlaps(arguments, names))
 
 

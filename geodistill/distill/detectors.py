@@ -68,6 +68,11 @@ class Teaching:
             teacher.requires_grad_(False).eval()
             teacher.to(student.device)
         numbers = [_number(options, len(teachers)) for options in losses]
+        if idle := sorted({*range(len(teachers))} - {*numbers}):
+            raise UsageError(
+                f"no loss is from teacher {idle[0]}: give one 'teacher: {idle[0]}', or leave that "
+                "teacher out"
+            )
         self._teacher_taps: list[list[str]] = [[] for _ in teachers]
         self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
         given: list[tuple[int, Any, LossSettings]] = []

@@ -107,7 +107,7 @@ def read_tables(folder: Path) -> Tables:
         samples: dict[str, int] = {}
         numbers = array("q")
         for row, (token, scene, time) in _rows(path, "token", "scene_token", "timestamp"):
-            samples[token] = len(samples)
+            _number(samples, token, path, row)
             place = _place(path, row, "scene_token", scene, scenes)
             numbers.extend((place, _whole(path, row, time)))
         table = np.array(numbers, np.int64).reshape(-1, 2)
@@ -127,7 +127,7 @@ def _sweeps(folder: Path, samples: dict[str, int], sample_scene: np.ndarray) -> 
     fields = ("token", "sensor_token", "translation", "rotation")
     for row, (token, sensor, translation, rotation) in _rows(path, *fields):
         if channels[_place(path, row, "sensor_token", sensor, sensors)] == CHANNEL:
-            mounts[token] = len(mounts)
+            _number(mounts, token, path, row)
             _extend(mounted, path, row, (translation, 3, "translation"), (rotation, 4, "rotation"))
     path = folder / "sample_data.json"
     fields = ("calibrated_sensor_token", "sample_token", "ego_pose_token")
@@ -174,7 +174,7 @@ def _annotations(folder: Path, samples: dict[str, int]) -> Annotations:
     instances: dict[str, int] = {}
     categories = []
     for row, (token, category) in _rows(path, "token", "category_token"):
-        instances[token] = len(instances)
+        _number(instances, token, path, row)
         categories.append(names[_place(path, row, "category_token", category, kinds)])
     attributes, attribute_names = _named(folder / "attribute.json", "name")
     path = folder / "sample_annotation.json"
@@ -209,6 +209,13 @@ def _annotations(folder: Path, samples: dict[str, int]) -> Annotations:
     )
 
 
+def _number(tokens: dict[str, int], token: str, path: Path, row: int) -> None:
+    """Give a token the next place."""
+    if token in tokens:
+        raise InputError(f"{path}, record {row}: its token {token} is that of another record")
+    tokens[token] = len(tokens)
+
+
 def _named(path: Path, field: str) -> tuple[dict[str, int], tuple[str, ...]]:
     """Places of the tokens of a small table, and the names of its records."""
     tokens: dict[str, int] = {}
@@ -216,7 +223,7 @@ def _named(path: Path, field: str) -> tuple[dict[str, int], tuple[str, ...]]:
     for row, (token, name) in _rows(path, "token", field):
         if not isinstance(name, str):
             raise InputError(f"{path}, record {row}: {field} is {shown(name)}, not a text")
-        tokens[token] = len(tokens)
+        _number(tokens, token, path, row)
         names.append(name)
     return tokens, tuple(names)
 

@@ -133,7 +133,7 @@ class PointSettings:
 
     def __post_init__(self) -> None:
         anywhere, positive = (-math.inf, math.inf), (0, math.inf)
-        expect_within(self, low=anywhere, high=anywhere, momentum=(0, 1), epsilon=positive)
+        expect_within(self, low=anywhere, high=anywhere, momentum=(0, 1), epsilon=ABOVE_ZERO)
         expect_within(self, far_m=positive, rim_m=positive, context_m=positive)
         expect_within(self, unsure=(0, 1), sure=(0, 1))
         if not self.unsure < self.sure:

@@ -230,10 +230,22 @@ def cut(folder: Path) -> None:
     path.write_text(path.read_text()[:-40])
 
 
+def doubled(table: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / f"{table}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) * 2))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda folder: (folder / "sample.json").unlink(), "it has no sample.json"),
+        *(
+            (doubled(name), "is that of another record")
+            for name in ("scene", "sample", "sensor", "category", "instance", "attribute")
+        ),
         (cut, "sample_annotation.json is damaged or truncated behind record 25"),
         (written("scene.json", ""), "scene.json is no JSON list"),
         (written("scene.json", "{}"), "scene.json is no JSON list"),

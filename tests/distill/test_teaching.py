@@ -164,6 +164,8 @@ def test_each_loss_of_each_teacher_is_reported(root: Path, teacher: AnchorDetect
         {"loss": "hint", "tap": tap, "teacher": number}
         for tap, number in (("backbone.stages.0", 0), ("neck", 0), ("neck", 1))
     )
+    with pytest.raises(UsageError, match="no loss is from teacher 1: give one 'teacher: 1'"):
+        Teaching(student, [teacher, other], [stage, neck])
     twice = [{"loss": "channels", "temperature": value} for value in (1.0, 4.0)]
     losses = [stage, neck, again, {"loss": "nst"}, *twice]
     teaching = Teaching(student, [teacher, other], losses)

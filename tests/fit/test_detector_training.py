@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from geodistill.checks import InputError, UsageError
 from geodistill.detect.augment import Augmentation, Paste
 from geodistill.detect.datasets import open_dataset
 from geodistill.detect.overlap import iou_bev
+from geodistill.detect.scenes import Scene
 from geodistill.fit.detector import job as jobs
 from geodistill.fit.detector import training
 from geodistill.fit.detector.batches import batch_of, census
@@ -184,8 +186,19 @@ def test_what_cannot_be_measured_is_refused_before_the_training(
 def test_classes_and_areas_that_the_labels_do_not_have(root: Path, capsys) -> None:
     dataset, (*others, car) = open_dataset(root), RECIPE.detector.anchors
     lower = replace(RECIPE.detector, anchors=(*others, replace(car, name="car")))
-    with pytest.raises(UsageError, match=r"the class car is Car in the labels of the 6 scans"):
+    with pytest.raises(UsageError, match=r"the class car is Car in labels of the 6 scans"):
         train_detector(replace(RECIPE, detector=lower, augmentation=Augmentation()), dataset)
+
+    def mixed(frame: str) -> Scene:
+        scene = dataset.scene(frame)
+        names = ("car" if k == 0 else name for k, name in enumerate(scene.names))
+        return replace(scene, names=tuple(names))
+
+    both = Mock(wraps=dataset, scene=mixed)
+    with pytest.raises(UsageError, match="the class Car is car in labels of the 6 scans"):
+        with_objects(
+            replace(make_feed(RECIPE, dataset, start_detector(RECIPE, "cpu")), dataset=both)
+        )
     away = replace(GRID, low=(100.0, -15.36, -3.0), high=(130.72, 15.36, 1.0))
     with pytest.raises(InputError, match=r"none of the \d+ objects in .* x from 100 to 130.72 m"):
         train_detector(replace(RECIPE, detector=replace(RECIPE.detector, grid=away)), dataset)

@@ -66,6 +66,9 @@ def test_few_objects_are_explained_and_a_split_chooses_frames(
     arguments = ["eval", "--labels", str(labels), "--predictions", str(predictions)]
     assert main([*arguments, "--split", str(split), "--classes", "Car"]) == 0
     text = capsys.readouterr().out
+    (labels / "8.txt").write_text("")
+    assert main(arguments) == 0
+    assert f"{labels} has 1 more frames, which do not count" in capsys.readouterr().err
     assert "5 frames" in text and "Car easy: 5 objects, at most 10.00 (18.18)" in text
     assert (
         "{:.2f} ({:.2f})".format(*caps(5)) in text.split("With fewer")[0]

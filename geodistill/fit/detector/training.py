@@ -188,6 +188,10 @@ def _expect_objects(found: Census, feed: Feed) -> None:
     """Raise InputError where no object can be learnt, UsageError for a class that labels have in
     other letters; say which classes there is nothing of."""
     where = f"the {found.scans:,} scans to learn from"
+    for name in feed.classes:
+        for other in sorted(found.named - {name}):
+            if other.lower() == name.lower():
+                raise UsageError(f"the class {name} is {other} in labels of {where}: name it alike")
     labelled = f"labelled are {', '.join(sorted(found.named)) or 'none'}"
     count = sum(found.known.values())
     if not count:
@@ -203,7 +207,4 @@ def _expect_objects(found: Census, feed: Feed) -> None:
             "of PointRCNN detector.low and detector.high"
         )
     for name in (one for one in feed.classes if not found.known[one]):
-        others = {one.lower(): one for one in found.named - {name}}
-        if name.lower() in others:
-            raise UsageError(f"the class {name} is {others[name.lower()]} in the labels of {where}")
         log.say(f"no object of the class {name} can be learnt in {where}: {labelled}")
