@@ -67,12 +67,7 @@ class Teaching:
             expect_same_input(student, teacher)
             teacher.requires_grad_(False).eval()
             teacher.to(student.device)
-        numbers = [_number(options, len(teachers)) for options in losses]
-        if idle := sorted({*range(len(teachers))} - {*numbers}):
-            raise UsageError(
-                f"no loss is from teacher {idle[0]}: give one 'teacher: {idle[0]}', or leave that "
-                "teacher out"
-            )
+        numbers = _numbers(losses, len(teachers))
         self._teacher_taps: list[list[str]] = [[] for _ in teachers]
         self._assigned: list[tuple[int, float]] = []  # teachers whose detections are labels
         given: list[tuple[int, Any, LossSettings]] = []
@@ -193,6 +188,17 @@ def _near(own: Any, other: Any) -> bool:
         return False
     pairs = zip(itertools.chain(*own), itertools.chain(*other), strict=True)
     return all(abs(a - b) < YAW_TOLERANCE for a, b in pairs)
+
+
+def _numbers(losses: Sequence[Any], count: int) -> list[int]:
+    """Of the losses' teachers. Raises UsageError for a teacher of none."""
+    numbers = [_number(options, count) for options in losses]
+    if idle := sorted({*range(count)} - {*numbers}):
+        raise UsageError(
+            f"no loss is from teacher {idle[0]}: give one 'teacher: {idle[0]}', or leave that "
+            "teacher out"
+        )
+    return numbers
 
 
 def _number(options: Any, count: int) -> int:

@@ -142,13 +142,10 @@ def test_classes_are_those_that_the_checkpoint_names(tmp_path: Path) -> None:
     text = mmdet3d_text("pointpillars")
     oracle = filled(Mmdet3d(assigned(text, "")["model"]))
     names = ("Bus", "Truck", "Van")
-    own = f"class_names = {[*names]}\n" + text, f"metainfo = dict(classes={names})\n" + text
-    for meta in (
-        {"cfg": text, "dataset_meta": {"CLASSES": names}},
-        {"cfg": text, "CLASSES": names},
-        *({"cfg": one} for one in own),
-    ):
-        path = save_mmdet3d(tmp_path / "a.pth", oracle, mmengine_version="0.10.4", **meta)
+    metas: list[dict[str, Any]] = [{"dataset_meta": {"CLASSES": names}}, {"CLASSES": names}]
+    lines = f"class_names={names}\n", f"metainfo={{'classes': {names}}}\n"
+    for meta in (*metas, *({"cfg": line + text} for line in lines)):
+        path = save_mmdet3d(tmp_path / "a.pth", oracle, **{"cfg": text, **meta})
         assert read_detector(path).detector.classes == names
 
 

@@ -163,8 +163,9 @@ def expect_alike(name: str, teacher: Any, student: Any) -> None:
         )
 
 
-def expect_heads(name: str, teacher: Any, student: Any) -> None:
-    """Raise UsageError where outputs are not predictions of the same anchors and classes."""
+def expect_heads(name: str, teacher: Any, student: Any, classes: int = 1) -> None:
+    """Raise UsageError where outputs are not predictions of the same anchors and classes, or of
+    fewer than so many."""
     shapes = [
         tuple(x.logits.shape) if isinstance(x, Predictions) else _kind(x)
         for x in (teacher, student)
@@ -174,11 +175,7 @@ def expect_heads(name: str, teacher: Any, student: Any) -> None:
             f"{name} compares heads of the same anchors: the teacher gives {shapes[0]} and the "
             f"student {shapes[1]}"
         )
-
-
-def expect_classes(name: str, teacher: Predictions) -> None:
-    """Raise UsageError for a head of one class, of which a softmax over the classes is 1."""
-    if teacher.logits.shape[-1] == 1:
+    if teacher.logits.shape[-1] < classes:
         raise UsageError(
             f"{name} compares classes with one another, and these detectors have one: choose "
             "another loss, such as logits"

@@ -11,14 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodistill.checks import UsageError, expect_within
-from geodistill.distill.losses.base import (
-    Loss,
-    LossSettings,
-    Seen,
-    expect_classes,
-    expect_heads,
-    over_ranks,
-)
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +56,7 @@ class Ofa(Loss):
 
     def __init__(self, settings: OfaSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
-        expect_heads("ofa", teacher, student[0])
-        expect_classes("ofa", teacher)
+        expect_heads("ofa", teacher, student[0], classes=2)
         for name, x in zip(settings.stages, student[1:], strict=True):
             if not isinstance(x, Tensor) or x.dim() != 4:
                 raise UsageError(f"ofa needs maps as stages, and '{name}' is none")

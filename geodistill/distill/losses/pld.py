@@ -8,14 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.distill.losses.base import (
-    Loss,
-    LossSettings,
-    Seen,
-    expect_classes,
-    expect_heads,
-    over_ranks,
-)
+from geodistill.distill.losses.base import Loss, LossSettings, Seen, expect_heads, over_ranks
 from geodistill.nn.bev import Predictions
 
 
@@ -40,8 +33,7 @@ class Pld(Loss):
 
     def __init__(self, settings: PldSettings, teacher: Any, student: Any) -> None:
         super().__init__(settings)
-        expect_heads("pld", teacher, student)
-        expect_classes("pld", teacher)
+        expect_heads("pld", teacher, student, classes=2)
 
     def forward(
         self, teacher: Predictions, student: Predictions, seen: Seen, progress: float
